@@ -1,0 +1,72 @@
+"""Words from outside: what of them can be kept at all, how many, and how they are shortened."""
+
+from __future__ import annotations
+
+import re
+
+NEW_ROOM = "New room"
+MAX_NAME = 120  # characters of a room's name,
+NAME_FROM_WORDS = 48  # of one that is made of the first words said in it,
+MAX_TEXT = 200_000  # of a question,
+MAX_KEY = 200  # and of the key it is sent with
+
+# NULs and other controls, and halves of surrogate pairs: no file, no page and no terminal can hold them.
+UNUSABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+
+
+class Invalid(Exception):
+    """A name or a text that cannot be taken; the message is a sentence for a person."""
+
+
+class TooLarge(Exception):
+    """A text over the limit; the message is a sentence for a person."""
+
+
+def clean(text: str) -> str:
+    """The text, with a replacement character for each that cannot be stored or shown."""
+    if UNUSABLE.search(text):
+        # Halves that were escaped one by one, as JSON may, belong together.
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        text = UNUSABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+    return text
+
+
+def in_one_line(markdown: str) -> str:
+    """The words of a text, without line breaks and the commonest marks of Markdown."""
+    return " ".join(re.sub(r"^[#>\s-]+|[*`|]+", "", markdown, flags=re.M).split())
+
+
+def room_name(name: str) -> str:
+    """A name as it is kept. Raises Invalid."""
+    name = " ".join(clean(name).split())
+    if not any(letter.isprintable() and not letter.isspace() for letter in name):
+        raise Invalid("A room needs a name. Type at least one character that can be seen.")
+    if len(name) > MAX_NAME:
+        raise Invalid(f"A room's name has at most {MAX_NAME} characters; this one has {len(name)}.")
+    return name
+
+
+def question(text: str) -> str:
+    """A question as it is kept. Raises Invalid or TooLarge."""
+    text = clean(text).replace("\r\n", "\n").replace("\r", "\n")
+    if not text.strip():
+        raise Invalid("There is nothing to send. Type a message first.")
+    if len(text) > MAX_TEXT:
+        raise TooLarge(f"A message has at most {MAX_TEXT:,} characters; this one has {len(text):,}. Send it in parts.")
+    return text
+
+
+def name_from(text: str) -> str:
+    """A name for a room, from what was said first in it."""
+    words = in_one_line(text) or NEW_ROOM
+    if len(words) <= NAME_FROM_WORDS:
+        return words
+    cut = words[:NAME_FROM_WORDS].rsplit(" ", 1)[0]
+    return cut + "…"
+
+
+def idempotency_key(key: str | None) -> str | None:
+    """A key as it is kept; an empty one is none. Raises Invalid."""
+    if key and len(key) > MAX_KEY:
+        raise Invalid(f"A key has at most {MAX_KEY} characters; this one has {len(key)}.")
+    return clean(key) if key else None
