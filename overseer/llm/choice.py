@@ -1,0 +1,94 @@
+"""Which model answers: the configured one, else an Ollama on its usual port, else the offline responder."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+
+from overseer.llm import Model, ModelError
+from overseer.llm.offline import OfflineResponder
+from overseer.llm.openai import DEFAULT_BASE_URL, OpenAIServer, Patience
+
+OLLAMA = "http://127.0.0.1:11434/v1"
+PROBE_SECONDS = 0.5
+PROBE_AGAIN = 5.0  # seconds; starting Ollama is noticed without a restart
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """What the environment says of the model; all empty means: look for Ollama."""
+
+    base_url: str = ""
+    api_key: str = ""
+    name: str = ""
+    ollama_url: str = OLLAMA
+    patience: Patience = Patience()
+    offline_pace: float = 0.02
+
+
+def ollama_url(host: str) -> str:
+    """The address behind Ollama's own setting OLLAMA_HOST: a host, maybe with a scheme and a port, or empty."""
+    if not host:
+        return OLLAMA
+    address = (host if "://" in host else f"http://{host}").rstrip("/").replace("//0.0.0.0", "//127.0.0.1")
+    has_port = "://" in host or address.rpartition(":")[2].isdecimal()
+    return f"{address}/v1" if has_port else f"{address}:11434/v1"
+
+
+class Models:
+    """Chooses who answers the next question."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        self._settings = settings
+        self._probing = threading.Lock()
+        self._offline = OfflineResponder(pace=settings.offline_pace)
+        self._configured = _configured(settings)
+        self._ollama = OpenAIServer(settings.ollama_url, patience=settings.patience)
+        self._ollama_names: tuple[str, ...] = ()
+        self._probed: float | None = None
+
+    def pick(self, name: str = "") -> Model:
+        """The model of this name, or the one to use where nobody has named one; offline there is but one."""
+        return self._chosen(name, self._local())
+
+    def names(self, *, refresh: bool = False) -> tuple[str, ...]:
+        """The names that can be picked; may be some minutes old unless it is to `refresh`. Raises ModelError."""
+        if self._configured is not None:
+            return self._configured.names(refresh=refresh)
+        return self._local(refresh=refresh)
+
+    def shown(self, name: str = "") -> Model:
+        """The same as `pick`, as it was last known: no page and no push waits for a look at Ollama's port."""
+        if self._configured is None and self._probed is not None and self._stale():
+            threading.Thread(target=self._local, daemon=True).start()
+        return self._chosen(name, self._ollama_names if self._probed is not None else self._local())
+
+    def _chosen(self, name: str, ollama: tuple[str, ...]) -> Model:
+        if self._configured is not None:
+            return self._configured.model(name or self._settings.name)
+        if ollama:
+            return self._ollama.model(name or self._settings.name or ollama[0])
+        return self._offline
+
+    def _local(self, *, refresh: bool = False) -> tuple[str, ...]:
+        if self._configured is not None:
+            return ()
+        if (refresh or self._stale()) and self._probing.acquire(blocking=self._probed is None):
+            try:
+                self._ollama_names = self._ollama.listed(PROBE_SECONDS)
+            except ModelError:
+                self._ollama_names = ()
+            finally:
+                self._probed = time.monotonic()
+                self._probing.release()
+        return self._ollama_names
+
+    def _stale(self) -> bool:
+        return self._probed is None or time.monotonic() - self._probed >= PROBE_AGAIN
+
+
+def _configured(settings: ModelSettings) -> OpenAIServer | None:
+    if not settings.base_url and not settings.api_key:
+        return None
+    return OpenAIServer(settings.base_url or DEFAULT_BASE_URL, api_key=settings.api_key, patience=settings.patience)

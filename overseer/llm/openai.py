@@ -1,0 +1,208 @@
+"""Any server that speaks OpenAI's `POST /chat/completions` with `stream: true`.
+
+Format: https://platform.openai.com/docs/api-reference/chat-streaming
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+
+from overseer.llm import ModelError
+from overseer.llm.connection import CHUNK, Deadline, Line, session
+from overseer.llm.refusal import Refusal
+from overseer.llm.reply import OpenAIReply
+from overseer.messages import Message
+from overseer.tools import Toolbox
+from overseer.words import clean
+
+DEFAULT_BASE_URL = "https://api.openai.com/v1"
+CONNECT_SECONDS = 10.0
+LIST_SECONDS = 10.0  # to wait for a list of models that somebody looks at
+LIST_AGAIN = 300.0  # seconds that a list is good for
+MAX_LIST = 4_000_000  # bytes of a list of models that are read,
+MAX_MODELS = 1000  # models of it that are shown,
+MAX_NAME = 200  # and characters of a model's name
+MAX_ERROR = 300  # characters of a server's error text that are shown
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for a server, in seconds: for its first byte (a local model loads slowly), between bytes, and
+    for one whole answer."""
+
+    first: float = 300.0
+    gap: float = 120.0
+    total: float = 3600.0
+
+
+class OpenAIServer:
+    """One server, whose address may be shown as `where`: its models, and what each of them was found not to take."""
+
+    def __init__(self, base_url: str, *, api_key: str = "", patience: Patience | None = None) -> None:
+        self._base_url = base_url.rstrip("/")
+        self.host, self.where = _address(self._base_url)
+        self.patience = patience or Patience()
+        self._api_key = api_key.strip()
+        self._lock = threading.Lock()
+        self.first_name = ""
+        self._names: tuple[str, ...] = ()
+        self._listed_at = 0.0
+        self._spared: dict[str, frozenset[str]] = {}
+
+    def model(self, name: str = "") -> OpenAIModel:
+        """The model of this name; the empty name stands for the first one the server lists."""
+        return OpenAIModel(self, name)
+
+    def names(self, *, refresh: bool = False) -> tuple[str, ...]:
+        """The names of the server's models, kept for some minutes unless it is to `refresh`. Raises ModelError."""
+        if refresh or not self._names or time.monotonic() - self._listed_at > LIST_AGAIN:
+            self._names = self.listed(LIST_SECONDS)
+            self._listed_at = time.monotonic()
+            self.first_name = self._names[0] if self._names else ""
+        return self._names
+
+    def listed(self, seconds: float) -> tuple[str, ...]:
+        """The names of the server's models as it lists them now, within so many seconds. Raises ModelError."""
+        line = Line()
+        with Deadline(line, seconds), session(line, local=self.local) as connected:
+            return self._list(connected, seconds)
+
+    def first(self, session: requests.Session) -> str:
+        """The name of its first model, asked for once. Raises ModelError."""
+        if not self.first_name:
+            names = self._list(session, self.patience.first)
+            if not names:
+                raise ModelError(f"{self.where} lists no models. Load one there, or set OPENAI_MODEL.")
+            self.first_name = names[0]
+        return self.first_name
+
+    def post(self, session: requests.Session, request: Mapping[str, object]) -> requests.Response:
+        """Send a chat request; the answer may be a refusal. Raises ModelError if there is none."""
+        return self._request(session, "POST", "/chat/completions", self.patience.first, json=request)
+
+    def spared(self, model: str) -> frozenset[str]:
+        """What this model does not take."""
+        return self._spared.get(model, frozenset())
+
+    def spare(self, model: str, names: frozenset[str]) -> None:
+        """Remember what this model does not take."""
+        with self._lock:
+            if names:
+                self._spared[model] = self.spared(model) | names
+
+    def refusal(self, response: requests.Response) -> Refusal:
+        """What a response other than 200 says; it is closed."""
+        with closing(response):
+            try:
+                said = response.raw.read(CHUNK)
+            except (urllib3.exceptions.HTTPError, OSError):
+                said = b""
+        return Refusal(self.where, response.status_code, response.headers, said)
+
+    def silent(self) -> ModelError:
+        """What is to be said of a server that never began."""
+        return ModelError(f"{self.where} said nothing for {self.patience.first:g} s. Is it still loading? Then Retry.")
+
+    @property
+    def local(self) -> bool:
+        """Whether the server is on this machine."""
+        return self.host in ("localhost", "127.0.0.1", "::1")
+
+    def shown(self, text: str) -> str:
+        """A server's own words, cut short and without the key, fit to be shown and logged."""
+        if self._api_key:
+            text = text.replace(self._api_key, "[key]")
+        text = re.sub(r"(?<=://)[^/\s@]+@", "", text)
+        text = " ".join(clean(text).split())
+        return text if len(text) <= MAX_ERROR else text[: MAX_ERROR - 1] + "…"
+
+    def _list(self, session: requests.Session, seconds: float) -> tuple[str, ...]:
+        with closing(self._request(session, "GET", "/models", seconds)) as response:
+            if response.status_code != 200:
+                raise self.refusal(response).error(self.shown)
+            try:
+                names = [entry["id"] for entry in json.loads(response.raw.read(MAX_LIST))["data"]]
+                return tuple(filter(_usable, names))[:MAX_MODELS]
+            except (urllib3.exceptions.HTTPError, OSError, ValueError, KeyError, TypeError, RecursionError):
+                raise ModelError(f"{self.where} did not list its models. Set OPENAI_MODEL.") from None
+
+    def _request(
+        self, session: requests.Session, method: str, path: str, seconds: float, **kwargs: Any
+    ) -> requests.Response:
+        if not (self._api_key.isascii() and self._api_key.isprintable()):
+            raise ModelError("OPENAI_API_KEY holds what no key does. Copy it again, then restart.")
+        headers = {"Accept-Encoding": "identity", "Accept": "text/event-stream, application/json"}
+        if self._api_key:
+            headers["Authorization"] = f"Bearer {self._api_key}"
+        try:
+            return session.request(
+                method,
+                self._base_url + path,
+                headers=headers,
+                stream=True,
+                timeout=(min(CONNECT_SECONDS, seconds), seconds),
+                allow_redirects=False,
+                **kwargs,
+            )
+        except requests.ReadTimeout:
+            raise self.silent() from None
+        except requests.ConnectionError as error:
+            if not isinstance(error, requests.ConnectTimeout) and "NewConnectionError" not in repr(error):
+                raise ModelError(
+                    f"{self.where} closed the connection without an answer. Look at its log, then Retry."
+                ) from None
+            raise ModelError(f"Could not connect to {self.where}. Start the model server, then Retry.") from None
+        except requests.Timeout:
+            raise ModelError(f"Could not connect to {self.where}. Start the model server, then Retry.") from None
+        except (requests.RequestException, ValueError, UnicodeError) as error:
+            raise ModelError(f"OPENAI_BASE_URL is no usable address: {self.shown(str(error))}") from None
+
+
+class OpenAIModel:
+    """One model of a server."""
+
+    offline = False
+
+    def __init__(self, server: OpenAIServer, name: str = "") -> None:
+        self._server = server
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        return self._name or self._server.first_name or self._server.host or "model"
+
+    @property
+    def where(self) -> str:
+        """The server's address, as it may be shown."""
+        return self._server.where
+
+    def answer(
+        self, history: Sequence[Message], tools: Toolbox, *, system: str = "", temperature: float | None = None
+    ) -> OpenAIReply:
+        return OpenAIReply(self._server, self._name, history, tools, system=system, temperature=temperature)
+
+
+def _usable(name: object) -> bool:
+    """Whether a model can be called so: shown, stored and sent."""
+    return isinstance(name, str) and 0 < len(name) <= MAX_NAME and clean(name) == name
+
+
+def _address(url: str) -> tuple[str, str]:
+    """The host of an address, and the address as it may be shown: without any password in it."""
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "", "OPENAI_BASE_URL"
+    return parts.hostname or "", f"{parts.scheme}://{parts.hostname}{port}{parts.path}"

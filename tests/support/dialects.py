@@ -1,0 +1,645 @@
+"""The dialects of OpenAI's API, by name: each server's own way to stream an answer, to break and to refuse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from overseer.messages import Part, Reasoning, Text, ToolCall
+from tests.support.model_server import Reply
+
+Json = dict[str, Any]
+FIRE = "GPU on fire"
+TOKENS_IN, TOKENS_OUT = 21, 34
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """How a server says no: a status, a body and headers."""
+
+    status: int
+    body: Json | bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def reply(self) -> Reply:
+        """It, said once."""
+        said = self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
+        kind = "application/json" if said.lstrip()[:1] == b"{" else "text/event-stream"
+        return Reply(said, status=self.status, headers={"Content-Type": kind, **self.headers})
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How one server writes. What is thought and called are the deltas that say it; `broke` is an error in mid-answer.
+
+    The tokens are counted in a chunk of their own (`apart`), in the chunk that ends the answer, or nowhere.
+    """
+
+    name: str
+    thought: Callable[[str], Iterable[Json]] | None
+    called: Callable[[int, ToolCall], Iterable[Json]]
+    broke: Callable[[Dialect], bytes]
+    head: Json
+    counts: Literal["apart", "at the end", "nowhere"] = "apart"
+    first: Json | None = field(default_factory=lambda: {"role": "assistant", "content": ""})
+    beside: Json = field(default_factory=dict)  # fields that every choice has too
+    counted: Json = field(default_factory=dict)  # fields beside the count
+    alive: bytes = b""
+    data: bytes = b"data: "
+    line_end: bytes = b"\n"
+    done: bool = True
+    refuses: Mapping[str, Refused] = field(default_factory=dict)
+
+    def event(self, data: object) -> bytes:
+        """One event, in this server's spelling."""
+        written = json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
+        return self.data + written + self.line_end * 2
+
+    def chunk(self, delta: Json, *, finish: str | None = None, **more: object) -> bytes:
+        """An event with a delta in it."""
+        return self.event(
+            {**self.head, "choices": [{"index": 0, "delta": delta, "finish_reason": finish, **self.beside}], **more}
+        )
+
+    def says(self, *parts: Part) -> Iterator[bytes]:
+        """The events that say these parts, without any end."""
+        if self.first is not None:
+            yield self.chunk(self.first)
+        calls = 0
+        for part in parts:
+            if isinstance(part, Text):
+                yield from (self.chunk({"content": piece}) for piece in pieces(part.text))
+            elif isinstance(part, Reasoning):
+                assert self.thought is not None
+                yield from map(self.chunk, self.thought(part.text))
+            else:
+                yield from map(self.chunk, self.called(calls, part))
+                calls += 1
+
+    def ends(self, finish: str = "stop") -> Iterator[bytes]:
+        """The events that end an answer."""
+        usage = {"prompt_tokens": TOKENS_IN, "completion_tokens": TOKENS_OUT, "total_tokens": TOKENS_IN + TOKENS_OUT}
+        if self.counts == "at the end":
+            yield self.chunk({}, finish=finish, usage=usage, **self.counted)
+        else:
+            yield self.chunk({}, finish=finish)
+        if self.counts == "apart":
+            yield self.event({**self.head, "choices": [], "usage": usage, **self.counted})
+        if self.done:
+            yield self.data + b"[DONE]" + self.line_end * 2
+
+    def stream(self, *parts: Part) -> bytes:
+        """A whole answer."""
+        finish = "tool_calls" if any(isinstance(part, ToolCall) for part in parts) else "stop"
+        return self.alive + self.alive.join([*self.says(*parts), *self.ends(finish)])
+
+    def cut(self, *parts: Part) -> bytes:
+        """An answer that only stops."""
+        return self.alive.join(self.says(*parts))
+
+    def broken(self, *parts: Part) -> bytes:
+        """An answer that an error ends."""
+        return self.cut(*parts) + self.broke(self)
+
+
+def pieces(text: str) -> Iterator[str]:
+    """A text in tokens: some begin with a space, some are within a word."""
+    yield from (text[at : at + 5] for at in range(0, len(text), 5))
+
+
+# What is thought
+
+
+def reasoning_content(text: str) -> Iterator[Json]:
+    yield from ({"reasoning_content": piece} for piece in pieces(text))
+
+
+def deepseek_reasoning(text: str) -> Iterator[Json]:
+    yield from ({"content": None, "reasoning_content": piece} for piece in pieces(text))
+
+
+def reasoning(text: str) -> Iterator[Json]:
+    yield from ({"role": "assistant", "content": "", "reasoning": piece} for piece in pieces(text))
+
+
+def reasoning_twice(text: str) -> Iterator[Json]:
+    """OpenRouter says it in two forms at once."""
+    for piece in pieces(text):
+        details = [{"type": "reasoning.text", "text": piece, "format": "unknown", "index": 0}]
+        yield {"role": "assistant", "content": "", "reasoning": piece, "reasoning_details": details}
+
+
+def think_tags(text: str) -> Iterator[Json]:
+    """Tags within the content, each a token of its own, with blank lines around them."""
+    for piece in ("<think>", "\n", *pieces(text), "\n", "</think>", "\n\n"):
+        yield {"role": "assistant", "content": piece}
+
+
+def think_tags_in_halves(text: str) -> Iterator[Json]:
+    """The same, cut without regard for the tags."""
+    yield from ({"content": piece} for piece in pieces(f"<think>{text}</think>\n\n"))
+
+
+# What is called
+
+
+def in_pieces(no_arguments: Sequence[object]) -> Callable[[int, ToolCall], Iterator[Json]]:
+    """Id and name first, then arguments with the index only; `no_arguments` is what comes of them if there are none."""
+
+    def called(index: int, call: ToolCall) -> Iterator[Json]:
+        first, *rest = ["", *pieces(call.arguments)] if call.arguments else no_arguments
+        function = {"name": call.name} if first is ... else {"name": call.name, "arguments": first}
+        yield {"tool_calls": [{"index": index, "id": call.call_id, "type": "function", "function": function}]}
+        for piece in rest:
+            yield {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
+
+    return called
+
+
+def in_pieces_with_nulls(index: int, call: ToolCall) -> Iterator[Json]:
+    """LiteLLM repeats every field, empty."""
+    function: Json = {"name": call.name, "arguments": ""}
+    yield {"tool_calls": [{"index": index, "id": call.call_id, "type": "function", "function": function}]}
+    for piece in pieces(call.arguments or "{}"):
+        function = {"name": None, "arguments": piece}
+        yield {"tool_calls": [{"index": index, "id": None, "type": "function", "function": function}]}
+
+
+def whole_and_always_0(index: int, call: ToolCall) -> Iterator[Json]:
+    """Ollama sends each call at once; `index` is 0 for each."""
+    function = {"name": call.name, "arguments": call.arguments or "{}"}
+    tool_call = {"id": call.call_id, "index": 0, "type": "function", "function": function}
+    yield {"role": "assistant", "content": "", "tool_calls": [tool_call]}
+
+
+def whole_without_index(index: int, call: ToolCall) -> Iterator[Json]:
+    """No index, and an id only in name."""
+    function = {"name": call.name, "arguments": call.arguments or None}
+    yield {"tool_calls": [{"id": "", "type": "function", "function": function}]}
+
+
+# How it breaks
+
+
+def error_event(error: object, *, last: bytes = b"") -> Callable[[Dialect], bytes]:
+    return lambda dialect: dialect.event({"error": error}) + last
+
+
+def openrouter_broke(dialect: Dialect) -> bytes:
+    error = {"code": "server_error", "message": FIRE}
+    return dialect.chunk({"content": ""}, finish="error", error=error)
+
+
+def lm_studio_broke(dialect: Dialect) -> bytes:
+    return b"event: error\n" + dialect.event({"error": {"message": FIRE}, "message": FIRE})
+
+
+def llama_cpp_once_broke(dialect: Dialect) -> bytes:
+    """A field of its own, which no other server has."""
+    error = {"code": 500, "message": FIRE, "type": "server_error"}
+    return b"error: " + json.dumps(error).encode() + b"\n\n"
+
+
+def old_vllm_broke(dialect: Dialect) -> bytes:
+    error = {"object": "error", "message": FIRE, "type": "InternalServerError", "param": None, "code": 500}
+    return dialect.event(error) + b"data: [DONE]\n\n"
+
+
+# The servers
+
+
+def openai_error(message: str, *, param: str | None = None, code: object = None, type_: str = "") -> Json:
+    return {
+        "error": {"message": message, "type": type_ or "invalid_request_error", "param": param, "code": code},
+    }
+
+
+def head(call_id: str, model: str, **more: object) -> Json:
+    return {"id": call_id, "object": "chat.completion.chunk", "created": 1_750_000_000, "model": model, **more}
+
+
+OPENAI = Dialect(
+    "OpenAI",
+    thought=None,
+    called=in_pieces(["", "{}"]),
+    broke=error_event({"message": FIRE, "type": "server_error", "param": None, "code": None}),
+    head=head("chatcmpl-B9", "gpt-4o", system_fingerprint="fp_1", service_tier="default", usage=None),
+    first={"role": "assistant", "content": "", "refusal": None},
+    beside={"logprobs": None},
+    refuses={
+        "tools": Refused(
+            400,
+            openai_error(
+                "Unsupported parameter: 'tools' is not supported with this model.",
+                param="tools",
+                code="unsupported_parameter",
+            ),
+        ),
+        "stream_options": Refused(400, openai_error("Unrecognized request argument supplied: stream_options")),
+        "temperature": Refused(
+            400,
+            openai_error(
+                "Unsupported value: 'temperature' does not support 0.7 with this model. Only the default (1) value is "
+                "supported.",
+                param="temperature",
+                code="unsupported_value",
+            ),
+        ),
+        "system": Refused(
+            400,
+            openai_error(
+                "Unsupported value: 'messages[0].role' does not support 'system' with this model.",
+                param="messages[0].role",
+                code="unsupported_value",
+            ),
+        ),
+        "overflow": Refused(
+            400,
+            openai_error(
+                "This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens. "
+                "Please reduce the length of the messages.",
+                param="messages",
+                code="context_length_exceeded",
+            ),
+        ),
+        "busy": Refused(
+            429,
+            openai_error(
+                "Rate limit reached for gpt-4o in organization org-1 on requests per min (RPM): Limit 3, Used 3, "
+                "Requested 1. Please try again in 20s. Visit https://platform.openai.com/account/rate-limits to learn "
+                "more. You can increase your rate limit by adding a payment method to your account at "
+                "https://platform.openai.com/account/billing.",
+                code="rate_limit_exceeded",
+                type_="requests",
+            ),
+            {"Retry-After": "0"},
+        ),
+        "unknown model": Refused(
+            404, openai_error("The model `x` does not exist or you do not have access to it.", code="model_not_found")
+        ),
+    },
+)
+
+OLLAMA = Dialect(
+    "Ollama",
+    thought=reasoning,
+    called=whole_and_always_0,
+    broke=error_event({"message": FIRE, "type": "api_error", "param": None, "code": None}),
+    head=head("chatcmpl-719", "qwen3", system_fingerprint="fp_ollama"),
+    first={"role": "assistant", "content": ""},
+    refuses={
+        "tools": Refused(400, openai_error("registry.ollama.ai/library/gemma:latest does not support tools")),
+        "overflow": Refused(400, openai_error("the input length exceeds the context length")),
+        "busy": Refused(
+            503, openai_error("server busy, please try again.  maximum pending requests exceeded", type_="api_error")
+        ),
+        "unknown model": Refused(404, openai_error('model "x" not found, try pulling it first', type_="not_found")),
+    },
+)
+
+OLLAMA_ONCE = replace(OLLAMA, name="Ollama, older", thought=think_tags, counts="at the end", first=None, refuses={})
+
+LLAMA_CPP = Dialect(
+    "llama.cpp",
+    thought=reasoning_content,
+    called=in_pieces(["{", "}"]),
+    broke=error_event({"code": 500, "message": FIRE, "type": "server_error"}),
+    head=head("chatcmpl-XR", "gpt-oss", system_fingerprint="b6000"),
+    first={"role": "assistant", "content": None},
+    counted={"timings": {"prompt_n": TOKENS_IN, "predicted_n": TOKENS_OUT, "predicted_per_second": 52.0}},
+    refuses={
+        "tools": Refused(
+            500, {"error": {"code": 500, "message": "tools param requires --jinja flag", "type": "server_error"}}
+        ),
+        "system": Refused(
+            500,
+            {
+                "error": {
+                    "code": 500,
+                    "message": "\n------------\nWhile executing CallExpression at line 1, column 67 in source:\n"
+                    "...{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not s..."
+                    "\n                                                   ^\n"
+                    "Error: Jinja Exception: System role not supported",
+                    "type": "server_error",
+                }
+            },
+        ),
+        "overflow": Refused(
+            400,
+            {
+                "error": {
+                    "code": 400,
+                    "message": "the request exceeds the available context size, try increasing it",
+                    "type": "exceed_context_size_error",
+                    "n_prompt_tokens": 4476,
+                    "n_ctx": 4096,
+                }
+            },
+        ),
+        "busy": Refused(503, {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}),
+    },
+)
+
+LLAMA_CPP_ONCE = replace(
+    LLAMA_CPP,
+    name="llama.cpp, older",
+    thought=think_tags_in_halves,
+    called=whole_without_index,
+    broke=llama_cpp_once_broke,
+    counts="at the end",
+    first=None,
+    done=False,
+    refuses={},
+)
+
+VLLM = Dialect(
+    "vLLM",
+    thought=reasoning_content,
+    called=in_pieces([..., "{}"]),
+    broke=error_event(
+        {"message": FIRE, "type": "InternalServerError", "param": None, "code": 500}, last=b"data: [DONE]\n\n"
+    ),
+    head=head("chatcmpl-5f", "qwen3"),
+    beside={"logprobs": None, "stop_reason": None},
+    refuses={
+        "tools": Refused(
+            400,
+            openai_error(
+                '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set',
+                type_="BadRequestError",
+                code=400,
+            ),
+        ),
+        "stream_options": Refused(
+            400,
+            {
+                "object": "error",
+                "message": "[{'type': 'extra_forbidden', 'loc': ('body', 'stream_options'), 'msg': 'Extra inputs are "
+                "not permitted', 'input': {'include_usage': True}}]",
+                "type": "BadRequestError",
+                "param": None,
+                "code": 400,
+            },
+        ),
+        "system": Refused(400, openai_error("System role not supported", type_="BadRequestError", code=400)),
+        "overflow": Refused(
+            400,
+            openai_error(
+                "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens (4500 in the "
+                "messages, 500 in the completion). Please reduce the length of the messages or completion.",
+                type_="BadRequestError",
+                code=400,
+            ),
+        ),
+        "unknown model": Refused(
+            404, openai_error("The model `x` does not exist.", type_="NotFoundError", param="model", code=404)
+        ),
+    },
+)
+
+VLLM_ONCE = replace(VLLM, name="vLLM, older", broke=old_vllm_broke, refuses={})
+
+LM_STUDIO = Dialect(
+    "LM Studio",
+    thought=lambda text: ({"reasoning": piece} for piece in pieces(text)),
+    called=in_pieces([""]),
+    broke=lm_studio_broke,
+    head=head("chatcmpl-k3", "qwen3-8b", system_fingerprint="qwen3-8b"),
+    first={"role": "assistant"},
+    beside={"logprobs": None},
+    refuses={
+        "system": Refused(
+            200,  # as all that it says to who wants a stream
+            b'event: error\ndata: {"error":{"message":"Error rendering prompt with jinja template: \\"System role not '
+            b'supported\\". This is usually an issue with the template."},"message":"Error rendering prompt"}\n\n',
+        ),
+        "overflow": Refused(
+            200,
+            b'event: error\ndata: {"error":{"message":"Trying to keep the first 9000 tokens when context the overflows.'
+            b" However, the model is loaded with context length of only 4096 tokens, which is not enough. Try to "
+            b'load the model with a larger context length, or provide a shorter input"},"message":"Trying"}\n\n',
+        ),
+        "unknown model": Refused(404, openai_error('Model "x" not found.', param="model", code="model_not_found")),
+    },
+)
+
+LM_STUDIO_ONCE = replace(LM_STUDIO, name="LM Studio, older", thought=think_tags, counts="nowhere", refuses={})
+
+OPENROUTER = Dialect(
+    "OpenRouter",
+    thought=reasoning_twice,
+    called=in_pieces(["", ""]),
+    broke=openrouter_broke,
+    head=head("gen-17", "deepseek/deepseek-r1", provider="DeepInfra"),
+    first=None,
+    beside={"native_finish_reason": None, "logprobs": None},
+    alive=b": OPENROUTER PROCESSING\n\n",
+    refuses={
+        "tools": Refused(
+            404,
+            {
+                "error": {
+                    "message": "No endpoints found that support tool use. To learn more about provider routing, visit: "
+                    "https://openrouter.ai/docs/provider-routing",
+                    "code": 404,
+                }
+            },
+        ),
+        "system": Refused(
+            400,
+            {
+                "error": {
+                    "message": "Provider returned error",
+                    "code": 400,
+                    "metadata": {
+                        "raw": '{"error": {"code": 400, "message": "Developer instruction is not enabled for '
+                        'models/gemma-3-27b-it", "status": "INVALID_ARGUMENT"}}',
+                        "provider_name": "Google AI Studio",
+                    },
+                }
+            },
+        ),
+        "overflow": Refused(
+            400,
+            {
+                "error": {
+                    "message": "This endpoint's maximum context length is 8192 tokens. However, you requested about "
+                    "9000 tokens (9000 of text input). Please reduce the length of either one, or use the "
+                    '"middle-out" transform to compress your prompt automatically.',
+                    "code": 400,
+                    "metadata": {"provider_name": None},
+                }
+            },
+        ),
+        "busy": Refused(
+            429,
+            {
+                "error": {
+                    "message": "Provider returned error",
+                    "code": 429,
+                    "metadata": {
+                        "raw": "x is temporarily rate-limited upstream. Please retry shortly, or add your own key to "
+                        "accumulate your rate limits: https://openrouter.ai/settings/integrations",
+                        "provider_name": "Chutes",
+                    },
+                }
+            },
+            {"Retry-After": "0"},
+        ),
+        "unknown model": Refused(400, {"error": {"message": "x is not a valid model ID", "code": 400}}),
+    },
+)
+
+DEEPSEEK = Dialect(
+    "DeepSeek",
+    thought=deepseek_reasoning,
+    called=in_pieces(["", "{}"]),
+    broke=error_event({"message": FIRE, "type": "server_error", "param": None, "code": "server_error"}),
+    head=head("930c60df", "deepseek-chat", system_fingerprint="fp_0623"),
+    counts="at the end",
+    first={"role": "assistant", "content": None, "reasoning_content": ""},
+    beside={"logprobs": None},
+    alive=b": keep-alive\n\n",
+    refuses={
+        "tools": Refused(
+            400,
+            openai_error("deepseek-reasoner does not support Function Calling", code="invalid_request_error"),
+        ),
+        "overflow": Refused(
+            400,
+            openai_error(
+                "This model's maximum context length is 131072 tokens. However, you requested 140000 tokens (140000 in "
+                "the messages, 0 in the completion). Please reduce the length of the messages or completion.",
+                code="invalid_request_error",
+            ),
+        ),
+        "busy": Refused(429, openai_error("Rate limit reached", type_="rate_limit"), {"Retry-After": "0"}),
+        "unknown model": Refused(400, openai_error("Model Not Exist", code="invalid_request_error")),
+    },
+)
+
+LITELLM = Dialect(
+    "LiteLLM",
+    thought=reasoning_content,
+    called=in_pieces_with_nulls,
+    broke=error_event({"message": FIRE, "type": "None", "param": "None", "code": "500"}),
+    head=head("chatcmpl-e4", "gemma"),
+    first={"role": "assistant", "content": ""},
+    refuses={
+        "tools": Refused(
+            400,
+            openai_error(
+                "litellm.UnsupportedParamsError: ollama does not support parameters: ['tools'], for model=gemma. To "
+                "drop these, set `litellm.drop_params=True` or for proxy:\n\n`litellm_settings:\n drop_params: true`\n"
+                ". \n If you want to use these params dynamically send allowed_openai_params=['tools'] in your "
+                "request.. Received Model Group=gemma",
+                type_="None",
+                code="400",
+            ),
+        ),
+        "temperature": Refused(
+            400,
+            openai_error(
+                "litellm.UnsupportedParamsError: gpt-5 models (including gpt-5-codex) don't support temperature=0.7. "
+                "Only temperature=1 is supported. To drop unsupported params set `litellm.drop_params = True`",
+                type_="None",
+                code="400",
+            ),
+        ),
+        "overflow": Refused(
+            400,
+            openai_error(
+                "litellm.ContextWindowExceededError: litellm.BadRequestError: ContextWindowExceededError: "
+                "OpenAIException - This model's maximum context length is 8192 tokens.",
+                code="400",
+            ),
+        ),
+        "busy": Refused(
+            429,
+            openai_error(
+                "litellm.RateLimitError: RateLimitError: OpenAIException - slow down", type_="throttling_error"
+            ),
+            {"Retry-After": "0"},
+        ),
+        "unknown model": Refused(
+            400,
+            openai_error(
+                "/chat/completions: Invalid model name passed in model=x. Call `/v1/models` to view available models "
+                "for your key.",
+                param="model",
+                code="400",
+            ),
+        ),
+    },
+)
+
+LLAMA_CPP_PYTHON = Dialect(
+    "llama-cpp-python",
+    thought=think_tags_in_halves,
+    called=in_pieces(["", "{}"]),
+    broke=error_event({"message": FIRE, "type": "internal_server_error", "param": None, "code": None}),
+    head=head("chatcmpl-4a", "model.gguf"),
+    counts="nowhere",
+    first={"role": "assistant"},
+    alive=b": ping - 2025-06-01 12:00:00+00:00\r\n\r\n",
+    line_end=b"\r\n",
+    refuses={
+        "stream_options": Refused(
+            422,
+            {
+                "detail": [
+                    {
+                        "type": "extra_forbidden",
+                        "loc": ["body", "stream_options"],
+                        "msg": "Extra inputs are not permitted",
+                        "input": {"include_usage": True},
+                    }
+                ]
+            },
+        ),
+        "overflow": Refused(
+            400,
+            openai_error(
+                "This model's maximum context length is 512 tokens. However, you requested 900 tokens (900 in the "
+                "messages, None in the completion). Please reduce the length of the messages or completion.",
+                param="messages",
+                code="context_length_exceeded",
+            ),
+        ),
+    },
+)
+
+GATEWAY = Dialect(
+    "a gateway",
+    thought=reasoning,
+    called=in_pieces([None]),
+    broke=error_event(FIRE),
+    head=head("1", "x"),
+    counts="at the end",
+    alive=b"data:: keepalive\n\nevent:ping\n\n:\n\n",
+    data=b"data:",
+)
+
+DIALECTS = (
+    OPENAI,
+    OLLAMA,
+    OLLAMA_ONCE,
+    LLAMA_CPP,
+    LLAMA_CPP_ONCE,
+    VLLM,
+    VLLM_ONCE,
+    LM_STUDIO,
+    LM_STUDIO_ONCE,
+    OPENROUTER,
+    DEEPSEEK,
+    LITELLM,
+    LLAMA_CPP_PYTHON,
+    GATEWAY,
+)
+
+
+def that_refuse(*whats: str) -> list[tuple[Dialect, str]]:
+    """The dialects that refuse one of these, each with it."""
+    return [(dialect, what) for dialect in DIALECTS for what in whats if what in dialect.refuses]

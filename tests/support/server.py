@@ -1,0 +1,84 @@
+"""The real server, as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+DEADLINE = 20.0
+
+
+class Server:
+    """`python app.py` on an instance directory; keeps its port over restarts."""
+
+    def __init__(self, instance: Path, *, environment: dict[str, str] | None = None) -> None:
+        self.instance = instance
+        self.port = 0
+        self.log: list[str] = []
+        self._environment = environment or {}
+        self._process: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> Server:
+        """Start it and wait until it says it is ready."""
+        command = [sys.executable, "app.py", "--port", str(self.port), "--instance", str(self.instance)]
+        clean = {
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith(("OPENAI_", "OLLAMA_", "OVERSEER_", "PYTHONDEVMODE"))
+        }
+        self._process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**clean, "PYTHONUNBUFFERED": "1", **self._environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, args=(self._process, lines), daemon=True)
+        self._reader.start()
+        while (line := lines.get(timeout=DEADLINE)) is not None:
+            if found := re.search(r"ready on http://\S+:(\d+)", line):
+                self.port = int(found[1])
+                return self
+        raise AssertionError("the server did not start:\n" + "".join(self.log))
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """End it by a signal; returns its exit code."""
+        assert self._process is not None and self._reader is not None
+        if self._process.poll() is None:
+            self._process.send_signal(how)
+        code = self._process.wait(DEADLINE)
+        self._reader.join(DEADLINE)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        return code
+
+    def restart(self, how: signal.Signals = signal.SIGTERM) -> Server:
+        """End it and start it again on the same port."""
+        self.stop(how)
+        return self.start()
+
+    def _read(self, process: subprocess.Popen[str], lines: queue.SimpleQueue[str | None]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            self.log.append(line)
+            lines.put(line)
+        lines.put(None)
