@@ -1,0 +1,403 @@
+"""ChatRoom, the facet: one conversation in one SQLite file, answered one turn at a time."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+
+from overseer.context import DEFAULT_BUDGET, estimate, size
+from overseer.events import (
+    MessageAdded,
+    MessageChanged,
+    MessagesCleared,
+    MessagesDropped,
+    PartAdded,
+    PartChanged,
+    PartGrew,
+    ReadingMoved,
+    RoomConfigured,
+    RoomEvent,
+    RoomRenamed,
+    TurnDelayed,
+    TurnEnded,
+)
+from overseer.llm import Model
+from overseer.messages import Message, Part, State, Text, ToolCall, Usage
+from overseer.settings import Changes, Settings
+from overseer.sqlite import Storage, StorageError, StorageFull
+from overseer.tools import Toolbox
+from overseer.transcript import Asked, Page, Summary, Transcript
+from overseer.turn import MAX_ANSWER, Turn, TurnOver
+from overseer.words import name_from
+
+log = logging.getLogger(__name__)
+
+SAVE_EVERY = 1.0  # seconds between writes of a growing part
+PAGE = 50  # messages
+INTERRUPTED = "The server went down while this answer was being made. What had arrived is kept; Retry asks again."
+STOPPED = "Stopped."
+
+
+class NotNow(Exception):
+    """It cannot be done while an answer is being made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an answer ended."""
+
+    parts: tuple[Part, ...]
+    state: State
+    reason: str
+    model: str
+    usage: Usage | None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much a model reads (tokens), and how much it may say in one answer (characters)."""
+
+    context_tokens: int = DEFAULT_BUDGET
+    answer_chars: int = MAX_ANSWER
+
+
+class ChatRoom:
+    """The conversation of one room. Its public methods take and return plain values.
+
+    The text of a growing answer is in memory and shown from there. It is written when a part or the answer ends, and
+    about once a second, so that a crash loses little and no token waits for the disk.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        room_id: str,
+        *,
+        emit: Callable[[RoomEvent], None],
+        pick_model: Callable[[str], Model],
+        tools: Toolbox,
+        limits: Limits = Limits(),
+        create: bool = False,
+    ) -> None:
+        self._lock = storage.lock
+        self._transcript = Transcript(storage, create=create)
+        self._room_id = room_id
+        self._emit = emit
+        self._pick_model = pick_model
+        self._tools = tools
+        self._limits = limits
+        self._turn: Turn | None = None
+        self._saved_at = 0.0
+        self._unstored: dict[int, Ending] = {}
+        # Nothing runs in a file that was just opened: what is unfinished was cut off by a crash.
+        self._transcript.end_all(state="interrupted", reason=INTERRUPTED)
+
+    # Commands
+
+    def begin(self, name: str, *, by_person: bool) -> None:
+        """Name a new room."""
+        self._transcript.begin(name, by_person=by_person)
+
+    def rename(self, name: str) -> None:
+        """Call the room what a person wants it called."""
+        self._transcript.rename(name)
+        self._emit(RoomRenamed(self._room_id))
+
+    def configure(self, changes: Changes, *, name: str | None = None) -> None:
+        """Change some of the room's settings, and its name if there is one; the next turn goes by them."""
+        self._transcript.configure(replace(self._transcript.settings(), **changes), name=name)
+        if name is not None:
+            self._emit(RoomRenamed(self._room_id))
+        self._emit(RoomConfigured(self._room_id))
+
+    def ask(self, text: str, *, key: str | None = None) -> Asked:
+        """Store a question and the row of its answer, and let it be answered when its turn comes.
+
+        A `key` that was used before returns what it returned then; raises KeyReused if the text was another.
+        """
+        self._store_endings()
+        asked = self._transcript.add(text, key, name=name_from(text))
+        if not asked.repeated:
+            if asked.named_room:
+                self._emit(RoomRenamed(self._room_id))
+            self._emit(MessageAdded(self._room_id, asked.question, asked.answer))
+            self._begin_next()
+        return asked
+
+    def edit(self, number: int, text: str, *, last: int | None = None) -> None:
+        """Change a question, drop what follows it, and answer it anew.
+
+        Raises NoSuchMessage, NotNow while an answer is being made, or Outdated if `last` is given and not the number
+        of the room's last message any more.
+        """
+        self._check_idle()
+        self._transcript.edit(number, text, last=last)
+        self._emit(MessagesDropped(self._room_id, number))
+        self._begin_next()
+
+    def retry(self) -> int:
+        """Answer the last question again; returns the answer's number.
+
+        Raises NoSuchMessage in an empty room, or NotNow while an answer is being made.
+        """
+        self._check_idle()
+        number = self._transcript.reset_last()
+        self._emit(MessageChanged(self._room_id, number))
+        self._begin_next()
+        return number
+
+    def resume(self) -> int:
+        """Let the last answer, which broke off, be gone on with; returns its number.
+
+        Raises Outdated if it did not break off in mid-text, or NotNow while an answer is being made.
+        """
+        self._check_idle()
+        message = self._transcript.resume_last()
+        self._emit(MessageChanged(self._room_id, message.number))
+        self._begin_next()
+        return message.number
+
+    def stop(self, *, state: State = "stopped", reason: str = STOPPED) -> None:
+        """End the running answer and those that wait, and keep what was said."""
+        turn, others = self._cut(), []
+        if turn is not None:
+            self._unstored[turn.number] = _ending(turn, state, reason)
+        try:
+            self._store_endings()
+            others = self._transcript.end_all(state=state, reason=reason)
+        finally:
+            for number in ([turn.number] if turn is not None else []) + others:
+                self._emit(TurnEnded(self._room_id, number, state))
+
+    def clear(self) -> None:
+        """Remove all messages; a running answer is stopped first."""
+        self._transcript.clear()
+        self._cut()
+        self._unstored.clear()
+        self._emit(MessagesCleared(self._room_id))
+
+    # Queries
+
+    def messages(self, *, before: int | None = None, limit: int = PAGE) -> Page:
+        """The newest `limit` messages, or those before number `before`, the growing answer as it is now."""
+        page = self._transcript.page(before, limit)
+        return replace(page, messages=tuple(map(self._as_it_is, page.messages)))
+
+    def message(self, number: int) -> Message:
+        """One message as it is now. Raises NoSuchMessage."""
+        return self._as_it_is(self._transcript.message(number))
+
+    def exchange(self, question: int) -> tuple[Message, Message]:
+        """A question and its answer. Raises NoSuchMessage."""
+        return self.message(question), self.message(question + 1)
+
+    def after(self, number: int, *, limit: int = PAGE) -> tuple[Message, ...]:
+        """The `limit` messages after a number, in order, the growing answer as it is now."""
+        return tuple(map(self._as_it_is, self._transcript.after(number, limit)))
+
+    def following(self, number: int) -> tuple[int, int]:
+        """How many messages an edit of a question drops beside its answer, and the number of the room's last one."""
+        return self._transcript.following(number)
+
+    def reads_from(self) -> int:
+        """From which message the model reads; 0 stands for all of them."""
+        return self._transcript.reads_from()
+
+    def settings(self) -> Settings:
+        """The room's settings."""
+        return self._transcript.settings()
+
+    def summary(self) -> Summary:
+        """What the registry keeps of the room."""
+        summary = self._transcript.summary()
+        return replace(summary, answering=summary.answering and self._first_waiting() is not None)
+
+    # What facets ask of a child
+
+    def idle(self) -> bool:
+        return self._turn is None and not self._unstored
+
+    def close(self) -> None:
+        self._cut()
+        with suppress(StorageError):
+            self._store_endings()
+
+    # What a turn tells
+
+    def added(self, turn: Turn, position: int) -> None:
+        with self._while_running(turn):
+            part = turn.draft.parts()[position]
+            if isinstance(part, ToolCall):
+                self._save(turn, position)
+            text = "" if isinstance(part, ToolCall) else part.text
+            self._emit(PartAdded(self._room_id, turn.number, position, part.kind, text))
+
+    def grew(self, turn: Turn, position: int, text: str) -> None:
+        with self._while_running(turn):
+            if time.monotonic() - self._saved_at > SAVE_EVERY:
+                self._save_if_possible(turn, position)
+            self._emit(PartGrew(self._room_id, turn.number, position, text))
+
+    def changed(self, turn: Turn, position: int) -> None:
+        with self._while_running(turn):
+            self._save(turn, position)
+            if isinstance(turn.draft.parts()[position], ToolCall):
+                self._emit(PartChanged(self._room_id, turn.number, position))
+
+    def delayed(self, turn: Turn) -> None:
+        with self._while_running(turn):
+            self._emit(TurnDelayed(self._room_id, turn.number))
+
+    def reads(self, turn: Turn, number: int) -> None:
+        with self._while_running(turn):
+            self._note_reading(number)
+
+    def ended(self, turn: Turn, state: State, reason: str) -> None:
+        with self._while_running(turn):
+            self._turn = None
+            self._unstored[turn.number] = _ending(turn, state, reason)
+            try:
+                self._store_endings()
+            except StorageError as error:
+                # It is kept in memory, and written before anything else is.
+                log.error("turn %s/%s could not be stored: %s", self._room_id, turn.number, error)
+                state = "failed"
+                ending = replace(self._unstored[turn.number], state=state, reason=f"The answer is not stored. {error}")
+                self._unstored[turn.number] = ending
+            self._emit(TurnEnded(self._room_id, turn.number, state))
+            with suppress(StorageError):  # then the next question begins it
+                self._begin_next()
+
+    # In call order
+
+    def _begin_next(self) -> None:
+        """Begin the oldest turn that waits, unless one is running. What its answer has already is gone on with."""
+        if self._turn is not None or (number := self._first_waiting()) is None:
+            return
+        message = self._transcript.message(number)
+        begun = message if message.parts else None
+        settings = self._transcript.settings()
+        budget = self._limits.context_tokens - estimate(settings.system_prompt) - (size(begun) if begun else 0)
+        history = self._transcript.history(number, budget)
+        self._note_reading(history[0].number if history and history[0].number > self._transcript.first() else 0)
+        self._turn = Turn(
+            number,
+            history,
+            pick_model=lambda: self._pick_model(settings.model),
+            tools=self._tools,
+            record=self,
+            settings=settings,
+            begun=begun,
+            budget=budget,
+            max_answer=self._limits.answer_chars,
+        )
+        self._saved_at = time.monotonic()
+        if begun is not None:
+            self._tell_begun(begun)
+        threading.Thread(target=self._run, args=(self._turn,), name=f"turn-{self._room_id}", daemon=True).start()
+
+    def _tell_begun(self, message: Message) -> None:
+        """What was said before is a part that grows again."""
+        part = message.parts[-1]
+        assert isinstance(part, Text)
+        self._emit(PartAdded(self._room_id, message.number, len(message.parts) - 1, part.kind, part.text))
+
+    def _note_reading(self, number: int) -> None:
+        try:
+            moved = self._transcript.note_reading(number)
+        except StorageError as error:  # the line in the list is wrong then, and nothing else
+            log.error("room %s: from where the model reads could not be stored: %s", self._room_id, error)
+            return
+        if moved:
+            self._emit(ReadingMoved(self._room_id, number))
+
+    def _run(self, turn: Turn) -> None:
+        began = time.monotonic()
+        try:
+            turn.run()
+        except StorageError as error:
+            log.error("turn %s/%s could not be written: %s", self._room_id, turn.number, error)
+            self._give_up(turn, f"The answer could not be stored. {error}")
+        except Exception:
+            log.exception("turn %s/%s broke", self._room_id, turn.number)
+            self._give_up(turn, "Something went wrong inside Overseer; its log says what. Retry asks again.")
+        seconds = time.monotonic() - began
+        log.info("turn %s/%s %s %.1fs", self._room_id, turn.number, turn.model_name or "-", seconds)
+
+    def _give_up(self, turn: Turn, reason: str) -> None:
+        with suppress(TurnOver):
+            self.ended(turn, "failed", reason)
+
+    def _store_endings(self) -> None:
+        """Write how answers ended. Raises StorageError; what is written by then is, and the rest is kept."""
+        for number, ending in list(self._unstored.items()):
+            self._transcript.end(
+                number,
+                ending.parts,
+                state=ending.state,
+                reason=ending.reason,
+                model=ending.model,
+                usage=ending.usage,
+            )
+            del self._unstored[number]
+
+    def _first_waiting(self) -> int | None:
+        """The oldest answer that has still to be made."""
+        return next((number for number in self._transcript.unfinished() if number not in self._unstored), None)
+
+    def _cut(self) -> Turn | None:
+        """Take the running turn away, if there is one; whatever it still says goes nowhere."""
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.cut()
+        return turn
+
+    @contextmanager
+    def _while_running(self, turn: Turn) -> Iterator[None]:
+        with self._lock:
+            if self._turn is not turn:
+                raise TurnOver
+            yield
+
+    def _save_if_possible(self, turn: Turn, position: int) -> None:
+        try:
+            self._save(turn, position)
+        except StorageFull as error:
+            self._saved_at = time.monotonic()
+            log.error("turn %s/%s goes on unsaved: %s", self._room_id, turn.number, error)
+
+    def _save(self, turn: Turn, position: int) -> None:
+        self._transcript.save(turn.number, turn.draft.parts(), first=position, model=turn.model_name)
+        self._saved_at = time.monotonic()
+
+    def _check_idle(self) -> None:
+        self._store_endings()
+        if self._first_waiting() is not None:
+            raise NotNow("An answer is being made in this room. Stop it, or wait until it has ended.")
+
+    def _as_it_is(self, message: Message) -> Message:
+        if ending := self._unstored.get(message.number):
+            return replace(
+                message,
+                parts=ending.parts,
+                state=ending.state,
+                reason=ending.reason,
+                model=ending.model,
+                usage=ending.usage,
+            )
+        turn = self._turn
+        if turn is None or turn.number != message.number:
+            return message
+        if delay := turn.delay:
+            message = replace(message, reason=delay.reason, retry_at=delay.until)
+        if not len(turn.draft):
+            return message
+        return replace(message, state="streaming", parts=turn.draft.parts(), model=turn.model_name)
+
+
+def _ending(turn: Turn, state: State, reason: str) -> Ending:
+    return Ending(turn.draft.parts(), state, reason, turn.model_name, turn.usage)

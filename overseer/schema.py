@@ -1,0 +1,60 @@
+"""The tables of a room's file, and how an older file gets them."""
+
+from __future__ import annotations
+
+import sqlite3
+
+APPLICATION_ID = 0x4F565252  # "OVRR"
+
+
+def m001_messages(db: sqlite3.Connection) -> None:
+    """The room, its messages and their parts."""
+    db.execute(
+        """CREATE TABLE room (
+             one INTEGER PRIMARY KEY CHECK (one = 1),
+             name TEXT NOT NULL,
+             named_by TEXT NOT NULL CHECK (named_by IN ('nobody', 'first words', 'person')),
+             created_at INTEGER NOT NULL,
+             messages INTEGER NOT NULL DEFAULT 0)"""
+    )
+    db.execute(
+        """CREATE TABLE messages (
+             number INTEGER PRIMARY KEY AUTOINCREMENT,
+             role TEXT NOT NULL CHECK (role IN ('user', 'assistant')),
+             state TEXT NOT NULL CHECK (state IN
+               ('waiting', 'streaming', 'complete', 'stopped', 'failed', 'interrupted')),
+             reason TEXT NOT NULL DEFAULT '',
+             model TEXT NOT NULL DEFAULT '',
+             key TEXT UNIQUE,
+             created_at INTEGER NOT NULL,
+             ended_at INTEGER)"""
+    )
+    db.execute(
+        """CREATE TABLE parts (
+             message INTEGER NOT NULL REFERENCES messages (number) ON DELETE CASCADE,
+             position INTEGER NOT NULL,
+             kind TEXT NOT NULL CHECK (kind IN ('text', 'reasoning', 'tool_call')),
+             text TEXT NOT NULL DEFAULT '',
+             call TEXT,
+             PRIMARY KEY (message, position)) WITHOUT ROWID"""
+    )
+    db.execute("CREATE INDEX unfinished ON messages (number) WHERE state IN ('waiting', 'streaming')")
+    # Counting 100,000 rows takes milliseconds; the count is wanted after every message.
+    db.execute("CREATE TRIGGER counted AFTER INSERT ON messages BEGIN UPDATE room SET messages = messages + 1; END")
+    db.execute("CREATE TRIGGER uncounted AFTER DELETE ON messages BEGIN UPDATE room SET messages = messages - 1; END")
+
+
+def m002_settings(db: sqlite3.Connection) -> None:
+    """The room's settings, from where its model reads, and what each answer took."""
+    db.execute("ALTER TABLE room ADD COLUMN model TEXT NOT NULL DEFAULT ''")
+    db.execute("ALTER TABLE room ADD COLUMN system_prompt TEXT NOT NULL DEFAULT ''")
+    db.execute("ALTER TABLE room ADD COLUMN temperature REAL")
+    db.execute("ALTER TABLE room ADD COLUMN reads_from INTEGER NOT NULL DEFAULT 0")
+    db.execute("ALTER TABLE messages ADD COLUMN tokens_in INTEGER")
+    db.execute("ALTER TABLE messages ADD COLUMN tokens_out INTEGER")
+    db.execute("ALTER TABLE messages ADD COLUMN seconds REAL")
+    db.execute("ALTER TABLE messages ADD COLUMN speaking REAL")
+    db.execute("ALTER TABLE messages ADD COLUMN estimated INTEGER")
+
+
+MIGRATIONS = (m001_messages, m002_settings)  # append only
