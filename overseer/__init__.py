@@ -1,0 +1,84 @@
+"""Overseer: chat rooms with a language model, each room a facet with its own SQLite file."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import time
+from functools import cache
+from pathlib import Path
+
+from flask import Flask, Response, g, request
+
+from overseer import answers, compression, environment, live, security
+from overseer.chat_room import Limits
+from overseer.drafts import Drafts
+from overseer.fragments import Fragments, prepare
+from overseer.hub import Hub
+from overseer.llm.choice import Models, ModelSettings
+from overseer.overseer import Overseer
+from overseer.sight import Renewal
+from overseer.views import NumberConverter, bp
+
+log = logging.getLogger(__name__)
+
+ROOT = Path(__file__).parent.parent
+MAX_BODY = 4_000_000  # bytes; a form may need twelve for one character of a message
+YEAR = 365 * 24 * 3600  # seconds
+
+__all__ = ["create_app"]
+
+
+def create_app(
+    instance: Path | str | None = None, *, models: ModelSettings | None = None, limits: Limits | None = None
+) -> Flask:
+    """The app for one instance directory, which it opens with the first request, or by `overseer.open()`.
+
+    What is not given it reads from the environment: OVERSEER_INSTANCE, and see `overseer.environment`. Raises
+    BadEnvironment for what cannot be used there.
+    """
+    app = Flask(__name__, template_folder=str(ROOT / "templates"), static_folder=str(ROOT / "static"))
+    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, MAX_FORM_MEMORY_SIZE=MAX_BODY, SEND_FILE_MAX_AGE_DEFAULT=YEAR)
+    prepare(app)
+
+    chosen = Models(models or environment.model_settings(os.environ))
+    directory = Path(instance or os.environ.get("OVERSEER_INSTANCE") or ROOT / "instance").absolute()
+    overseer = Overseer(directory, models=chosen, limits=limits or environment.limits(os.environ))
+    drafts = Drafts()
+
+    @cache
+    def fragments(prefix: str) -> Fragments:
+        return Fragments(app, prefix, drafts=drafts, model=chosen.shown)
+
+    hub = Hub(cache(lambda prefix: Renewal(overseer, fragments(prefix), drafts)))
+    overseer.subscribe(drafts.heard)
+    overseer.subscribe(hub.heard)
+    app.extensions.update(overseer=overseer, hub=hub, fragments=fragments)
+
+    app.before_request(note_start)
+    security.init_app(app)
+    # Not before: with `flask run --debug` the reloader's parent makes an app too, and must not take the lock.
+    app.before_request(lambda: overseer.open(again=False))
+    answers.init_app(app)
+    live.init_app(app)
+    app.url_map.converters["number"] = NumberConverter
+    app.register_blueprint(bp)
+    app.after_request(log_request)
+    compression.init_app(app)
+    atexit.register(overseer.close)
+    return app
+
+
+def note_start() -> None:
+    """Look at the clock, for the log."""
+    g.began = time.monotonic()
+
+
+def log_request(response: Response) -> Response:
+    """One line a request: no query, no text, no header."""
+    if request.endpoint != "static":
+        took = 1000 * (time.monotonic() - g.began)
+        path = request.path.encode("unicode_escape").decode()  # a line end in it would begin a line of its own
+        log.info("%s %s %s %.0fms", request.method, path, response.status_code, took)
+    return response

@@ -1,0 +1,42 @@
+"""The instance directory: one process has it at a time."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+
+class InstanceError(Exception):
+    """The instance directory cannot be used; the message is a sentence for a person."""
+
+
+class InstanceLock:
+    """Makes the directory, and keeps every other process out of it by a lock file that names its owner."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._path = directory / "overseer.lock"
+        self._lock = FileLock(self._path, thread_local=False)
+
+    def take(self) -> None:
+        """Raises InstanceError if another process has the directory, or if it cannot be written."""
+        try:
+            (self._directory / "facets").mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+            self._path.write_text(f"{os.getpid()} on {socket.gethostname()}\n")
+        except Timeout:
+            owner = self._path.read_text().strip() or "another one"
+            raise InstanceError(
+                f"{self._directory} is in use by process {owner}. Stop that one, or choose another --instance."
+            ) from None
+        except OSError as error:
+            raise InstanceError(
+                f"{self._directory} cannot be written ({error.strerror}). Check its rights, or choose another."
+            ) from error
+
+    def release(self) -> None:
+        """Let others have it."""
+        self._lock.release()

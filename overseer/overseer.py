@@ -1,0 +1,370 @@
+"""Overseer, the parent: it keeps the registry of rooms, forwards to them, and tells what happened in them."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from overseer.chat_room import INTERRUPTED, ChatRoom, Limits
+from overseer.events import (
+    MessageAdded,
+    PartAdded,
+    PartChanged,
+    PartGrew,
+    ReadingMoved,
+    RoomCreated,
+    RoomDeleted,
+    RoomEvent,
+    RoomSynced,
+    TurnDelayed,
+    TurnEnded,
+)
+from overseer.facets import Facet, FacetAborted, Facets
+from overseer.instance import InstanceError, InstanceLock
+from overseer.llm import Models
+from overseer.messages import Message
+from overseer.registry import NoSuchRoom, Registry, Room, RoomList
+from overseer.settings import Changes, Settings
+from overseer.sqlite import SUFFIXES, Storage, StorageEmpty, StorageError, StorageFull
+from overseer.tools import TOOLS, Toolbox
+from overseer.transcript import Asked, Page, Summary
+from overseer.words import NEW_ROOM, clean, idempotency_key, question, room_name
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Listener = Callable[[RoomEvent], None]
+
+ROOM_ID = re.compile(r"[0-9a-f]{12}", re.ASCII)
+SHUTTING_DOWN = "The server is shutting down. Try again in a moment."
+NOT_IN_SUMMARY = (PartAdded, PartGrew, PartChanged, TurnDelayed, ReadingMoved)
+
+
+class Overseer:
+    """The rooms of one instance directory, which no other process may use meanwhile.
+
+    Every method that names a room raises NoSuchRoom for one that does not exist, StorageError for one whose file
+    cannot be used, and StorageFull when nothing can be written just now.
+    """
+
+    def __init__(self, directory: Path, *, models: Models, limits: Limits | None = None, open_facets: int = 50) -> None:
+        self._models = models
+        self._limits = limits or Limits()
+        self._tools = Toolbox(TOOLS)
+        self._facets: Facets[ChatRoom] = Facets(directory / "facets", limit=open_facets)
+        self._listeners: tuple[Listener, ...] = ()
+        self._subscribing = threading.Lock()
+        self._opening = threading.Lock()
+        self._lock = InstanceLock(directory)
+        self._storage = Storage(directory / "overseer.sqlite")
+        self._registry: Registry | None = None
+        self._closed = False
+
+    # Life
+
+    def open(self, *, again: bool = True) -> None:
+        """Lock the instance directory, open the registry and put right what a crash left. Later calls do nothing.
+
+        Not `again`: what was closed stays closed. Raises InstanceError if the directory cannot be used.
+        """
+        with self._opening:
+            if self._closed and not again:
+                return
+            self._closed = False
+            if self._registry is None:
+                self._lock.take()
+                try:
+                    self._registry = registry = Registry(self._storage)
+                    self._recover(in_order=registry.begin_run())
+                except (StorageError, OSError) as error:
+                    self._registry = None
+                    self._storage.close()
+                    self._lock.release()
+                    raise InstanceError(str(error)) from error
+
+    def close(self) -> None:
+        """End every turn as interrupted, close all files and unlock the directory."""
+        with self._opening:
+            self._closed = True
+            if self._registry is None:
+                return
+            for room_id, (_, answering, _) in self._registry.synced().items():
+                if answering:
+                    with suppress(NoSuchRoom, StorageError):
+                        self._call(room_id, ChatRoom.stop, state="interrupted", reason=INTERRUPTED)
+            # Whoever calls from now on is told so, and opens nothing any more.
+            registry, self._registry = self._registry, None
+            self._facets.close("the server was shut down")
+            with suppress(StorageFull):
+                registry.end_run()
+            self._storage.close()
+            self._lock.release()
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener` with every event from now on, in the thread it happened in; returns what ends that.
+
+        A listener must be quick, and must not ask anything of a room.
+        """
+        with self._subscribing:
+            self._listeners = (*self._listeners, listener)
+
+        def unsubscribe() -> None:
+            with self._subscribing:
+                self._listeners = tuple(known for known in self._listeners if known is not listener)
+
+        return unsubscribe
+
+    # Commands
+
+    def create(self, name: str | None = None) -> Room:
+        """Make a room; without a name it gets one from the first words said in it. Raises Invalid."""
+        by_person = name is not None
+        name = NEW_ROOM if name is None else room_name(name)
+        room_id = secrets.token_hex(6)
+        facet = self._facet(room_id, create=True)
+        try:
+            facet.call(ChatRoom.begin, name, by_person=by_person)
+            self._known.add(room_id, facet.call(ChatRoom.summary))
+        except FacetAborted:
+            raise StorageFull(SHUTTING_DOWN) from None
+        except BaseException:
+            self._facets.delete(_facet_name(room_id))
+            raise
+        self._tell(RoomCreated(room_id))
+        return self.room(room_id)
+
+    def rename(self, room_id: str, name: str) -> Room:
+        """Call the room `name`. Raises Invalid."""
+        self._call(room_id, ChatRoom.rename, room_name(name))
+        return self.room(room_id)
+
+    def configure(self, room_id: str, changes: Changes, *, name: str | None = None) -> Room:
+        """Change some of the room's settings, and its name if there is one. Raises Invalid."""
+        self._call(room_id, ChatRoom.configure, changes, name=None if name is None else room_name(name))
+        return self.room(room_id)
+
+    def delete(self, room_id: str) -> None:
+        """Stop the room's turn, delete its facet and its three files."""
+        _check_id(room_id)
+        self._known.begin_deleting(room_id)
+        try:
+            self._remove(room_id)
+        finally:
+            self._tell(RoomDeleted(room_id))
+
+    def clear(self, room_id: str) -> None:
+        """Remove all messages of the room."""
+        self._call(room_id, ChatRoom.clear)
+
+    def ask(self, room_id: str, text: str, *, key: str | None = None) -> Asked:
+        """Store a question and have it answered; see `ChatRoom.ask`. Raises Invalid, TooLarge and KeyReused."""
+        return self._call(room_id, ChatRoom.ask, question(text), key=idempotency_key(key))
+
+    def edit(self, room_id: str, number: int, text: str, *, last: int | None = None) -> None:
+        """Change a question; see `ChatRoom.edit`. Raises Invalid, TooLarge, NoSuchMessage, NotNow and Outdated."""
+        self._call(room_id, ChatRoom.edit, number, question(text), last=last)
+
+    def stop(self, room_id: str) -> None:
+        """End the running answer and those that wait."""
+        self._call(room_id, ChatRoom.stop)
+
+    def retry(self, room_id: str) -> int:
+        """Answer the last question again; see `ChatRoom.retry`. Raises NoSuchMessage and NotNow."""
+        return self._call(room_id, ChatRoom.retry)
+
+    def resume(self, room_id: str) -> int:
+        """Go on with the last answer; see `ChatRoom.resume`. Raises Outdated and NotNow."""
+        return self._call(room_id, ChatRoom.resume)
+
+    def sync_state(self, room_id: str, *, active: bool = False) -> None:
+        """Refresh the registry's summary of one room from its file; an active room moves to the top."""
+        self._sync(room_id, self._call(room_id, ChatRoom.summary), active=active)
+
+    # Queries
+
+    def room(self, room_id: str) -> Room:
+        """The registry's summary of a room."""
+        _check_id(room_id)
+        return self._known.room(room_id)
+
+    def rooms(self, *, q: str = "", after: int | None = None) -> RoomList:
+        """A page of the rooms by last activity, filtered by name."""
+        return self._known.rooms(q=clean(q).strip(), after=after)
+
+    def messages(self, room_id: str, *, before: int | None = None) -> Page:
+        """A page of a room's messages; see `ChatRoom.messages`."""
+        return self._call(room_id, ChatRoom.messages, before=before)
+
+    def message(self, room_id: str, number: int) -> Message:
+        """One message. Raises NoSuchMessage."""
+        return self._call(room_id, ChatRoom.message, number)
+
+    def after(self, room_id: str, number: int) -> tuple[Message, ...]:
+        """The messages after a number; see `ChatRoom.after`."""
+        return self._call(room_id, ChatRoom.after, number)
+
+    def following(self, room_id: str, number: int) -> tuple[int, int]:
+        """What an edit of a question would drop; see `ChatRoom.following`."""
+        return self._call(room_id, ChatRoom.following, number)
+
+    def reads_from(self, room_id: str) -> int:
+        """From which message of a room its model reads; 0 stands for all of them."""
+        return self._call(room_id, ChatRoom.reads_from)
+
+    def settings(self, room_id: str) -> Settings:
+        """The room's settings."""
+        return self._call(room_id, ChatRoom.settings)
+
+    def transcript(self, room_id: str) -> Iterator[Message]:
+        """All messages of a room, in order; read a page at a time, the first one now."""
+        first = self.after(room_id, 0)
+
+        def read() -> Iterator[Message]:
+            page = first
+            while page:
+                yield from page
+                page = self.after(room_id, page[-1].number)
+
+        return read()
+
+    def models(self, *, refresh: bool = False) -> tuple[str, ...]:
+        """The models a room may be set to; see `Models.names`. Raises ModelError."""
+        return self._models.names(refresh=refresh)
+
+    def exchange(self, room_id: str, question: int) -> tuple[Message, Message]:
+        """A question with its answer; see `ChatRoom.exchange`. Raises NoSuchMessage."""
+        return self._call(room_id, ChatRoom.exchange, question)
+
+    # In call order
+
+    @property
+    def _known(self) -> Registry:
+        if self._registry is None:
+            raise StorageFull(SHUTTING_DOWN)
+        return self._registry
+
+    def _call(
+        self, room_id: str, method: Callable[Concatenate[ChatRoom, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        _check_id(room_id)
+        room = self._known.room(room_id)
+        try:
+            result = self._facet(room_id).call(method, *args, **kwargs)
+            if room.problem:
+                self._sync(room_id, self._facet(room_id).call(ChatRoom.summary), active=False)
+            return result
+        except FacetAborted:
+            if self._closed:
+                raise StorageFull(SHUTTING_DOWN) from None
+            raise NoSuchRoom("This room was just deleted.") from None
+        except StorageFull:
+            raise
+        except StorageError as error:
+            raise self._broken(room_id, error) from error
+
+    def _facet(self, room_id: str, *, create: bool = False) -> Facet[ChatRoom]:
+        def start(storage: Storage) -> ChatRoom:
+            chat_room = ChatRoom(
+                storage,
+                room_id,
+                emit=lambda event: self._heard(chat_room, event),
+                pick_model=self._models.pick,
+                tools=self._tools,
+                limits=self._limits,
+                create=create,
+            )
+            return chat_room
+
+        return self._facets.get(_facet_name(room_id), start)
+
+    def _broken(self, room_id: str, error: StorageError) -> StorageError:
+        """Note in the list that the room's file cannot be used."""
+        if self._known.room(room_id).problem != str(error):
+            log.error("room %s: %s", room_id, error)
+            self._known.mark_broken(room_id, str(error))
+            self._tell(RoomSynced(room_id, raised=False))
+        return error
+
+    def _heard(self, chat_room: ChatRoom, event: RoomEvent) -> None:
+        """A room tells what happened; it holds its lock meanwhile, and has committed."""
+        if not isinstance(event, NOT_IN_SUMMARY):
+            try:
+                self._sync(event.room_id, chat_room.summary(), active=isinstance(event, MessageAdded | TurnEnded))
+            except StorageError as error:
+                # The room's own file has it; the list catches up with the room's next event.
+                log.error("room %s could not be synced: %s", event.room_id, error)
+        self._tell(event)
+
+    def _sync(self, room_id: str, summary: Summary, *, active: bool) -> None:
+        self._tell(RoomSynced(room_id, raised=self._known.sync(room_id, summary, active=active)))
+
+    def _tell(self, event: RoomEvent) -> None:
+        for listener in self._listeners:
+            listener(event)
+
+    def _recover(self, *, in_order: bool) -> None:
+        registry = self._known
+        names = self._facets.names()
+        synced = registry.synced()
+        for room_id, (at, answering, deleting) in synced.items():
+            if deleting:
+                with suppress(StorageError):
+                    self._remove(room_id)
+            elif answering or (not in_order and self._newer(room_id, at)):
+                self._refresh(room_id)
+        for name in sorted(names):
+            room_id = name.removeprefix("room-")
+            if name.startswith("room-") and ROOM_ID.fullmatch(room_id) and room_id not in synced:
+                self._adopt(room_id)
+
+    def _remove(self, room_id: str) -> None:
+        """Remove the files of a room that is off the list, and then forget it; the next start goes on with it."""
+        try:
+            self._facets.delete(_facet_name(room_id))
+        except OSError as error:
+            log.error("the files of room %s could not be removed: %s", room_id, error)
+            raise StorageError(
+                f"The room is off the list, but its files could not be removed ({error.strerror or error}). "
+                "Check the rights of the instance directory; the next start tries again."
+            ) from error
+        self._known.remove(room_id)
+
+    def _newer(self, room_id: str, synced_at: int) -> bool:
+        path = self._facets.path(_facet_name(room_id))
+        for suffix in SUFFIXES[:2]:
+            with suppress(FileNotFoundError):
+                if path.with_name(path.name + suffix).stat().st_mtime_ns // 1_000_000 >= synced_at:
+                    return True
+        return False
+
+    def _refresh(self, room_id: str) -> None:
+        with suppress(StorageError):  # noted in the list by _call
+            self.sync_state(room_id)
+
+    def _adopt(self, room_id: str) -> None:
+        """Enter a room whose file lies in the directory, from a crash in `create` or put there by hand."""
+        try:
+            summary = self._facet(room_id).call(ChatRoom.summary)
+            if not summary.name:
+                raise StorageEmpty("was never named: its making was cut off.")
+            self._known.add(room_id, summary)
+        except StorageEmpty:
+            self._facets.delete(_facet_name(room_id))
+        except StorageError as error:
+            log.error("room-%s.sqlite was left alone: %s", room_id, error)
+
+
+def _facet_name(room_id: str) -> str:
+    return f"room-{room_id}"
+
+
+def _check_id(room_id: str) -> None:
+    if not ROOM_ID.fullmatch(room_id):
+        raise NoSuchRoom("There is no such room.")

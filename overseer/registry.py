@@ -1,0 +1,181 @@
+"""The SQL of the Overseer's file: which rooms there are, and a summary of each."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+from overseer.rows import now
+from overseer.sqlite import Storage
+from overseer.transcript import MAX_NUMBER, Summary
+
+APPLICATION_ID = 0x4F565253  # "OVRS"
+PAGE = 50  # rooms
+
+
+class NoSuchRoom(Exception):
+    """There is no such room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A room as the list shows it, read without opening its file.
+
+    `rank` orders the list, highest first: it is a count of activities, never a time. `problem` is the sentence that
+    says why its file cannot be used.
+    """
+
+    id: str
+    name: str
+    messages: int
+    preview: str
+    answering: bool
+    problem: str
+    rank: int
+    active_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoomList:
+    """A page of the list; `after` continues it, or is None at its end."""
+
+    rooms: tuple[Room, ...]
+    after: int | None
+
+
+def m001_rooms(db: sqlite3.Connection) -> None:
+    """Rooms with their summaries, and whether the last run ended in order."""
+    db.execute(
+        """CREATE TABLE rooms (
+             id TEXT PRIMARY KEY,
+             name TEXT NOT NULL,
+             created_at INTEGER NOT NULL,
+             messages INTEGER NOT NULL DEFAULT 0,
+             preview TEXT NOT NULL DEFAULT '',
+             answering INTEGER NOT NULL DEFAULT 0,
+             problem TEXT NOT NULL DEFAULT '',
+             deleting INTEGER NOT NULL DEFAULT 0,
+             rank INTEGER NOT NULL,
+             active_at INTEGER NOT NULL,
+             synced_at INTEGER NOT NULL) WITHOUT ROWID"""
+    )
+    db.execute("CREATE UNIQUE INDEX rooms_by_rank ON rooms (rank)")
+    db.execute("CREATE TABLE runs (one INTEGER PRIMARY KEY CHECK (one = 1), in_order INTEGER NOT NULL)")
+    db.execute("INSERT INTO runs (one, in_order) VALUES (1, 1)")
+
+
+MIGRATIONS = (m001_rooms,)  # append only
+
+
+class Registry:
+    """The rooms and their summaries. Every command is one transaction, committed when it returns."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        storage.migrate(MIGRATIONS, application_id=APPLICATION_ID, create=True)
+
+    # Commands
+
+    def begin_run(self) -> bool:
+        """Note that the server runs; whether its last run ended in order."""
+        with self._storage.write() as db:
+            in_order = bool(db.execute("SELECT in_order FROM runs").fetchone()[0])
+            db.execute("UPDATE runs SET in_order = 0")
+            return in_order
+
+    def end_run(self) -> None:
+        """Note that the server ended in order: no summary is older than its room."""
+        with self._storage.write() as db:
+            db.execute("UPDATE runs SET in_order = 1")
+
+    def add(self, room_id: str, summary: Summary) -> None:
+        """Enter a room, on top of the list."""
+        with self._storage.write() as db:
+            db.execute(
+                "INSERT INTO rooms (id, name, created_at, rank, active_at, synced_at) VALUES (?, ?, ?, ?, ?, 0)",
+                (room_id, summary.name, summary.created_at, _top(db), now()),
+            )
+            _sync(db, room_id, summary)
+
+    def sync(self, room_id: str, summary: Summary, *, active: bool) -> bool:
+        """Take over a room's summary; an active room moves to the top of the list. Returns whether it moved.
+
+        The room's own file has it for good, and `begin_run` tells when it has to be taken over again.
+        """
+        with self._storage.write(durable=False) as db:
+            _sync(db, room_id, summary)
+            if not active:
+                return False
+            db.execute("UPDATE rooms SET active_at = ? WHERE id = ?", (now(), room_id))
+            highest = "(SELECT max(rank) FROM rooms)"
+            moved = db.execute(f"UPDATE rooms SET rank = {highest} + 1 WHERE id = ? AND rank < {highest}", (room_id,))
+            return moved.rowcount > 0
+
+    def mark_broken(self, room_id: str, problem: str) -> None:
+        """Note that the room's file cannot be used."""
+        with self._storage.write() as db:
+            db.execute("UPDATE rooms SET problem = ?, answering = 0 WHERE id = ?", (problem, room_id))
+
+    def begin_deleting(self, room_id: str) -> None:
+        """Take the room off the list, before its files go. Raises NoSuchRoom."""
+        with self._storage.write() as db:
+            done = db.execute("UPDATE rooms SET deleting = 1 WHERE id = ? AND NOT deleting", (room_id,))
+            if not done.rowcount:
+                raise NoSuchRoom("There is no such room; it may have been deleted.")
+
+    def remove(self, room_id: str) -> None:
+        """Forget the room."""
+        with self._storage.write() as db:
+            db.execute("DELETE FROM rooms WHERE id = ?", (room_id,))
+
+    # Queries
+
+    def room(self, room_id: str) -> Room:
+        """One room. Raises NoSuchRoom."""
+        with self._storage.read() as db:
+            row = db.execute("SELECT * FROM rooms WHERE id = ? AND NOT deleting", (room_id,)).fetchone()
+            if row is None:
+                raise NoSuchRoom("There is no such room; it may have been deleted.")
+            return _room(row)
+
+    def rooms(self, *, q: str = "", after: int | None = None, limit: int = PAGE) -> RoomList:
+        """Rooms by last activity, whose name contains `q` (in any case), below rank `after`."""
+        with self._storage.read() as db:
+            found = db.execute(
+                "SELECT * FROM rooms WHERE rank < ? AND NOT deleting AND (? = '' OR instr(casefold(name), ?))"
+                " ORDER BY rank DESC LIMIT ?",
+                (MAX_NUMBER if after is None else after, q, q.casefold(), limit + 1),
+            )
+            rooms = [_room(row) for row in found]
+            return RoomList(tuple(rooms[:limit]), after=rooms[limit - 1].rank if len(rooms) > limit else None)
+
+    def synced(self) -> dict[str, tuple[int, bool, bool]]:
+        """For each room when its summary was taken (UTC milliseconds), whether it was answering, and whether it is
+        being deleted."""
+        with self._storage.read() as db:
+            rows = db.execute("SELECT id, synced_at, answering, deleting FROM rooms")
+            return {row["id"]: (row["synced_at"], bool(row["answering"]), bool(row["deleting"])) for row in rows}
+
+
+def _sync(db: sqlite3.Connection, room_id: str, summary: Summary) -> None:
+    db.execute(
+        "UPDATE rooms SET name = ?, messages = ?, preview = ?, answering = ?, problem = '', synced_at = ? WHERE id = ?",
+        (summary.name, summary.messages, summary.preview, summary.answering, now(), room_id),
+    )
+
+
+def _top(db: sqlite3.Connection) -> int:
+    return (db.execute("SELECT max(rank) FROM rooms").fetchone()[0] or 0) + 1
+
+
+def _room(row: sqlite3.Row) -> Room:
+    return Room(
+        id=row["id"],
+        name=row["name"],
+        messages=row["messages"],
+        preview=row["preview"],
+        answering=bool(row["answering"]),
+        problem=row["problem"],
+        rank=row["rank"],
+        active_at=row["active_at"],
+    )
