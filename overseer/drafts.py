@@ -1,0 +1,67 @@
+"""The growing answers as the web half knows them: Markdown rendered block by block while it comes."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from overseer.events import (
+    MessageChanged,
+    MessagesCleared,
+    MessagesDropped,
+    PartAdded,
+    PartGrew,
+    RoomDeleted,
+    RoomEvent,
+    TurnEnded,
+)
+from overseer.markdown import GrowingMarkdown
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """A growing part as it is now: the HTML of its finished blocks, and of the open one."""
+
+    blocks: tuple[str, ...]
+    open: Markup
+
+    @property
+    def done(self) -> Markup:
+        """All finished blocks."""
+        return Markup("".join(self.blocks))
+
+
+class Drafts:
+    """What every growing answer says so far, by room; it hears every event, from the first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # One answer grows in a room at a time, and only its last part does.
+        self._growing: dict[str, tuple[int, int, GrowingMarkdown]] = {}
+
+    def heard(self, event: RoomEvent) -> None:
+        """Keep up with what happened."""
+        with self._lock:
+            if isinstance(event, PartGrew):
+                known = self._growing.get(event.room_id)
+                if known is not None and known[:2] == (event.number, event.position):
+                    known[2].add(event.text)
+            elif isinstance(event, PartAdded):
+                self._growing[event.room_id] = (event.number, event.position, GrowingMarkdown(event.text))
+            elif isinstance(event, TurnEnded | MessageChanged | MessagesCleared | MessagesDropped | RoomDeleted):
+                self._growing.pop(event.room_id, None)
+
+    def growth(self, room_id: str, number: int, position: int, *, text: str | None = None) -> Growth | None:
+        """The growing part as it is now. One that is not growing any more is made of `text`, or is None without."""
+        with self._lock:
+            known = self._growing.get(room_id)
+            if known is not None and known[:2] == (number, position):
+                growing = known[2]
+            elif text is not None:
+                growing = GrowingMarkdown(text)
+            else:
+                return None
+            _, open_block = growing.snapshot()
+            return Growth(tuple(growing.blocks), Markup(open_block))

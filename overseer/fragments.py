@@ -1,0 +1,254 @@
+"""Fragments: what a page includes, a response returns and the socket pushes, from one partial each.
+
+A partial has one root element with an id, and knows nothing of requests: everything it shows is an argument.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from flask import Flask
+from jinja2 import StrictUndefined
+from markupsafe import Markup
+from werkzeug.routing import MapAdapter
+
+from overseer.drafts import Drafts
+from overseer.llm import Model
+from overseer.markdown import render
+from overseer.messages import Message, Part, ToolCall
+from overseer.registry import Room, RoomList
+from overseer.settings import Settings
+from overseer.transcript import Page
+
+MEMO_BYTES = 16_000_000
+HTMX_CONFIG = {
+    "includeIndicatorCSS": False,  # an inline style, which the page does not allow
+    "defaultSettleDelay": 0,
+    "morphIgnore": ["data-htmx-powered", "open"],  # what a reader unfolded stays unfolded
+    "ws": {
+        "reconnectCodes": [1000, 1001, 1005, 1006, 1008, 1011, 1012, 1013, 1014],
+        "reconnectMaxDelay": 3000,
+        "pauseOnBackground": False,
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How much of a growing part somebody was shown: the part, and how many of its finished blocks."""
+
+    number: int
+    position: int
+    blocks: int
+
+
+class Fragments:
+    """Renders the partials of the app, with URLs below one mount point `prefix`."""
+
+    def __init__(self, app: Flask, prefix: str, *, drafts: Drafts, model: Callable[[str], Model]) -> None:
+        self._env = app.jinja_env
+        self._urls: MapAdapter = app.url_map.bind("localhost", script_name=prefix or "/")
+        self._static = StaticFiles(Path(app.static_folder or "static"))
+        self._drafts = drafts
+        self._model = model
+        self._memo = Memo(MEMO_BYTES)
+
+    def page(self, open_room: str, rooms: RoomList, *, title: str, active: str | None, q: str, place: str) -> str:
+        """The page: the list of rooms beside `open_room`, which is `#room` and called `title`."""
+        return self._render(
+            "page.html",
+            open_room=Markup(open_room),
+            title=title,
+            rooms=rooms,
+            active=active,
+            q=q,
+            place=place,
+            htmx_config=json.dumps(HTMX_CONFIG),
+        )
+
+    def rooms(self, rooms: RoomList, *, active: str | None, q: str) -> str:
+        """`#rooms`: a page of the list."""
+        return self._render("rooms/_rooms.html", rooms=rooms, active=active, q=q)
+
+    def row(self, room: Room, *, active: str | None) -> str:
+        """`#room-<id>`: a room in the list."""
+        return self._render("rooms/_room.html", room=room, active=active)
+
+    def list_place(self, place: str) -> str:
+        """`#rooms-place`: how new the list of rooms is."""
+        return self._render("rooms/_place.html", place=place)
+
+    def room(self, room: Room, settings: Settings, page: Page, *, place: str, newest: bool, key: str) -> str:
+        """`#room`: the open room. `place` says how new it is; `key` is for the first question asked in it."""
+        return self._render(
+            "rooms/_open.html", room=room, settings=settings, page=page, place=place, newest=newest, key=key
+        )
+
+    def broken(self, room: Room, *, sentence: str) -> str:
+        """`#room` of a room whose file cannot be used."""
+        return self._render("rooms/_broken.html", room=room, sentence=sentence)
+
+    def no_room(self, *, sentence: str) -> str:
+        """`#room` when none is open, with the reason."""
+        return self._render("rooms/_none.html", sentence=sentence)
+
+    def header(self, room: Room, settings: Settings) -> str:
+        """`#header`: the open room's name, its settings and what can be done with it."""
+        return self._render("rooms/_header.html", room=room, settings=settings)
+
+    def models(self, names: Sequence[str], *, problem: str = "") -> str:
+        """`#models`: the models a room may be set to, or why there are none."""
+        return self._render("rooms/_models.html", names=names, problem=problem)
+
+    def notice(self, sentence: str) -> str:
+        """`#messages` of a room that has none to show, with the reason."""
+        return self._render("rooms/_notice.html", sentence=sentence)
+
+    def messages(self, room_id: str, page: Page, *, newest: bool = True) -> str:
+        """`#messages`: a page of the message list."""
+        return self._render("messages/_messages.html", room_id=room_id, page=page, newest=newest)
+
+    def exchange(self, room_id: str, question: Message, answer: Message) -> str:
+        """The two messages that a question adds, and the new end of the list."""
+        return self._render("messages/_exchange.html", room_id=room_id, question=question, answer=answer)
+
+    def message(self, room_id: str, message: Message) -> Markup:
+        """`#message-<n>`."""
+        return self.message_and_cursor(room_id, message)[0]
+
+    def message_and_cursor(self, room_id: str, message: Message) -> tuple[Markup, Cursor | None]:
+        """`#message-<n>`, and how much of its growing part that shows."""
+        if message.finished:
+            key = (room_id, message)
+            html = self._memo.get(key)
+            if html is None:
+                html = self._render("messages/_message.html", room_id=room_id, message=message, growth=None)
+                self._memo.put(key, html)
+            return Markup(html), None
+        growth = cursor = None
+        if message.parts and not isinstance(last := message.parts[-1], ToolCall):
+            position = len(message.parts) - 1
+            growth = self._drafts.growth(room_id, message.number, position, text=last.text)
+            cursor = Cursor(message.number, position, len(growth.blocks)) if growth else None
+        html = self._render("messages/_message.html", room_id=room_id, message=message, growth=growth)
+        return Markup(html), cursor
+
+    def part(self, number: int, position: int, part: Part) -> str:
+        """`#part-<n>-<i>`, finished."""
+        return self._render(
+            "messages/_part.html", number=number, position=position, part=part, growth=None, plain=False
+        )
+
+    def open_block(self, number: int, position: int, html: Markup) -> str:
+        """`#part-<n>-<i>-open`: the block of a growing part that is not finished yet."""
+        return self._render("messages/_open_block.html", number=number, position=position, html=html)
+
+    def reading(self) -> str:
+        """`#reading`: the line from which on the model reads."""
+        return self._render("messages/_reading.html")
+
+    def editing(self, room_id: str, question: Message, *, drops: int, last: int, alone: bool) -> str:
+        """`#editing`: a question to be changed, `alone` in a `#room`.
+
+        That drops so many messages beside its answer; `last` is the number of the room's last one.
+        """
+        template = "rooms/_editing.html" if alone else "messages/_editing.html"
+        return self._render(template, room_id=room_id, question=question, drops=drops, last=last, alone=alone)
+
+    def error(self, sentence: str) -> str:
+        """`#error`: what went wrong, and what to do."""
+        return self._render("_error.html", sentence=sentence)
+
+    def url(self, endpoint: str, **values: object) -> str:
+        """The path of a view below the prefix."""
+        # The socket's rule builds ws://localhost/…; a path is right behind any proxy.
+        url = urlsplit(self._urls.build(endpoint, values))
+        return f"{url.path}?{url.query}" if url.query else url.path
+
+    def _render(self, template: str, **values: object) -> str:
+        return self._env.get_template(template).render(
+            values,
+            url_for=self.url,
+            static=self._static_url,
+            fragments=self,
+            model=self._named,
+        )
+
+    def _named(self, name: str = "") -> Model:
+        return self._model(name)
+
+    def _static_url(self, name: str) -> str:
+        return self.url("static", filename=name, v=self._static.version(name))
+
+
+class StaticFiles:
+    """The files under static/, with a version that changes with their content."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._versions: dict[str, tuple[int, str]] = {}
+
+    def version(self, name: str) -> str:
+        """A hash of the content, so that a browser may keep the file for good."""
+        path = self._folder / name
+        changed = path.stat().st_mtime_ns
+        known = self._versions.get(name)
+        if known is None or known[0] != changed:
+            known = self._versions[name] = (changed, sha256(path.read_bytes()).hexdigest()[:12])
+        return known[1]
+
+
+class Memo:
+    """Rendered HTML by what it shows, at most `limit` characters of it, the least recently used dropped first."""
+
+    def __init__(self, limit: int) -> None:
+        self._lock = threading.Lock()
+        self._limit = limit
+        self._size = 0
+        self._known: OrderedDict[object, str] = OrderedDict()
+
+    def get(self, key: object) -> str | None:
+        with self._lock:
+            html = self._known.get(key)
+            if html is not None:
+                self._known.move_to_end(key)
+            return html
+
+    def put(self, key: object, html: str) -> None:
+        with self._lock:
+            if key not in self._known:
+                self._known[key] = html
+                self._size += len(html)
+            while self._size > self._limit:
+                self._size -= len(self._known.popitem(last=False)[1])
+
+
+def dom_id(noun: str, *numbers: object) -> str:
+    """The id of an element: `message-12`, `part-12-0`, `room-3f9c21ab77d0`."""
+    return "-".join([noun, *map(str, numbers)])
+
+
+def partial(target: str, swap: str, html: str) -> str:
+    """htmx 4's wire form: put `html` where the element `target` is."""
+    return f'<hx-partial hx-target="#{target}" hx-swap="{swap}">{html}</hx-partial>'
+
+
+def prepare(app: Flask) -> None:
+    """Give the templates what they all use."""
+    app.jinja_env.undefined = StrictUndefined
+    app.jinja_env.trim_blocks = True
+    app.jinja_env.lstrip_blocks = True
+    app.jinja_env.globals["dom_id"] = dom_id
+    app.jinja_env.filters["markdown"] = lambda text: Markup(render(text))
+    app.jinja_env.filters["number"] = lambda number: f"{number:,}"
+    app.jinja_env.filters["rate"] = lambda rate: f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
+    app.jinja_env.filters["clock"] = lambda ms: datetime.fromtimestamp(ms / 1000).strftime("%H:%M")
+    app.jinja_env.filters["iso"] = lambda ms: datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")

@@ -1,0 +1,150 @@
+"""What a tab shows, and the frames that bring it up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from overseer import stale
+from overseer.drafts import Drafts
+from overseer.fragments import Cursor, Fragments, dom_id, partial
+from overseer.outlet import text_frame
+from overseer.overseer import Overseer
+from overseer.registry import NoSuchRoom
+from overseer.sqlite import StorageError
+from overseer.transcript import NoSuchMessage
+
+GONE = "This room was deleted. What you typed is still in the box below: copy it before you go to another room."
+
+
+@dataclass(frozen=True, slots=True)
+class ListSight:
+    """A tab's list of rooms: which room it has open, and how new the list is. -1 stands for nothing shown yet."""
+
+    prefix: str
+    room_id: str | None
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoomSight:
+    """A tab's open room: how new it is, and how much of the growing part it has. `gone` if it was told of its end."""
+
+    prefix: str
+    room_id: str
+    place: int
+    cursor: Cursor | None = None
+    gone: bool = False
+
+
+class Renewal:
+    """Renders what is stale in a sight, as it is now, into WebSocket frames.
+
+    A frame finds all its targets before it changes anything, so what builds on another goes into a later frame.
+    """
+
+    def __init__(self, overseer: Overseer, fragments: Fragments, drafts: Drafts) -> None:
+        self._overseer = overseer
+        self._fragments = fragments
+        self._drafts = drafts
+
+    def of_list(self, sight: ListSight, names: Sequence[stale.ListName] | None, place: str) -> bytes:
+        """The frame that brings a list of rooms to `place`; names None stands for the whole list.
+
+        It is one frame, so that a tab either has all of it or still says that it does not.
+        """
+        if names is None:
+            rooms = self._fragments.rooms(self._overseer.rooms(), active=sight.room_id, q="")
+            changes = [partial("rooms", "outerMorph", rooms)]
+        else:
+            changes = [self._row(sight, name) for name in self._needed(names)]
+        changes.append(partial("rooms-place", "outerHTML", self._fragments.list_place(place)))
+        return text_frame("".join(changes))
+
+    def of_room(self, sight: RoomSight, names: Sequence[stale.RoomName] | None) -> tuple[bytes, RoomSight]:
+        """The frames for a room, and the sight they lead to; names None stands for the whole room."""
+        if names is None:
+            names = (stale.Header(), stale.Messages()) if self._exists(sight.room_id) else (stale.Gone(),)
+        frames = []
+        for name in names:
+            try:
+                html, sight = self._renewed(sight, name, names)
+            except (NoSuchMessage, NoSuchRoom):
+                continue  # gone since; what took it away has a name of its own
+            except StorageError as error:
+                html = partial("messages", "outerHTML", self._fragments.notice(str(error)))
+            if html:
+                frames.append(text_frame(html))
+        return b"".join(frames), sight
+
+    def _needed(self, names: Sequence[stale.ListName]) -> list[stale.ListName]:
+        """Each room once: one that is raised need not be renewed where it was."""
+        return [name for name in names if isinstance(name, stale.Raised) or stale.Raised(name.room_id) not in names]
+
+    def _row(self, sight: ListSight, name: stale.ListName) -> str:
+        target = dom_id("room", name.room_id)
+        try:
+            row = self._fragments.row(self._overseer.room(name.room_id), active=sight.room_id)
+        except NoSuchRoom:
+            return partial(target, "delete", "")
+        if isinstance(name, stale.Raised):
+            return partial(target, "delete", "") + partial("rooms", "afterbegin", row)
+        return partial(target, "outerMorph", row)
+
+    def _renewed(
+        self, sight: RoomSight, name: stale.RoomName, names: Sequence[stale.RoomName]
+    ) -> tuple[str, RoomSight]:
+        room_id, overseer, fragments = sight.room_id, self._overseer, self._fragments
+        match name:
+            case stale.Growth(number, position):
+                if stale.Whole(number) in names:
+                    return "", sight
+                return self._grown(sight, number, position)
+            case stale.Whole(number):
+                return self._whole(sight, number)
+            case stale.Piece(number, position):
+                parts = overseer.message(room_id, number).parts
+                if stale.Whole(number) in names or position >= len(parts):
+                    return "", sight  # shown with the whole message, or gone with a retry
+                target = dom_id("part", number, position)
+                return partial(target, "outerMorph", fragments.part(number, position, parts[position])), sight
+            case stale.Exchange(question):
+                html = fragments.exchange(room_id, *overseer.exchange(room_id, question))
+                return partial(dom_id("after", question - 1), "outerHTML", html), sight
+            case stale.Messages():
+                html = fragments.messages(room_id, overseer.messages(room_id))
+                return partial("messages", "outerMorph", html), replace(sight, cursor=None)
+            case stale.Reading():
+                line = fragments.reading() if (number := overseer.reads_from(room_id)) else ""
+                moved = partial(dom_id("message", number), "beforebegin", line) if line else ""
+                return partial("reading", "delete", "") + moved, sight
+            case stale.Header():
+                header = fragments.header(overseer.room(room_id), overseer.settings(room_id))
+                return partial("header", "outerMorph", header), sight
+            case stale.Gone():
+                return partial("messages", "outerHTML", fragments.notice(GONE)), replace(sight, gone=True)
+
+    def _whole(self, sight: RoomSight, number: int) -> tuple[str, RoomSight]:
+        message = self._overseer.message(sight.room_id, number)
+        html, cursor = self._fragments.message_and_cursor(sight.room_id, message)
+        return partial(dom_id("message", number), "outerMorph", html), replace(sight, cursor=cursor)
+
+    def _grown(self, sight: RoomSight, number: int, position: int) -> tuple[str, RoomSight]:
+        cursor = sight.cursor
+        if cursor is None or (cursor.number, cursor.position) != (number, position):
+            return self._whole(sight, number)
+        growth = self._drafts.growth(sight.room_id, number, position)
+        if growth is None:
+            return "", sight
+        target = dom_id("part", number, position)
+        html = partial(f"{target}-open", "outerHTML", self._fragments.open_block(number, position, growth.open))
+        if finished := "".join(growth.blocks[cursor.blocks :]):
+            html = partial(f"{target}-done", "beforeend", finished) + html
+        return html, replace(sight, cursor=Cursor(number, position, len(growth.blocks)))
+
+    def _exists(self, room_id: str) -> bool:
+        try:
+            self._overseer.room(room_id)
+        except NoSuchRoom:
+            return False
+        return True

@@ -1,0 +1,46 @@
+// The connection: whether it is open, how new the list of rooms is, the title, and waits that end by themselves.
+
+const unreachable = document.getElementById("unreachable");
+
+document.addEventListener("htmx:ws:before:connection", ({ detail: { connection } }) => {
+  const url = new URL(connection.url);
+  url.searchParams.set("rooms", document.getElementById("rooms-place")?.dataset.place ?? "");
+  connection.url = url.href;
+});
+
+document.addEventListener("htmx:ws:after:connection", () => {
+  document.body.dataset.live = "open";
+  unreachable.hidden = true;
+});
+document.addEventListener("htmx:ws:close", () => (document.body.dataset.live = "closed"));
+
+// A room that is gone has nothing more to tell, but the list goes on.
+document.addEventListener("htmx:ws:close", ({ target, detail: { code } }) => {
+  if (code !== 4404) return;
+  target.setAttribute("hx-ws:connect", target.getAttribute("hx-ws:connect").split("?")[0]);
+  setTimeout(() => htmx.process(target, true));
+});
+
+// A request that got no answer at all; any later answer takes the notice away.
+document.addEventListener("htmx:error", ({ detail }) => (unreachable.hidden = detail.ctx?.response !== undefined));
+document.addEventListener("htmx:after:request", () => (unreachable.hidden = true));
+
+function title() {
+  const name = document.querySelector("#header h1")?.textContent;
+  document.title = name ? `${name} · Overseer` : "Overseer";
+}
+
+document.addEventListener("htmx:after:swap", title);
+title();
+
+function count() {
+  for (const time of document.querySelectorAll("[data-countdown]")) {
+    const left = Math.ceil((time.dataset.countdown - Date.now()) / 1000);
+    const words = left > 0 ? `Next try in ${left} s` : "Trying again";
+    if (time.textContent !== words) time.textContent = words;
+  }
+}
+
+setInterval(count, 1000);
+document.addEventListener("htmx:after:swap", count);
+count();

@@ -1,0 +1,565 @@
+"""Markdown: hostile text stays text, and a growing text is rendered block by block."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from pygments.token import STANDARD_TYPES
+
+from overseer import markdown
+from overseer.markdown import GrowingMarkdown, render
+
+TAGS = {
+    *("p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "strong", "em", "s", "code", "pre", "span", "blockquote"),
+    *("ul", "ol", "li", "a", "table", "thead", "tbody", "tr", "th", "td", "div"),
+}
+CLASSES = {
+    "span": set(STANDARD_TYPES.values()) - {""},
+    "div": {"table"},
+    "th": {"left", "center", "right"},
+    "td": {"left", "center", "right"},
+}
+VOID = {"br", "hr"}
+SCHEME = re.compile(r"[\x00- ]*([a-z][a-z0-9+.-]*):", re.I)  # as browsers see it
+LINK = {"target": "_blank", "rel": "noopener noreferrer nofollow"}
+A_WHILE = 20.0  # seconds; what is quadratic takes minutes
+
+
+class Page(HTMLParser):
+    """The elements of some HTML, and the text a reader sees."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert not self.open, f"not closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len(dict(attrs)) == len(attrs), "an attribute came twice"
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def handle_comment(self, data: str) -> None:
+        raise AssertionError(f"a comment: {data}")
+
+    def handle_decl(self, decl: str) -> None:
+        raise AssertionError(f"a declaration: {decl}")
+
+    def handle_pi(self, data: str) -> None:
+        raise AssertionError(f"an instruction: {data}")
+
+    def tags(self) -> set[str]:
+        return {tag for tag, _ in self.elements}
+
+    def links(self) -> list[str | None]:
+        return [attributes.get("href") for tag, attributes in self.elements if tag == "a"]
+
+
+def checked(html: str) -> Page:
+    """The parsed HTML, in which nothing but the allowed tags and attributes occurs."""
+    page = Page(html)
+    for tag, attributes in page.elements:
+        assert tag in TAGS, tag
+        for name, value in attributes.items():
+            value = value or ""
+            if name == "class":
+                assert set(value.split()) <= CLASSES[tag], (tag, value)
+            elif (tag, name) == ("ol", "start"):
+                assert value.isdigit()
+            elif (tag, name) == ("a", "href"):
+                scheme = SCHEME.match(re.sub(r"[\t\r\n]", "", value))
+                assert scheme is None or scheme[1].lower() in ("http", "https", "mailto"), value
+            else:
+                assert tag == "a" and LINK.get(name) == value, (tag, name, value)
+        assert tag != "a" or LINK.items() <= attributes.items()
+    return page
+
+
+HTML = [
+    "<script>alert(1)</script>",
+    '<script src="//evil.example/x.js"></script>',
+    "<img src=x onerror=alert(1)>",
+    "<svg onload=alert(1)><animate onbegin=alert(1)></svg>",
+    '<iframe srcdoc="<script>alert(1)</script>"></iframe>',
+    '<a href="javascript:alert(1)">x</a>',
+    '<form action="/rooms" method="post"><button autofocus>x</button></form>',
+    '<input autofocus onfocus=alert(1) name="_method" value="DELETE">',
+    '<hx-partial hx-target="#room" hx-swap="outerHTML">x</hx-partial>',
+    '<template hx type="partial" hx-target="#room">x</template>',
+    '<div hx-swap-oob="true" id="room">x</div>',
+    '<div hx-get="/rooms" hx-trigger="load">x</div>',
+    '<div hx-on:click="alert(1)" data-hx-on="x">x</div>',
+    '<div hx-ws:connect="/live">x</div>',
+    "<title>gone</title>",
+    "<head><title>x</title></head>",
+    "<body onload=alert(1) data-live=open>",
+    "<style>body { display: none }</style>",
+    '<p style="position:fixed" id="header" class="message">x</p>',
+    "<link rel=stylesheet href=//evil.example>",
+    '<meta http-equiv="refresh" content="0;url=//evil.example">',
+    "<base href=//evil.example>",
+    "<object data=x></object><embed src=x>",
+    "<video><source onerror=alert(1)></video>",
+    "<math><mtext><table><mglyph><style><img src=x onerror=alert(1)>",
+    "<noscript><p title='</noscript><img src=x onerror=alert(1)>'>",
+    "<details open ontoggle=alert(1)>",
+    "<marquee onstart=alert(1)>",
+    "<!-- comment --><!doctype html><?php x ?><![CDATA[x]]>",
+    "<plaintext><xmp><textarea></textarea>",
+    "<SCRIPT>alert(1)</SCRIPT >",
+    "<script\t>alert(1)</script\t>",
+    "<scr<script>ipt>alert(1)</scr</script>ipt>",
+    "</div></article></main><h1>outside</h1>",
+    "<a name=room id=room>",
+    "<slot name=x></slot><portal src=x></portal><dialog open>",
+]
+
+
+@pytest.mark.parametrize("payload", HTML)
+def test_html_is_text(payload: str) -> None:
+    """A reader sees what was written, tags and all; as a paragraph, in a list, a quote, a table and a heading."""
+    page = checked(render(payload))
+    assert page.tags() <= {"p", "br"}
+    assert "".join(page.text.split()) == "".join(payload.split())
+    line = " ".join(payload.split()).replace("|", "")
+    for framed in (f"- {line}", f"> {line}", f"# {line}", f"|a|\n|-|\n|{line}|", f"**{line}**", f"1. > - {line}"):
+        assert "".join(line.split()) in "".join(checked(render(framed)).text.split())
+
+
+FRAMES = [
+    "```html\n{}\n```",
+    "```{}\n{}\n```",
+    "`{}`",
+    "    {}",
+    "[{}](http://a)",
+    "![{}](http://a/{})",
+    '[x](http://a "{}")',
+    "[x](<{}>)",
+    "[x]({})",
+    "<{}>",
+    "<http://a/{}>",
+    "[x]: http://a '{}'\n\n[x]",
+    "[{}]: http://a\n\n[{}]",
+    "|{}|\n|:-:|\n|{}|",
+    "|a|\n|:{}-|\n|b|",
+    "\\{}",
+    "~~{}~~",
+    "{}:::{}",
+]
+
+
+@pytest.mark.parametrize("payload", HTML)
+def test_html_is_harmless_everywhere(payload: str) -> None:
+    """In code, in languages, in links, their titles and their names, nothing gets through."""
+    for frame in FRAMES:
+        checked(render(frame.replace("{}", payload)))
+        checked(render(frame.replace("{}", " ".join(payload.split()))))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "javascript:alert(1)",
+        "JaVaScRiPt:alert(1)",
+        " javascript:alert(1)",
+        "java&#10;script:alert(1)",
+        "java%0Ascript:alert(1)",
+        "&#106;avascript:alert(1)",
+        "&#x6A;avascript&colon;alert(1)",
+        "javascript&colon;alert(1)",
+        "\\javascript:alert(1)",
+        "\u0001javascript:alert(1)",
+        "&#1;javascript:alert(1)",
+        "javascript://a%0aalert(1)",
+        "vbscript:msgbox(1)",
+        "data:text/html,<script>alert(1)</script>",
+        "data:text/html;base64,PHNjcmlwdD4=",
+        "data:image/png;base64,AAAA",
+        "data:image/svg+xml,<svg/onload=alert(1)>",
+        "file:///etc/passwd",
+        "blob:http://a/b",
+        "filesystem:http://a/b",
+        "view-source:http://a",
+        "jar:http://a",
+        "ws://a",
+        "ftp://a",
+        "tel:1",
+        "x-apple:1",
+    ],
+)
+def test_an_address_is_of_a_harmless_kind(address: str) -> None:
+    """Links to anything but http, https and mail are none; images likewise; as entities and escapes too."""
+    for text in (f"[x]({address})", f"[x](<{address}>)", f"![x]({address})", f"<{address}>", f"[x]: {address}\n\n[x]"):
+        checked(render(text))
+    assert "x" in checked(render(f"![x]({address})")).text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("&lt;script&gt;alert(1)&lt;/script&gt;", "<script>alert(1)</script>"),
+        ("&#60;img src=x onerror=alert(1)&#62;", "<img src=x onerror=alert(1)>"),
+        ("&#x3c;b&#x3e;", "<b>"),
+        ("&amp;lt;b&amp;gt;", "&lt;b&gt;"),
+        ("`&lt;b&gt;`", "&lt;b&gt;"),
+        ("\\<b\\>", "<b>"),
+        ("&nosuch; &#0; &#x110000;", "&nosuch; \ufffd \ufffd"),
+        ("a & b < c > d \" e ' f", "a & b < c > d \" e ' f"),
+    ],
+)
+def test_entities_are_characters_and_never_tags(text: str, shown: str) -> None:
+    """What is written as an entity is shown as the character."""
+    page = checked(render(text))
+    assert page.tags() <= {"p", "code"}
+    assert page.text.strip().replace("&#x110000;", "\ufffd") == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[a](<b)c>(d)[e](javascript:x)",
+        "[a]([b](javascript:x))",
+        "[![x](javascript:x)](javascript:y)",
+        "[![x](http://a/i.png)](http://b)",
+        "![[x](javascript:x)](http://a)",
+        "[a\n](javascript:x\n)",
+        "[a](http://b 'c' onclick=x)",
+        '[a](http://b" onmouseover="alert(1))',
+        "[a](http://b'onmouseover='alert(1))",
+        "[a](http://b`onmouseover=alert(1)`)",
+        '![a" onerror="alert(1)](http://b"onerror="alert(1))',
+        '![a](http://b "c\\" onerror=\\"x")',
+        '<http://a"onmouseover=alert(1)>',
+        "<http://a'onmouseover=alert(1)>",
+        "[a][b]\n\n[b]: <javascript:x>",
+        "[a]: http://b\n'title\" onclick=\"x'\n\n[a]",
+        '``` " onclick="x\ncode\n```',
+        '```html" class="message\ncode\n```',
+        '|a|\n|:-:" onclick="x|\n|b|',
+        '1" onclick="x. a',
+        "\u202e<tpircs>\u202c <\u200bscript>",
+        "\x00<script\x00>",
+        '<a@b.c"onclick=x>',
+        '[x](mailto:a@b?body="onclick=x)',
+        "[x](http://[::1]:80/)",
+        "[x](//evil.example) [y](/rooms) [z](#room) [w](?q)",
+    ],
+)
+def test_link_tricks_give_no_attribute(text: str) -> None:
+    """Quotes, brackets and line ends in addresses, titles, languages and cells stay where they belong."""
+    checked(render(text))
+
+
+MIXTURE = [
+    *HTML,
+    *"<>\"'`&[]()!|\\\n#*_~:-",
+    *("\n\n", "    ", "```", "http://a", "javascript:", "](", "&lt;", "&#x27;", "<a ", "</", "data:"),
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(MIXTURE), max_size=12))
+def test_no_mixture_gets_through(pieces: list[str]) -> None:
+    """Whatever is put together of hostile pieces, and whichever way it grew."""
+    text = "".join(pieces)
+    checked(render(text))
+    growing = GrowingMarkdown()
+    for part in pieces:
+        growing.add(part)
+        growing.snapshot()
+    _, open_block = growing.snapshot()
+    for block in (*growing.blocks, open_block):
+        checked(block)
+
+
+# What Markdown becomes
+
+
+def test_links_open_elsewhere_and_tell_nothing() -> None:
+    """A link leaves the room open, and the other side learns neither the room nor the window."""
+    page = checked(render('[a](https://a.example/?x=1&y=2 "title") <http://b.example> [c](mailto:c@d.example)'))
+    assert page.links() == ["https://a.example/?x=1&y=2", "http://b.example", "mailto:c@d.example"]
+    assert all(attributes.keys() == {"href", "target", "rel"} for tag, attributes in page.elements if tag == "a")
+
+
+def test_images_are_links() -> None:
+    """Nothing is fetched from elsewhere by showing an answer; a person may follow."""
+    page = checked(render("![a *cat*](https://a.example/cat.png) ![](https://a.example/dog.png)"))
+    assert page.tags() == {"p", "a"}
+    assert page.links() == ["https://a.example/cat.png", "https://a.example/dog.png"]
+    assert "cat" in page.text and "https://a.example/dog.png" in page.text
+
+
+def test_code_is_coloured() -> None:
+    """A fence with a known language holds spans with the highlighter's classes, and every character of the code."""
+    code = "def f(x: int) -> str:\n\n    return '<b>' # é\n"
+    page = checked(render(f"```python title\n{code}```"))
+    assert page.text.rstrip("\n") == code.rstrip("\n")
+    assert "k" in {attributes.get("class") for tag, attributes in page.elements if tag == "span"}
+
+
+@pytest.mark.parametrize("language", ["", "nosuchlanguage", "<script>", "a" * 5000, "../x", "python\u0000", "é"])
+def test_code_in_an_unknown_language_is_plain(language: str) -> None:
+    """It is shown as it is."""
+    page = checked(render(f"```{language}\n\n  <b> & 'x'\n\n```"))
+    assert page.tags() == {"pre", "code"}
+    assert page.text.rstrip("\n") == "\n  <b> & 'x'"
+
+
+def test_a_monstrous_piece_of_code_is_plain() -> None:
+    """Colouring is bounded; the code is all there."""
+    code = "x = 1\n" * (markdown.MAX_HIGHLIGHT // 6 + 1)
+    page = checked(render(f"```python\n{code}```"))
+    assert page.tags() == {"pre", "code"} and page.text.count("x = 1") == code.count("x = 1")
+
+
+def test_tables_have_alignments_as_classes() -> None:
+    """No inline style is needed, which the page would not allow."""
+    page = checked(render("|a|b|c|d|\n|:-|:-:|-:|-|\n|1|2|3|4|\n"))
+    cells = [(tag, attributes.get("class")) for tag, attributes in page.elements if tag in ("th", "td")]
+    wanted = ["left", "center", "right", None]
+    assert cells == [("th", name) for name in wanted] + [("td", name) for name in wanted]
+    assert ("div", {"class": "table"}) in page.elements
+
+
+def test_everything_else_is_ordinary_markdown() -> None:
+    """Headings, lists with their start, emphasis, quotes, rules, breaks and strikethrough."""
+    page = checked(render("# a\n## b\n3. c\n4. d\n- *e* **f** ~~g~~ `h`\n\n> i\n\n---\nj  \nk\n"))
+    wanted = {"h1", "h2", "ol", "li", "ul", "em", "strong", "code", "blockquote", "p", "hr", "br"}
+    assert page.tags() - {"s", "del"} == wanted
+    assert ("ol", {"start": "3"}) in page.elements
+    assert page.tags() & {"s", "del"}
+
+
+def test_a_monstrous_paragraph_is_plain_text() -> None:
+    """It is all there, but its marks are not looked at."""
+    text = "**a** " * (markdown.MAX_INLINE // 6 + 1)
+    page = checked(render(text))
+    assert page.tags() == {"p"} and page.text.strip() == text.strip()
+    assert "strong" in checked(render("**a** " * 100)).tags()
+
+
+PATHOLOGICAL = {
+    "brackets": "[" * 50_000,
+    "images": "![" * 50_000,
+    "links that never close": "[a](" * 25_000,
+    "closing brackets": "](" * 50_000,
+    "brackets in many paragraphs": ("[" * markdown.MAX_BRACKETS + "\n\n") * 100,
+    "as many brackets as allowed": "[" * markdown.MAX_BRACKETS + "](x)" * markdown.MAX_BRACKETS + "y" * 19_000,
+    "quotes": "> " * 50_000,
+    "quoted lines": "> a\n" * 5_000,
+    "quotes ever deeper": "".join("> " * depth + "a\n" for depth in range(300)),
+    "lists in one line": "- " * 50_000,
+    "numbers in one line": "1. " * 50_000,
+    "lists ever deeper": "".join("  " * depth + "- a\n" for depth in range(500)),
+    "quotes and lists": "> - " * 25_000,
+    "hashes": "#" * 200_000,
+    "spaces": " " * 200_000,
+    "tabs": "\t" * 200_000,
+    "line ends": "\n" * 200_000,
+    "NULs": "\0" * 100_000,
+    "stars": "*" * 50_000,
+    "emphasis that never closes": "*a **b _c " * 2_000,
+    "emphasis both ways": "*a_" * 6_600,
+    "strikethrough": "~~a" * 6_600,
+    "backticks": "".join("`" * count + " " for count in range(1, 199)),
+    "angle brackets": "<" * 50_000,
+    "tags": "<a " * 6_600,
+    "comments": "<!--" * 5_000,
+    "entities": "&amp;" * 4_000,
+    "ampersands": "&" * 20_000,
+    "backslashes": "\\" * 20_000,
+    "a wide table": "|a" * 200 + "|\n" + "|-" * 200 + "|\n" + "|b\n" * 100,
+    "a long table": "|a|b|\n|-|-|\n" + "|c|d|\n" * 1_000,
+    "references": "".join(f"[r{number}]: /u{number}\n" for number in range(5_000)),
+    "rules": "---\n" * 5_000,
+    "headings": "a\n=\n" * 2_500,
+    "fences": "```\n" * 10_000,
+    "tildes": "~" * 200_000,
+    "paragraphs": "word word\n\n" * 2_500,
+    "code that opens": "```java\n" + "a<" * 5_000,
+}
+
+
+@pytest.mark.parametrize("name", PATHOLOGICAL)
+def test_pathological_text_is_rendered_in_bounded_time(name: str) -> None:
+    """Whole and while it grows, no text of a message's size keeps the server busy for long."""
+    text = PATHOLOGICAL[name]
+    began = time.monotonic()
+    checked(render(text))
+    growing = GrowingMarkdown(text[: len(text) // 2])
+    growing.snapshot()
+    growing.add(text[len(text) // 2 :])
+    _, open_block = growing.snapshot()
+    assert time.monotonic() - began < A_WHILE
+    for block in (*growing.blocks[-3:], open_block):
+        checked(block)
+
+
+def test_code_that_is_hard_to_colour_is_shown_in_bounded_time() -> None:
+    """A model that repeats one line for ever does not stop the server: some lexers take the square of its length."""
+    began = time.monotonic()
+    checked(render("```csharp\n" + "a\n" * 6_000 + "```"))
+    assert time.monotonic() - began < 5
+
+
+# Growing
+
+SNIPPETS = [
+    *("2", "2. b", "2. b\n", "1. a\n", "1) a\n", "- a\n", "* a\n", "+ a\n", "  - b\n", "    c\n", "- ", "-", "10. x\n"),
+    *("a", "b c", " ", "\n", "\n\n", "\n\n\n", "\r\n", "\t", "  \n", "word\n", "word\n\n", "    code\n", "\\", "\\\n"),
+    *("```", "```\n", "```python\n", "x = 1\n", "~~~\n", "````\n", "`", "> ```\n", "- ```\n"),
+    *("|a|b|\n", "|-|-|\n", "|c|d|\n", "a|b\n", "-|-\n", "|", "> |a|\n", "> |-|\n"),
+    *("> q\n", ">", "> ", ">\n", "> - a\n", ">> q\n", "lazy\n"),
+    *("# h\n", "#", "## h ##\n", "h\n===\n", "===\n", "---\n", "--", "=", "***\n", "- - -\n"),
+    *("[a]", "[a]\n", "[a]: /u\n", "[a]:\n", "/u\n", "'t\n", "t'\n", "[a]: /u 't'\n", "[b]: <x>\n", '"t"\n', "[a][b]"),
+    *("*e", "**s**", "_", "~~d~~", "<div>\n", "</div>\n", "<!-- ", "-->\n", "<b>", "&amp;", "![i](http://a)"),
+    *("\u2028", "\u0085", "\x0b", "\x0c", "\x1c", "\x00", "\r", "é", "🦉"),
+]
+TEXTS = st.lists(st.sampled_from(SNIPPETS), max_size=30).map("".join)
+CUTS = st.lists(st.integers(0, 200), max_size=12)
+
+
+def grown(*pieces: str) -> tuple[list[str], str]:
+    """The finished blocks and the open one of a text that came in pieces, looked at after each."""
+    growing = GrowingMarkdown()
+    open_block = ""
+    for piece in pieces:
+        growing.add(piece)
+        finished, open_block = growing.snapshot()
+        assert finished == len(growing.blocks)
+    return growing.blocks, open_block
+
+
+def pieces_of(text: str, cuts: list[int]) -> list[str]:
+    ends = sorted({0, len(text), *(cut % (len(text) + 1) for cut in cuts)})
+    return [text[begin:end] for begin, end in pairwise(ends)] or [text]
+
+
+@settings(max_examples=500, deadline=None)
+@given(TEXTS, CUTS)
+@example("2. a\n2. b\n2", [5, 9, 10])
+@example("a\n\n[b]: /u\n\nc\n", [3, 11])
+@example("[a]\n\n[a]:\n/u\n\nb\n\nc\n", [10])
+@example("a\n\n[a]: /u\n't\nt'\n\nb\n", [14])
+@example("a\x0cb\x0cc\n\n```\ncode\n```\n\nend\n\nlast\n", [8, 20, 30])
+@example("a\u2028b\n\nc\n\nd\n", [5, 9])
+@example("a\rb\r\nc\n\nd\n", [2, 4])
+def test_blocks_do_not_depend_on_the_pieces(text: str, cuts: list[int]) -> None:
+    """However a text came, its finished blocks and its open one are the same as if it had come at once."""
+    assert grown(*pieces_of(text, cuts)) == grown(text)
+
+
+@settings(max_examples=500, deadline=None)
+@given(TEXTS, st.integers(0, 200))
+@example("[a]\n\n[a]:\n/u\n\nb\n\nc\n", 11)
+@example("a\n\n[a]: /u\n't\nt'\n\nb\n", 14)
+@example("a\x0cb\x0cc\n\n```\ncode\n```\n\nend\n\nlast\n", 22)
+def test_a_finished_block_never_changes(text: str, cut: int) -> None:
+    """The finished blocks of a text's beginning are the first ones of the whole: what was pushed stays true."""
+    before, _ = grown(text[: cut % (len(text) + 1)])
+    after, _ = grown(text)
+    assert after[: len(before)] == before
+
+
+@settings(max_examples=300, deadline=None)
+@given(TEXTS.map(lambda text: text.replace("[", "(")))
+@example("a\x0cb\x0cc\n\n```\ncode\n```\n\nend\n\nlast\n")
+@example("a\rb\n\nc\n\n")
+def test_the_blocks_together_are_the_whole(text: str) -> None:
+    """Without references, which look across blocks, a finished answer shows what was shown while it grew."""
+    blocks, open_block = grown(text)
+    shown, whole = Page("".join([*blocks, open_block])), Page(render(text))
+    assert shown.elements == whole.elements
+    assert shown.text.split() == whole.text.split()
+
+
+def test_every_kind_of_block_is_finished_by_the_next() -> None:
+    """Headings, paragraphs, lists, code, quotes, tables and rules are each a block of their own."""
+    blocks = ["# a\n\n", "b\nb\n\n", "- c\n\n  c\n- c\n\n", "1. d\n2. d\n\n", "```\n\ne\n\n```\n", "> f\n\n"]
+    blocks += ["|g|\n|-|\n|g|\n\n", "---\n", "    h\n\n    h\n\n", "i\n===\n"]
+    finished, open_block = grown("".join(blocks), "end")
+    assert finished == list(map(render, blocks[:-1])), "the line that ends the last of them has not ended itself"
+    assert open_block == render(blocks[-1] + "end")
+    assert grown("".join(blocks), "end\n") == (list(map(render, blocks)), render("end\n"))
+
+
+def test_a_line_that_has_not_ended_finishes_nothing() -> None:
+    """A lone 2 may become the next item of the list above."""
+    assert grown("1. a\n2") == ([], render("1. a\n2"))
+    assert grown("1. a\n", "2", ". b\n") == ([], render("1. a\n2. b\n"))
+    assert grown("1. a\n\n2", "\n") == ([render("1. a\n\n")], render("2\n"))
+
+
+def test_code_that_has_not_ended_is_code() -> None:
+    """An open fence is shown as code from its first line, and finished only by what follows its end."""
+    text = "```python\nx = 1\n\n# no heading\n"
+    blocks, open_block = grown(*text)
+    assert blocks == [] and checked(open_block).tags() == {"pre", "code", "span"}
+    assert len(grown(text, "```\n", "\nb\n")[0]) == 1
+
+
+def test_nothing_yet_is_nothing() -> None:
+    """An empty text has no blocks, and an empty open one."""
+    assert grown("") == ([], "")
+    assert grown("\n\n") == ([], "")
+    assert GrowingMarkdown("a\n\nb\n").snapshot()[0] == 1, "the first text may come with it"
+
+
+@pytest.fixture
+def rendered(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Counts the texts that are rendered, and their characters as `Counter.total` weighs them."""
+    counted = Counter[str]()
+
+    def counting(text: str, *, growing: bool = False) -> str:
+        counted[text] += 1
+        return render(text, growing=growing)
+
+    monkeypatch.setattr(markdown, "render", counting)
+    return counted
+
+
+def test_the_open_block_is_rendered_once_for_all_tabs(rendered: Counter[str]) -> None:
+    """A snapshot of the same text costs nothing, and neither does an empty addition; finished blocks are kept."""
+    growing = GrowingMarkdown("a\n\nb\n\nc")
+    assert growing.snapshot() == growing.snapshot() == growing.snapshot()
+    assert rendered == {"a\n\n": 1, "b\n\n": 1, "c": 1} or rendered == {"a\n\n": 1, "b\n\nc": 1}
+    before = rendered.copy()
+    growing.add("d")
+    growing.snapshot()
+    growing.snapshot()
+    assert (rendered - before).total() == 1
+
+
+def characters(rendered: Counter[str], length: int) -> int:
+    """How many characters are rendered while a text of paragraphs grows to `length`, word by word."""
+    paragraph = "word and more words of it, " * 7 + "end.\n\n"
+    text = (paragraph * (length // len(paragraph) + 1))[:length]
+    growing = GrowingMarkdown()
+    rendered.clear()
+    for begin in range(0, length, 5):
+        growing.add(text[begin : begin + 5])
+        growing.snapshot()
+    return sum(len(text) * count for text, count in rendered.items())
+
+
+def test_the_work_grows_with_the_text_and_not_with_its_square(rendered: Counter[str]) -> None:
+    """Ten times as long an answer of paragraphs costs about ten times as much."""
+    assert 8 < characters(rendered, 20_000) / characters(rendered, 2_000) < 12
