@@ -1,0 +1,139 @@
+"""Following one answer over HTTP: until it has ended, or word by word as plain text."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from queue import Empty, SimpleQueue
+from types import TracebackType
+
+from overseer.events import (
+    MessagesCleared,
+    MessagesDropped,
+    PartAdded,
+    PartChanged,
+    PartGrew,
+    RoomDeleted,
+    RoomEvent,
+    TurnEnded,
+)
+from overseer.messages import Message, ToolCall
+from overseer.overseer import Overseer
+from overseer.registry import NoSuchRoom
+from overseer.sqlite import StorageError
+from overseer.transcript import Asked, NoSuchMessage
+
+FOREVER = 7 * 24 * 3600.0  # seconds
+
+
+class Follower:
+    """Hears what happens in a room from its making on; to be closed."""
+
+    def __init__(self, overseer: Overseer, room_id: str) -> None:
+        self._overseer = overseer
+        self._room_id = room_id
+        self._events: SimpleQueue[RoomEvent] = SimpleQueue()
+        self._unsubscribe = overseer.subscribe(self._heard)
+        self._handed_over = False
+
+    def __enter__(self) -> Follower:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if not self._handed_over:
+            self.close()
+
+    def close(self) -> None:
+        """Hear no more."""
+        self._unsubscribe()
+
+    def wait(self, asked: Asked, seconds: float) -> None:
+        """Return when the answer has ended, or after so many seconds."""
+        until = time.monotonic() + min(seconds, FOREVER)
+        if not (asked.repeated and self._message(asked).finished):
+            for event in self._until(until):
+                if _ends(event, asked.answer):
+                    return
+
+    def plain_text(self, asked: Asked) -> PlainText:
+        """The answer's words as they come. What iterates it closes it; the answer goes on without."""
+        self._handed_over = True
+        return PlainText(self, self._wait_and_tell(asked) if asked.repeated else self._told(asked))
+
+    def _heard(self, event: RoomEvent) -> None:
+        if event.room_id == self._room_id:
+            self._events.put(event)
+
+    def _until(self, until: float) -> Iterator[RoomEvent]:
+        while (left := until - time.monotonic()) > 0:
+            try:
+                yield self._events.get(timeout=left)
+            except Empty:
+                return
+
+    def _told(self, asked: Asked) -> Iterator[str]:
+        speaking: int | None = None  # the part of text that grows
+        between = ""
+        while True:
+            event = self._events.get()
+            if _ends(event, asked.answer):
+                yield self._ending(asked)
+                return
+            match event:
+                case PartAdded(_, asked.answer, position, kind, text):
+                    speaking = position if kind == "text" else None
+                    if kind == "text":
+                        yield between + text
+                        between = "\n\n"
+                case PartGrew(_, asked.answer, position, text) if position == speaking:
+                    yield text
+                case PartChanged(_, asked.answer, position):
+                    part = self._part(asked, position)
+                    if part is not None:
+                        yield between + part.in_brackets
+                        between = "\n\n"
+
+    def _wait_and_tell(self, asked: Asked) -> Iterator[str]:
+        self.wait(asked, FOREVER)
+        yield self._message(asked).text
+        yield self._ending(asked)
+
+    def _ending(self, asked: Asked) -> str:
+        try:
+            message = self._message(asked)
+        except (NoSuchRoom, NoSuchMessage):
+            return "\n\n[deleted]\n"
+        except StorageError as error:
+            return f"\n\n[interrupted: {error}]\n"
+        return "\n" if message.state == "complete" else f"\n\n[{message.state}: {message.reason}]\n"
+
+    def _part(self, asked: Asked, position: int) -> ToolCall | None:
+        try:
+            part = self._message(asked).parts[position]
+        except (NoSuchRoom, NoSuchMessage, StorageError, IndexError):
+            return None  # cleared away or asked again meanwhile
+        return part if isinstance(part, ToolCall) else None
+
+    def _message(self, asked: Asked) -> Message:
+        return self._overseer.message(self._room_id, asked.answer)
+
+
+class PlainText:
+    """An iterable that ends its follower when it is closed, even before its first word."""
+
+    def __init__(self, follower: Follower, words: Iterator[str]) -> None:
+        self._follower = follower
+        self._words = words
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (word.encode() for word in self._words if word)
+
+    def close(self) -> None:
+        """The client has it all, or has gone."""
+        self._follower.close()
+
+
+def _ends(event: RoomEvent, answer: int) -> bool:
+    if isinstance(event, TurnEnded):
+        return event.number == answer
+    return isinstance(event, MessagesCleared | MessagesDropped | RoomDeleted)

@@ -1,0 +1,156 @@
+"""The write side of one tab's socket: whole frames, in order, and nobody waits for a slow reader."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Protocol
+
+from wsproto.frame_protocol import CloseReason, FrameProtocol
+
+STALLED = 5.0  # seconds without a byte accepted, before a tab counts as too slow
+LINGER = 30.0  # seconds that a tab which was too slow still has to fetch what it was sent, and the reason
+
+TOO_SLOW = CloseReason.TRY_AGAIN_LATER  # 1013
+RESTART = CloseReason.SERVICE_RESTART  # 1012
+GONE = 4404
+
+
+class WebSocket(Protocol):
+    """What is used of simple-websocket's Server."""
+
+    sock: Any
+    connected: bool
+    event: Any
+
+
+class Outlet:
+    """Stands in for the socket of a simple-websocket, whose own `send` neither locks nor writes everything.
+
+    What the kernel does not take at once is finished by a thread of its own; meanwhile the outlet is busy and
+    takes no more frames, so that it holds at most one. It calls `ready` when it has caught up.
+    """
+
+    def __init__(self, ws: WebSocket, *, ready: Callable[[], None]) -> None:
+        self._ws = ws
+        self._sock: socket.socket = ws.sock
+        self._ready = ready
+        self._lock = threading.RLock()
+        self._rest = b""
+        self._ending = False
+        self._draining = False
+        ws.sock = self
+
+    # For the hub
+
+    @property
+    def busy(self) -> bool:
+        """Whether something sent is still on its way."""
+        return bool(self._rest) or self._ending
+
+    def end(self, code: int, reason: str = "") -> None:
+        """Say good-bye with a close code; nothing is sent after that."""
+        with self._lock:
+            if not self._ending:
+                self.send(close_frame(code, reason))
+                self._ending = True
+                if not self._rest:
+                    self._finish()
+
+    def send(self, data: bytes) -> int:
+        """Send whole frames: what the kernel takes at once, and the rest as soon as it takes more."""
+        with self._lock:
+            if not self._ending:
+                self._rest += data
+                if not self._draining:
+                    self._write()
+                if self._rest and not self._draining:
+                    self._draining = True
+                    threading.Thread(target=self._drain, name="drain", daemon=True).start()
+        return len(data)
+
+    # For simple-websocket, which reads, and answers pings
+
+    def recv(self, size: int) -> bytes:
+        return self._sock.recv(size)
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def close(self) -> None:
+        self._sock.close()
+
+    # In call order
+
+    def _write(self) -> int:
+        """Give the kernel what it takes without waiting; returns how much that was."""
+        try:
+            # gevent's own send would wait; the socket inside it does not. A plain one obeys the flag.
+            sent = getattr(self._sock, "_sock", self._sock).send(self._rest, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self._rest = b""
+            self._give_up()
+            return 0
+        self._rest = self._rest[sent:]
+        return int(sent)
+
+    def _drain(self) -> None:
+        """Finish what the kernel did not take, for as long as the reader makes progress."""
+        with selectors.DefaultSelector() as selector:
+            try:
+                selector.register(self._sock, selectors.EVENT_WRITE)
+            except (ValueError, OSError):
+                return  # closed meanwhile
+            while self._push_on(selector):
+                continue
+        self._ready()
+
+    def _push_on(self, selector: selectors.BaseSelector) -> bool:
+        """Write once more when the kernel takes something; whether there is more to do."""
+        began = time.monotonic()
+        writable = bool(self._rest) and selector.select(LINGER if self._ending else STALLED)
+        with self._lock:
+            if not self._rest:
+                self._draining = False  # under the lock: what comes later is written by who sends it
+                if self._ending:
+                    self._finish()
+                return False
+            if writable and (self._write() or time.monotonic() - began < STALLED):
+                return True
+            if self._ending:
+                self._rest = b""
+                self._give_up()
+            else:
+                # The frame that is half sent has to be finished, or the reason could not be read.
+                self._rest += close_frame(TOO_SLOW, "too slow")
+                self._ending = True
+            return True
+
+    def _finish(self) -> None:
+        """Nothing more will be said. The peer answers or goes, and the library's reader sees either."""
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
+
+    def _give_up(self) -> None:
+        """The peer is gone, or never reads: wake the reader and the view, which close the socket."""
+        self._ending = True
+        self._ws.connected = False
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self._ws.event.set()
+
+
+def text_frame(html: str) -> bytes:
+    """One WebSocket text frame, the same bytes for every tab; never compressed, so no tab needs its own."""
+    return bytes(FrameProtocol(client=False, extensions=[]).send_data(html, fin=True))
+
+
+def close_frame(code: int, reason: str) -> bytes:
+    """A WebSocket close frame."""
+    return bytes(FrameProtocol(client=False, extensions=[]).close(code, reason))
