@@ -1,0 +1,152 @@
+"""The server: `python app.py [--host H] [--port P] [--instance DIR]`, or `flask --app app run --debug`."""
+
+from __future__ import annotations
+
+if __name__ == "__main__":
+    # Before anything else is imported: what imports a socket or a lock must get gevent's.
+    from gevent import monkey
+
+    monkey.patch_all()
+
+import argparse
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from flask import Flask
+from werkzeug.wsgi import ClosingIterator
+
+from overseer import create_app
+from overseer.environment import BadEnvironment
+from overseer.instance import InstanceError
+from overseer.markdown import render
+from overseer.security import LOOPBACK
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+__all__ = ["create_app", "main"]
+
+SHUTDOWN_SECONDS = 2
+
+
+def main() -> int:
+    """Serve until SIGTERM or Ctrl-C."""
+    options = parse_options()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
+    logging.getLogger("urllib3").setLevel(logging.WARNING)
+    if options.host not in LOOPBACK:
+        return fail(f"--host {options.host} would let others in, and this version has no password. Use 127.0.0.1.")
+    raise_file_limit()
+    try:
+        app = create_app(options.instance)
+        app.extensions["overseer"].open()
+        listener = listen(options.host, options.port)
+    except (InstanceError, BadEnvironment) as error:
+        return fail(str(error))
+    except OSError as error:
+        return fail(
+            f"Port {options.port} cannot be used ({error.strerror}). Choose another with --port or OVERSEER_PORT."
+        )
+    serve(app, listener)
+    return 0
+
+
+def parse_options() -> argparse.Namespace:
+    """The flags, which win over the environment."""
+    parser = argparse.ArgumentParser(description="Overseer: chat rooms with a language model.")
+    environment = os.environ.get
+    parser.add_argument("--host", default=environment("OVERSEER_HOST") or "127.0.0.1", help="default: 127.0.0.1")
+    parser.add_argument("--port", type=port, default=environment("OVERSEER_PORT") or "8000", help="default: 8000")
+    parser.add_argument("--instance", default=environment("OVERSEER_INSTANCE"), help="where the data lives")
+    return parser.parse_args()
+
+
+def port(given: str) -> int:
+    """A port number; 0 takes a free one."""
+    if not given.isdecimal() or int(given) > 65535:
+        raise argparse.ArgumentTypeError(f"{given!r} is no port; choose one from 0 to 65535")
+    return int(given)
+
+
+def serve(app: Flask, listener: socket.socket) -> None:
+    """Answer requests until a signal comes; then end turns as interrupted and send every tab away, to come back."""
+    from gevent import signal_handler
+    from gevent.event import Event
+    from gevent.pywsgi import WSGIServer
+
+    requests = Running(app)
+    server = WSGIServer(listener, requests, log=None, error_log=logging.getLogger("gevent"))
+    stop = Event()
+    signal_handler(signal.SIGTERM, stop.set)
+    signal_handler(signal.SIGINT, stop.set)
+    server.start()
+    host, port = listener.getsockname()[:2]
+    threading.Thread(target=warm_up, args=(app,), daemon=True).start()
+    print(f"Overseer is ready on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+    stop.wait()
+    server.close()
+    app.extensions["overseer"].close()
+    app.extensions["hub"].close()
+    until = time.monotonic() + SHUTDOWN_SECONDS
+    while requests.running and time.monotonic() < until:
+        time.sleep(0.01)
+    server.stop(timeout=0)
+
+
+class Running:
+    """Counts the requests that are being answered, sockets included: a server that stops lets them end."""
+
+    def __init__(self, app: Flask) -> None:
+        self._app = app
+        self.running = 0
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> ClosingIterator:
+        self.running += 1
+        return ClosingIterator(self._app(environ, start_response), self._ended)
+
+    def _ended(self) -> None:
+        self.running -= 1
+
+
+def warm_up(app: Flask) -> None:
+    """Load what the first message would otherwise wait for, a little at a time."""
+    for name in app.jinja_env.list_templates():
+        app.jinja_env.get_template(name)
+        time.sleep(0)
+    render("```python\n1\n```")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket whose connections send small writes at once (accepted sockets inherit it)."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.bind((host, port))
+    listener.listen(1024)
+    listener.setblocking(False)
+    return listener
+
+
+def raise_file_limit() -> None:
+    """An open room takes three descriptors, a tab one; the usual soft limit is 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65536 if hard == resource.RLIM_INFINITY else min(65536, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def fail(sentence: str) -> int:
+    print(sentence, file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

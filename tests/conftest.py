@@ -1,0 +1,95 @@
+"""Fixtures: everything real, in a directory of its own, ended by the test that began it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from overseer import create_app
+from overseer.llm.choice import ModelSettings
+from overseer.overseer import Overseer
+from tests.support.model_server import ModelServer
+from tests.support.server import Server
+from tests.support.tab import Tab
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the settings of whoever runs it."""
+    for name in (
+        "OPENAI_BASE_URL",
+        "OPENAI_API_KEY",
+        "OPENAI_MODEL",
+        "OLLAMA_HOST",
+        "OVERSEER_INSTANCE",
+        "OVERSEER_PORT",
+        "OVERSEER_CONTEXT_TOKENS",
+        "OVERSEER_MAX_ANSWER_CHARS",
+        "OVERSEER_FIRST_BYTE_SECONDS",
+        "OVERSEER_SILENCE_SECONDS",
+        "OVERSEER_ANSWER_SECONDS",
+    ):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def model_server() -> Iterator[ModelServer]:
+    """A stand-in model server on a real port."""
+    server = ModelServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Path:
+    """An instance directory."""
+    return tmp_path / "instance"
+
+
+@pytest.fixture
+def app(instance: Path, model_server: ModelServer) -> Iterator[Flask]:
+    """The app, answered by the stand-in."""
+    app = create_app(instance, models=ModelSettings(base_url=model_server.url, name="stand-in"))
+    app.extensions["overseer"].open()
+    yield app
+    app.extensions["overseer"].close()
+
+
+@pytest.fixture
+def overseer(app: Flask) -> Overseer:
+    """The Overseer of the app."""
+    found = app.extensions["overseer"]
+    assert isinstance(found, Overseer)
+    return found
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """A plain HTTP client, as curl is one."""
+    return app.test_client()
+
+
+@pytest.fixture
+def server(instance: Path, model_server: ModelServer) -> Iterator[Server]:
+    """The real server, answered by the stand-in."""
+    server = Server(instance, environment={"OPENAI_BASE_URL": model_server.url, "OPENAI_MODEL": "stand-in"}).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def tab(server: Server) -> Iterator[Callable[..., Tab]]:
+    """Opens tabs on the real server."""
+    tabs: list[Tab] = []
+
+    def open_tab(room_id: str | None = None, query: str = "", **options: object) -> Tab:
+        tabs.append(Tab(server.url, f"room={room_id}{query}" if room_id else query, **options))
+        return tabs[-1]
+
+    yield open_tab
+    for one in tabs:
+        one.close()

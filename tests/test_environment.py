@@ -1,0 +1,110 @@
+"""What the environment says: numbers that can be used, or a sentence that says which cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from overseer.chat_room import Limits
+from overseer.environment import LEAST, MOST, BadEnvironment, limits, model_settings
+from overseer.llm.choice import OLLAMA, ModelSettings
+from overseer.llm.openai import Patience
+
+READ: dict[str, Callable[[Mapping[str, str]], float]] = {
+    "OVERSEER_CONTEXT_TOKENS": lambda given: limits(given).context_tokens,
+    "OVERSEER_MAX_ANSWER_CHARS": lambda given: limits(given).answer_chars,
+    "OVERSEER_FIRST_BYTE_SECONDS": lambda given: model_settings(given).patience.first,
+    "OVERSEER_SILENCE_SECONDS": lambda given: model_settings(given).patience.gap,
+    "OVERSEER_ANSWER_SECONDS": lambda given: model_settings(given).patience.total,
+}
+NAMES = sorted(READ)
+
+
+def read(name: str, given: str) -> float:
+    """What is made of a variable that is set to this."""
+    return READ[name]({name: given})
+
+
+def test_an_empty_environment_means_the_usual() -> None:
+    """Nothing has to be set."""
+    assert limits({}) == Limits()
+    assert model_settings({}) == ModelSettings(patience=Patience())
+    assert model_settings({}).ollama_url == OLLAMA
+
+
+def test_words_are_taken_as_they_are() -> None:
+    """The address, the key and the name."""
+    found = model_settings({"OPENAI_BASE_URL": "http://h/v1", "OPENAI_API_KEY": "k", "OPENAI_MODEL": "m"})
+    assert (found.base_url, found.api_key, found.name) == ("http://h/v1", "k", "m")
+    assert model_settings({"OLLAMA_HOST": "box:1234"}).ollama_url == "http://box:1234/v1"
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("blank", ["", " ", "\t\n"])
+def test_a_blank_number_is_the_usual_one(name: str, blank: str) -> None:
+    """As a compose file sets what nobody has filled in."""
+    assert read(name, blank) == READ[name]({})
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("given", ["8000", " 8000 ", "8_000", "8,000", "008000"])
+def test_a_whole_number_is_taken(name: str, given: str) -> None:
+    """As people write it, and for its own setting only."""
+    assert read(name, given) == 8000
+    assert [other for other in NAMES if READ[other]({name: given}) != READ[other]({})] == [name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_least_and_the_most_are_taken(name: str) -> None:
+    """And nothing beyond them."""
+    least = LEAST.get(name, 1)
+    assert read(name, str(least)) == least
+    assert read(name, str(MOST)) == MOST
+    for beyond in (least - 1, MOST + 1, 10**30):
+        with pytest.raises(BadEnvironment, match=name):
+            read(name, str(beyond))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "given",
+    ["-1", "0", "+5", "1.5", "1e4", "0x100", "nan", "inf", "many", "8000 tokens", "８０００", "٨٠٠٠", "5\x00", "\udcff"]
+    + ["9" * 5000, "9" * 100_000],
+    ids=lambda given: repr(given[:12]),
+)  # fmt: skip
+def test_what_is_no_number_is_refused_in_a_sentence(name: str, given: str) -> None:
+    """Which variable it is and what would do; the server does not start with a traceback."""
+    with pytest.raises(BadEnvironment, match=rf"^{name}=.*whole number"):
+        read(name, given)
+
+
+@pytest.mark.parametrize("given", ["1,5", "10,00"])
+def test_a_decimal_comma_makes_no_other_number(given: str) -> None:
+    """Commas are for thousands: 1,5 seconds are not fifteen."""
+    with pytest.raises(BadEnvironment):
+        read("OVERSEER_SILENCE_SECONDS", given)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_sentence_says_what_would_do(name: str) -> None:
+    """Also to who asked for too much: that is a whole number, and at least the least."""
+    with pytest.raises(BadEnvironment, match=f"{LEAST.get(name, 1)}"):
+        read(name, "0")
+    with pytest.raises(BadEnvironment, match=rf"cannot be used.*({MOST}|{MOST:,})"):
+        read(name, str(MOST + 1))
+
+
+@given(name=st.sampled_from(NAMES), given=st.one_of(st.text(max_size=20), st.integers().map(str), st.floats().map(str)))
+@example(name="OVERSEER_CONTEXT_TOKENS", given="²")
+@settings(deadline=None)
+def test_any_value_is_a_number_in_its_limits_or_refused(name: str, given: str) -> None:
+    """Nothing else is raised, and nothing else comes out."""
+    try:
+        found = read(name, given)
+    except BadEnvironment as error:
+        assert str(error).startswith(f"{name}=")
+        return
+    assert LEAST.get(name, 1) <= found <= MOST and found == int(found)

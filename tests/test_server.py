@@ -1,0 +1,204 @@
+"""The server as a process: starting, refusing to start, logging, ending."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.support.model_server import ModelServer, held, silent, text
+from tests.support.server import DEADLINE, ROOT, Server
+from tests.support.tab import Tab
+
+OpenTab = Callable[..., Tab]
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the server, expecting it to end by itself."""
+    return subprocess.run(
+        [sys.executable, "app.py", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+
+
+def new_room(server: Server) -> str:
+    return requests.post(f"{server.url}/rooms").headers["Location"].rsplit("/", 1)[-1]
+
+
+def test_it_says_one_line_when_it_is_ready(server: Server) -> None:
+    """The line holds the address, and the address answers."""
+    assert [line for line in server.log if "ready" in line] == [f"Overseer is ready on {server.url}\n"]
+    assert requests.get(f"{server.url}/healthz").text == "ok"
+
+
+def test_a_port_in_use_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    """It names the port and what to do."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = run("--port", port, "--instance", str(tmp_path))
+    assert done.returncode == 1
+    assert f"Port {port} cannot be used" in done.stderr and "--port" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_second_process_on_the_same_directory_is_refused(server: Server) -> None:
+    """It says who has it; the first goes on."""
+    done = run("--port", "0", "--instance", str(server.instance))
+    assert done.returncode == 1
+    assert str(server.pid) in done.stderr and "in use" in done.stderr and "Traceback" not in done.stderr
+    assert requests.get(f"{server.url}/healthz").ok
+
+
+def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    """A file in its place, for one."""
+    (tmp_path / "file").touch()
+    done = run("--port", "0", "--instance", str(tmp_path / "file" / "instance"))
+    assert done.returncode == 1
+    assert "cannot be written" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_it_listens_on_nothing_but_loopback(tmp_path: Path) -> None:
+    """Without a password nobody else is let in, by flag or by environment."""
+    for done in (
+        run("--host", "0.0.0.0", "--port", "0", "--instance", str(tmp_path)),
+        run("--port", "0", "--instance", str(tmp_path), OVERSEER_HOST="192.0.2.1"),
+    ):
+        assert done.returncode == 1
+        assert "password" in done.stderr
+
+
+def test_flags_win_over_the_environment(tmp_path: Path) -> None:
+    """Host, port and instance can be given either way."""
+    server = Server(tmp_path / "flag", environment={"OVERSEER_PORT": "1", "OVERSEER_INSTANCE": str(tmp_path / "env")})
+    server.start()
+    assert requests.get(f"{server.url}/healthz").ok
+    server.stop()
+    assert (tmp_path / "flag" / "overseer.sqlite").exists() and not (tmp_path / "env").exists()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_everything_in_order_within_five_seconds(
+    server: Server, model_server: ModelServer, tab: OpenTab, how: signal.Signals
+) -> None:
+    """Turns end as interrupted, also one whose model is silent; the models are let go; the log is clean."""
+    speaking, quiet = new_room(server), new_room(server)
+    tabs = [tab(speaking), tab(quiet)]
+    replies = [held(text("Half of it")), silent()]
+    for room_id, reply in zip((speaking, quiet), replies, strict=True):
+        model_server.will(reply)
+        requests.post(f"{server.url}/rooms/{room_id}/messages", {"text": "Go"})
+        assert reply.begun.wait(DEADLINE)
+    tabs[0].read_until("Half of it")
+    began = time.monotonic()
+    assert server.stop(how) == 0
+    assert time.monotonic() - began < 5
+    assert [one.read_to_close() for one in tabs] == [1012, 1012]
+    assert all(reply.closed.wait(1) for reply in replies)
+    for room_id, words in ((speaking, "Half of it"), (quiet, None)):
+        path = server.instance / "facets" / f"room-{room_id}.sqlite"
+        assert not path.with_name(path.name + "-wal").exists()
+        db = sqlite3.connect(path)
+        assert db.execute("SELECT state FROM messages WHERE number = 2").fetchone() == ("interrupted",)
+        said = db.execute("SELECT text FROM parts WHERE message = 2").fetchone()
+        assert said == ((words,) if words else None)
+        db.close()
+    assert "Traceback" not in "".join(server.log)
+
+
+def test_the_log_has_a_line_a_request_and_a_turn_and_no_words(server: Server, model_server: ModelServer) -> None:
+    """Neither questions nor answers nor keys nor queries are in it."""
+    room_id = new_room(server)
+    model_server.will(held(text("secret-answer"))).hang_up()
+    form, wait = {"text": "secret-question", "key": "secret-key"}, {"Prefer": "wait=10"}
+    requests.post(f"{server.url}/rooms/{room_id}/messages", form, headers=wait)
+    requests.get(f"{server.url}/rooms?q=secret-query")
+    server.stop()
+    log = "".join(server.log)
+    assert len(re.findall(rf"POST /rooms/{room_id}/messages 201 \d+ms", log)) == 1
+    assert len(re.findall(rf"turn {room_id}/2 stand-in", log)) == 1
+    assert "GET /rooms 200" in log
+    assert "secret" not in log
+
+
+def test_kill_9_in_mid_answer_loses_nothing_acknowledged(
+    server: Server, model_server: ModelServer, tab: OpenTab
+) -> None:
+    """The question is there, the answer is interrupted with what was written, and Retry works."""
+    room_id = new_room(server)
+    one = tab(room_id)
+    reply = model_server.will(held(text("Kept words. ")))
+    requests.post(f"{server.url}/rooms/{room_id}/messages", {"text": "Asked"})
+    one.read_until("Kept words.")
+    path = server.instance / "facets" / f"room-{room_id}.sqlite"
+    until = time.monotonic() + DEADLINE
+    db = sqlite3.connect(path)
+    while not db.execute("SELECT 1 FROM parts WHERE message = 2").fetchone():  # about a second after it began
+        assert time.monotonic() < until
+        reply.say(text("more "))
+        one.read_until("more")
+    db.close()
+    server.restart(signal.SIGKILL)
+    shown = requests.get(f"{server.url}/rooms/{room_id}/messages").text
+    assert "Asked" in shown and "Kept words." in shown and 'data-state="interrupted"' in shown
+    assert f'id="room-{room_id}" class="row" data-room="{room_id}" data-messages="2"\n    data-state="idle"' in (
+        requests.get(f"{server.url}/rooms").text
+    )
+    assert requests.post(f"{server.url}/rooms/{room_id}/turn").status_code == 201
+    again = tab(room_id)
+    again.read_until(lambda frame: re.search(r'id="message-2"[^>]*data-state="complete"', frame) is not None)
+
+
+def test_flask_run_works_too(tmp_path: Path, model_server: ModelServer) -> None:
+    """Werkzeug's threads instead of greenlets, the reloader and all: a room answers, and a tab sees it."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "flask", "--app", "app", "run", "--debug", "--port", str(port)]
+    settings = {"OVERSEER_INSTANCE": str(tmp_path), "OPENAI_BASE_URL": model_server.url, "OPENAI_MODEL": "stand-in"}
+    process = subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, **settings}, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        assert process.stderr is not None
+        while "Debugger PIN" not in (line := process.stderr.readline()):
+            assert line, "it ended"
+        url = f"http://127.0.0.1:{port}"
+        room_id = requests.post(f"{url}/rooms").headers["Location"].rsplit("/", 1)[-1]
+        one = Tab(url, f"room={room_id}")
+        requests.post(f"{url}/rooms/{room_id}/messages", {"text": "Hello"})
+        one.read_until("All right.")
+        one.close()
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(DEADLINE)
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+def test_a_port_that_is_none_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    """Too large, or no number at all."""
+    for given in ("99999", "http"):
+        done = run("--port", given, "--instance", str(tmp_path))
+        assert done.returncode == 2
+        assert f"{given!r} is no port" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_nobody_writes_a_log_line_of_their_own(server: Server) -> None:
+    """A line end in an address stays in its line."""
+    requests.get(f"{server.url}/rooms/%0a2026-01-01 00:00:00 FORGED")
+    server.stop()
+    assert [line for line in server.log if "FORGED" in line and "GET /rooms/" not in line] == []
+    assert any("FORGED" in line for line in server.log)
