@@ -1,0 +1,65 @@
+"""A real browser on the real server; a page that reports an error or breaks the content policy fails its test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from tests.support.server import Server
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+EXPECTED = ("Failed to load resource", "WebSocket connection to", "htmx: htmx:ws:error")  # a 4xx, a restart
+
+expect.set_options(timeout=15_000)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium, headless."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=os.environ.get("CHROMIUM", "chromium"), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def complaints() -> list[str]:
+    """What the pages of the test had to complain of; a test that expects some empties it."""
+    return []
+
+
+@pytest.fixture
+def context(browser: Browser, complaints: list[str]) -> Iterator[BrowserContext]:
+    """A browser profile of the test's own."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    context.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    context.on("weberror", lambda error: complaints.append(str(error.error)))
+    yield context
+    context.close()
+    assert not [words for words in complaints if not words.startswith(EXPECTED)]
+
+
+@pytest.fixture
+def open_page(context: BrowserContext, server: Server) -> Callable[..., Page]:
+    """Opens a tab on a path and waits until it is live."""
+
+    def open_page(path: str = "/", *, live: bool = True) -> Page:
+        page = context.new_page()
+        page.goto(server.url + path)
+        if live:
+            expect(page.locator("body")).to_have_attribute("data-live", "open")
+        return page
+
+    return open_page
+
+
+@pytest.fixture
+def offline_server(instance: Path) -> Iterator[Server]:
+    """The real server with no model configured, nor any where Ollama would be: nothing answers on the discard port."""
+    server = Server(instance, environment={"OLLAMA_HOST": "127.0.0.1:9"}).start()
+    yield server
+    server.stop()
