@@ -11,7 +11,7 @@ from pathlib import Path
 
 from flask import Flask, Response, g, request
 
-from overseer import answers, compression, environment, live, security
+from overseer import answers, assets, compression, environment, live, security
 from overseer.chat_room import Limits
 from overseer.drafts import Drafts
 from overseer.fragments import Fragments, prepare
@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parent.parent
 MAX_BODY = 4_000_000  # bytes; a form may need twelve for one character of a message
-YEAR = 365 * 24 * 3600  # seconds
 
 __all__ = ["create_app"]
 
@@ -39,7 +38,7 @@ def create_app(
     BadEnvironment for what cannot be used there.
     """
     app = Flask(__name__, template_folder=str(ROOT / "templates"), static_folder=str(ROOT / "static"))
-    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, MAX_FORM_MEMORY_SIZE=MAX_BODY, SEND_FILE_MAX_AGE_DEFAULT=YEAR)
+    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, MAX_FORM_MEMORY_SIZE=MAX_BODY, SEND_FILE_MAX_AGE_DEFAULT=assets.YEAR)
     prepare(app)
 
     chosen = Models(models or environment.model_settings(os.environ))
@@ -62,6 +61,7 @@ def create_app(
     app.before_request(lambda: overseer.open(again=False))
     answers.init_app(app)
     live.init_app(app)
+    assets.init_app(app)
     app.url_map.converters["number"] = NumberConverter
     app.register_blueprint(bp)
     app.after_request(log_request)
@@ -77,7 +77,7 @@ def note_start() -> None:
 
 def log_request(response: Response) -> Response:
     """One line a request: no query, no text, no header."""
-    if request.endpoint != "static":
+    if request.endpoint not in assets.ENDPOINTS:
         took = 1000 * (time.monotonic() - g.began)
         path = request.path.encode("unicode_escape").decode()  # a line end in it would begin a line of its own
         log.info("%s %s %s %.0fms", request.method, path, response.status_code, took)

@@ -7,6 +7,8 @@ from collections import OrderedDict
 
 from flask import Flask, Response, request
 
+from overseer.assets import ENDPOINTS
+
 TYPES = ("text/html", "text/css", "text/javascript", "application/javascript", "image/svg+xml")
 WORTH = 1000  # bytes; less fits in one packet anyway
 LEVEL = 5
@@ -18,7 +20,7 @@ def init_app(app: Flask) -> None:
     files: OrderedDict[tuple[str, str], bytes] = OrderedDict()
 
     def compress(response: Response) -> Response:
-        static = request.endpoint == "static"
+        static = request.endpoint in ENDPOINTS
         if response.mimetype not in TYPES or response.status_code in (206, 304) or response.is_streamed and not static:
             return response
         if static:

@@ -110,9 +110,11 @@ class RoomConfigured(RoomEvent):
 
 @dataclass(frozen=True, slots=True)
 class RoomSynced(RoomEvent):
-    """The registry's summary of the room was refreshed; `raised` if the room moved to the top of the list."""
+    """The registry's summary of the room was refreshed; `raised` if the room moved to the top of its part of the list,
+    `moved` if it went elsewhere."""
 
     raised: bool
+    moved: bool = False
 
 
 @dataclass(frozen=True, slots=True)

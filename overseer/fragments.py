@@ -10,8 +10,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from hashlib import sha256
+from datetime import UTC, date, datetime
+from functools import partial as bind
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,6 +20,8 @@ from jinja2 import StrictUndefined
 from markupsafe import Markup
 from werkzeug.routing import MapAdapter
 
+from overseer.assets import Assets
+from overseer.days import grouped
 from overseer.drafts import Drafts
 from overseer.llm import Model
 from overseer.markdown import render
@@ -56,13 +58,26 @@ class Fragments:
     def __init__(self, app: Flask, prefix: str, *, drafts: Drafts, model: Callable[[str], Model]) -> None:
         self._env = app.jinja_env
         self._urls: MapAdapter = app.url_map.bind("localhost", script_name=prefix or "/")
-        self._static = StaticFiles(Path(app.static_folder or "static"))
+        self._static = Assets(Path(app.static_folder or ""))
         self._drafts = drafts
         self._model = model
         self._memo = Memo(MEMO_BYTES)
 
-    def page(self, open_room: str, rooms: RoomList, *, title: str, active: str | None, q: str, place: str) -> str:
-        """The page: the list of rooms beside `open_room`, which is `#room` and called `title`."""
+    def page(
+        self,
+        open_room: str,
+        rooms: RoomList,
+        *,
+        title: str,
+        active: str | None,
+        q: str,
+        place: str,
+        growing: bool = False,
+    ) -> str:
+        """The page: the list of rooms beside `open_room`, which is `#room` and called `title`.
+
+        While an answer is `growing` there, a browser without JavaScript asks for it again and again.
+        """
         return self._render(
             "page.html",
             open_room=Markup(open_room),
@@ -71,12 +86,14 @@ class Fragments:
             active=active,
             q=q,
             place=place,
+            under="",
+            growing=growing,
             htmx_config=json.dumps(HTMX_CONFIG),
         )
 
-    def rooms(self, rooms: RoomList, *, active: str | None, q: str) -> str:
-        """`#rooms`: a page of the list."""
-        return self._render("rooms/_rooms.html", rooms=rooms, active=active, q=q)
+    def rooms(self, rooms: RoomList, *, active: str | None, q: str, under: str = "") -> str:
+        """`#rooms`: a page of the list. One that is not the first begins `under` the last heading before it."""
+        return self._render("rooms/_rooms.html", rooms=rooms, active=active, q=q, under=under)
 
     def row(self, room: Room, *, active: str | None) -> str:
         """`#room-<id>`: a room in the list."""
@@ -107,6 +124,10 @@ class Fragments:
     def models(self, names: Sequence[str], *, problem: str = "") -> str:
         """`#models`: the models a room may be set to, or why there are none."""
         return self._render("rooms/_models.html", names=names, problem=problem)
+
+    def palette(self, rooms: RoomList, *, q: str, active: str | None) -> str:
+        """`#palette-options`: the commands and rooms that `q` may mean."""
+        return self._render("_palette.html", rooms=rooms, q=q, active=active)
 
     def notice(self, sentence: str) -> str:
         """`#messages` of a room that has none to show, with the reason."""
@@ -180,6 +201,7 @@ class Fragments:
             static=self._static_url,
             fragments=self,
             model=self._named,
+            grouped=bind(grouped, today=date.today()),
         )
 
     def _named(self, name: str = "") -> Model:
@@ -187,23 +209,6 @@ class Fragments:
 
     def _static_url(self, name: str) -> str:
         return self.url("static", filename=name, v=self._static.version(name))
-
-
-class StaticFiles:
-    """The files under static/, with a version that changes with their content."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._versions: dict[str, tuple[int, str]] = {}
-
-    def version(self, name: str) -> str:
-        """A hash of the content, so that a browser may keep the file for good."""
-        path = self._folder / name
-        changed = path.stat().st_mtime_ns
-        known = self._versions.get(name)
-        if known is None or known[0] != changed:
-            known = self._versions[name] = (changed, sha256(path.read_bytes()).hexdigest()[:12])
-        return known[1]
 
 
 class Memo:
@@ -250,5 +255,6 @@ def prepare(app: Flask) -> None:
     app.jinja_env.filters["markdown"] = lambda text: Markup(render(text))
     app.jinja_env.filters["number"] = lambda number: f"{number:,}"
     app.jinja_env.filters["rate"] = lambda rate: f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
+    app.jinja_env.filters["date"] = lambda ms: datetime.fromtimestamp(ms / 1000).strftime("%A, %-d %B %Y, %H:%M")
     app.jinja_env.filters["clock"] = lambda ms: datetime.fromtimestamp(ms / 1000).strftime("%H:%M")
     app.jinja_env.filters["iso"] = lambda ms: datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")

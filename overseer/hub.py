@@ -92,7 +92,10 @@ class Hub:
         with self._lock:
             self._place = next(self._places)
             for row in stale.in_list(event):
-                self._list.channel.mark(row, self._place)
+                if isinstance(row, stale.Order):
+                    self._list.channel.forget(self._place)
+                else:
+                    self._list.channel.mark(row, self._place)
                 self._note(self._list)
             for name in stale.in_room(event):
                 topic = self._topic(event.room_id)

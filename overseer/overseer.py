@@ -29,7 +29,7 @@ from overseer.facets import Facet, FacetAborted, Facets
 from overseer.instance import InstanceError, InstanceLock
 from overseer.llm import Models
 from overseer.messages import Message
-from overseer.registry import NoSuchRoom, Registry, Room, RoomList
+from overseer.registry import PAGE, NoSuchRoom, Registry, Room, RoomList
 from overseer.settings import Changes, Settings
 from overseer.sqlite import SUFFIXES, Storage, StorageEmpty, StorageError, StorageFull
 from overseer.tools import TOOLS, Toolbox
@@ -194,9 +194,9 @@ class Overseer:
         _check_id(room_id)
         return self._known.room(room_id)
 
-    def rooms(self, *, q: str = "", after: int | None = None) -> RoomList:
-        """A page of the rooms by last activity, filtered by name."""
-        return self._known.rooms(q=clean(q).strip(), after=after)
+    def rooms(self, *, q: str = "", after: int | None = None, limit: int = PAGE) -> RoomList:
+        """A page of the rooms, pinned ones first, then by last activity; filtered by name."""
+        return self._known.rooms(q=clean(q).strip(), after=after, limit=limit)
 
     def messages(self, room_id: str, *, before: int | None = None) -> Page:
         """A page of a room's messages; see `ChatRoom.messages`."""
@@ -303,7 +303,8 @@ class Overseer:
         self._tell(event)
 
     def _sync(self, room_id: str, summary: Summary, *, active: bool) -> None:
-        self._tell(RoomSynced(room_id, raised=self._known.sync(room_id, summary, active=active)))
+        move = self._known.sync(room_id, summary, active=active)
+        self._tell(RoomSynced(room_id, raised=move == "raised", moved=move == "elsewhere"))
 
     def _tell(self, event: RoomEvent) -> None:
         for listener in self._listeners:

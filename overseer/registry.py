@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass
+from typing import Literal
 
 from overseer.rows import now
 from overseer.sqlite import Storage
@@ -11,6 +12,9 @@ from overseer.transcript import MAX_NUMBER, Summary
 
 APPLICATION_ID = 0x4F565253  # "OVRS"
 PAGE = 50  # rooms
+PINNED = 2**52  # what the rank of a pinned room is higher by
+
+Move = Literal["", "raised", "elsewhere"]
 
 
 class NoSuchRoom(Exception):
@@ -21,8 +25,8 @@ class NoSuchRoom(Exception):
 class Room:
     """A room as the list shows it, read without opening its file.
 
-    `rank` orders the list, highest first: it is a count of activities, never a time. `problem` is the sentence that
-    says why its file cannot be used.
+    `rank` orders the list, highest first: it is a count of activities, never a time, and higher by PINNED for a pinned
+    room. `problem` is the sentence that says why its file cannot be used.
     """
 
     id: str
@@ -33,6 +37,11 @@ class Room:
     problem: str
     rank: int
     active_at: int
+
+    @property
+    def pinned(self) -> bool:
+        """Whether it stays above the rooms that are not."""
+        return self.rank >= PINNED
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,19 +106,22 @@ class Registry:
             )
             _sync(db, room_id, summary)
 
-    def sync(self, room_id: str, summary: Summary, *, active: bool) -> bool:
-        """Take over a room's summary; an active room moves to the top of the list. Returns whether it moved.
+    def sync(self, room_id: str, summary: Summary, *, active: bool) -> Move:
+        """Take over a room's summary; an active room moves to the top of its part of the list. Returns how it moved.
 
         The room's own file has it for good, and `begin_run` tells when it has to be taken over again.
         """
         with self._storage.write(durable=False) as db:
-            _sync(db, room_id, summary)
+            moved = _sync(db, room_id, summary)
             if not active:
-                return False
+                return moved
             db.execute("UPDATE rooms SET active_at = ? WHERE id = ?", (now(), room_id))
-            highest = "(SELECT max(rank) FROM rooms)"
-            moved = db.execute(f"UPDATE rooms SET rank = {highest} + 1 WHERE id = ? AND rank < {highest}", (room_id,))
-            return moved.rowcount > 0
+            base = PINNED if summary.pinned else 0
+            raised = db.execute(
+                "UPDATE rooms SET rank = ? WHERE id = ? AND rank < (SELECT max(rank) FROM rooms WHERE rank < ?)",
+                (base + _top(db), room_id, base + PINNED),
+            )
+            return moved or ("raised" if raised.rowcount else "")
 
     def mark_broken(self, room_id: str, problem: str) -> None:
         """Note that the room's file cannot be used."""
@@ -157,15 +169,30 @@ class Registry:
             return {row["id"]: (row["synced_at"], bool(row["answering"]), bool(row["deleting"])) for row in rows}
 
 
-def _sync(db: sqlite3.Connection, room_id: str, summary: Summary) -> None:
+def _sync(db: sqlite3.Connection, room_id: str, summary: Summary) -> Move:
+    """Where a room belongs by its activity it comes back to when it is not pinned any more."""
+    moved = db.execute(
+        "UPDATE rooms SET rank = rank + ? WHERE id = ? AND (rank >= ?) != ?",
+        (PINNED if summary.pinned else -PINNED, room_id, PINNED, summary.pinned),
+    )
     db.execute(
         "UPDATE rooms SET name = ?, messages = ?, preview = ?, answering = ?, problem = '', synced_at = ? WHERE id = ?",
         (summary.name, summary.messages, summary.preview, summary.answering, now(), room_id),
     )
+    return "elsewhere" if moved.rowcount else ""
 
 
 def _top(db: sqlite3.Connection) -> int:
-    return (db.execute("SELECT max(rank) FROM rooms").fetchone()[0] or 0) + 1
+    """A count that no room has had, pinned or not."""
+    highest = "SELECT max(rank) FROM rooms"
+    return (
+        int(
+            db.execute(
+                f"SELECT max(ifnull(({highest} WHERE rank < {PINNED}), 0), ifnull(({highest}), 0) % {PINNED})"
+            ).fetchone()[0]
+        )
+        + 1
+    )
 
 
 def _room(row: sqlite3.Row) -> Room:

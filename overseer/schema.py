@@ -57,4 +57,9 @@ def m002_settings(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE messages ADD COLUMN estimated INTEGER")
 
 
-MIGRATIONS = (m001_messages, m002_settings)  # append only
+def m003_pinned(db: sqlite3.Connection) -> None:
+    """Whether the room stays on top of the list."""
+    db.execute("ALTER TABLE room ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0")
+
+
+MIGRATIONS = (m001_messages, m002_settings, m003_pinned)  # append only

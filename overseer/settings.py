@@ -17,11 +17,15 @@ NUMBER = re.compile(r"\+?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?", re.I)  # float() take
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A room's settings. An empty `model` is the server's own choice, no `temperature` the model's."""
+    """A room's settings. An empty `model` is the server's own choice, no `temperature` the model's.
+
+    A `pinned` room stays above those that are not.
+    """
 
     model: str = ""
     system_prompt: str = ""
     temperature: float | None = None
+    pinned: bool = False
 
 
 class Changes(TypedDict, total=False):
@@ -30,6 +34,7 @@ class Changes(TypedDict, total=False):
     model: str
     system_prompt: str
     temperature: float | None
+    pinned: bool
 
 
 def changes(form: Mapping[str, str]) -> Changes:
@@ -41,6 +46,8 @@ def changes(form: Mapping[str, str]) -> Changes:
         found["system_prompt"] = _system_prompt(form["system_prompt"])
     if "temperature" in form:
         found["temperature"] = _temperature(form["temperature"])
+    if "pinned" in form:
+        found["pinned"] = _pinned(form["pinned"])
     return found
 
 
@@ -67,3 +74,9 @@ def _temperature(given: str) -> float | None:
             f"The temperature is a number from 0 to {HOTTEST:g}, like 0.7; leave it empty for the model's own."
         )
     return temperature
+
+
+def _pinned(given: str) -> bool:
+    if given not in ("", "0", "1"):
+        raise Invalid("pinned is 1 for a room that stays on top, and 0 for one that does not.")
+    return given == "1"

@@ -84,11 +84,13 @@ class Renewal:
     def _row(self, sight: ListSight, name: stale.ListName) -> str:
         target = dom_id("room", name.room_id)
         try:
-            row = self._fragments.row(self._overseer.room(name.room_id), active=sight.room_id)
+            room = self._overseer.room(name.room_id)
         except NoSuchRoom:
             return partial(target, "delete", "")
+        row = self._fragments.row(room, active=sight.room_id)
         if isinstance(name, stale.Raised):
-            return partial(target, "delete", "") + partial("rooms", "afterbegin", row)
+            top = dom_id("rooms", "pinned" if room.pinned else "today")
+            return partial(target, "delete", "") + partial(top, "afterend", row)
         return partial(target, "outerMorph", row)
 
     def _renewed(

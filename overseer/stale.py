@@ -40,6 +40,11 @@ class Raised:
 
 
 @dataclass(frozen=True, slots=True)
+class Order:
+    """The list, whole."""
+
+
+@dataclass(frozen=True, slots=True)
 class Header:
     """The open room's header."""
 
@@ -93,9 +98,11 @@ ListName = Row | Raised
 RoomName = Header | Messages | Gone | Exchange | Whole | Piece | Growth | Reading
 
 
-def in_list(event: RoomEvent) -> Iterator[ListName]:
+def in_list(event: RoomEvent) -> Iterator[ListName | Order]:
     """What of the list of rooms is stale after this."""
     match event:
+        case RoomSynced(moved=True):
+            yield Order()
         case RoomCreated(room_id) | RoomSynced(room_id, raised=True):
             yield Raised(room_id)
         case RoomDeleted(room_id) | RoomSynced(room_id):

@@ -59,13 +59,14 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What the registry keeps of a room: its name, number of messages, newest words and state."""
+    """What the registry keeps of a room: its name, number of messages, newest words and state; whether it is pinned."""
 
     name: str
     created_at: int
     messages: int
     preview: str
     answering: bool
+    pinned: bool = False
 
 
 class Transcript:
@@ -94,8 +95,8 @@ class Transcript:
         """Keep these settings, and what a person wants the room called if there is a name."""
         with self._storage.write() as db:
             db.execute(
-                "UPDATE room SET model = ?, system_prompt = ?, temperature = ?",
-                (settings.model, settings.system_prompt, settings.temperature),
+                "UPDATE room SET model = ?, system_prompt = ?, temperature = ?, pinned = ?",
+                (settings.model, settings.system_prompt, settings.temperature, settings.pinned),
             )
             if name is not None:
                 db.execute("UPDATE room SET name = ?, named_by = 'person'", (name,))
@@ -227,8 +228,10 @@ class Transcript:
     def settings(self) -> Settings:
         """The room's settings."""
         with self._storage.read() as db:
-            room = db.execute("SELECT model, system_prompt, temperature FROM room").fetchone()
-            return Settings(room["model"], room["system_prompt"], room["temperature"]) if room else Settings()
+            room = db.execute("SELECT model, system_prompt, temperature, pinned FROM room").fetchone()
+            if room is None:
+                return Settings()
+            return Settings(room["model"], room["system_prompt"], room["temperature"], bool(room["pinned"]))
 
     def message(self, number: int) -> Message:
         """One message. Raises NoSuchMessage."""
@@ -267,4 +270,5 @@ class Transcript:
                 messages=room["messages"] if room else 0,
                 preview=in_one_line(newest["words"]) if newest else "",
                 answering=bool(rows.unfinished(db)),
+                pinned=bool(room and room["pinned"]),
             )

@@ -24,6 +24,9 @@ from overseer.words import Invalid, clean
 bp = Blueprint("rooms", __name__)
 
 MAX_WAIT = 600  # seconds
+PALETTE_ROOMS = 8
+MARKDOWN_HEADERS = {"Vary": "Accept", "Cache-Control": "no-store"}
+AROUND = 25  # messages that follow one that a link leads to
 
 ROOM = "/rooms/<room_id>"
 MESSAGE = f"{ROOM}/messages/<number:number>"
@@ -48,7 +51,9 @@ def list_rooms() -> Response:
     q, after = clean(request.args.get("q", "")), number_arg("after")
     if wants_page():
         return page_without_room("Choose a room.")
-    return html(fragments().rooms(overseer().rooms(q=q, after=after), active=open_room_id(), q=q))
+    under = request.args.get("under", "")
+    rooms = overseer().rooms(q=q, after=after)
+    return html(fragments().rooms(rooms, active=open_room_id(), q=q, under=under if after is not None else ""))
 
 
 @bp.post("/rooms")
@@ -96,10 +101,9 @@ def destroy_room(room_id: str) -> Response:
 
 @bp.get(f"{ROOM}/messages")
 def list_messages(room_id: str) -> Response:
-    if request.accept_mimetypes.best == "text/markdown":
+    if wants_markdown():
         text = as_markdown(overseer().room(room_id).name, overseer().transcript(room_id))
-        headers = {"Vary": "Accept", "Cache-Control": "no-store"}
-        return Response((piece.encode() for piece in text), mimetype="text/markdown", headers=headers)
+        return Response((piece.encode() for piece in text), mimetype="text/markdown", headers=MARKDOWN_HEADERS)
     before = number_arg("before")
     page = overseer().messages(room_id, before=before)
     return html(fragments().messages(room_id, page, newest=before is None), headers={"Vary": "Accept"})
@@ -132,7 +136,14 @@ def clear_messages(room_id: str) -> Response:
 
 @bp.get(MESSAGE)
 def show_message(room_id: str, number: int) -> Response:
-    return html(fragments().message(room_id, overseer().message(room_id, number)))
+    message = overseer().message(room_id, number)
+    if wants_page():
+        follow, _ = overseer().following(room_id, number)
+        before = number + AROUND if follow > AROUND else None
+        return see("rooms.show_room", room_id=room_id, before=before, anchor=dom_id("message", number))
+    if wants_markdown():
+        return Response(message.text, mimetype="text/markdown", headers=MARKDOWN_HEADERS)
+    return html(fragments().message(room_id, message), headers={"Vary": "Accept"})
 
 
 @bp.patch(MESSAGE)
@@ -171,6 +182,12 @@ def create_turn(room_id: str) -> Response:
         return see("rooms.show_room", room_id=room_id)
     url = fragments().url("rooms.show_message", room_id=room_id, number=number)
     return html(fragments().message(room_id, overseer().message(room_id, number)), 201, {"Location": url})
+
+
+@bp.get("/palette")
+def show_palette() -> Response:
+    q = clean(request.args.get("q", "")).strip()
+    return html(fragments().palette(overseer().rooms(q=q, limit=PALETTE_ROOMS), q=q, active=open_room_id()))
 
 
 @bp.get("/models")
@@ -223,8 +240,11 @@ def page_with(open_room: str, room_id: str | None) -> str:
     """The page: the list of rooms beside what is open."""
     q, place = clean(request.args.get("q", "")), hub().place()
     rooms = overseer().rooms(q=q, after=number_arg("after"))
-    title = overseer().room(room_id).name if room_id else ""
-    return fragments().page(open_room, rooms, title=title, active=room_id, q=q, place=place)
+    title, growing = "", False
+    if room_id:
+        room = overseer().room(room_id)
+        title, growing = room.name, room.answering
+    return fragments().page(open_room, rooms, title=title, active=room_id, q=q, place=place, growing=growing)
 
 
 def changed(room_id: str) -> Response:
@@ -232,6 +252,11 @@ def changed(room_id: str) -> Response:
     if is_plain():
         return see("rooms.show_room", room_id=room_id)
     return html(fragments().messages(room_id, overseer().messages(room_id)))
+
+
+def wants_markdown() -> bool:
+    """Whether the words are asked for as they are stored."""
+    return request.accept_mimetypes.best == "text/markdown"
 
 
 def created(room_id: str, asked: Asked) -> dict[str, str]:

@@ -1,28 +1,53 @@
-// Dialogs: renaming a room from its row, editing a question. What was refused stays to be mended, with the reason beside it.
+// Dialogs: a question before something goes, a room's new name, an edited message. What was refused stays, with why.
 
-const rename = document.getElementById("rename");
+const confirming = document.getElementById("confirm");
 const edit = document.getElementById("edit");
-const form = rename.querySelector("form");
+const rename = document.getElementById("rename");
 
-document.addEventListener("click", (event) => {
-  const button = event.target.closest("[data-rename]");
-  if (button) {
-    form.dataset.url = button.dataset.rename;
-    form.querySelector("[role=alert]").textContent = "";
-    form.elements.name.value = button.closest(".row").querySelector(".row__name").textContent;
-    rename.showModal();
-    form.elements.name.select();
-  }
-  const dialog = event.target.closest("[data-cancel]")?.closest("dialog");
-  if (dialog) {
-    event.preventDefault();
-    dialog.close();
-  }
+// htmx asks before it sends.
+document.addEventListener("htmx:confirm", (event) => {
+  event.preventDefault();
+  const { ctx, issueRequest, dropRequest } = event.detail;
+  document.getElementById("confirm-question").textContent = ctx.confirm;
+  confirming.querySelector("[value=yes]").textContent = ctx.sourceElement.dataset.yes ?? "OK";
+  confirming.returnValue = "";
+  confirming.addEventListener("close", () => (confirming.returnValue === "yes" ? issueRequest() : dropRequest()), { once: true });
+  confirming.showModal();
 });
 
-form.addEventListener("submit", (event) => {
+document.addEventListener("click", (event) => {
+  const dialog = event.target.closest("[data-cancel]")?.closest("dialog");
+  if (!dialog) return;
   event.preventDefault();
-  htmx.ajax("PATCH", form.dataset.url, { source: form, target: form, swap: "none", values: { name: form.elements.name.value } });
+  dialog.close();
+});
+
+// The name is typed where it stands: in the list, or in the header.
+function renameAt(place) {
+  const name = place.closest(".row")?.querySelector(".row__name") ?? document.querySelector("#header h1");
+  const { left, top, width, height } = name.getBoundingClientRect();
+  Object.assign(rename.style, { left: `${left - 9}px`, top: `${top - 5}px`, width: `${Math.max(width + 18, 160)}px`, height: `${height + 10}px` });
+  rename.dataset.url = place.dataset.rename;
+  rename.querySelector("[role=alert]").textContent = "";
+  rename.elements.name.value = name.textContent;
+  rename.showPopover();
+  rename.elements.name.select();
+}
+
+document.addEventListener("click", ({ target, detail }) => {
+  const place = target.closest("[data-rename]");
+  // A single click on a name by hand means something else.
+  if (place && (place.matches("button") || !detail)) renameAt(place);
+});
+document.addEventListener("dblclick", ({ target }) => {
+  const row = target.closest(".row__link")?.closest(".row");
+  const place = row ? row.querySelector("[data-rename]") : target.closest("h1[data-rename]");
+  if (place) renameAt(place);
+});
+rename.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const { url } = rename.dataset;
+  htmx.ajax("PATCH", url, { source: rename, target: rename, swap: "none", values: { name: rename.elements.name.value } });
 });
 
 // The form comes from the server, with what the question says now and how much would be dropped.
@@ -36,11 +61,13 @@ document.addEventListener("htmx:after:swap", ({ detail }) => {
 edit.addEventListener("close", () => edit.replaceChildren());
 
 document.addEventListener("htmx:after:request", ({ detail: { ctx } }) => {
-  const dialog = ctx.sourceElement.closest("dialog");
-  if (!dialog) return;
+  const form = ctx.sourceElement.closest("dialog, [popover]");
+  const complaint = form?.querySelector("[role=alert]");
+  if (!complaint) return;
   const refused = ctx.response.status >= 400;
   const page = new DOMParser().parseFromString(refused ? ctx.text : "", "text/html");
-  dialog.querySelector("[role=alert]").textContent = page.querySelector("p")?.textContent ?? "";
+  complaint.textContent = page.querySelector("p")?.textContent ?? "";
   if (refused) ctx.hx.reswap = "none";
-  else dialog.close();
+  else if (form === rename) rename.hidePopover();
+  else form.close();
 });

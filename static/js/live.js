@@ -1,4 +1,4 @@
-// The connection: whether it is open, how new the list of rooms is, the title, and waits that end by themselves.
+// The connection: whether it is open, how new the list of rooms is, and waits that end by themselves.
 
 const unreachable = document.getElementById("unreachable");
 
@@ -25,14 +25,6 @@ document.addEventListener("htmx:ws:close", ({ target, detail: { code } }) => {
 document.addEventListener("htmx:error", ({ detail }) => (unreachable.hidden = detail.ctx?.response !== undefined));
 document.addEventListener("htmx:after:request", () => (unreachable.hidden = true));
 
-function title() {
-  const name = document.querySelector("#header h1")?.textContent;
-  document.title = name ? `${name} · Overseer` : "Overseer";
-}
-
-document.addEventListener("htmx:after:swap", title);
-title();
-
 function count() {
   for (const time of document.querySelectorAll("[data-countdown]")) {
     const left = Math.ceil((time.dataset.countdown - Date.now()) / 1000);
@@ -42,5 +34,5 @@ function count() {
 }
 
 setInterval(count, 1000);
-document.addEventListener("htmx:after:swap", count);
+document.addEventListener("answer:changed", count);
 count();

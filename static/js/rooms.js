@@ -1,54 +1,30 @@
-// The list of rooms: which one is open, a filter that stays true, menus, and the drawer on a phone.
+// The rooms: which one is open, and a list that stays true to the filter, to the day and to the keyboard.
+
+const list = () => document.getElementById("rooms");
+const shown = () => document.querySelector("#room > :first-child");
 
 function markOpen() {
   const open = document.getElementById("room")?.dataset.room;
-  for (const row of document.querySelectorAll("#rooms > [data-room]")) {
-    if (row.dataset.room === open) row.setAttribute("aria-current", "page");
-    else row.removeAttribute("aria-current");
+  for (const row of document.querySelectorAll("#rooms > .row")) {
+    for (const element of [row, row.querySelector("a")]) {
+      if (row.dataset.room === open) element.setAttribute("aria-current", "page");
+      else element.removeAttribute("aria-current");
+    }
   }
 }
 
+// Whatever swapped it in: a click, the palette, Back.
+let opened = shown();
 document.addEventListener("htmx:after:swap", ({ detail }) => {
-  markOpen();
-  if (detail.ctx.target?.id !== "room") return;
-  openDrawer(false);
-  document.getElementById("error").replaceChildren();
+  if (shown() !== opened) {
+    opened = shown();
+    markOpen();
+    document.getElementById("error").replaceChildren();
+    document.dispatchEvent(new CustomEvent("room:opened"));
+  } else if (detail.ctx.target?.closest?.("#sidebar")) {
+    document.dispatchEvent(new CustomEvent("rooms:changed"));
+  }
 });
-
-function openDrawer(open) {
-  document.body.dataset.drawer = open ? "open" : "closed";
-  document.getElementById("room").inert = open;
-  // It can take the focus once it is visible.
-  if (open) setTimeout(() => document.getElementById("filter").focus(), 50);
-}
-
-document.addEventListener("keydown", ({ key }) => {
-  if (key !== "Escape") return;
-  openDrawer(false);
-  document.activeElement.closest(".menu[open]")?.querySelector("summary").focus();
-  closeMenus();
-});
-
-function closeMenus(except) {
-  for (const menu of document.querySelectorAll(".menu[open]")) if (!menu.contains(except)) menu.open = false;
-}
-
-// What was refused stays to be mended; what worked closes its menu, and takes an old complaint away.
-document.addEventListener("htmx:after:request", ({ detail: { ctx } }) => {
-  if (!(ctx.response?.status < 400)) return;
-  document.getElementById("error").replaceChildren();
-  const menu = ctx.sourceElement.closest(".menu__items")?.parentElement;
-  if (!menu || ctx.sourceElement.closest("#models")) return;
-  menu.open = false;
-  menu.querySelector("summary").focus();
-});
-
-// A second click of a double click would ask for the same thing again.
-document.addEventListener(
-  "click",
-  (event) => event.detail > 1 && event.target.closest(".message__again") && event.preventDefault(),
-  { capture: true },
-);
 
 // The filter filters as one types; sending it would leave the room.
 document.querySelector(".sidebar__filter").addEventListener("submit", (event) => event.preventDefault());
@@ -62,32 +38,37 @@ document.addEventListener(
   { capture: true },
 );
 
-document.addEventListener("click", (event) => {
-  const { target } = event;
-  closeMenus(target);
-  if (target.closest("[data-open-drawer]")) {
-    event.preventDefault();
-    openDrawer(true);
-  } else if (!target.closest("#sidebar")) {
-    openDrawer(false);
-  }
-  if (target.matches("[data-dismiss]")) target.parentElement.replaceChildren();
-});
-
-// A row that rises is taken out and put in on top: what had the focus in it gets it back.
+// A row that rises is taken out and put in on top: what had the focus in it gets it back, or the row after one that went.
 let focused = null;
 document.addEventListener("htmx:ws:before:message:incoming", () => {
-  const row = document.activeElement.closest("#rooms > [data-room]");
-  focused = row && { row: row.id, place: [...row.querySelectorAll("a, button")].indexOf(document.activeElement) };
-});
-document.addEventListener("htmx:ws:after:message:incoming", () => {
-  if (focused && document.activeElement === document.body) {
-    document.getElementById(focused.row)?.querySelectorAll("a, button")[focused.place]?.focus({ preventScroll: true });
-  }
+  const row = document.activeElement.closest("#rooms > .row");
+  focused = row && {
+    row: row.id,
+    next: (row.nextElementSibling ?? row.previousElementSibling)?.id,
+    place: [...row.querySelectorAll("a, button")].indexOf(document.activeElement),
+  };
 });
 
-// A pushed row lands on top, or goes, whether the filter lets it through or not: ask again.
 document.addEventListener("htmx:ws:after:message:incoming", ({ detail: { message } }) => {
-  const filter = document.getElementById("filter");
-  if (filter.value && /hx-target="#rooms?["-]/.test(message.data)) htmx.trigger(filter, "refresh");
+  if (focused && document.activeElement === document.body) {
+    const row = document.getElementById(focused.row) ?? document.getElementById(focused.next);
+    row?.querySelectorAll("a, button")[focused.place]?.focus({ preventScroll: true });
+  }
+  if (!/hx-target="#rooms?["-]/.test(message.data)) return;
+  markOpen();
+  document.dispatchEvent(new CustomEvent("rooms:changed"));
+  // A pushed row lands on top, or goes, whether the filter lets it through or not: ask again.
+  if (document.getElementById("filter").value) refresh();
 });
+
+function refresh() {
+  htmx.trigger(document.getElementById("filter"), "refresh");
+}
+
+// What was today's is yesterday's after midnight.
+let day = new Date().toDateString();
+setInterval(() => {
+  if (day === new Date().toDateString()) return;
+  day = new Date().toDateString();
+  refresh();
+}, 60_000);

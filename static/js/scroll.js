@@ -1,35 +1,65 @@
-// Reading: the list follows its end only while the reader is there.
+// Reading: the list follows its end only while the reader is there, and else offers a way to what is new.
 
 const NEAR = 100; // pixels
-let following = true;
-
 const scroller = () => document.getElementById("scroller");
+const left = (list) => list.scrollHeight - list.scrollTop - list.clientHeight;
+const number = (article) => Number(article?.id.split("-")[1] ?? 0);
+const last = () => number([...(document.getElementById("messages")?.children ?? [])].findLast((child) => child.matches("article")));
+
+let following = true;
+let before = 0;
+let lastSeen = 0;
 
 function follow() {
   const list = scroller();
   if (list && following) list.scrollTop = list.scrollHeight;
+  offer();
 }
 
-let before = 0;
+function offer() {
+  const button = document.getElementById("newer");
+  if (!button) return;
+  if (following) lastSeen = last();
+  button.hidden = following || left(scroller()) < NEAR;
+  if (button.hidden) return;
+  const count = Math.max(0, last() - lastSeen);
+  button.firstElementChild.textContent = count ? `${count} new` : "";
+  button.ariaLabel = count ? `${count} new, go to the end` : "Go to the end";
+}
 
-function noteWhere() {
-  const list = scroller();
-  if (!list) return;
-  const left = list.scrollHeight - list.scrollTop - list.clientHeight;
-  if (left >= NEAR) following = false;
-  else if (list.scrollTop > before) following = true;
-  before = list.scrollTop;
+function letGo() {
+  if (!scroller()?.scrollTop) return; // there is nowhere to go
+  following = false;
+  offer();
 }
 
 // The smallest move up lets go at once: between two words the list would be back at its end.
-document.addEventListener("wheel", ({ deltaY }) => deltaY < 0 && (following = false), { passive: true });
-document.addEventListener("touchmove", ({ target }) => scroller()?.contains(target) && (following = false), { passive: true });
+const here = (target) => scroller()?.contains(target);
+document.addEventListener("wheel", ({ deltaY, target }) => deltaY < 0 && here(target) && letGo(), { passive: true });
+document.addEventListener("touchmove", ({ target }) => here(target) && letGo(), { passive: true });
 document.addEventListener("keydown", ({ key, target }) => {
-  if (["PageUp", "Home", "ArrowUp"].includes(key) && !target.matches("input, textarea")) following = false;
+  if (["PageUp", "Home", "ArrowUp"].includes(key) && here(target)) letGo();
 });
 
-// A scroll event tells of a move by hand; what grows below moves nothing.
-document.addEventListener("scroll", noteWhere, { capture: true, passive: true });
+document.addEventListener(
+  "scroll",
+  ({ target: list }) => {
+    if (list !== scroller()) return;
+    // Up is by hand; what grows below moves nothing.
+    if (list.scrollTop < before && left(list) >= NEAR) following = false;
+    else if (list.scrollTop > before && left(list) < NEAR) following = true;
+    before = list.scrollTop;
+    offer();
+  },
+  { capture: true, passive: true },
+);
+
+document.addEventListener("click", ({ target }) => {
+  if (!target.closest("#newer")) return;
+  following = true;
+  follow();
+  document.querySelector("#composer textarea").focus();
+});
 
 // Who sends wants to see it. The list goes there at once: the event of an earlier move by hand may still be to come.
 document.addEventListener("htmx:config:request", ({ detail }) => {
@@ -38,18 +68,20 @@ document.addEventListener("htmx:config:request", ({ detail }) => {
   follow();
 });
 
-// Earlier messages come in above: what one was reading stays where it was.
-let below = null;
-document.addEventListener("htmx:before:swap", ({ detail }) => {
-  const list = scroller();
-  below = detail.ctx.target?.id?.startsWith("earlier-") ? list.scrollHeight - list.scrollTop : null;
-});
+// Whatever makes the list grow: words, a message scrolled into being drawn, a smaller window.
+const watch = new ResizeObserver(follow);
 
-document.addEventListener("htmx:after:swap", ({ target, detail }) => {
-  if (detail.ctx.target?.id === "room" || target.id === "room") following = true;
-  if (below !== null) scroller().scrollTop = scroller().scrollHeight - below;
-  else follow();
-  below = null;
-});
+function begin() {
+  watch.disconnect();
+  if (!scroller()) return;
+  following = true;
+  before = 0;
+  watch.observe(scroller());
+  watch.observe(document.getElementById("messages"));
+  follow();
+}
 
-follow();
+document.addEventListener("reader:elsewhere", () => ((following = false), offer()));
+document.addEventListener("room:opened", begin);
+document.addEventListener("htmx:after:swap", follow);
+begin();

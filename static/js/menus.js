@@ -1,0 +1,58 @@
+// What folds out and in: menus, and the list of rooms on a small screen.
+
+const drawer = () => document.body.dataset.drawer === "open";
+
+function openDrawer(open) {
+  if (open === drawer()) return;
+  document.body.dataset.drawer = open ? "open" : "closed";
+  document.getElementById("room").inert = open;
+  // It can take the focus once it is visible.
+  if (open) setTimeout(() => document.getElementById("filter").focus(), 50);
+  else document.querySelector("[data-open-drawer]")?.focus();
+}
+
+function closeMenus(except) {
+  for (const menu of document.querySelectorAll(".menu[open]")) if (!menu.contains(except)) menu.open = false;
+}
+
+document.addEventListener("keydown", ({ key }) => {
+  if (key !== "Escape") return;
+  openDrawer(false);
+  document.activeElement.closest(".menu[open]")?.querySelector("summary").focus();
+  closeMenus();
+});
+
+// What was refused stays to be mended; what worked closes its menu, and takes an old complaint away.
+document.addEventListener("htmx:after:request", ({ detail: { ctx } }) => {
+  if (!(ctx.response?.status < 400)) return;
+  document.getElementById("error").replaceChildren();
+  const menu = ctx.sourceElement.closest(".menu__items")?.parentElement;
+  if (!menu || ctx.sourceElement.closest("#models")) return;
+  menu.open = false;
+  menu.querySelector("summary").focus();
+});
+
+// A second click of a double click would ask for the same thing again.
+document.addEventListener(
+  "click",
+  (event) => event.detail > 1 && event.target.closest(".message__again") && event.preventDefault(),
+  { capture: true },
+);
+
+document.addEventListener("click", (event) => {
+  const { target } = event;
+  if (target.closest("[data-open-drawer], [data-close-drawer]")) {
+    event.preventDefault();
+    openDrawer(Boolean(target.closest("[data-open-drawer]")));
+  } else if (!target.closest("#sidebar, dialog, [popover]")) {
+    openDrawer(false);
+  }
+  // What the palette presses opens a menu that no click by hand may close.
+  if (event.detail) closeMenus(target);
+  if (target.matches("[data-dismiss]")) target.parentElement.replaceChildren();
+});
+
+document.addEventListener("room:opened", () => {
+  document.body.dataset.drawer = "closed";
+  document.getElementById("room").inert = false;
+});

@@ -1,0 +1,71 @@
+// Messages: copy one, its link or its code; wrap long lines; tell of an answer that ended.
+
+function write(words) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(words);
+  // Only a page from this machine or by HTTPS has a clipboard; elsewhere there is the old way.
+  const area = Object.assign(document.createElement("textarea"), { value: words });
+  (document.querySelector("dialog[open]") ?? document.body).append(area);
+  area.select();
+  document.execCommand("copy");
+  area.remove();
+  return Promise.resolve();
+}
+
+async function copy(button, words) {
+  const before = button.textContent;
+  try {
+    await write(await words);
+    say("Copied");
+    button.textContent = "Copied";
+  } catch {
+    button.textContent = "Not copied";
+  }
+  setTimeout(() => (button.textContent = before), 1500);
+}
+
+async function source(url) {
+  const response = await fetch(url, { headers: { Accept: "text/markdown" } });
+  if (!response.ok) throw new Error(response.statusText);
+  return response.text();
+}
+
+function say(words) {
+  document.getElementById("announcer").textContent = words;
+}
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-copy], [data-copy-message], [data-copy-link], [data-wrap]");
+  if (!button || button.textContent === "Copied") return;
+  const code = button.closest(".code");
+  if (button.matches("[data-copy]")) copy(button, code.querySelector("code").textContent);
+  else if (button.matches("[data-copy-link]")) copy(button, button.href);
+  else if (button.matches("[data-wrap]")) button.ariaPressed = String(code.toggleAttribute("data-wrapped"));
+  else {
+    event.preventDefault();
+    copy(button, source(button.href));
+  }
+});
+
+// A log that reads out every word is a torment: the growing answer is silent, and read when it has ended.
+let growing = new Map();
+function look() {
+  const now = new Map();
+  const { children } = document.getElementById("messages") ?? { children: [] };
+  for (let i = children.length - 1; i >= 0 && i > children.length - 20; i--) {
+    const { id, dataset } = children[i];
+    if (children[i].ariaBusy === "true") now.set(id, dataset.state);
+  }
+  for (const id of growing.keys()) {
+    const article = document.getElementById(id);
+    if (now.has(id) || !article) continue;
+    const state = article.querySelector(".message__state > span")?.textContent ?? "";
+    say(`${article.ariaLabel}: ${article.querySelector(".message__body").innerText.slice(0, 2000)} ${state}`);
+    document.dispatchEvent(new CustomEvent("answer:ended", { detail: article }));
+  }
+  growing = now;
+  document.dispatchEvent(new CustomEvent("answer:changed"));
+}
+
+document.addEventListener("room:opened", () => ((growing = new Map()), look()));
+document.addEventListener("htmx:after:swap", look);
+look();

@@ -1,0 +1,72 @@
+// Places in a conversation: what one was reading is there again, and a link to a message leads to it.
+
+const PAGES = 20; // of earlier messages that are fetched to find a place again
+const places = new Map(); // room → the message at the top of the window, and its distance from there
+const scroller = () => document.getElementById("scroller");
+const room = () => document.getElementById("room").dataset.room;
+const earlier = () => document.querySelector("#messages > .messages__earlier a");
+
+/** The first message in the window, and how far below the window's edge it begins; null at the end of the list. */
+function place() {
+  const list = scroller();
+  if (!list || list.scrollHeight - list.scrollTop - list.clientHeight < 100) return null;
+  const { left, top, width } = list.getBoundingClientRect();
+  for (let y = top + 4; y < top + 120; y += 20) {
+    const article = document.elementsFromPoint(left + width / 2, y).find((element) => element.matches("#messages > article"));
+    if (article) return { id: article.id, offset: article.getBoundingClientRect().top - top };
+  }
+  return null;
+}
+
+function goTo({ id, offset }) {
+  const list = scroller();
+  document.dispatchEvent(new CustomEvent("reader:elsewhere"));
+  // Twice: what comes near the window is drawn, and takes another height than was guessed.
+  for (let i = 0; i < 2; i++) {
+    list.scrollTop += document.getElementById(id).getBoundingClientRect().top - list.getBoundingClientRect().top - offset;
+  }
+}
+
+let sought = null;
+function seek() {
+  if (!sought) return;
+  if (document.getElementById(sought.id)) {
+    goTo(sought);
+    sought = null;
+  } else if (earlier() && sought.pages--) {
+    earlier().click();
+  } else {
+    sought = null;
+  }
+}
+
+let kept = null;
+document.addEventListener("htmx:before:swap", ({ detail: { ctx } }) => {
+  if (ctx.target?.id === "room") places.set(room(), place());
+  // Earlier messages come in above: what one was reading stays where it was.
+  kept = ctx.target?.id?.startsWith("earlier-") && !sought ? place() : null;
+});
+document.addEventListener("htmx:after:swap", () => {
+  if (kept && document.getElementById(kept.id)) goTo(kept);
+  kept = null;
+  seek();
+});
+
+function begin() {
+  const id = location.hash.slice(1);
+  const article = /^message-\d+$/.test(id) && document.getElementById(id);
+  sought = null;
+  if (article) {
+    document.dispatchEvent(new CustomEvent("reader:elsewhere"));
+    article.scrollIntoView({ block: "center" });
+  } else if (/^message-\d+$/.test(id) && earlier() && Number(id.slice(8)) < Number(earlier().parentElement.id.slice(8))) {
+    location.replace(`${location.pathname}/messages/${id.slice(8)}`);
+  } else if (places.get(room())) {
+    sought = { ...places.get(room()), pages: PAGES };
+    seek();
+  }
+}
+
+addEventListener("hashchange", begin);
+document.addEventListener("room:opened", begin);
+begin();
