@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from hypothesis import HealthCheck, settings
 
 from overseer import create_app
 from overseer.llm.choice import ModelSettings
@@ -15,6 +16,9 @@ from overseer.overseer import Overseer
 from tests.support.model_server import ModelServer
 from tests.support.server import Server
 from tests.support.tab import Tab
+
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")  # a busy machine is no fault
 
 
 @pytest.fixture(autouse=True)

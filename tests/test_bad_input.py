@@ -639,7 +639,7 @@ def test_an_answer_that_could_not_be_stored_holds_up_no_other(
         for thread in threading.enumerate():
             if thread.name == f"turn-{room_id}":
                 thread.join(DEADLINE)
-    response = client.post(f"/rooms/{room_id}/messages", data={"text": "Again"}, headers={"Prefer": "wait=2"})
+    response = client.post(f"/rooms/{room_id}/messages", data={"text": "Again"}, headers={"Prefer": "wait=60"})
     states = [one["data-state"] for one in parsed(client.get(f"/rooms/{room_id}/messages").text).every("article")]
     client.delete(f"/rooms/{room_id}/turn")
     assert response.status_code == 201

@@ -699,7 +699,7 @@ def test_stop_reaches_a_model_that_is_only_being_asked(house: House) -> None:
     house.model.meanwhile = house.stop
     asked = house.ask("one")
     assert house.ended(asked.answer) == "stopped"
-    assert reply.closed.wait(DEADLINE / 4), "it is only closed when it ends by itself"
+    assert reply.closed.wait(DEADLINE / 2), "it is only closed when it ends by itself"
     no_turns()
     assert house.texts() == ["one", ""]
 

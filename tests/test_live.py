@@ -6,12 +6,14 @@ import re
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import requests
+import websocket
 
 from tests.support.model_server import ModelServer, Reply, answer, end, held, reasoning, text, tool_call
 from tests.support.server import Server
-from tests.support.tab import Tab
+from tests.support.tab import DEADLINE, Tab
 
 OpenTab = Callable[..., Tab]
 
@@ -39,7 +41,7 @@ def test_a_connect_brings_a_tab_fully_up_to_date(server: Server, tab: OpenTab) -
     """Without a place, the list and the room come whole, as the same bytes a reload shows."""
     room_id = new_room(server)
     ask(server, room_id, "Hello")
-    requests.post(f"{server.url}/rooms/{room_id}/messages", {"text": "Again"}, headers={"Prefer": "wait=10"})
+    requests.post(f"{server.url}/rooms/{room_id}/messages", {"text": "Again"}, headers={"Prefer": "wait=60"})
     one = tab(room_id)
     one.read_until('hx-target="#messages"')
     page = fragment(server, f"/rooms/{room_id}")
@@ -86,11 +88,11 @@ def test_every_tab_sees_question_reasoning_tools_and_words(
     for one in (here, there):
         one.read_until("You rolled")
         assert one.has('data-state="done"')
+    elsewhere.read_until(lambda frame: f'id="room-{room_id}"' in frame and 'data-state="answering"' in frame)
     second.say(text("a number."), end())
     second.hang_up()
     for one in (here, there):
         one.read_until(ended)
-    elsewhere.read_until(lambda frame: f'id="room-{room_id}"' in frame and 'data-state="answering"' in frame)
     elsewhere.read_until(lambda frame: f'id="room-{room_id}"' in frame and 'data-state="idle"' in frame)
     assert not [frame for frame in elsewhere.frames if 'id="message-' in frame]
 
@@ -160,7 +162,7 @@ def test_a_tab_that_comes_in_mid_answer_sees_it_from_its_beginning(
 def test_rename_clear_and_delete_reach_a_tab_in_the_room(server: Server, tab: OpenTab) -> None:
     """What happens to a room is seen by those who stand in it; after its end they are told not to come back."""
     room_id = new_room(server)
-    requests.post(f"{server.url}/rooms/{room_id}/messages", {"text": "Hi"}, headers={"Prefer": "wait=10"})
+    requests.post(f"{server.url}/rooms/{room_id}/messages", {"text": "Hi"}, headers={"Prefer": "wait=60"})
     one = tab(room_id)
     one.read_until('id="message-2"')
     requests.patch(f"{server.url}/rooms/{room_id}", {"name": "Kitchen <b>"})
@@ -207,9 +209,10 @@ def test_what_a_tab_says_is_ignored_and_too_much_of_it_ends_it(server: Server, t
 def test_a_slow_tab_delays_nobody_and_its_stream_stays_whole(
     server: Server, tab: OpenTab, model_server: ModelServer
 ) -> None:
-    """One tab reads nothing while megabytes pass; the other is on time; then the slow one finds every frame whole."""
+    """Some read nothing while megabytes pass; another is on time; then each slow one finds every frame whole."""
     room_id = new_room(server)
-    slow = tab(room_id, sockopt=((socket.SOL_SOCKET, socket.SO_RCVBUF, 4096),))
+    # Four, each of which would be waited for by 5 s: that is more than a busy machine takes by itself.
+    slow = [tab(room_id, sockopt=((socket.SOL_SOCKET, socket.SO_RCVBUF, 4096),)) for _ in range(4)]
     fast = tab(room_id)
     fast.read_until('hx-target="#messages"')
     worst = 0.0
@@ -224,16 +227,16 @@ def test_a_slow_tab_delays_nobody_and_its_stream_stays_whole(
         reply.say(end())
         reply.hang_up()
         fast.read_until(lambda frame, number=number: ended(frame, number))
-    assert worst < 2, f"a token took {worst:.1f} s because of the slow tab"
-    # The slow one was given up or caught up; whichever, what it reads is a sequence of whole frames.
-    while True:
-        frame = slow.read()
-        if frame is None:
-            assert slow.close_code == 1013
-            break
-        assert frame.startswith("<hx-partial") and frame.endswith("</hx-partial>")
-        if ended(frame, 20):
-            break
+    assert worst < 15, f"a token took {worst:.1f} s because of the slow tabs"
+    for one in slow:
+        # It was given up or caught up; whichever, what it reads is a sequence of whole frames.
+        with suppress(websocket.WebSocketConnectionClosedException, ConnectionError):  # hung up on after 30 s more
+            while (frame := one.read()) is not None:
+                assert frame.startswith("<hx-partial") and frame.endswith("</hx-partial>")
+                if ended(frame, 20):
+                    break
+            else:
+                assert one.close_code == 1013
 
 
 def test_a_token_after_quiet_leaves_at_once_and_a_flood_is_coalesced(
@@ -283,7 +286,7 @@ def test_a_retry_under_a_tab_that_was_away_does_not_lock_it_out(
     second = model_server.will(held(text("So")))
     ask(server, room_id, "Roll")
     one.read_until("So")
-    assert first and second
+    assert first.begun.is_set() and second.begun.wait(DEADLINE)
     requests.delete(f"{server.url}/rooms/{room_id}/turn")
     third = model_server.will(held(text("Short")))
     requests.post(f"{server.url}/rooms/{room_id}/turn")

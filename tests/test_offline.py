@@ -15,7 +15,7 @@ from overseer.messages import Message, Part, Text, ToolCall
 from overseer.tools import TOOLS, Toolbox
 
 TIME = ToolRequest("call-time", "get_current_time", "{}")
-SOON = 1.0  # seconds
+SOON = 10.0  # seconds, of the 60 that the next word takes
 
 
 def question(words: str) -> Message:

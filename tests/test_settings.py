@@ -151,7 +151,7 @@ def test_endless_digits_are_read_in_no_time() -> None:
     for endless in ("1" * 3_000_000, "1" * 3_000_000 + "x", "0." + "1" * 3_000_000 + "x", "1e" + "1" * 3_000_000):
         with pytest.raises(Invalid):
             temperature(endless)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 20  # what is quadratic takes minutes
 
 
 def test_one_bad_field_refuses_the_whole_form() -> None:

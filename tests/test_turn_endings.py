@@ -116,7 +116,7 @@ def test_a_busy_model_is_asked_again_after_the_seconds_it_named(house: House, mo
     house.model.meanwhile = lambda: asked.append(time.monotonic())
     house.answered("one", busy(0.05), busy(0.0), words("Yes"))
     assert len(asked) == 3
-    assert 0.05 <= asked[1] - asked[0] < 5 and asked[2] - asked[1] < 5
+    assert 0.05 <= asked[1] - asked[0] < DEADLINE and asked[2] - asked[1] < DEADLINE
     message = house.message(2)
     assert (message.state, message.parts, message.reason, message.retry_at) == ("complete", (Text("Yes"),), "", None)
     assert {tuple(m.text for m in read) for read in house.model.asked} == {("one",)}, "each time it reads the same"
@@ -814,10 +814,12 @@ def test_a_question_that_was_stored_is_answered_although_the_file_is_locked_for_
                 locked.append(event)
                 other.execute("BEGIN IMMEDIATE")
 
+        reply = house.will(held(TextDelta("Yes")))  # it ends only after the lock has, or it could not be stored
         house.listeners.append(take)
         with suppress(StorageFull):
             house.ask("one", key="k1")
         other.execute("ROLLBACK")
+    reply.end()
     assert house.ask("one", key="k1") == Asked(1, 2, repeated=True)
     no_turns()
     assert house.states() == ["complete"]
@@ -908,9 +910,11 @@ def test_an_answer_that_went_on_for_nothing_took_what_it_took_before(house: Hous
 
 def test_waiting_for_a_busy_model_is_no_time_of_the_answer(house: House) -> None:
     """Else a rate or a duration would tell of the queue."""
+    began = time.monotonic()
     house.answered("one", busy(0.2), words("Yes"))
+    took = time.monotonic() - began
     usage = house.message(2).usage
-    assert usage is not None and usage.seconds < 0.2
+    assert usage is not None and usage.seconds <= took - 0.2
 
 
 # Endings of their own kind

@@ -32,10 +32,10 @@ document.addEventListener("htmx:after:request", ({ detail: { ctx } }) => {
   menu.querySelector("summary").focus();
 });
 
-// A second click of a double click would ask for the same thing again.
+// A second click of a double click would ask for the same thing again, or stop it: Stop comes where Retry was.
 document.addEventListener(
   "click",
-  (event) => event.detail > 1 && event.target.closest(".message__again") && event.preventDefault(),
+  (event) => event.detail > 1 && event.target.closest(".message__state, .message__again") && event.preventDefault(),
   { capture: true },
 );
 

@@ -10,9 +10,21 @@ let following = true;
 let before = 0;
 let lastSeen = 0;
 
+/** Up is by hand; what grows below moves nothing, and what shrinks leaves the end near. */
+function look(list) {
+  if (list.scrollTop < before && left(list) >= NEAR) following = false;
+  else if (list.scrollTop > before && left(list) < NEAR) following = true;
+  before = list.scrollTop;
+}
+
 function follow() {
   const list = scroller();
-  if (list && following) list.scrollTop = list.scrollHeight;
+  if (!list) return;
+  look(list); // the event of a move by hand may still be to come
+  if (following) {
+    list.scrollTop = list.scrollHeight;
+    before = list.scrollTop; // and so is that of this one
+  }
   offer();
 }
 
@@ -25,6 +37,12 @@ function offer() {
   const count = Math.max(0, last() - lastSeen);
   button.firstElementChild.textContent = count ? `${count} new` : "";
   button.ariaLabel = count ? `${count} new, go to the end` : "Go to the end";
+}
+
+function toEnd() {
+  before = scroller().scrollTop;
+  following = true;
+  follow();
 }
 
 function letGo() {
@@ -45,10 +63,7 @@ document.addEventListener(
   "scroll",
   ({ target: list }) => {
     if (list !== scroller()) return;
-    // Up is by hand; what grows below moves nothing.
-    if (list.scrollTop < before && left(list) >= NEAR) following = false;
-    else if (list.scrollTop > before && left(list) < NEAR) following = true;
-    before = list.scrollTop;
+    look(list);
     offer();
   },
   { capture: true, passive: true },
@@ -56,17 +71,12 @@ document.addEventListener(
 
 document.addEventListener("click", ({ target }) => {
   if (!target.closest("#newer")) return;
-  following = true;
-  follow();
+  toEnd();
   document.querySelector("#composer textarea").focus();
 });
 
-// Who sends wants to see it. The list goes there at once: the event of an earlier move by hand may still be to come.
-document.addEventListener("htmx:config:request", ({ detail }) => {
-  if (detail.ctx.sourceElement.id !== "composer") return;
-  following = true;
-  follow();
-});
+// Who sends wants to see it.
+document.addEventListener("htmx:config:request", ({ detail }) => detail.ctx.sourceElement.id === "composer" && toEnd());
 
 // Whatever makes the list grow: words, a message scrolled into being drawn, a smaller window.
 const watch = new ResizeObserver(follow);
@@ -74,11 +84,9 @@ const watch = new ResizeObserver(follow);
 function begin() {
   watch.disconnect();
   if (!scroller()) return;
-  following = true;
-  before = 0;
   watch.observe(scroller());
   watch.observe(document.getElementById("messages"));
-  follow();
+  toEnd();
 }
 
 document.addEventListener("reader:elsewhere", () => ((following = false), offer()));

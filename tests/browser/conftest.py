@@ -14,7 +14,7 @@ from tests.support.server import Server
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 EXPECTED = ("Failed to load resource", "WebSocket connection to", "htmx: htmx:ws:error")  # a 4xx, a restart
 
-expect.set_options(timeout=15_000)
+expect.set_options(timeout=30_000)
 
 
 @pytest.fixture(scope="session")

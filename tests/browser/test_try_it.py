@@ -7,7 +7,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.steps import message, new_room, room_id, row, say
+from tests.browser.steps import message, new_room, room_id, row, say, settled
 from tests.support.model_server import ModelServer, answer
 from tests.support.server import Server
 
@@ -58,6 +58,7 @@ def test_everything_is_where_it_was_after_a_restart(open_page: Callable[..., Pag
     new_room(page)
     say(page, "Remember me")
     expect(message(page, 2, state="complete")).to_be_visible()
+    settled(page)
     server.restart()
     page.reload()
     expect(message(page, 1)).to_contain_text("Remember me")

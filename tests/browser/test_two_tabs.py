@@ -8,7 +8,7 @@ from collections.abc import Callable
 import requests
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.steps import message, new_room, room_id, row, say
+from tests.browser.steps import message, new_room, room_id, row, say, settled
 from tests.support.model_server import ModelServer, end, held, reasoning, text
 from tests.support.server import Server
 
@@ -50,7 +50,7 @@ def test_stop_from_the_second_tab_stops_it_in_both(open_page: OpenPage, model_se
     two.get_by_role("button", name="Stop").click()
     for page in (one, two):
         expect(message(page, 2, state="stopped")).to_contain_text("I would go on for")
-    assert reply.closed.wait(1)
+    assert reply.closed.wait(20)
     say(two, "And now?")
     for page in (one, two):
         expect(message(page, 4, state="complete")).to_contain_text("All right.")
@@ -91,6 +91,7 @@ def test_a_reload_in_mid_answer_shows_it_from_its_beginning(open_page: OpenPage,
     reply = model_server.will(held(text("The very beginning.\n\n"), text("Then more")))
     say(page, "Tell me")
     expect(message(page, 2)).to_contain_text("Then more")
+    settled(page)
     page.reload()
     expect(message(page, 2, state="streaming")).to_contain_text("The very beginning.")
     expect(page.locator("body")).to_have_attribute("data-live", "open")
@@ -110,6 +111,7 @@ def test_a_restart_under_both_tabs_leaves_them_right(
     model_server.will(held(text("Cut off in")))
     say(one, "Go")
     expect(message(two, 2)).to_contain_text("Cut off in")
+    settled(one)
     server.restart()
     for page in (one, two):
         expect(message(page, 2, state="interrupted")).to_contain_text("Cut off in")
