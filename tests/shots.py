@@ -11,7 +11,7 @@ from pathlib import Path
 import requests
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.support.model_server import ModelServer, Reply, answer, end, held, reasoning, text, tool_call, usage
+from tests.support.model_server import ModelServer, Reply, end, held, reasoning, text, tool_call, usage
 from tests.support.server import ROOT, Server
 
 SHOTS = ROOT / "build" / "shots"

@@ -25,7 +25,8 @@ function begin() {
   textarea.value ||= store.get(`draft ${room()}`) ?? "";
   grow(textarea);
   // On a screen that is touched the keyboard would come up and cover what one came to read.
-  if (!matchMedia("(hover: none)").matches) textarea.focus({ preventScroll: true });
+  if (matchMedia("(hover: none)").matches || document.querySelector(":popover-open, dialog[open]")) return;
+  textarea.focus({ preventScroll: true });
 }
 
 document.addEventListener("room:opened", begin);

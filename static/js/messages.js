@@ -29,8 +29,13 @@ async function source(url) {
   return response.text();
 }
 
+let silence;
+/** Has a screen reader say this. Where that needs an element, its words go again: they stand on the page already. */
 function say(words) {
+  if (document.ariaNotify) return document.ariaNotify(words);
+  clearTimeout(silence);
   document.getElementById("announcer").textContent = words;
+  silence = setTimeout(say, 1000, "");
 }
 
 document.addEventListener("click", (event) => {

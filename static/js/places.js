@@ -10,21 +10,27 @@ const earlier = () => document.querySelector("#messages > .messages__earlier a")
 function place() {
   const list = scroller();
   if (!list || list.scrollHeight - list.scrollTop - list.clientHeight < 100) return null;
-  const { left, top, width } = list.getBoundingClientRect();
-  for (let y = top + 4; y < top + 120; y += 20) {
-    const article = document.elementsFromPoint(left + width / 2, y).find((element) => element.matches("#messages > article"));
-    if (article) return { id: article.id, offset: article.getBoundingClientRect().top - top };
+  const { top } = list.getBoundingClientRect();
+  const articles = document.getElementById("messages").getElementsByTagName("article");
+  let [from, to] = [0, articles.length];
+  while (from < to) {
+    const middle = (from + to) >> 1;
+    if (articles[middle].getBoundingClientRect().bottom <= top) from = middle + 1;
+    else to = middle;
   }
-  return null;
+  const article = articles[from];
+  return article ? { id: article.id, offset: article.getBoundingClientRect().top - top } : null;
 }
 
-function goTo({ id, offset }) {
+/** Moves the list so that a message begins so far below its edge. */
+function goTo({ id, offset }, frames = 4) {
   const list = scroller();
+  const article = document.getElementById(id);
+  if (!list?.contains(article)) return;
   document.dispatchEvent(new CustomEvent("reader:elsewhere"));
-  // Twice: what comes near the window is drawn, and takes another height than was guessed.
-  for (let i = 0; i < 2; i++) {
-    list.scrollTop += document.getElementById(id).getBoundingClientRect().top - list.getBoundingClientRect().top - offset;
-  }
+  list.scrollTop += article.getBoundingClientRect().top - list.getBoundingClientRect().top - offset;
+  // What comes near the window is drawn in the next frame, and takes another height than was guessed.
+  if (frames) requestAnimationFrame(() => goTo({ id, offset }, frames - 1));
 }
 
 let sought = null;
@@ -57,8 +63,7 @@ function begin() {
   const article = /^message-\d+$/.test(id) && document.getElementById(id);
   sought = null;
   if (article) {
-    document.dispatchEvent(new CustomEvent("reader:elsewhere"));
-    article.scrollIntoView({ block: "center" });
+    goTo({ id, offset: scroller().clientHeight / 3 });
   } else if (/^message-\d+$/.test(id) && earlier() && Number(id.slice(8)) < Number(earlier().parentElement.id.slice(8))) {
     location.replace(`${location.pathname}/messages/${id.slice(8)}`);
   } else if (places.get(room())) {

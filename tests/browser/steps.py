@@ -72,3 +72,18 @@ def message(page: Page, number: int, *, state: str | None = None) -> Locator:
 
 def row(page: Page, room: str) -> Locator:
     return page.locator(f"#room-{room}")
+
+
+def room_rows(page: Page) -> Locator:
+    """The rooms in the list, without its headings."""
+    return page.locator("#rooms > .row")
+
+
+def agree(page: Page) -> str:
+    """Say yes to the question before something goes; returns the question."""
+    dialog = page.locator("#confirm")
+    expect(dialog).to_be_visible()
+    question = dialog.locator("p").first.inner_text()
+    dialog.locator("[value=yes]").click()
+    expect(dialog).to_be_hidden()
+    return question

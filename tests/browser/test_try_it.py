@@ -7,7 +7,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.steps import message, new_room, room_id, row, say, settled
+from tests.browser.steps import agree, message, new_room, room_id, row, say, settled
 from tests.support.model_server import ModelServer, answer
 from tests.support.server import Server
 
@@ -15,7 +15,6 @@ from tests.support.server import Server
 def test_the_six_steps(open_page: Callable[..., Page], instance: Path, model_server: ModelServer) -> None:
     """New makes a room; it answers; another is empty; switching back shows the first; Clear; Delete."""
     page = open_page()
-    page.on("dialog", lambda dialog: dialog.accept())
 
     new_room(page)
     first = room_id(page)
@@ -42,11 +41,13 @@ def test_the_six_steps(open_page: Callable[..., Page], instance: Path, model_ser
 
     row(page, first).hover()
     row(page, first).get_by_role("button", name="Clear").click()
+    assert agree(page) == "Remove all 2 messages of “Hi there”?"
     expect(page.locator("#messages article")).to_have_count(0)
     expect(row(page, first)).to_have_attribute("data-messages", "0")
 
     row(page, first).hover()
     row(page, first).get_by_role("button", name="Delete").click()
+    assert agree(page) == "Delete the room “Hi there” and its 0 messages for good?"
     expect(row(page, first)).to_have_count(0)
     expect(page.locator("#room")).to_have_attribute("data-room", second)
     assert not [file for file in files if file.exists()]
