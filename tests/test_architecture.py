@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "channel": "",
     "outlet": "",
     "security": "",
-    "compression": "",
+    "assets": "",
+    "compression": "assets",
     "events": "messages",
     "facets": "sqlite",
     "llm/__init__": "messages tools",
@@ -46,10 +47,11 @@ MAY_IMPORT = {
     "environment": "chat_room llm",
     "registry": "rows sqlite transcript",
     "overseer": "chat_room events facets instance llm messages registry settings sqlite tools transcript words",
+    "days": "registry",
     "drafts": "events markdown",
     "stale": "events",
     "export": "messages",
-    "fragments": "drafts llm markdown messages registry settings transcript",
+    "fragments": "assets days drafts llm markdown messages registry settings transcript",
     "sight": "drafts fragments outlet overseer registry sqlite stale transcript",
     "hub": "channel events outlet sight stale",
     "live": "hub",
@@ -59,7 +61,9 @@ MAY_IMPORT = {
 }
 WEB = {"flask", "flask_sock", "werkzeug", "jinja2", "markupsafe", "simple_websocket"}
 ONLY_IN = {
-    **dict.fromkeys(sorted(WEB), {"fragments", "live", "security", "compression", "answers", "views", "__init__"}),
+    **dict.fromkeys(
+        sorted(WEB), {"assets", "fragments", "live", "security", "compression", "answers", "views", "__init__"}
+    ),
     "markupsafe": {"drafts", "fragments"},
     "sqlite3": {"sqlite", "rows", "schema", "transcript", "registry"},
     "requests": {"llm/connection", "llm/openai", "llm/reply"},

@@ -505,9 +505,13 @@ def test_every_form_of_the_page_works_without_scripts(
     assert overseer.messages(room_id).messages == ()
     submit("New")
     assert len(overseer.rooms().rooms) == 2
-    submit("Delete the room")
+    submit("Pin the room on top")
+    assert overseer.room(room_id).pinned
+    submit("Unpin the room")
+    assert not overseer.room(room_id).pinned
+    submit("Delete the room and its messages")
     assert room_id not in [room.id for room in overseer.rooms().rooms]
-    assert len(done) == 7
+    assert len(done) == 9
 
 
 def test_message_pages_hold_fifty_in_reading_order(client: FlaskClient, instance: Path) -> None:
