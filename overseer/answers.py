@@ -142,8 +142,26 @@ def told(sentence: str, status: int) -> Response:
     place = current_app.extensions["hub"].place()
     # Who is not let in is not told which rooms there are.
     rooms = RoomList((), None) if status in (401, 403) else _rooms()
-    body = fragments().no_room(sentence=sentence)
+    body = fragments().no_room(sentence=sentence, back=_way_back(), typed=_typed())
     return html(fragments().page(body, rooms, title="", active=None, q="", place=place), status)
+
+
+def _way_back() -> str:
+    """The page of the room that a form was sent in, if there is one."""
+    room_id = (request.view_args or {}).get("room_id", "")
+    try:
+        current_app.extensions["overseer"].room(room_id)
+    except (NoSuchRoom, StorageError):
+        return ""
+    return fragments().url("rooms.show_room", room_id=room_id)
+
+
+def _typed() -> str:
+    """The words of a form that was refused: nobody types them twice."""
+    try:
+        return request.form.get("text") or request.form.get("system_prompt") or ""
+    except RequestEntityTooLarge:
+        return ""
 
 
 def _rooms() -> RoomList:

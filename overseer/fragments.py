@@ -113,9 +113,9 @@ class Fragments:
         """`#room` of a room whose file cannot be used."""
         return self._render("rooms/_broken.html", room=room, sentence=sentence)
 
-    def no_room(self, *, sentence: str) -> str:
-        """`#room` when none is open, with the reason."""
-        return self._render("rooms/_none.html", sentence=sentence)
+    def no_room(self, *, sentence: str, back: str = "", typed: str = "") -> str:
+        """`#room` when none is open, with the reason; a way `back`, and what was `typed` in vain, if there is any."""
+        return self._render("rooms/_none.html", sentence=sentence, back=back, typed=typed)
 
     def header(self, room: Room, settings: Settings) -> str:
         """`#header`: the open room's name, its settings and what can be done with it."""

@@ -7,7 +7,7 @@ let timer;
 
 document.addEventListener("pointerover", ({ target, pointerType }) => {
   clearTimeout(timer);
-  const link = pointerType === "mouse" && target.closest(".row__link:not([aria-current])");
+  const link = pointerType === "mouse" && target.closest(".row:not([aria-current]) .row__link");
   if (!link || (ahead?.href === link.href && Date.now() < ahead.until)) return;
   timer = setTimeout(() => {
     const headers = { "HX-Request": "true", "HX-Request-Type": "partial" };

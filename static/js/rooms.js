@@ -6,10 +6,8 @@ const shown = () => document.querySelector("#room > :first-child");
 function markOpen() {
   const open = document.getElementById("room")?.dataset.room;
   for (const row of document.querySelectorAll("#rooms > .row")) {
-    for (const element of [row, row.querySelector("a")]) {
-      if (row.dataset.room === open) element.setAttribute("aria-current", "page");
-      else element.removeAttribute("aria-current");
-    }
+    if (row.dataset.room === open) row.setAttribute("aria-current", "page");
+    else row.removeAttribute("aria-current");
   }
 }
 
