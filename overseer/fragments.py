@@ -24,7 +24,7 @@ from overseer.assets import Assets
 from overseer.days import grouped
 from overseer.drafts import Drafts
 from overseer.llm import Model
-from overseer.markdown import render
+from overseer.markdown import render, render_typed
 from overseer.messages import Message, Part, ToolCall
 from overseer.registry import Room, RoomList
 from overseer.settings import Settings
@@ -253,6 +253,7 @@ def prepare(app: Flask) -> None:
     app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals["dom_id"] = dom_id
     app.jinja_env.filters["markdown"] = lambda text: Markup(render(text))
+    app.jinja_env.filters["typed"] = lambda text: Markup(render_typed(text))
     app.jinja_env.filters["number"] = lambda number: f"{number:,}"
     app.jinja_env.filters["rate"] = lambda rate: f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
     app.jinja_env.filters["date"] = lambda ms: datetime.fromtimestamp(ms / 1000).strftime("%A, %-d %B %Y, %H:%M")

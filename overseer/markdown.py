@@ -5,38 +5,48 @@ Raw HTML is off, and what the renderer makes is sanitised before it becomes part
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Sequence
 from functools import cache
 from html import escape
-from io import StringIO
-from typing import TypeVar
 
-import nh3
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
 
-T = TypeVar("T")
+from overseer.code import code_block
+from overseer.sanitiser import ALIGNMENTS, sanitised
 
 MAX_INLINE = 20_000  # characters of one paragraph that are parsed
 MAX_BRACKETS = 100  # in one paragraph that is parsed; 50,000 of them would take a second
-MAX_HIGHLIGHT = 20_000  # characters of one code block that are coloured,
-MAX_GROWING = 4_000  # and of one that is growing
-HIGHLIGHT_SECONDS = 0.2  # after which code stays plain: some lexers take the square of its length
-
-TAGS = {"p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "strong", "em", "s", "del", "code", "pre", "span"} | {
-    "blockquote", "ul", "ol", "li", "a", "table", "thead", "tbody", "tr", "th", "td", "div"
-}  # fmt: skip
-ATTRIBUTES = {"*": set[str](), "a": {"href"}, "ol": {"start"}}
-ALIGNMENTS = {"left", "center", "right"}
+BOXES = {" ": "☐", "x": "☑", "X": "☑"}
+TASK = re.compile(r"\[([ xX])\][ \t\n]+")
+BLANK_LINES = re.compile(r"(\n(?:[ \t]*\n)+)")
+BLANK_START = re.compile(r"\A(?:[ \t]*\n)+")
 
 
 def render(text: str, *, growing: bool = False) -> str:
-    """A whole text as safe HTML. Of one that is growing, long code is not coloured yet."""
-    return _sanitised(_parser().render(text, {"growing": growing}))
+    """A whole text as safe HTML. Of one that is growing, code has no buttons, and long code no colour, yet."""
+    return sanitised(_parser().render(text, {"growing": growing}))
+
+
+def render_typed(text: str) -> str:
+    """What a person typed as safe HTML: as it was typed, but code, in a block or in a line, is shown as code.
+
+    The blank lines around a block are its distance from the words, and not shown as well.
+    """
+    lines = _plain_ends(text).replace("\0", "\ufffd").split("\n")
+    fences = [token for token in _typed_parser().parse("\n".join(lines)) if token.type == "fence"]
+    if not fences:
+        return sanitised(_typed_words("\n".join(lines)))
+    html, shown = [], 0
+    for fence in fences:
+        begin, end = fence.map or (shown, shown)
+        html += [_typed_beside("\n".join(lines[shown:begin])), code_block(fence.content, fence.info)]
+        shown = end
+    return sanitised("".join(html) + _typed_beside("\n".join(lines[shown:])))
 
 
 class GrowingMarkdown:
@@ -72,7 +82,7 @@ class GrowingMarkdown:
         text = "".join(self._pieces)
         # A line end of two characters may be cut in two.
         self._pieces = ["\r"] if text.endswith("\r") else []
-        return text.removesuffix("\r").replace("\r\n", "\n").replace("\r", "\n")
+        return _plain_ends(text.removesuffix("\r"))
 
     def _finish_blocks(self) -> None:
         # Only whole lines count: "2" may become the list item "2. two".
@@ -89,6 +99,10 @@ class GrowingMarkdown:
         self._examined = whole
 
 
+def _plain_ends(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def _block_starts(text: str) -> list[int]:
     """The first line of each top-level block."""
     tokens = _block_parser().parse(text)
@@ -99,6 +113,7 @@ def _block_starts(text: str) -> list[int]:
 def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False}, renderer_cls=_Renderer).enable(["table", "strikethrough"])
     parser.core.ruler.at("inline", _bounded_inline)
+    parser.core.ruler.before("inline", "tasks", _tasks)
     return parser
 
 
@@ -111,11 +126,50 @@ def _block_parser() -> MarkdownIt:
     return parser
 
 
+@cache
+def _typed_parser() -> MarkdownIt:
+    parser = MarkdownIt("zero").enable(["fence", "backticks"])
+    parser.core.ruler.enableOnly(["normalize", "block"])
+    return parser
+
+
+def _typed_beside(words: str) -> str:
+    return _typed_words(BLANK_START.sub("", words).rstrip())
+
+
+def _typed_words(words: str) -> str:
+    return f"<p>{''.join(map(_typed_inline, BLANK_LINES.split(words)))}</p>" if words else ""
+
+
+def _typed_inline(words: str) -> str:
+    """The words of one paragraph with its inline code; a monstrous one is left as it is."""
+    if "`" not in words or len(words) > MAX_INLINE:
+        return escape(words)
+    parser, tokens = _typed_parser(), list[Token]()
+    # In code a line end would become a space. NUL, of which there is none any more, stands in for it.
+    parser.inline.parse(words.replace("\n", "\0"), parser, {}, tokens)
+    html = (
+        f"<code>{escape(one.content)}</code>" if one.type == "code_inline" else escape(one.content) for one in tokens
+    )
+    return "".join(html).replace("\0", "\n")
+
+
+def _tasks(state: StateCore) -> None:
+    """An item that begins with a box, [ ] or [x], is a task."""
+    for item, opening, words in zip(state.tokens, state.tokens[1:], state.tokens[2:], strict=False):
+        if (item.type, opening.type) != ("list_item_open", "paragraph_open"):
+            continue
+        if box := TASK.match(words.content):
+            item.attrSet("class", "task")
+            words.content = words.content[box.end() :]
+            words.children = [Token("task_box", "span", 0, content=BOXES[box[1]])]
+
+
 def _bounded_inline(state: StateCore) -> None:
     """markdown-it's own rule, but a monstrous paragraph is left as plain text."""
     for token in state.tokens:
         if token.type == "inline":
-            token.children = []
+            token.children = token.children or []
             if len(token.content) <= MAX_INLINE and token.content.count("[") <= MAX_BRACKETS:
                 state.md.inline.parse(token.content, state.md, state.env, token.children)
             else:
@@ -126,12 +180,13 @@ class _Renderer(RendererHTML):
     """Code is coloured, an image is a link, an alignment is a class: the page allows no inline style."""
 
     def fence(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        language = (tokens[idx].info.split() or [""])[0]
-        limit = MAX_GROWING if env.get("growing") else MAX_HIGHLIGHT
-        return f"<pre><code>{_highlighted(tokens[idx].content, language, limit)}</code></pre>\n"
+        return code_block(tokens[idx].content, tokens[idx].info, growing=env.get("growing", False)) + "\n"
 
     def code_block(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        return f"<pre><code>{escape(tokens[idx].content)}</code></pre>\n"
+        return code_block(tokens[idx].content, growing=env.get("growing", False)) + "\n"
+
+    def task_box(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
+        return f'<span class="task__box">{tokens[idx].content}</span> '
 
     def image(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
         source = str(tokens[idx].attrs.get("src", ""))
@@ -144,7 +199,7 @@ class _Renderer(RendererHTML):
         return _cell(tokens[idx])
 
     def table_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        return '<div class="table"><table>\n'
+        return '<div class="table" tabindex="0"><table>\n'
 
     def table_close(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
         return "</table></div>\n"
@@ -153,51 +208,3 @@ class _Renderer(RendererHTML):
 def _cell(token: Token) -> str:
     alignment = str(token.attrs.get("style", "")).removeprefix("text-align:")
     return f'<{token.tag} class="{alignment}">' if alignment in ALIGNMENTS else f"<{token.tag}>"
-
-
-def _highlighted(code: str, language: str, limit: int) -> str:
-    # Imported late: it takes a while, and many rooms hold no code.
-    from pygments.formatters.html import HtmlFormatter
-    from pygments.lexers import get_lexer_by_name
-    from pygments.util import ClassNotFound
-
-    if not language or len(code) > limit:
-        return escape(code)
-    coloured = StringIO()
-    try:
-        lexer = get_lexer_by_name(language, stripnl=False)
-        HtmlFormatter(nowrap=True).format(_in_time(lexer.get_tokens(code)), coloured)
-    except (ClassNotFound, TimeoutError):
-        return escape(code)
-    return coloured.getvalue()
-
-
-def _in_time(tokens: Iterable[T]) -> Iterator[T]:
-    until = time.monotonic() + HIGHLIGHT_SECONDS
-    for token in tokens:
-        if time.monotonic() > until:
-            raise TimeoutError
-        yield token
-
-
-@cache
-def _cleaner() -> nh3.Cleaner:
-    from pygments.token import STANDARD_TYPES
-
-    return nh3.Cleaner(
-        tags=TAGS,
-        attributes={tag: set(names) for tag, names in ATTRIBUTES.items()},
-        allowed_classes={
-            "span": {name for name in STANDARD_TYPES.values() if name},
-            "div": {"table"},
-            "th": ALIGNMENTS,
-            "td": ALIGNMENTS,
-        },
-        set_tag_attribute_values={"a": {"target": "_blank"}},
-        link_rel="noopener noreferrer nofollow",
-        url_schemes={"http", "https", "mailto"},
-    )
-
-
-def _sanitised(html: str) -> str:
-    return _cleaner().clean(html)

@@ -385,8 +385,9 @@ def test_hostile_answers_come_back_without_what_could_act(client: FlaskClient, m
     model_server.will(answer("\n\n".join(HOSTILE), "\n\n", evil, "```html\n<script>alert(1)</script>\n```\n"))
     ask(client, room_id, "Do your worst")
     body = parsed(client.get(f"/rooms/{room_id}/messages/2").text).one(class_="message__body")
-    assert {one.tag for one in body.all} <= {"div", "p", "a", "pre", "code", "span"}
-    assert {name for one in body.all for name in one.attributes} <= {"class", "id", "href", "rel", "target"}
+    assert {one.tag for one in body.all} <= {"div", "p", "a", "pre", "code", "span", "button"}
+    attributes = {name for one in body.all for name in one.attributes}
+    assert attributes <= {"class", "id", "href", "rel", "target", "type", "tabindex", "data-wrap", "data-copy"}
     links = [link["href"] or "" for link in body.every("a")]
     assert [link for link in links if not link.startswith("http://x.example/")] in ([], [""], ["", ""])
     assert "<script>alert(1)</script>" in body.text

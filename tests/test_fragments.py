@@ -33,7 +33,7 @@ from tests.support.model_server import NOBODY
 ROOT = Path(__file__).parents[1]
 TEMPLATES = sorted((ROOT / "templates").rglob("*.html"))
 ROOM_ID = "0123456789ab"
-HOSTILE = """<script>alert("'x'")</script>"' onclick=alert(1) {{ 7*7 }} &amp; `b` \\"""
+HOSTILE = """<script>alert("'x'")</script>"' onclick=alert(1) {{ 7*7 }} &amp; `b \\"""
 STATES: tuple[State, ...] = ("waiting", "streaming", "complete", "stopped", "failed", "interrupted")
 VOID = {"input", "meta", "link", "br", "hr"}
 URLS = {"href", "src", "action", "hx-get", "hx-post", "hx-put", "hx-patch", "hx-delete", "hx-ws:connect", "data-rename"}
@@ -306,6 +306,24 @@ def test_a_question_is_plain_text(fragments: Fragments) -> None:
     assert words in Html(fragments.message(ROOM_ID, question(words))).text
     parsed = Html(fragments.message(ROOM_ID, reply("complete", Text(words))))
     assert {"h1", "em", "a"} <= {tag for tag, _ in parsed.elements}
+
+
+def test_code_in_a_question_is_code(fragments: Fragments) -> None:
+    """In a line or in a block, as in an answer; the words around it are plain."""
+    parsed = Html(fragments.message(ROOM_ID, question("*Why* `a  b`?\n\n```python\nx = 1\n```")))
+    assert parsed.find("div", **{"class": "part__plain", "dir": "auto"}) and "*Why* a  b?" in parsed.text
+    assert len(parsed.find("code")) == 2 and parsed.find("span", **{"class": "code__language"})
+    block = render("```python\nx = 1\n```").strip()
+    assert block in fragments.message(ROOM_ID, question("a\n```python\nx = 1\n```\nb"))
+    assert block in fragments.message(ROOM_ID, reply("complete", Text("```python\nx = 1\n```")))
+
+
+def test_code_has_no_buttons_while_it_grows(fragments: Fragments) -> None:
+    """A block that is pushed again and again cannot hold the focus; the finished ones and the finished answer can."""
+    words = "```\na\n```\n\n```\nb\n"
+    growing, done = (Html(fragments.message(ROOM_ID, reply(state, Text(words)))) for state in ("streaming", "complete"))
+    assert len(growing.find("button", **{"data-copy": ""})) == 1
+    assert len(done.find("button", **{"data-copy": ""})) == len(done.find("button", **{"data-wrap": ""})) == 2
 
 
 def test_a_message_names_who_said_it(fragments: Fragments) -> None:

@@ -13,33 +13,41 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pygments.token import STANDARD_TYPES
 
-from overseer import markdown
-from overseer.markdown import GrowingMarkdown, render
+from overseer import code, markdown
+from overseer.markdown import GrowingMarkdown, render, render_typed
+from overseer.sanitiser import sanitised
 
 TAGS = {
     *("p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "strong", "em", "s", "code", "pre", "span", "blockquote"),
-    *("ul", "ol", "li", "a", "table", "thead", "tbody", "tr", "th", "td", "div"),
+    *("ul", "ol", "li", "a", "table", "thead", "tbody", "tr", "th", "td", "div", "button"),
 }
 CLASSES = {
-    "span": set(STANDARD_TYPES.values()) - {""},
-    "div": {"table"},
+    "span": set(STANDARD_TYPES.values()) - {""} | {"code__language", "task__box"},
+    "div": {"table", "code", "code__bar"},
+    "button": {"code__button"},
+    "li": {"task"},
     "th": {"left", "center", "right"},
     "td": {"left", "center", "right"},
 }
 VOID = {"br", "hr"}
 SCHEME = re.compile(r"[\x00- ]*([a-z][a-z0-9+.-]*):", re.I)  # as browsers see it
 LINK = {"target": "_blank", "rel": "noopener noreferrer nofollow"}
+WRAP = ("button", {"type": "button", "class": "code__button", "data-wrap": ""})
+COPY = ("button", {"type": "button", "class": "code__button", "data-copy": ""})
+CODE = {"div", "button", "pre", "code"}  # the elements of a block of code in no known language
 A_WHILE = 20.0  # seconds; what is quadratic takes minutes
 
 
 class Page(HTMLParser):
-    """The elements of some HTML, and the text a reader sees."""
+    """The elements of some HTML, the text a reader sees, and what the bars above its code say."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
+        self.bars: list[str] = []
         self.open: list[str] = []
+        self._bar = 0
         self.feed(html)
         self.close()
         assert not self.open, f"not closed: {self.open}"
@@ -49,12 +57,20 @@ class Page(HTMLParser):
         self.elements.append((tag, dict(attrs)))
         if tag not in VOID:
             self.open.append(tag)
+        if ("class", "code__bar") in attrs:
+            self.bars.append("")
+            self._bar = len(self.open)
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
+        if len(self.open) < self._bar:
+            self._bar = 0
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        if self._bar:
+            self.bars[-1] += data
+        else:
+            self.text += data
 
     def handle_comment(self, data: str) -> None:
         raise AssertionError(f"a comment: {data}")
@@ -68,6 +84,9 @@ class Page(HTMLParser):
     def tags(self) -> set[str]:
         return {tag for tag, _ in self.elements}
 
+    def but_buttons(self) -> list[tuple[str, dict[str, str | None]]]:
+        return [element for element in self.elements if element[0] != "button"]
+
     def links(self) -> list[str | None]:
         return [attributes.get("href") for tag, attributes in self.elements if tag == "a"]
 
@@ -77,10 +96,13 @@ def checked(html: str) -> Page:
     page = Page(html)
     for tag, attributes in page.elements:
         assert tag in TAGS, tag
+        assert tag != "button" or (tag, attributes) in (WRAP, COPY), attributes
         for name, value in attributes.items():
             value = value or ""
             if name == "class":
                 assert set(value.split()) <= CLASSES[tag], (tag, value)
+            elif tag == "button" or (tag in ("pre", "div") and (name, value) == ("tabindex", "0")):
+                continue
             elif (tag, name) == ("ol", "start"):
                 assert value.isdigit()
             elif (tag, name) == ("a", "href"):
@@ -309,9 +331,9 @@ def test_images_are_links() -> None:
 
 def test_code_is_coloured() -> None:
     """A fence with a known language holds spans with the highlighter's classes, and every character of the code."""
-    code = "def f(x: int) -> str:\n\n    return '<b>' # é\n"
-    page = checked(render(f"```python title\n{code}```"))
-    assert page.text.rstrip("\n") == code.rstrip("\n")
+    words = "def f(x: int) -> str:\n\n    return '<b>' # é\n"
+    page = checked(render(f"```python title\n{words}```"))
+    assert page.text.rstrip("\n") == words.rstrip("\n")
     assert "k" in {attributes.get("class") for tag, attributes in page.elements if tag == "span"}
 
 
@@ -319,15 +341,17 @@ def test_code_is_coloured() -> None:
 def test_code_in_an_unknown_language_is_plain(language: str) -> None:
     """It is shown as it is."""
     page = checked(render(f"```{language}\n\n  <b> & 'x'\n\n```"))
-    assert page.tags() == {"pre", "code"}
+    assert page.tags() - {"span"} == CODE
+    assert {attributes["class"] for tag, attributes in page.elements if tag == "span"} <= {"code__language"}
     assert page.text.rstrip("\n") == "\n  <b> & 'x'"
 
 
 def test_a_monstrous_piece_of_code_is_plain() -> None:
     """Colouring is bounded; the code is all there."""
-    code = "x = 1\n" * (markdown.MAX_HIGHLIGHT // 6 + 1)
-    page = checked(render(f"```python\n{code}```"))
-    assert page.tags() == {"pre", "code"} and page.text.count("x = 1") == code.count("x = 1")
+    lines = code.MAX_HIGHLIGHT // 6 + 1
+    page = checked(render("```python\n" + "x = 1\n" * lines + "```"))
+    assert page.tags() == CODE | {"span"} and page.text.count("x = 1") == lines
+    assert [attributes for tag, attributes in page.elements if tag == "span"] == [{"class": "code__language"}]
 
 
 def test_tables_have_alignments_as_classes() -> None:
@@ -336,7 +360,108 @@ def test_tables_have_alignments_as_classes() -> None:
     cells = [(tag, attributes.get("class")) for tag, attributes in page.elements if tag in ("th", "td")]
     wanted = ["left", "center", "right", None]
     assert cells == [("th", name) for name in wanted] + [("td", name) for name in wanted]
-    assert ("div", {"class": "table"}) in page.elements
+    assert ("div", {"class": "table", "tabindex": "0"}) in page.elements, "it can be scrolled by the keyboard"
+
+
+def test_code_has_a_bar_and_can_be_scrolled() -> None:
+    """Its language and two buttons, known to others by their attributes; the keyboard can scroll it."""
+    assert render("```c\nx\n```") == (
+        '<div class="code"><div class="code__bar"><span class="code__language">c</span>'
+        '<button type="button" class="code__button" data-wrap="">Wrap</button>'
+        '<button type="button" class="code__button" data-copy="">Copy</button></div>'
+        '<pre tabindex="0"><code><span class="n">x</span>\n</code></pre></div>\n'
+    )
+    plain = checked(render("    x"))
+    assert plain.bars == ["WrapCopy"] and "span" not in plain.tags() and WRAP in plain.elements
+    assert checked(render("```\nx\n```")).elements == plain.elements
+    nested = checked(render("- a\n\n  ```c\n  x\n  ```\n\n> ```c\n> x\n> ```"))
+    assert nested.bars == ["cWrapCopy"] * 2
+
+
+@pytest.mark.parametrize(
+    ("info", "label"),
+    [
+        ("Python title=x", "Python"),
+        ("  C++ ", "C++"),
+        ("a" * 30, "a" * 30),
+        ("a" * 200, "a" * 29 + "…"),
+        ("<" * 200, "<" * 29 + "…"),
+        ("<b>&amp;</b>", "<b>&amp;</b>"),
+        ("\"'onclick=x", "\"'onclick=x"),
+        ("\u202egnp.exe", "\u202egnp.exe"),
+    ],
+)
+def test_the_language_is_shown_as_it_was_written(info: str, label: str) -> None:
+    """The first word of what stands behind the fence, at most 30 characters of it, and as words."""
+    assert checked(render(f"~~~{info}\nx\n~~~")).bars == [label + "WrapCopy"]
+    assert checked(render(f"~~~{info}\nx", growing=True)).bars == [label]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<button type="button" class="code__button" data-copy="" hx-delete="/rooms/x">Copy</button>',
+        '<div class="code" data-wrapped><pre tabindex="0" id="x" style="top:0">x</pre></div>',
+        '<li class="task"><span class="task__box">☑</span></li>',
+    ],
+)
+def test_our_own_elements_are_text_too(text: str) -> None:
+    """Who writes what the page is made of has written words."""
+    for words in (render(text), render_typed(text)):
+        assert checked(words).tags() == {"p"} and checked(words).text.strip() == text
+    for fenced in (f"```html\n{text}\n```", f"~~~{text}\n~~~"):
+        for page in (checked(render(fenced)), checked(render_typed(fenced))):
+            assert [element for element in page.elements if element[0] == "button"] == [WRAP, COPY]
+
+
+def test_what_is_left_of_html_is_named() -> None:
+    """If markup came through the renderer all the same, no id, no style, no hx- and no other value would."""
+    assert sanitised(
+        '<button type="submit" data-copy="x" data-hx-get="/" hx-get="/" id="a" name="_method">x</button>'
+    ) == ("<button>x</button>")
+    hostile = (
+        '<pre tabindex="5" style="top:0" class="code">x</pre><div class="code message" tabindex="-1" id="room">x</div>'
+    )
+    assert sanitised(hostile) == '<pre>x</pre><div class="code">x</div>'
+    assert sanitised('<li class="task row" data-copy="" tabindex="0">x</li>') == '<li class="task">x</li>'
+    assert sanitised('<p tabindex="0" data-wrap="">x</p>') == "<p>x</p>"
+
+
+@pytest.mark.parametrize(
+    ("text", "boxes"),
+    [
+        ("- [ ] a\n- [x] b\n- [X] c", "☐☑☑"),
+        ("1. [ ] a\n2. [x] b", "☐☑"),
+        ("- [ ] a\n\n  [ ] a\n\n- [x] b", "☐☑"),
+        ("- a\n  - [x] *b*\n- [ ] `c`", "☑☐"),
+        ("> - [x]\ta", "☑"),
+        ("- [x] a\n\n[x]: http://a", "☑"),
+    ],
+)
+def test_a_task_has_its_box(text: str, boxes: str) -> None:
+    """An item that begins with a box is marked, and shows a character that any reader can see."""
+    page = checked(render(text))
+    assert [attributes for tag, attributes in page.elements if tag == "li" and attributes] == [{"class": "task"}] * len(
+        boxes
+    )
+    assert page.elements.count(("span", {"class": "task__box"})) == len(boxes)
+    assert "".join(box for box in page.text if box in "☐☑") == boxes and "x]" not in page.text
+
+
+def test_a_task_is_written_like_this() -> None:
+    """The box comes first, in the item or in its paragraph."""
+    task = '<li class="task"><span class="task__box">☑</span> <em>a</em></li>'
+    assert render("- [x] *a*") == f"<ul>\n{task}\n</ul>\n"
+    assert '<li class="task">\n<p><span class="task__box">☐</span> a</p>' in render("- [ ] a\n\n- b")
+
+
+@pytest.mark.parametrize(
+    "text", ["[ ] a", "- a [x] b", "- [x]", "- [ ]", "- [y] a", "- [x]a", "- # [x] a", "- a\n\n  [x] b", "- > [x] a"]
+)
+def test_other_brackets_are_no_task(text: str) -> None:
+    """A box stands at the beginning of an item's first paragraph, with words behind it."""
+    page = checked(render(text))
+    assert "span" not in page.tags() and "[" in page.text and ("li", {"class": "task"}) not in page.elements
 
 
 def test_everything_else_is_ordinary_markdown() -> None:
@@ -354,6 +479,80 @@ def test_a_monstrous_paragraph_is_plain_text() -> None:
     page = checked(render(text))
     assert page.tags() == {"p"} and page.text.strip() == text.strip()
     assert "strong" in checked(render("**a** " * 100)).tags()
+
+
+# What a person typed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# a\n\n*b*  **c**\n   d\n\n\n- [x] e\n> f\n    g",
+        "[a](http://b) ![c](d) <http://e> &amp; \\* <b>\n---\n|a|\n|-|",
+        "\n\n  a\n \n",
+        "a ` b\n\nc ` d `` e",
+        "`a\n \nb`",
+        "``",
+        "x ```y",
+        "\u2028 a\x0cb \x85",
+    ],
+)
+def test_what_was_typed_is_shown_as_it_was_typed(text: str) -> None:
+    """Every character, space and line end, whatever it would mean in Markdown."""
+    page = checked(render_typed(text))
+    assert page.text == text and page.tags() == {"p"}
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("a `*b*`  c", "<p>a <code>*b*</code>  c</p>"),
+        ("``a`b``", "<p><code>a`b</code></p>"),
+        ("`a\n  b` c", "<p><code>a\n  b</code> c</p>"),
+        ("`a`\n\n`b` `", "<p><code>a</code>\n\n<code>b</code> `</p>"),
+        ("`<b>&amp;`", "<p><code>&lt;b&gt;&amp;amp;</code></p>"),
+        ("\0`\0`\r`\r\n`", "<p>\ufffd<code>\ufffd</code>\n<code>\n</code></p>"),
+    ],
+)
+def test_code_in_a_typed_line_is_code(text: str, html: str) -> None:
+    """What stands between backticks of one paragraph, with its spaces and line ends."""
+    assert render_typed(text) == html
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("", ""), ("a\n", "\nb"), ("a\n\n", "\n\nb"), ("a\n \n\n", "\n\t\n\n  b\n"), ("\n", "\n\n")]
+)
+def test_a_typed_block_of_code_is_that_of_an_answer(before: str, after: str) -> None:
+    """With colour, label and buttons; it keeps its distance by itself, so that no blank line is shown beside it."""
+    block = "```python title\nx = `1`\n\n```"
+    words = [f"<p>{one}</p>" if one else "" for one in (before.rstrip(), after.strip("\n\t").rstrip("\n"))]
+    assert render_typed(before + block + after) == words[0] + render(block).rstrip("\n") + words[1]
+
+
+def test_typed_code_that_does_not_end_is_code() -> None:
+    """To the end of the text, as in an answer; a fence may be indented."""
+    page = checked(render_typed("a\n  ~~~py\n  b\n    `c`\n\n# d"))
+    assert page.bars == ["pyWrapCopy"] and page.text.startswith("ab\n  `c`\n\n# d")
+    assert checked(render_typed("a\r```\r\nb\r```\r\nc\r")).text == "ab\nc"
+    assert checked(render_typed("```\na\n```\n~~~\nb")).text.split() == ["a", "b"]
+
+
+def test_a_monstrous_typed_paragraph_is_as_it_was_typed() -> None:
+    """Its backticks are not looked at; those of the next one are."""
+    words = "a " * (markdown.MAX_INLINE // 2)
+    assert checked(render_typed(f"`a` {words}")).tags() == {"p"}
+    assert render_typed(f"{words}`a`\n\n`b`") == f"<p>{words}`a`\n\n<code>b</code></p>"
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from([*MIXTURE, "``", "~~~", "a b", "\0", "\r"]), max_size=12).map("".join))
+def test_no_typed_mixture_gets_through(text: str) -> None:
+    """Words, inline code and blocks of code are all that typing makes, and nobody's words get lost."""
+    page = checked(render_typed(text))
+    assert page.tags() <= CODE | {"p", "span"}
+    if "pre" not in page.tags():
+        wanted = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\ufffd")
+        assert re.sub("[` ]", "", page.text) == re.sub("[` ]", "", wanted)
 
 
 PATHOLOGICAL = {
@@ -392,6 +591,11 @@ PATHOLOGICAL = {
     "rules": "---\n" * 5_000,
     "headings": "a\n=\n" * 2_500,
     "fences": "```\n" * 10_000,
+    "many backticks": "`" * 200_000,
+    "pairs of backticks": "`a" * 25_000,
+    "backticks in many paragraphs": "`a` ``\n\n" * 6_000,
+    "backticks in ever longer runs": "".join("`" * count + "\n" for count in range(1, 316)),
+    "tasks": "- [ ] a\n" * 2_500,
     "tildes": "~" * 200_000,
     "paragraphs": "word word\n\n" * 2_500,
     "code that opens": "```java\n" + "a<" * 5_000,
@@ -404,6 +608,7 @@ def test_pathological_text_is_rendered_in_bounded_time(name: str) -> None:
     text = PATHOLOGICAL[name]
     began = time.monotonic()
     checked(render(text))
+    checked(render_typed(text))
     growing = GrowingMarkdown(text[: len(text) // 2])
     growing.snapshot()
     growing.add(text[len(text) // 2 :])
@@ -484,10 +689,13 @@ def test_a_finished_block_never_changes(text: str, cut: int) -> None:
 @example("a\x0cb\x0cc\n\n```\ncode\n```\n\nend\n\nlast\n")
 @example("a\rb\n\nc\n\n")
 def test_the_blocks_together_are_the_whole(text: str) -> None:
-    """Without references, which look across blocks, a finished answer shows what was shown while it grew."""
+    """Without references, which look across blocks, a finished answer shows what was shown while it grew.
+
+    Only the buttons of code that still grew are new in it.
+    """
     blocks, open_block = grown(text)
     shown, whole = Page("".join([*blocks, open_block])), Page(render(text))
-    assert shown.elements == whole.elements
+    assert shown.but_buttons() == whole.but_buttons()
     assert shown.text.split() == whole.text.split()
 
 
@@ -512,8 +720,18 @@ def test_code_that_has_not_ended_is_code() -> None:
     """An open fence is shown as code from its first line, and finished only by what follows its end."""
     text = "```python\nx = 1\n\n# no heading\n"
     blocks, open_block = grown(*text)
-    assert blocks == [] and checked(open_block).tags() == {"pre", "code", "span"}
+    assert blocks == [] and checked(open_block).tags() == {"div", "pre", "code", "span"}
     assert len(grown(text, "```\n", "\nb\n")[0]) == 1
+
+
+@pytest.mark.parametrize("text", ["```python\nx\n", "- ```python\n  x\n", "> ```python\n> x\n> ```\n"])
+def test_code_has_its_buttons_when_it_has_grown(text: str) -> None:
+    """A push replaces the open block, and with it a button that has the focus; a finished block stays."""
+    _, open_block = grown(text)
+    assert "button" not in checked(open_block).tags() and Page(open_block).bars == ["python"]
+    blocks, _ = grown(text + "```\n" * text.startswith("`"), "\n\n# End\n")
+    assert Page(blocks[0]).bars == ["pythonWrapCopy"]
+    assert Page(grown("    x\n")[1]).bars == [""] and Page(grown("    x\n", "y\n")[0][0]).bars == ["WrapCopy"]
 
 
 def test_nothing_yet_is_nothing() -> None:

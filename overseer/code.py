@@ -1,0 +1,62 @@
+"""Code as HTML: a bar with its language and two buttons, and below it the code, coloured where that is quick."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from html import escape
+from io import StringIO
+from typing import TypeVar
+
+T = TypeVar("T")
+
+MAX_LABEL = 30  # characters of a language's name that are shown
+MAX_HIGHLIGHT = 20_000  # characters of one code block that are coloured,
+MAX_GROWING = 4_000  # and of one that is growing
+HIGHLIGHT_SECONDS = 0.2  # after which code stays plain: some lexers take the square of its length
+
+BUTTONS = "".join(
+    f'<button type="button" class="code__button" data-{name.lower()}>{name}</button>' for name in ("Wrap", "Copy")
+)
+
+
+def code_block(code: str, info: str = "", *, growing: bool = False) -> str:
+    """Code, in the language that is the first word of `info`.
+
+    It has no buttons while it grows: they would lose the focus.
+    """
+    language = (info.split() or [""])[0]
+    bar = _label(language) + ("" if growing else BUTTONS)
+    coloured = _highlighted(code, language, MAX_GROWING if growing else MAX_HIGHLIGHT)
+    pre = f'<pre tabindex="0"><code>{coloured}</code></pre>'
+    return f'<div class="code"><div class="code__bar">{bar}</div>{pre}</div>'
+
+
+def _label(language: str) -> str:
+    shown = language if len(language) <= MAX_LABEL else language[: MAX_LABEL - 1] + "…"
+    return f'<span class="code__language">{escape(shown)}</span>' if shown else ""
+
+
+def _highlighted(code: str, language: str, limit: int) -> str:
+    # Imported late: it takes a while, and many rooms hold no code.
+    from pygments.formatters.html import HtmlFormatter
+    from pygments.lexers import get_lexer_by_name
+    from pygments.util import ClassNotFound
+
+    if not language or len(code) > limit:
+        return escape(code)
+    coloured = StringIO()
+    try:
+        lexer = get_lexer_by_name(language, stripnl=False)
+        HtmlFormatter(nowrap=True).format(_in_time(lexer.get_tokens(code)), coloured)
+    except (ClassNotFound, TimeoutError):
+        return escape(code)
+    return coloured.getvalue()
+
+
+def _in_time(tokens: Iterable[T]) -> Iterator[T]:
+    until = time.monotonic() + HIGHLIGHT_SECONDS
+    for token in tokens:
+        if time.monotonic() > until:
+            raise TimeoutError
+        yield token
