@@ -2,13 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lint bench clean
+.PHONY: run test lint bench shots clean
 
 run: .venv/installed
 	@exec $(BIN)/python app.py
 
-test: .venv/installed-test
-	@CHROMIUM="$$(sh tests/chromium.sh)" && export CHROMIUM && exec $(BIN)/python -X dev -m pytest -n 2 --dist worksteal $(ARGS)
+test: .venv/installed-test .venv/installed-node
+	@CHROMIUM="$$(sh tests/chromium.sh)" && W3M="$$(sh tests/w3m.sh)" && NODE="$$(sh tests/node.sh)" && export CHROMIUM W3M NODE && \
+	exec $(BIN)/python -X dev -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
@@ -16,6 +17,9 @@ lint: .venv/installed-test
 
 bench: .venv/installed-test
 	@CHROMIUM="$$(sh tests/chromium.sh)" && export CHROMIUM && exec $(BIN)/python -m tests.bench
+
+shots: .venv/installed-test
+	@CHROMIUM="$$(sh tests/chromium.sh)" && export CHROMIUM && exec $(BIN)/python -m tests.shots
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -30,4 +34,8 @@ clean:
 
 .venv/installed-test: .venv/installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+.venv/installed-node: tests/package.json tests/package-lock.json | .venv/installed-test
+	@sh tests/node.sh install
 	@touch $@

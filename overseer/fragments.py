@@ -34,7 +34,8 @@ MEMO_BYTES = 16_000_000
 HTMX_CONFIG = {
     "includeIndicatorCSS": False,  # an inline style, which the page does not allow
     "defaultSettleDelay": 0,
-    "morphIgnore": ["data-htmx-powered", "open"],  # what a reader unfolded stays unfolded
+    # What a reader unfolded or wrapped stays so.
+    "morphIgnore": ["data-htmx-powered", "open", "data-wrapped", "aria-pressed"],
     "ws": {
         "reconnectCodes": [1000, 1001, 1005, 1006, 1008, 1011, 1012, 1013, 1014],
         "reconnectMaxDelay": 3000,

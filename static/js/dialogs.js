@@ -26,7 +26,7 @@ document.addEventListener("click", (event) => {
 function renameAt(place) {
   const name = place.closest(".row")?.querySelector(".row__name") ?? document.querySelector("#header h1");
   const { left, top, width, height } = name.getBoundingClientRect();
-  Object.assign(rename.style, { left: `${left - 9}px`, top: `${top - 5}px`, width: `${Math.max(width + 18, 160)}px`, height: `${height + 10}px` });
+  Object.assign(rename.style, { left: `${left - 9}px`, top: `${top - 5}px`, width: `${Math.max(width + 18, 240)}px`, height: `${height + 10}px` });
   rename.dataset.url = place.dataset.rename;
   rename.querySelector("[role=alert]").textContent = "";
   rename.elements.name.value = name.textContent;
