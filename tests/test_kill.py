@@ -79,7 +79,11 @@ def messages(server: Server, room: str) -> list[tuple[int, str, str]]:
     page = requests.get(f"{server.url}{room}/messages", timeout=DEADLINE).text
     found = re.findall(r'<article id="message-(\d+)".*?data-state="(\w+)".*?__body">(.*?)</article>', page, re.S)
     return [
-        (int(number), state, " ".join(re.sub(r"<footer.*|<[^>]+>", " ", body, flags=re.S).split()))
+        (
+            int(number),
+            state,
+            " ".join(re.sub(r"<(footer|div class=\"message__actions).*|<[^>]+>", " ", body, flags=re.S).split()),
+        )
         for number, state, body in found
     ]
 
