@@ -36,10 +36,10 @@ def test_a_room_is_made_and_a_question_asked_and_answered(
     browser = open_text_browser(server.url)
     assert "Make a room to begin." in browser.text
     browser.press("New")
-    assert "New room" in browser.text
+    assert "New room" in browser.text and "Filter" in browser.text, "a page, no fragment"
     browser.fill_in("Do owls read?", before="Send")
     browser.press("Send")
-    assert "Do owls read?" in browser.text and "Stop" in browser.text
+    assert "Do owls read?" in browser.text and "Stop" in browser.text and "Filter" in browser.text
     browser.press_until("Refresh", lambda: "Half of" in browser.text)
     reply.say(text(" them do."), end())
     reply.hang_up()

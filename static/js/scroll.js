@@ -4,7 +4,7 @@ const NEAR = 100; // pixels
 const scroller = () => document.getElementById("scroller");
 const left = (list) => list.scrollHeight - list.scrollTop - list.clientHeight;
 const number = (article) => Number(article?.id.split("-")[1] ?? 0);
-const last = () => number([...(document.getElementById("messages")?.children ?? [])].findLast((child) => child.matches("article")));
+const last = () => number(document.querySelector("#messages > article:last-of-type"));
 
 let following = true;
 let before = 0;

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import requests
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
+from tests.bench.page import WATCH, chromium, filled, first_page, long_room, scrolling, switches
 from tests.support.model_server import ModelServer, Reply, answer, end, held, text
 from tests.support.server import Server
 from tests.support.tab import Tab
@@ -135,20 +136,11 @@ def stop(server: Server, model: ModelServer, *said: bytes) -> float:
 
 def in_browser(server: Server, model: ModelServer, count: int) -> tuple[float, float]:
     """The longest task of a page while so many tokens stream in, and Enter to the last of them; milliseconds."""
-    watch = """
-      window.longest = 0;
-      new PerformanceObserver((list) => {
-        for (const { duration } of list.getEntries()) window.longest = Math.max(window.longest, duration);
-      }).observe({ type: "longtask" });
-    """
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=os.environ.get("CHROMIUM", "chromium"), args=["--no-sandbox", "--disable-gpu"]
-        )
+    with chromium() as browser:
         page = browser.new_page()
         page.goto(server.url + new_room(server))
         expect(page.locator("body")).to_have_attribute("data-live", "open")
-        page.evaluate(watch)
+        page.evaluate(WATCH)
         reply = model.will(held())
         began = time.perf_counter()
         page.get_by_role("textbox", name="Message").fill("Tell me")
@@ -159,7 +151,6 @@ def in_browser(server: Server, model: ModelServer, count: int) -> tuple[float, f
         took = time.perf_counter() - began
         thread.join()
         longest = float(page.evaluate("window.longest"))
-        browser.close()
     return longest, 1000 * took
 
 
@@ -199,8 +190,27 @@ def figures() -> Iterator[Figure]:
         yield Figure("sent to a tab for 1,000 tokens", short / 1024, "KB")
         yield Figure("sent to a tab for 10,000 tokens", long / 1024, "KB")
         yield Figure("the same as a ratio", long / short, "×", 12)
-        longest, _ = in_browser(server, model, 10_000)
-        yield Figure("longest task in Chromium, 10,000 tokens", longest, "ms", 100)
+        for count in (3_000, 10_000):
+            longest, _ = in_browser(server, model, count)
+            yield Figure(f"longest task in Chromium, {count:,} tokens", longest, "ms", 100)
+        yield from page_figures(server)
+
+
+def page_figures(server: Server) -> Iterator[Figure]:
+    """What the page costs."""
+    with chromium() as browser:
+        paths = [filled(server, 25), filled(server, 25)]
+        firsts = [first_page(browser, server.url + paths[0]) for _ in range(7)]
+        yield Figure("first page over the wire, 50 messages", statistics.median(kb for kb, _, _ in firsts), "KB", 60)
+        yield Figure("requests of the first page", statistics.median(count for _, count, _ in firsts), "", 16)
+        yield Figure("first page usable, from navigation", statistics.median(ms for _, _, ms in firsts), "ms", 150)
+        kilobytes, took = switches(browser, server, paths)
+        yield Figure("a switch over the wire, 50 messages", kilobytes, "KB", 20)
+        yield Figure("a switch, click to its first frame, median of 20", took, "ms", 100)
+        middle, late, latest = scrolling(browser, server.url + long_room(server, 5_000), 5_000)
+        yield Figure("between two frames, scrolling 5,000 messages, median", middle, "ms", 20)
+        yield Figure("the same, p99", late, "ms", 50)
+        yield Figure("the same, longest", latest, "ms")
 
 
 def main() -> int:

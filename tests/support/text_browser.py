@@ -63,9 +63,9 @@ class TextBrowser:
         self._typed.write_text(words)
         self._find(before)
         self._type(BACK_TAB)
-        self.until(lambda: self._at_cursor(-1).startswith("["))
+        self.until(lambda: self._at_cursor("[", shift=-1))
         self._type(ENTER)
-        self.until(lambda: self._at_cursor(-1).startswith("[" + words))
+        self.until(lambda: self._at_cursor("[" + words, shift=-1))
 
     def press_until(self, name: str, wanted: Callable[[], bool]) -> None:
         """Press it again and again until the page is what is wanted."""
@@ -87,8 +87,8 @@ class TextBrowser:
 
     def until_loaded(self) -> None:
         """Wait for a whole page."""
-        self.until(lambda: self._last_line().startswith("Opening"))
-        self.until(lambda: self._last_line().startswith("Viewing"))
+        self.until(lambda: self._says("Opening"))
+        self.until(lambda: self._says("Viewing"))
 
     def close(self) -> None:
         """End it."""
@@ -101,12 +101,16 @@ class TextBrowser:
 
     def _find(self, name: str) -> None:
         self._type(f"/{name}{ENTER}")
-        self.until(lambda: self._last_line().startswith(f"Forward: {name}"))
-        self.until(lambda: self._at_cursor().startswith(name))
+        self.until(lambda: self._says(f"Forward: {name}"))
+        self.until(lambda: self._at_cursor(name))
 
-    def _last_line(self) -> str:
-        return "".join(self._screen.buffer[LINES - 1][column].data for column in range(COLUMNS))
+    def _says(self, words: str) -> bool:
+        """Whether the last line, which is w3m's own, begins so."""
+        return self._is_at(LINES - 1, 0, words)
 
-    def _at_cursor(self, shift: int = 0) -> str:
-        cursor = self._screen.cursor
-        return str(self._screen.display[cursor.y][max(0, cursor.x + shift) :])
+    def _at_cursor(self, words: str, *, shift: int = 0) -> bool:
+        return self._is_at(self._screen.cursor.y, self._screen.cursor.x + shift, words)
+
+    def _is_at(self, line: int, column: int, words: str) -> bool:
+        cells = self._screen.buffer[line]
+        return all(cells[column + n].data == letter for n, letter in enumerate(words))
