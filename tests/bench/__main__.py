@@ -207,10 +207,12 @@ def page_figures(server: Server) -> Iterator[Figure]:
         kilobytes, took = switches(browser, server, paths)
         yield Figure("a switch over the wire, 50 messages", kilobytes, "KB", 20)
         yield Figure("a switch, click to its first frame, median of 20", took, "ms", 100)
-        middle, late, latest = scrolling(browser, server.url + long_room(server, 5_000), 5_000)
-        yield Figure("between two frames, scrolling 5,000 messages, median", middle, "ms", 20)
-        yield Figure("the same, p99", late, "ms", 50)
-        yield Figure("the same, longest", latest, "ms")
+        # How fast this machine draws at all is not the page's doing; a room of 50 says it.
+        few = scrolling(browser, server.url + long_room(server, 50), 50)
+        many = scrolling(browser, server.url + long_room(server, 5_000), 5_000)
+        for what, one, other in zip(("median", "p99"), few, many, strict=True):
+            yield Figure(f"between two frames, scrolling 50 messages, {what}", one, "ms")
+            yield Figure(f"the same of 5,000 messages, {what}", other, "ms", 2 * one)
 
 
 def main() -> int:
