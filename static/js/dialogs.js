@@ -59,6 +59,9 @@ document.addEventListener("htmx:after:swap", ({ detail }) => {
   text.setSelectionRange(text.value.length, text.value.length);
 });
 edit.addEventListener("close", () => edit.replaceChildren());
+edit.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) event.target.form?.requestSubmit();
+});
 
 document.addEventListener("htmx:after:request", ({ detail: { ctx } }) => {
   const form = ctx.sourceElement.closest("dialog, [popover]");

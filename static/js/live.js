@@ -25,8 +25,10 @@ document.addEventListener("htmx:ws:close", ({ target, detail: { code } }) => {
 document.addEventListener("htmx:error", ({ detail }) => (unreachable.hidden = detail.ctx?.response !== undefined));
 document.addEventListener("htmx:after:request", () => (unreachable.hidden = true));
 
+let waiting = []; // the ids of the messages that may count down
 function count() {
-  for (const time of document.querySelectorAll("[data-countdown]")) {
+  for (const time of waiting.map((id) => document.querySelector(`#${id} [data-countdown]`))) {
+    if (!time) continue;
     const left = Math.ceil((time.dataset.countdown - Date.now()) / 1000);
     const words = left > 0 ? `Next try in ${left} s` : "Trying again";
     if (time.textContent !== words) time.textContent = words;
@@ -34,5 +36,4 @@ function count() {
 }
 
 setInterval(count, 1000);
-document.addEventListener("answer:changed", count);
-count();
+document.addEventListener("answers:growing", ({ detail }) => ((waiting = detail), count()));

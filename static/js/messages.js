@@ -68,7 +68,7 @@ function look() {
     document.dispatchEvent(new CustomEvent("answer:ended", { detail: article }));
   }
   growing = now;
-  document.dispatchEvent(new CustomEvent("answer:changed"));
+  document.dispatchEvent(new CustomEvent("answers:growing", { detail: [...now.keys()] }));
 }
 
 document.addEventListener("room:opened", () => ((growing = new Map()), look()));

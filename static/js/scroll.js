@@ -4,7 +4,13 @@ const NEAR = 100; // pixels
 const scroller = () => document.getElementById("scroller");
 const left = (list) => list.scrollHeight - list.scrollTop - list.clientHeight;
 const number = (article) => Number(article?.id.split("-")[1] ?? 0);
-const last = () => number(document.querySelector("#messages > article:last-of-type"));
+
+/** The number of the last message; nothing here may take longer in a longer list. */
+function last() {
+  let child = document.getElementById("messages")?.lastElementChild;
+  while (child && !child.matches("article")) child = child.previousElementSibling;
+  return number(child);
+}
 
 let following = true;
 let before = 0;

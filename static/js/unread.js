@@ -34,7 +34,8 @@ function mark() {
 let ended = false;
 function title() {
   const name = document.querySelector("#header h1")?.textContent;
-  document.title = `${ended ? "● " : ""}${name ? `${name} · ` : ""}Overseer`;
+  const words = `${ended ? "● " : ""}${name ? `${name} · ` : ""}Overseer`;
+  if (document.title !== words) document.title = words;
 }
 
 document.addEventListener("answer:ended", () => {

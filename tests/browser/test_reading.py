@@ -99,6 +99,8 @@ def test_a_link_leads_to_its_message_and_marks_it(open_page: OpenPage, server: S
     page = open_page(f"{room_of(server, questions=60)}#message-{number}", live=False)
     expect(message(page, number)).to_be_in_viewport()
     expect(page.locator(".message:target")).to_have_id(f"message-{number}")
+    header = page.locator("#header").bounding_box()
+    assert header and header["y"] == 0, "the page itself was scrolled"
 
 
 def test_the_time_names_the_date_on_hover(open_page: OpenPage, server: Server) -> None:
