@@ -137,7 +137,7 @@ def unknown_error(error: Exception) -> Response:
 def told(sentence: str, status: int) -> Response:
     """An error: a page for who goes somewhere, else a fragment that knows where it belongs."""
     if not wants_page():
-        where = {"HX-Retarget": "#error", "HX-Reswap": "outerHTML", "HX-Push-Url": "false"}
+        where = {"HX-Retarget": "#error", "HX-Reselect": "#error", "HX-Reswap": "outerHTML", "HX-Push-Url": "false"}
         return html(fragments().error(sentence), status, where)
     place = current_app.extensions["hub"].place()
     # Who is not let in is not told which rooms there are.

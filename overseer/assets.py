@@ -32,16 +32,16 @@ class Assets:
 
     def content(self, name: str) -> bytes:
         """The file, or all those that are joined in it, by name. Each script keeps its names to itself."""
-        pieces = [path.read_text() for path in self._files(name)]
+        pieces = [path.read_bytes() for path in self._files(name)]
         if name == "app.js":
-            pieces = [f"{{\n{piece}}}\n" for piece in pieces]
-        return "".join(pieces).encode()
+            pieces = [b"{\n%s}\n" % piece for piece in pieces]
+        return b"".join(pieces)
 
     def _files(self, name: str) -> list[Path]:
         if name not in JOINED:
             return [self._folder / name]
         folder, _ = JOINED[name]
-        return sorted((self._folder / folder).iterdir())
+        return sorted((self._folder / folder).glob(f"*.{folder}"))
 
 
 def init_app(app: Flask) -> None:

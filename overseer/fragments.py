@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ class Fragments:
             q=q,
             place=place,
             under="",
-            growing=growing,
+            growing_at=time.time_ns() // 1_000_000 if growing else 0,
             htmx_config=json.dumps(HTMX_CONFIG),
         )
 

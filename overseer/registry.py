@@ -117,11 +117,17 @@ class Registry:
                 return moved
             db.execute("UPDATE rooms SET active_at = ? WHERE id = ?", (now(), room_id))
             base = PINNED if summary.pinned else 0
-            raised = db.execute(
-                "UPDATE rooms SET rank = ? WHERE id = ? AND rank < (SELECT max(rank) FROM rooms WHERE rank < ?)",
-                (base + _top(db), room_id, base + PINNED),
+            (above,) = db.execute(
+                "SELECT count(*) FROM (SELECT 1 FROM rooms, (SELECT rank AS mine FROM rooms WHERE id = ?)"
+                " WHERE rank > mine AND rank < ? LIMIT 1)",
+                (room_id, base + PINNED),
+            ).fetchone()
+            # Also of the topmost pinned room: when it is not pinned any more, it is as new as its activity.
+            top = _top(db) - 1
+            db.execute(
+                "UPDATE rooms SET rank = ? WHERE id = ? AND rank % ? < ?", (base + top + 1, room_id, PINNED, top)
             )
-            return moved or ("raised" if raised.rowcount else "")
+            return moved or ("raised" if above else "")
 
     def mark_broken(self, room_id: str, problem: str) -> None:
         """Note that the room's file cannot be used."""

@@ -243,7 +243,7 @@ def page_with(open_room: str, room_id: str | None) -> str:
     title, growing = "", False
     if room_id:
         room = overseer().room(room_id)
-        title, growing = room.name, room.answering
+        title, growing = room.name, room.answering and "before" not in request.args
     return fragments().page(open_room, rooms, title=title, active=room_id, q=q, place=place, growing=growing)
 
 

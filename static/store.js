@@ -1,27 +1,30 @@
-// What this browser keeps: drafts, what was read, the theme. Before anything is painted, for the theme.
+// What this browser keeps, for good and for this tab: drafts, what was read, the theme. The theme before the first paint.
 
-const store = {
+const kept = (storage) => ({
   get(key) {
     try {
-      return localStorage.getItem(key);
+      return storage().getItem(key);
     } catch {
       return null; // a browser that keeps nothing
     }
   },
   set(key, value) {
     try {
-      localStorage.setItem(key, value);
+      storage().setItem(key, value);
     } catch {
       // Full, or forbidden: it lasts as long as the page.
     }
   },
   remove(key) {
     try {
-      localStorage.removeItem(key);
+      storage().removeItem(key);
     } catch {
       // There is nothing then.
     }
   },
-};
+});
+
+const store = kept(() => localStorage);
+const tabStore = kept(() => sessionStorage);
 
 document.documentElement.dataset.theme = store.get("theme") ?? "system";

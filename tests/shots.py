@@ -112,7 +112,7 @@ def take(browser: Browser, server: Server, model: ModelServer) -> None:
             shoot(page, name)
     with opened(browser, url, PHONE) as page:
         page.locator("[data-open-drawer]").tap()
-        expect(page.locator("#filter")).to_be_focused()
+        expect(page.locator("[data-close-drawer]")).to_be_focused()
         shoot(page, "phone-drawer")
     with opened(browser, url, DESK) as page:
         reply = model.will(held(text("It depends on what the rows are. If they come from a database, then")))

@@ -31,6 +31,8 @@ def test_style_sheets_are_joined_by_name_and_a_change_in_any_is_a_change(tmp_pat
     folder.mkdir()
     (folder / "b.css").write_text("b {}\n")
     (folder / "a.css").write_text("@layer a;\n")
+    (folder / ".a.css.swp").write_bytes(b"\xff what an editor leaves")
+    (folder / "b.css~").write_text("c {}")
     assets = Assets(tmp_path)
     assert assets.content("style.css") == b"@layer a;\nb {}\n"
     before = assets.version("style.css")

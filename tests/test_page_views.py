@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +15,7 @@ from tests.support.model_server import ModelServer, answer, held, text
 from tests.test_views import HTMX, PLAIN, ask, is_page, new_room, parsed, root, rows
 
 NAVIGATE = {"Sec-Fetch-Mode": "navigate"}
-REFRESH = '<noscript><meta http-equiv="refresh" content="3"></noscript>'
+REFRESH = re.compile(r'<noscript><meta http-equiv="refresh" content="3; url=([^"]+)#end"></noscript>')
 
 
 def test_the_palette_lists_rooms_by_name_and_what_can_be_done(client: FlaskClient) -> None:
@@ -69,15 +70,18 @@ def test_while_an_answer_grows_a_page_without_scripts_comes_again(
 ) -> None:
     """Every three seconds, and a link to do it at once; neither when it has ended."""
     room_id = new_room(client)
-    assert REFRESH not in client.get(f"/rooms/{room_id}").text
+    assert not REFRESH.search(client.get(f"/rooms/{room_id}").text)
     model_server.will(held(text("Slowly")))
     ask(client, room_id, "Hello", wait=False)
     page = client.get(f"/rooms/{room_id}").text
-    assert page.count(REFRESH) == 1 and page.index(REFRESH) < page.index("</head>")
+    (address,) = REFRESH.findall(page.split("</head>")[0])
+    assert client.get(address).status_code == 200 and ' id="end"' in client.get(address).text
+    assert REFRESH.findall(client.get(address).text) != [address], "to the same address a browser would not go"
+    assert not REFRESH.search(client.get(f"/rooms/{room_id}?before=9").text)
     assert ">Refresh</a></noscript>" in page
     overseer.stop(room_id)
     page = client.get(f"/rooms/{room_id}").text
-    assert REFRESH not in page and ">Refresh<" not in page
+    assert not REFRESH.search(page) and ">Refresh<" not in page
 
 
 @pytest.mark.parametrize(
@@ -111,6 +115,16 @@ def test_pinning_is_a_setting_of_the_room(client: FlaskClient, instance: Path) -
     assert rows(client.get("/rooms").text) == [low, newest, high]
     client.patch(f"/rooms/{low}", data={"pinned": "0"})
     assert rows(client.get("/rooms").text) == [newest, high, low]
+
+
+def test_an_unpinned_room_is_as_new_as_its_activity(client: FlaskClient) -> None:
+    """Also one that was the topmost of the pinned ones all the time."""
+    pinned, other, third = (new_room(client, name) for name in ("Pinned", "Other", "Third"))
+    client.patch(f"/rooms/{pinned}", data={"pinned": "1"})
+    ask(client, other, "Up")
+    ask(client, pinned, "Up")
+    client.patch(f"/rooms/{pinned}", data={"pinned": "0"})
+    assert rows(client.get("/rooms").text) == [pinned, other, third]
 
 
 def test_pinned_rooms_come_first_on_the_first_page_only(client: FlaskClient) -> None:

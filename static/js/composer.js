@@ -4,14 +4,24 @@ const composer = () => document.getElementById("composer");
 const room = () => document.getElementById("room").dataset.room;
 const field = (form) => form.elements.namedItem("text");
 
+// Each tab has its own draft of a room; a new tab, and one that was closed, begins with the last that was typed anywhere.
+const drafts = {
+  of: (id) => tabStore.get(`draft ${id}`) ?? store.get(`draft ${id}`) ?? "",
+  set(id, text) {
+    for (const one of [store, tabStore]) text ? one.set(`draft ${id}`, text) : one.remove(`draft ${id}`);
+  },
+  arrived(id, text) {
+    for (const one of [store, tabStore]) if (one.get(`draft ${id}`) === text) one.remove(`draft ${id}`);
+  },
+};
+
 function grow(textarea) {
   textarea.style.blockSize = "auto";
   textarea.style.blockSize = `${textarea.scrollHeight}px`;
 }
 
 function keep(textarea) {
-  if (textarea.value) store.set(`draft ${room()}`, textarea.value);
-  else store.remove(`draft ${room()}`);
+  drafts.set(room(), textarea.value);
   grow(textarea);
 }
 
@@ -22,7 +32,7 @@ function newKey() {
 function begin() {
   if (!composer()) return;
   const textarea = field(composer());
-  textarea.value ||= store.get(`draft ${room()}`) ?? "";
+  textarea.value ||= drafts.of(room());
   grow(textarea);
   // On a screen that is touched the keyboard would come up and cover what one came to read.
   if (matchMedia("(hover: none)").matches || document.querySelector(":popover-open, dialog[open]")) return;
@@ -43,31 +53,42 @@ document.addEventListener("keydown", (event) => {
 });
 
 // At submit: what is typed while the request waits for an earlier one is the next message.
+let again = null; // what came back, and the key it was sent with
+let returned = []; // texts that came back since, in the order they were sent
 document.addEventListener("htmx:config:request", ({ detail: { ctx } }) => {
   const form = ctx.sourceElement;
   if (form.id !== "composer") return;
-  ctx.sent = { room: room(), text: field(form).value, key: form.elements.key.value };
-  // A resend of this text carries the key it was sent with, so that it is never asked twice.
+  const text = field(form).value;
+  // A resend of a text carries the key it was sent with, so that it is never asked twice; another text has its own.
+  if (again && again.text !== text) ctx.request.body.set("key", (form.elements.key.value = newKey()));
+  again = null;
+  returned = [];
+  ctx.sent = { room: room(), text, key: form.elements.key.value };
   form.elements.key.value = newKey();
   field(form).value = "";
   grow(field(form));
 });
 
-// The draft goes when the text has arrived; what has not is put back, in whatever room one is by then.
+// The draft goes when its text has arrived; what has not is put back, in whatever room one is by then.
 document.addEventListener("htmx:finally:request", ({ detail: { ctx } }) => {
-  if (!ctx.sent) return;
+  const { sent } = ctx;
+  if (!sent) return;
   const arrived = ctx.response?.status < 400;
-  const here = composer() && room() === ctx.sent.room;
-  if (!here) {
-    if (arrived && store.get(`draft ${ctx.sent.room}`) === ctx.sent.text) store.remove(`draft ${ctx.sent.room}`);
-    return;
-  }
+  const draft = drafts.of(sent.room);
+  if (arrived) drafts.arrived(sent.room, sent.text);
+  if (!arrived && draft !== sent.text) drafts.set(sent.room, [sent.text, draft].filter(Boolean).join("\n"));
+  if (!composer() || room() !== sent.room) return;
   const textarea = field(composer());
-  if (!arrived) {
-    textarea.value = textarea.value ? `${ctx.sent.text}\n${textarea.value}` : ctx.sent.text;
-    if (textarea.value === ctx.sent.text) composer().elements.key.value = ctx.sent.key;
-  } else if (textarea.value === ctx.sent.text && store.get(`draft ${room()}`) === ctx.sent.text) {
-    textarea.value = ""; // one came back to the room while it was on its way
+  if (arrived) {
+    returned = [];
+    if (textarea.value === sent.text && draft === sent.text) textarea.value = ""; // one came back while it was on its way
+  } else {
+    const before = returned.join("\n");
+    const typed = textarea.value.startsWith(before) ? textarea.value.slice(before.length).replace(/^\n/, "") : textarea.value;
+    returned = textarea.value.startsWith(before) ? [...returned, sent.text] : [sent.text];
+    textarea.value = [...returned, typed].filter(Boolean).join("\n");
+    if (textarea.value === sent.text) composer().elements.key.value = (again = sent).key;
   }
-  keep(textarea);
+  if (textarea.value) keep(textarea);
+  else grow(textarea);
 });

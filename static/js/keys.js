@@ -8,8 +8,12 @@ function toNeighbour(step) {
   const rows = [...document.querySelectorAll("#rooms > .row")];
   const at = rows.findIndex((row) => row.matches("[aria-current]"));
   const row = at < 0 ? rows[0] : rows[at + step];
-  row?.querySelector("a").click();
-  row?.scrollIntoView({ block: "nearest" });
+  if (!row) return;
+  // At once, for who presses it again before the room is there.
+  rows[at]?.removeAttribute("aria-current");
+  row.setAttribute("aria-current", "page");
+  row.querySelector("a").click();
+  row.scrollIntoView({ block: "nearest" });
 }
 
 document.addEventListener("keydown", (event) => {

@@ -7,8 +7,9 @@ function openDrawer(open) {
   document.body.dataset.drawer = open ? "open" : "closed";
   document.getElementById("room").inert = open;
   // It can take the focus once it is visible.
-  if (open) setTimeout(() => document.getElementById("filter").focus(), 50);
-  else document.querySelector("[data-open-drawer]")?.focus();
+  const field = matchMedia("(hover: none)").matches ? "[data-close-drawer]" : "#filter"; // no keyboard over the list
+  if (open) setTimeout(() => document.querySelector(field).focus(), 50);
+  else if (!document.querySelector("dialog[open], :popover-open")) document.querySelector("[data-open-drawer]")?.focus();
 }
 
 function closeMenus(except) {
@@ -24,7 +25,7 @@ document.addEventListener("keydown", ({ key }) => {
 
 // What was refused stays to be mended; what worked closes its menu, and takes an old complaint away.
 document.addEventListener("htmx:after:request", ({ detail: { ctx } }) => {
-  if (!(ctx.response?.status < 400)) return;
+  if (!(ctx.response?.status < 400) || ctx.request.method === "GET") return;
   document.getElementById("error").replaceChildren();
   const menu = ctx.sourceElement.closest(".menu__items")?.parentElement;
   if (!menu || ctx.sourceElement.closest("#models")) return;
@@ -48,7 +49,7 @@ document.addEventListener("click", (event) => {
     openDrawer(false);
   }
   // What the palette presses opens a menu that no click by hand may close.
-  if (event.detail) closeMenus(target);
+  if (event.detail && !target.closest("#palette")) closeMenus(target);
   if (target.matches("[data-dismiss]")) target.parentElement.replaceChildren();
 });
 

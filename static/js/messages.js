@@ -1,26 +1,32 @@
 // Messages: copy one, its link or its code; wrap long lines; tell of an answer that ended.
 
-function write(words) {
-  if (navigator.clipboard) return navigator.clipboard.writeText(words);
+/** Puts words, or the promise of words, on the clipboard. */
+async function write(words) {
+  if (navigator.clipboard?.write && window.ClipboardItem) {
+    // Within the click: one browser takes nothing that comes later, but it takes a promise.
+    const blob = Promise.resolve(words).then((text) => new Blob([text], { type: "text/plain" }));
+    return navigator.clipboard.write([new ClipboardItem({ "text/plain": blob })]);
+  }
   // Only a page from this machine or by HTTPS has a clipboard; elsewhere there is the old way.
-  const area = Object.assign(document.createElement("textarea"), { value: words });
+  const area = Object.assign(document.createElement("textarea"), { value: await words });
   (document.querySelector("dialog[open]") ?? document.body).append(area);
   area.select();
   document.execCommand("copy");
   area.remove();
-  return Promise.resolve();
 }
 
+const labels = new WeakMap();
 async function copy(button, words) {
-  const before = button.textContent;
+  if (!labels.has(button)) labels.set(button, button.textContent);
+  let done = "Copied";
   try {
-    await write(await words);
-    say("Copied");
-    button.textContent = "Copied";
+    await write(words);
+    say(done);
   } catch {
-    button.textContent = "Not copied";
+    done = "Not copied";
   }
-  setTimeout(() => (button.textContent = before), 1500);
+  button.textContent = done;
+  setTimeout(() => (button.textContent = labels.get(button)), 1500);
 }
 
 async function source(url) {
@@ -35,12 +41,12 @@ function say(words) {
   if (document.ariaNotify) return document.ariaNotify(words);
   clearTimeout(silence);
   document.getElementById("announcer").textContent = words;
-  silence = setTimeout(say, 1000, "");
+  silence = setTimeout(() => (document.getElementById("announcer").textContent = ""), 1000);
 }
 
 document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-copy], [data-copy-message], [data-copy-link], [data-wrap]");
-  if (!button || button.textContent === "Copied") return;
+  if (!button) return;
   const code = button.closest(".code");
   if (button.matches("[data-copy]")) copy(button, code.querySelector("code").textContent);
   else if (button.matches("[data-copy-link]")) copy(button, button.href);

@@ -44,6 +44,7 @@ input.addEventListener("keydown", (event) => {
   }
 });
 
+palette.addEventListener("close", () => (wanted = false));
 palette.addEventListener("click", ({ target }) => {
   const option = target.closest("[role=option]");
   if (!option && target !== palette) return; // a click beside the box is one on the dialog itself

@@ -52,26 +52,34 @@ document.addEventListener("htmx:before:swap", ({ detail: { ctx } }) => {
   // Earlier messages come in above: what one was reading stays where it was.
   kept = ctx.target?.id?.startsWith("earlier-") && !sought ? place() : null;
 });
-document.addEventListener("htmx:after:swap", () => {
+document.addEventListener("htmx:after:swap", ({ detail: { ctx } }) => {
   if (kept && document.getElementById(kept.id)) goTo(kept);
   kept = null;
-  seek();
+  if (ctx.target?.id?.startsWith("earlier-")) seek();
 });
+document.addEventListener("htmx:after:request", ({ detail: { ctx } }) => ctx.response?.status >= 400 && (sought = null));
 
-function begin() {
+/** Goes where the address says; returns whether it names a message of the room. */
+function toMessage() {
   const id = location.hash.slice(1);
   const article = /^message-\d+$/.test(id) && document.getElementById(id);
-  sought = null;
   if (article) {
     goTo({ id, offset: scroller().clientHeight / 3 });
+    return true;
   } else if (/^message-\d+$/.test(id) && earlier() && Number(id.slice(8)) < Number(earlier().parentElement.id.slice(8))) {
     location.replace(`${location.pathname}/messages/${id.slice(8)}`);
-  } else if (places.get(room())) {
-    sought = { ...places.get(room()), pages: PAGES };
-    seek();
+    return true;
   }
+  return false;
 }
 
-addEventListener("hashchange", begin);
+function begin() {
+  sought = null;
+  if (toMessage() || !places.get(room())) return;
+  sought = { ...places.get(room()), pages: PAGES };
+  seek();
+}
+
+addEventListener("hashchange", toMessage);
 document.addEventListener("room:opened", begin);
 begin();

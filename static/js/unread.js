@@ -19,7 +19,7 @@ function write(seen) {
 function mark() {
   const seen = read();
   const open = document.hidden ? null : document.querySelector("#rooms > .row[aria-current]");
-  if (open && seen.rooms[open.dataset.room] !== activeAt(open)) {
+  if (open && (seen.rooms[open.dataset.room] ?? 0) < activeAt(open)) {
     seen.rooms[open.dataset.room] = activeAt(open);
     write(seen);
   } else if (store.get("seen") === null) {

@@ -71,7 +71,7 @@ def test_a_pinned_room_stays_on_top_in_every_tab(open_page: OpenPage, server: Se
     for tab in (page, other):
         expect(room_rows(tab).first).to_have_attribute("data-room", low)
         expect(tab.get_by_role("heading", name="Pinned")).to_be_visible()
-    requests.post(f"{server.url}/rooms/{high}/messages", {"text": "Up"}, timeout=20)
+    requests.post(f"{server.url}/rooms/{high}/messages", {"text": "Up"}, headers={"Prefer": "wait=20"}, timeout=30)
     expect(row(page, high)).to_have_attribute("data-messages", "2")
     (new,) = make_rooms(server, "New")
     expect(room_rows(page).nth(1)).to_have_attribute("data-room", new)
@@ -220,3 +220,59 @@ def test_answering_again_asks_first(open_page: OpenPage, model_server: ModelServ
     assert agree(page) == "Drop this answer and ask for another?"
     expect(message(page, 2, state="complete")).to_contain_text("Second.")
     assert room_id(page)
+
+
+def test_back_to_a_deleted_room_says_so_and_breaks_nothing(
+    open_page: OpenPage, server: Server, complaints: list[str]
+) -> None:
+    """The sentence is on the page, and the rooms go on."""
+    here, gone = make_rooms(server, "Here", "Gone")
+    page = open_page(f"/rooms/{gone}")
+    row(page, here).locator("a").click()
+    expect(page.locator("#header h1")).to_have_text("Here")
+    requests.delete(f"{server.url}/rooms/{gone}", timeout=20)
+    page.go_back()
+    expect(page.locator("#error")).to_contain_text("There is no such room")
+    new_room(page)
+    expect(page.locator("#composer textarea")).to_be_focused()
+    expect(page.locator("#error")).to_be_empty()
+    complaints.clear()
+
+
+def test_the_palette_takes_the_same_letters_twice(open_page: OpenPage, server: Server) -> None:
+    """Closed and opened again it begins anew, and what was called off does not happen."""
+    make_rooms(server, "Beta", "Alpha")
+    page = open_page()
+    box = page.locator("#palette").get_by_role("combobox")
+    for end_with in ("Escape", "Enter"):
+        page.keyboard.press("Control+k")
+        expect(box).to_be_focused()
+        page.keyboard.type("b")
+        expect(page.locator("#palette-options")).to_have_attribute("data-q", "b")
+        page.keyboard.press(end_with)
+        expect(box).to_be_hidden()
+    expect(page.locator("#header h1")).to_have_text("Beta")
+
+
+def test_a_second_click_on_copy_goes_nowhere(open_page: OpenPage, context: BrowserContext) -> None:
+    """It copies again; the page stays."""
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = open_page()
+    new_room(page)
+    say(page, "Copy me")
+    expect(message(page, 2, state="complete")).to_be_visible()
+    page.evaluate("window.stays = true")
+    message(page, 2).locator("[data-copy-message]").dblclick()
+    expect(message(page, 2).get_by_text("Copied")).to_be_visible()
+    expect(message(page, 2).locator("[data-copy-message]")).to_have_text("Copy")
+    assert page.evaluate("window.stays") and "#" not in page.url
+
+
+def test_alt_arrows_pressed_quickly_lose_no_step(open_page: OpenPage, server: Server) -> None:
+    """Three presses before the first room is there are three rooms."""
+    make_rooms(server, "1", "2", "3", "4")
+    page = open_page()
+    expect(page.locator("#header h1")).to_have_text("4")
+    press = "new KeyboardEvent('keydown', { key: 'ArrowDown', altKey: true, bubbles: true, cancelable: true })"
+    page.evaluate(f"for (let i = 0; i < 3; i++) document.body.dispatchEvent({press})")
+    expect(page.locator("#header h1")).to_have_text("1")

@@ -269,6 +269,25 @@ def test_without_javascript_everything_but_live_works(browser: Browser, server: 
     context.close()
 
 
+def test_without_javascript_a_growing_answer_comes_by_itself(
+    browser: Browser, server: Server, model_server: ModelServer
+) -> None:
+    """The page asks for itself again until the answer has ended, and then no more."""
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(server.url)
+    page.get_by_role("button", name="New", exact=True).click()
+    reply = model_server.will(held(text("Slowly")))
+    page.get_by_role("textbox", name="Message").fill("Go on")
+    page.get_by_role("button", name="Send").click()
+    expect(message(page, 2, state="streaming")).to_contain_text("Slowly")
+    reply.say(text(" but surely."), end())
+    reply.hang_up()
+    expect(message(page, 2, state="complete")).to_contain_text("Slowly but surely.")
+    expect(page.locator("head meta[http-equiv=refresh]")).to_have_count(0)
+    context.close()
+
+
 def test_the_keyboard_alone_does_it(open_page: OpenPage) -> None:
     """New, a message, the row's actions: all by Tab, Enter and Space."""
     page = open_page()

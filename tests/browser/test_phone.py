@@ -66,7 +66,7 @@ def test_every_target_is_large_enough_for_a_finger(
         if name == "settings":
             expect(page.locator("#models")).to_contain_text("to choose from")
         if name == "drawer":
-            expect(page.locator("#filter")).to_be_focused()
+            expect(page.locator("[data-close-drawer]")).to_be_focused()
         if name == "palette":
             expect(page.locator("#palette [role=option]").first).to_be_visible()
         assert page.evaluate(SMALL) == [], name
@@ -92,7 +92,7 @@ def test_the_drawer_opens_shuts_and_gives_back_the_focus(phone: BrowserContext, 
     ):
         expect(sidebar).to_be_hidden()
         button.tap()
-        expect(page.locator("#filter")).to_be_focused()
+        expect(page.locator("[data-close-drawer]")).to_be_focused()
         expect(page.locator("#room")).to_have_js_property("inert", True)
         until(lambda: (sidebar.bounding_box() or {"x": -1})["x"] == 0)
         away()

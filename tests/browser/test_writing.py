@@ -113,3 +113,60 @@ def test_sending_works_while_the_connection_is_down(
     until(lambda: 'data-state="complete"' in requests.get(f"{server.url}{path}/messages/2", timeout=20).text)
     page.reload()
     expect(message(page, 2, state="complete")).to_contain_text("Heard you.")
+
+
+def test_a_text_whose_answer_was_lost_blocks_no_other(open_page: OpenPage, complaints: list[str]) -> None:
+    """It was stored, but nobody said so: it comes back with its key; another text in its place has its own."""
+    page = open_page()
+    new_room(page)
+
+    def lose(route: Route) -> None:
+        route.fetch()
+        route.abort()
+
+    page.route("**/messages", lose)
+    say(page, "Hello")
+    box = page.locator("#composer textarea")
+    expect(box).to_have_value("Hello")
+    expect(message(page, 2, state="complete")).to_be_visible()
+    page.unroute("**/messages")
+    say(page, "Something else")
+    expect(message(page, 4, state="complete")).to_be_visible()
+    expect(box).to_have_value("")
+    expect(page.locator("#error")).to_be_empty()
+    complaints.clear()
+
+
+def test_texts_that_fail_come_back_in_their_order_before_what_is_typed(
+    open_page: OpenPage, complaints: list[str]
+) -> None:
+    """Three were sent, a fourth is being typed, and the server is away."""
+    page = open_page()
+    new_room(page)
+    held_up: list[Route] = []
+    page.route("**/messages", lambda route: held_up.append(route))
+    for words in ("one", "two", "three"):
+        say(page, words)
+        expect(page.locator("#composer textarea")).to_have_value("")
+    page.keyboard.type("four")
+    for number in range(3):
+        until(lambda number=number: bool(page.evaluate("1")) and len(held_up) > number)  # type: ignore[misc]
+        held_up[number].abort()
+    expect(page.locator("#composer textarea")).to_have_value("one\ntwo\nthree\nfour")
+    complaints.clear()
+
+
+def test_sending_in_one_tab_leaves_the_draft_of_another(open_page: OpenPage) -> None:
+    """Two tabs on a room: what the one sends is not what the other has not sent."""
+    one = open_page()
+    path = new_room(one)
+    other = open_page(path)
+    one.bring_to_front()
+    one.locator("#composer textarea").fill("A long draft")
+    other.bring_to_front()
+    say(other, "Quick")
+    expect(message(other, 2, state="complete")).to_be_visible()
+    expect(other.locator("#composer textarea")).to_have_value("")
+    one.bring_to_front()
+    one.reload()
+    expect(one.locator("#composer textarea")).to_have_value("A long draft")
