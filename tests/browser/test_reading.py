@@ -46,7 +46,7 @@ def top_of(page: Page, number: int) -> float:
 
 
 def read_on_from(page: Page, number: int) -> bool:
-    """Move the list to a message; whether it is still there some frames later, when what came in just before is done."""
+    """Move the list to a message; whether it is there some frames later, when what came in before is done moving."""
     move = """async (article) => {
         article.scrollIntoView();
         for (let frame = 0; frame < 8; frame++) await new Promise(requestAnimationFrame);
