@@ -24,7 +24,11 @@ MAY_IMPORT = {
     "markdown": "code sanitiser",
     "channel": "",
     "outlet": "",
-    "security": "",
+    "access": "",
+    "password": "access",
+    "proxies": "access",
+    "sessions": "sqlite",
+    "security": "access password proxies sessions",
     "assets": "",
     "compression": "assets",
     "events": "messages",
@@ -46,7 +50,7 @@ MAY_IMPORT = {
     "meter": "context llm messages",
     "turn": "context messages meter llm settings tools words",
     "chat_room": "context events llm messages settings sqlite tools transcript turn words",
-    "environment": "chat_room llm",
+    "environment": "access chat_room llm",
     "registry": "rows sqlite transcript",
     "overseer": "chat_room events facets instance llm messages registry settings sqlite tools transcript words",
     "days": "registry",
@@ -56,18 +60,21 @@ MAY_IMPORT = {
     "fragments": "assets days drafts llm markdown messages registry settings transcript",
     "sight": "drafts fragments outlet overseer registry sqlite stale transcript",
     "hub": "channel events outlet sight stale",
-    "live": "hub",
+    "live": "hub login security",
     "follower": "events messages overseer registry sqlite transcript",
-    "answers": "chat_room fragments instance registry sqlite transcript words",
+    "answers": "chat_room fragments instance registry security sqlite transcript words",
+    "login": "answers fragments hub password security",
     "views": "answers export follower fragments hub llm overseer settings sqlite transcript words",
 }
 WEB = {"flask", "flask_sock", "werkzeug", "jinja2", "markupsafe", "simple_websocket"}
 ONLY_IN = {
     **dict.fromkeys(
-        sorted(WEB), {"assets", "fragments", "live", "security", "compression", "answers", "views", "__init__"}
+        sorted(WEB), {"assets", "fragments", "live", "security", "compression", "answers", "login", "views", "__init__"}
     ),
+    "werkzeug": {"answers", "login", "password", "proxies", "security", "views", "fragments", "__init__"},
+    "itsdangerous": {"sessions"},
     "markupsafe": {"drafts", "fragments"},
-    "sqlite3": {"sqlite", "rows", "schema", "transcript", "registry"},
+    "sqlite3": {"sqlite", "rows", "schema", "transcript", "registry", "sessions"},
     "requests": {"llm/connection", "llm/openai", "llm/reply"},
     "urllib3": {"llm/connection", "llm/openai", "llm/reply"},
     "sseclient": {"llm/reply"},

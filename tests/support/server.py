@@ -18,7 +18,8 @@ DEADLINE = 20.0
 class Server:
     """`python app.py` on an instance directory; keeps its port over restarts."""
 
-    def __init__(self, instance: Path, *, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, instance: Path, *, environment: dict[str, str] | None = None, host: str = "127.0.0.1") -> None:
+        self._host = host
         self.instance = instance
         self.port = 0
         self.log: list[str] = []
@@ -37,7 +38,16 @@ class Server:
 
     def start(self) -> Server:
         """Start it and wait until it says it is ready."""
-        command = [sys.executable, "app.py", "--port", str(self.port), "--instance", str(self.instance)]
+        command = [
+            sys.executable,
+            "app.py",
+            "--host",
+            self._host,
+            "--port",
+            str(self.port),
+            "--instance",
+            str(self.instance),
+        ]
         clean = {
             k: v
             for k, v in os.environ.items()
