@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "llm/choice": "llm",
     "llm/offline": "llm messages tools",
     "llm/connection": "llm",
+    "llm/redaction": "llm",
     "llm/refusal": "llm",
     "llm/stream": "llm",
     "llm/wire": "messages tools",
