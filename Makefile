@@ -14,6 +14,7 @@ test: .venv/installed-test .venv/installed-node
 lint: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[audit]' && $(BIN)/python -m tests.audit
 
 bench: .venv/installed-test
 	@CHROMIUM="$$(sh tests/chromium.sh)" && export CHROMIUM && exec $(BIN)/python -m tests.bench
