@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -18,12 +19,20 @@ DEADLINE = 20.0
 class Server:
     """`python app.py` on an instance directory; keeps its port over restarts."""
 
-    def __init__(self, instance: Path, *, environment: dict[str, str] | None = None, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        instance: Path,
+        *,
+        environment: dict[str, str] | None = None,
+        host: str = "127.0.0.1",
+        program: Sequence[str] = ("app.py",),
+    ) -> None:
         self._host = host
         self.instance = instance
         self.port = 0
         self.log: list[str] = []
         self._environment = environment or {}
+        self._program = program
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
 
@@ -38,16 +47,17 @@ class Server:
 
     def start(self) -> Server:
         """Start it and wait until it says it is ready."""
-        command = [
-            sys.executable,
-            "app.py",
-            "--host",
-            self._host,
-            "--port",
-            str(self.port),
-            "--instance",
-            str(self.instance),
-        ]
+        lines = self.launch()
+        while (line := lines.get(timeout=DEADLINE)) is not None:
+            if found := re.search(r"ready on http://\S+:(\d+)", line):
+                self.port = int(found[1])
+                return self
+        raise AssertionError("the server did not start:\n" + "".join(self.log))
+
+    def launch(self) -> queue.SimpleQueue[str | None]:
+        """Start it and wait for nothing; returns what it will say, a line at a time, None at its end."""
+        where = ("--host", self._host, "--port", str(self.port), "--instance", str(self.instance))
+        command = [sys.executable, *self._program, *where]
         clean = {
             k: v
             for k, v in os.environ.items()
@@ -64,11 +74,7 @@ class Server:
         lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, args=(self._process, lines), daemon=True)
         self._reader.start()
-        while (line := lines.get(timeout=DEADLINE)) is not None:
-            if found := re.search(r"ready on http://\S+:(\d+)", line):
-                self.port = int(found[1])
-                return self
-        raise AssertionError("the server did not start:\n" + "".join(self.log))
+        return lines
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """End it by a signal; returns its exit code."""
