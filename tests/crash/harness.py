@@ -107,15 +107,18 @@ class Harness:
 
     def _unexpected(self, log: Log) -> Iterator[str]:
         """Every answer is one that the contract has for it."""
-        leaving = {act.room: act.start for act in log.acts if act.kind == "delete"}
+        removers = [act for act in log.acts if act.kind in ("delete", "clear", "edit")]
         for act in log.acts:
             self.checked["requests"] += 1
             if not act.status:
                 self.checked["requests without an answer"] += 1
             elif act.status not in EXPECTED[act.kind]:
                 yield f"an unexpected answer: {act}"
-            elif act.status == 404 and act.kind != "retry" and leaving.get(act.room, act.end) >= act.end:
-                yield f"a room was not found that nobody deleted: {act}"
+            elif act.status == 404 and act.kind != "retry":
+                # What was asked may be cleared away before it is shown.
+                kinds = ("delete", "clear", "edit") if act.kind == "ask" else ("delete",)
+                if not any(one.room == act.room and one.kind in kinds and one.start < act.end for one in removers):
+                    yield f"not found, and nobody removed it: {act}"
 
     def _of_the_log(self) -> Iterator[str]:
         """The server noted no fault of its own."""
