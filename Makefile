@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lint bench shots clean
+.PHONY: run test lint bench crash soak shots clean
 
 run: .venv/installed
 	@exec $(BIN)/python app.py
@@ -18,6 +18,12 @@ lint: .venv/installed-test
 
 bench: .venv/installed-test
 	@CHROMIUM="$$(sh tests/chromium.sh)" && export CHROMIUM && exec $(BIN)/python -m tests.bench
+
+crash: .venv/installed-test
+	@exec $(BIN)/python -m tests.crash $(or $(N),200) $(ARGS)
+
+soak: .venv/installed-test
+	@exec $(BIN)/python -m tests.soak $(or $(MINUTES),10) $(ARGS)
 
 shots: .venv/installed-test
 	@CHROMIUM="$$(sh tests/chromium.sh)" && export CHROMIUM && exec $(BIN)/python -m tests.shots
