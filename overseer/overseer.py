@@ -44,6 +44,7 @@ Listener = Callable[[RoomEvent], None]
 
 ROOM_ID = re.compile(r"[0-9a-f]{12}", re.ASCII)
 SHUTTING_DOWN = "The server is shutting down. Try again in a moment."
+TICK = 20  # milliseconds by which a file's time may lag behind the clock: the kernel notes it by its tick
 NOT_IN_SUMMARY = (PartAdded, PartGrew, PartChanged, TurnDelayed, ReadingMoved)
 
 
@@ -341,7 +342,7 @@ class Overseer:
         path = self._facets.path(_facet_name(room_id))
         for suffix in SUFFIXES[:2]:
             with suppress(FileNotFoundError):
-                if path.with_name(path.name + suffix).stat().st_mtime_ns // 1_000_000 >= synced_at:
+                if path.with_name(path.name + suffix).stat().st_mtime_ns // 1_000_000 >= synced_at - TICK:
                     return True
         return False
 

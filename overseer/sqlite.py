@@ -111,7 +111,8 @@ class Storage:
 
 def remove(path: Path) -> None:
     """Remove a database with its two companions; what is not there is no error."""
-    for suffix in SUFFIXES:
+    # The file itself last: a companion without it, from a crash in between, would be found by nobody.
+    for suffix in reversed(SUFFIXES):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 

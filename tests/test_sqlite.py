@@ -371,3 +371,13 @@ def test_remove_takes_all_three_files_and_no_other(opened: Open, path: Path) -> 
     storage.close()
     assert files(path) == {"some.sqlite.bak"}
     remove(path)
+
+
+def test_a_removal_that_is_cut_short_leaves_nothing_that_nobody_would_find(path: Path) -> None:
+    """The file, by whose name the next start finds what is left, goes last."""
+    path.mkdir()  # what cannot be unlinked stands for a crash just there
+    for suffix in SUFFIXES[1:]:
+        path.with_name(path.name + suffix).touch()
+    with pytest.raises(OSError):
+        remove(path)
+    assert files(path) == {path.name}
