@@ -7,7 +7,7 @@ import re
 import signal
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +24,7 @@ from tests.support.model_server import ModelServer
 from tests.support.server import Server
 
 CLIENTS, TABS = 5, 4
-AIMED_AT = ("create", "delete", "clear", "edit", "rename", "ask", "retry", "stop")
+AIMED_AT = ("create", "delete", "delete", "clear", "clear", "edit", "edit", "rename", "ask", "retry", "stop")
 EXPECTED = {
     "create": {201},
     "ask": {201, 202, 404},
@@ -52,6 +52,7 @@ class Harness:
         self._memory = Memory(CLIENTS)
         self._model = ModelServer()
         self._choir = Choir(self._model)
+        self._took: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=40))  # seconds, of each kind
         self._read = 0  # lines of the server's log
         environment = {"OPENAI_BASE_URL": self._model.url, "OPENAI_MODEL": "stand-in"}
         self._server = Server(instance, environment=environment)
@@ -79,6 +80,7 @@ class Harness:
         self._await_an_instant(log)
         self._kill()
         killed_at = clock()
+        log.release()
         for one in people:
             one.end()
         for thread in threads:
@@ -94,12 +96,14 @@ class Harness:
         return [*faults, *self._look(log, killed_at)]
 
     def _await_an_instant(self, log: Log) -> None:
-        """Any instant; every other time it is one just after some client began something."""
+        """Any instant; or, mostly, one while some client waits to hear that something is done."""
         time.sleep(self._rng.uniform(0.1, 0.9))
-        if self._rng.random() < 0.5:
-            log.awaited = self._rng.choice(AIMED_AT)
-            log.reached.wait(1.5)
-            time.sleep(self._rng.uniform(0.0, 0.012))
+        if self._rng.random() < 0.3:
+            return
+        kind, alone = self._rng.choice(AIMED_AT), self._rng.random() < 0.7
+        log.wait_for(kind, alone=alone, seconds=1.0)
+        took = sorted(self._took[kind]) or [0.01]
+        time.sleep(self._rng.uniform(0.0, 1.5) * took[len(took) // (8 if alone else 2)])
 
     def _kill(self) -> None:
         self._server.stop(signal.SIGKILL)
@@ -110,6 +114,8 @@ class Harness:
         removers = [act for act in log.acts if act.kind in ("delete", "clear", "edit")]
         for act in log.acts:
             self.checked["requests"] += 1
+            if act.acknowledged:
+                self._took[act.kind].append(act.end - act.start)
             if not act.status:
                 self.checked["requests without an answer"] += 1
             elif act.status not in EXPECTED[act.kind]:

@@ -82,13 +82,26 @@ class Log:
         self.sights: list[Sight] = []
         self.lists: list[ListSight] = []
         self.faults: list[str] = []
-        self.awaited = ""
         self.reached = threading.Event()
+        self._awaited = ""
+        self._alone = False
+        self._go_on = threading.Event()
+
+    def wait_for(self, kind: str, *, alone: bool, seconds: float) -> None:
+        """Return when an act of this kind has just begun, or after a while; if `alone`, no other begins after it."""
+        self._awaited, self._alone = kind, alone
+        self.reached.wait(seconds)
+
+    def release(self) -> None:
+        """Let them act again."""
+        self._go_on.set()
 
     def begin(self, act: Act) -> Act:
         """Note what is about to be done."""
+        if self._alone and self.reached.is_set():
+            self._go_on.wait(1.0)
         act.start = clock()
         self.acts.append(act)
-        if act.kind == self.awaited:
+        if act.kind == self._awaited:
             self.reached.set()
         return act
