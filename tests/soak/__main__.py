@@ -45,9 +45,9 @@ class Sample:
 # What may be more at the end than in the second quarter: a share of that, and a little for tabs that come and go.
 BOUNDS: dict[str, tuple[Callable[[Sample], float], float, float]] = {
     "memory, MB": (lambda sample: sample.rss, 0.05, 2.0),
-    "descriptors": (lambda sample: sample.descriptors, 0.10, 15),
+    "descriptors": (lambda sample: sample.descriptors, 0.05, 8),
     "threads": (lambda sample: sample.threads, 0.0, 1),
-    "greenlets": (lambda sample: sample.alive, 0.10, 15),
+    "greenlets": (lambda sample: sample.alive, 0.05, 8),
     "objects": (lambda sample: sample.objects, 0.05, 1000),
 }
 
@@ -59,6 +59,7 @@ class Probe:
         self._server, self._answer = server, answer
         self._began = time.monotonic()
         self.kinds: dict[str, int] = {}
+        self.url = server.url
 
     def sample(self) -> Sample:
         """What there is now."""

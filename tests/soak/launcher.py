@@ -1,4 +1,7 @@
-"""The server, which on SIGUSR1 also writes into the file named first how many greenlets there are in it."""
+"""The server, which on SIGUSR1 also writes into the file named first how many greenlets there are in it.
+
+What it keeps up to a limit, it keeps up to a smaller one, so that it is full within the first minutes.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ import sys  # noqa: E402
 from collections import Counter  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-from greenlet import greenlet  # noqa: E402
+from greenlet import greenlet  # type: ignore[import-untyped]  # noqa: E402
+
+from overseer import fragments, hub  # noqa: E402
 
 
 def count(path: Path) -> None:
@@ -38,6 +43,8 @@ def main() -> int:
 
     path = Path(sys.argv.pop(1))
     get_hub()
+    fragments.MEMO_BYTES = 1_000_000
+    hub.ROOMS_REMEMBERED = 50
     signal_handler(signal.SIGUSR1, count, path)
     from app import main as serve
 
