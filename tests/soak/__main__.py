@@ -44,7 +44,7 @@ class Sample:
 
 # What may be more at the end than in the second quarter: a share of that, and a little for tabs that come and go.
 BOUNDS: dict[str, tuple[Callable[[Sample], float], float, float]] = {
-    "memory, MB": (lambda sample: sample.rss, 0.05, 2.0),
+    "memory, MB": (lambda sample: sample.rss, 0.03, 1.0),
     "descriptors": (lambda sample: sample.descriptors, 0.05, 8),
     "threads": (lambda sample: sample.threads, 0.0, 1),
     "greenlets": (lambda sample: sample.alive, 0.05, 8),
