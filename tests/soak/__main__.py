@@ -31,7 +31,7 @@ ERROR = re.compile(r"Traceback|\b(ERROR|CRITICAL|Exception|failed)\b|could not|w
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What the server holds at one moment: memory in MB, and counts."""
+    """What the server holds at one moment: memory in MB, and counts; `ours` is of each class of Overseer's."""
 
     at: float
     rss: float
@@ -40,6 +40,7 @@ class Sample:
     greenlets: int
     alive: int
     objects: int
+    ours: dict[str, int]
 
 
 # What may be more at the end than in the second quarter: a share of that, and a little for tabs that come and go.
@@ -50,6 +51,7 @@ BOUNDS: dict[str, tuple[Callable[[Sample], float], float, float]] = {
     "greenlets": (lambda sample: sample.alive, 0.05, 8),
     "objects": (lambda sample: sample.objects, 0.05, 1000),
 }
+OF_A_KIND = (0.5, 100)  # the same for the objects of one class: some of them are garbage for a while
 
 
 class Probe:
@@ -58,7 +60,6 @@ class Probe:
     def __init__(self, server: Server, answer: Path) -> None:
         self._server, self._answer = server, answer
         self._began = time.monotonic()
-        self.kinds: dict[str, int] = {}
         self.url = server.url
 
     def sample(self) -> Sample:
@@ -71,7 +72,6 @@ class Probe:
                 raise AssertionError("the server does not answer SIGUSR1")
             time.sleep(0.01)
         counts = json.loads(self._answer.read_text())
-        self.kinds = dict(counts["kinds"])
         status = Path(f"/proc/{self._server.pid}/status").read_text()
         found = {key: int(value) for key, value in re.findall(r"^(VmRSS|Threads):\s+(\d+)", status, re.M)}
         return Sample(
@@ -82,6 +82,7 @@ class Probe:
             counts["greenlets"],
             counts["alive"],
             counts["objects"],
+            counts["ours"],
         )
 
 
@@ -106,7 +107,6 @@ def soak(folder: Path, *, minutes: float, seed: int) -> int:
     crowd = Crowd(server.url, model, seed=seed)
     probe = Probe(server, answer)
     samples: list[Sample] = []
-    kinds: dict[str, int] = {}
     try:
         crowd.begin(tabs=TABS, rooms=ROOMS)
         print("   time       RSS  descriptors  threads  greenlets (alive)  objects", flush=True)
@@ -114,8 +114,6 @@ def soak(folder: Path, *, minutes: float, seed: int) -> int:
         while time.monotonic() < until:
             time.sleep(max(0.0, min(EVERY, 60 * minutes / 20, until - time.monotonic())))
             samples.append(one := probe.sample())
-            if not kinds and one.at > 60 * minutes / 4:
-                kinds = probe.kinds
             print(
                 f"{one.at:6.0f} s {one.rss:6.1f} MB {one.descriptors:12} {one.threads:8} {one.greenlets:10}"
                 f" {f'({one.alive})':>7} {one.objects:8}",
@@ -126,30 +124,33 @@ def soak(folder: Path, *, minutes: float, seed: int) -> int:
         code = server.stop()
         model.close()
     print("Done: " + ", ".join(f"{count:,} {what}" for what, count in sorted(crowd.done.items())))
-    print("Grown most:", ", ".join(f"{name} +{count}" for name, count in grown(kinds, probe.kinds)))
     return judged(samples, [*crowd.troubles, *([f"the server left with {code}"] if code else [])], server.log)
 
 
-def grown(before: dict[str, int], after: dict[str, int]) -> list[tuple[str, int]]:
-    """The kinds of objects that there are more of than in the second quarter."""
-    more = [(name, count - before[name]) for name, count in after.items() if name in before]
-    return sorted((one for one in more if one[1] > 0), key=lambda one: -one[1])[:6]
-
-
 def judged(samples: list[Sample], troubles: list[str], log: list[str]) -> int:
+    """Print the second quarter beside the last; returns 1 if that is not flat, or anything went wrong."""
     quarter = len(samples) // 4
     early, late = samples[quarter : 2 * quarter], samples[-quarter:]
     bad = [f"trouble: {trouble}" for trouble in troubles]
     bad += [f"in the log: {line.rstrip()}" for line in log if ERROR.search(line)]
-    for name, (figure, share, more) in BOUNDS.items():
+
+    def compare(name: str, figure: Callable[[Sample], float], share: float, more: float, *, tell: bool) -> None:
         first, last = statistics.median(map(figure, early)), statistics.median(map(figure, late))
         bound = first * (1 + share) + more
-        print(f"{name:14} {first:10,.1f} → {last:10,.1f}   at most {bound:10,.1f}   {'' if last <= bound else 'GREW'}")
         if last > bound:
             bad.append(f"{name} grew from {first:,.1f} to {last:,.1f}")
+        if tell or last > bound:
+            print(
+                f"{name:14} {first:10,.1f} → {last:10,.1f}   at most {bound:10,.1f}   {'GREW' if last > bound else ''}"
+            )
+
+    for name, (figure, share, more) in BOUNDS.items():
+        compare(name, figure, share, more, tell=True)
+    for kind in sorted({kind for one in samples for kind in one.ours}):
+        compare(f"of {kind}", lambda sample, kind=kind: sample.ours.get(kind, 0), *OF_A_KIND, tell=False)  # type: ignore[misc]
     print(f"{len(log):,} lines in the log")
     print(*(bad[:40] or ["Flat, and no error."]), sep="\n")
-    return bool(bad)
+    return int(bool(bad))
 
 
 if __name__ == "__main__":

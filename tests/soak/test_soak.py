@@ -14,7 +14,7 @@ from tests.soak.crowd import wire
 from tests.support.server import DEADLINE, Server
 from tests.support.tab import Tab
 
-FLAT = [Sample(15.0 * n, 70.0, 200, 3, 170, 170, 80_000) for n in range(40)]
+FLAT = [Sample(15.0 * n, 70.0, 200, 3, 170, 170, 80_000, {"Facet": 50}) for n in range(40)]
 TABS = 20
 
 
