@@ -14,6 +14,7 @@ from flask import Flask, Response, g, request
 from overseer import answers, assets, compression, environment, live, security
 from overseer.chat_room import Limits
 from overseer.drafts import Drafts
+from overseer.forms import MAX_FIELDS, BoundedRequest
 from overseer.fragments import Fragments, prepare
 from overseer.hub import Hub
 from overseer.llm.choice import Models, ModelSettings
@@ -38,7 +39,9 @@ def create_app(
     BadEnvironment for what cannot be used there.
     """
     app = Flask(__name__, template_folder=str(ROOT / "templates"), static_folder=str(ROOT / "static"))
-    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, MAX_FORM_MEMORY_SIZE=MAX_BODY, SEND_FILE_MAX_AGE_DEFAULT=assets.YEAR)
+    app.request_class = BoundedRequest
+    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, MAX_FORM_MEMORY_SIZE=MAX_BODY, MAX_FORM_PARTS=MAX_FIELDS)
+    app.config.update(SEND_FILE_MAX_AGE_DEFAULT=assets.YEAR)
     prepare(app)
 
     chosen = Models(models or environment.model_settings(os.environ))

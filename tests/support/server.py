@@ -18,11 +18,14 @@ DEADLINE = 20.0
 class Server:
     """`python app.py` on an instance directory; keeps its port over restarts."""
 
-    def __init__(self, instance: Path, *, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, instance: Path, *, environment: dict[str, str] | None = None, program: tuple[str, ...] = ("app.py",)
+    ) -> None:
         self.instance = instance
         self.port = 0
         self.log: list[str] = []
         self._environment = environment or {}
+        self._program = program
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
 
@@ -37,7 +40,7 @@ class Server:
 
     def start(self) -> Server:
         """Start it and wait until it says it is ready."""
-        command = [sys.executable, "app.py", "--port", str(self.port), "--instance", str(self.instance)]
+        command = [sys.executable, *self._program, "--port", str(self.port), "--instance", str(self.instance)]
         clean = {
             k: v
             for k, v in os.environ.items()
