@@ -63,7 +63,7 @@ def create_app(
     # Not before: with `flask run --debug` the reloader's parent makes an app too, and must not take the lock.
     app.before_request(lambda: overseer.open(again=False))
     answers.init_app(app)
-    live.init_app(app)
+    live.init_app(app, environment.house(os.environ))
     assets.init_app(app)
     app.url_map.converters["number"] = NumberConverter
     app.register_blueprint(bp)

@@ -1,4 +1,4 @@
-"""What the environment says of the model and of how much it may do."""
+"""What the environment says of the model, of how much it may do, and of how many may watch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from overseer.chat_room import Limits
 from overseer.llm.choice import ModelSettings, ollama_url
 from overseer.llm.openai import Patience
+from overseer.seats import House
 
 LEAST = {"OVERSEER_CONTEXT_TOKENS": 256, "OVERSEER_MAX_ANSWER_CHARS": 1}
 MOST = 10**9
@@ -40,6 +41,15 @@ def limits(environment: Mapping[str, str]) -> Limits:
     return Limits(
         context_tokens=int(_number(environment, "OVERSEER_CONTEXT_TOKENS", usual.context_tokens)),
         answer_chars=int(_number(environment, "OVERSEER_MAX_ANSWER_CHARS", usual.answer_chars)),
+    )
+
+
+def house(environment: Mapping[str, str]) -> House:
+    """OVERSEER_MAX_TABS and OVERSEER_MAX_TABS_EACH. Raises BadEnvironment."""
+    usual = House()
+    return House(
+        all=int(_number(environment, "OVERSEER_MAX_TABS", usual.all)),
+        each=int(_number(environment, "OVERSEER_MAX_TABS_EACH", usual.each)),
     )
 
 
