@@ -251,9 +251,11 @@ def _bound_blocks(parser: MarkdownIt) -> None:
         return left >= 0 and table(state, start, end, silent)
 
     def bounded_list(state: StateBlock, start: int, end: int, silent: bool) -> bool:
+        if state.env.get("nested", 0) >= MAX_NESTED or not list_block(state, start, end, silent):
+            return False
         if state.level and not silent:
             state.env["nested"] = state.env.get("nested", 0) + 1
-        return state.env.get("nested", 0) <= MAX_NESTED and list_block(state, start, end, silent)
+        return True
 
     parser.block.ruler.at("table", bounded_table, {"alt": ["paragraph", "reference"]})
     parser.block.ruler.at("list", bounded_list, {"alt": ["paragraph", "reference", "blockquote"]})

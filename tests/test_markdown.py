@@ -667,7 +667,7 @@ def test_so_much_of_a_text_is_read_as_markdown() -> None:
         assert shown.text.count("**b**") == 1 and shown.elements.count(("strong", {})) == count
     half = "**b** x\n\n" + "x" * markdown.MAX_MARKDOWN
     assert words(render(half)) == "b" + "x" * (markdown.MAX_MARKDOWN + 1)
-    typed = "`b` <i>" + "x" * markdown.MAX_MARKDOWN + "\n`c` <i>"
+    typed = "`b` <i>\n\n" + "x" * markdown.MAX_MARKDOWN + "\n`c` <i>"
     assert words(render_typed(typed)) == typed.replace("`b`", "b").replace("\n", "").replace(" ", "")
 
 
