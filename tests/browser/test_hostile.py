@@ -218,6 +218,21 @@ def test_nothing_hostile_acts_without_scripts(
     assert canary.heard == []
 
 
+def test_a_name_turns_nothing_round_but_itself(server: Server, watched: Callable[..., Page]) -> None:
+    """Not the question whether to delete it, nor what stands beside it in a line."""
+    name = "\N{RIGHT-TO-LEFT OVERRIDE}evil\N{RIGHT-TO-LEFT ISOLATE}"
+    path = requests.post(f"{server.url}/rooms", {"name": name}).headers["Location"]
+    page = watched(path)
+    expect(page.locator("body")).to_have_attribute("data-live", "open")
+    assert page.locator("#header h1").text_content() == name
+    for button in page.locator(".row [hx-confirm], #header [hx-confirm]").all():
+        question = button.get_attribute("hx-confirm") or ""
+        assert "“evil”" in question
+    turning = """() => [...document.querySelectorAll(".row__name, .settings__summary span, .model strong, h1")]
+      .filter((one) => getComputedStyle(one).unicodeBidi !== "isolate" && getComputedStyle(one).display === "inline")"""
+    assert page.evaluate(turning) == []
+
+
 # The policy does not keep a page from being led elsewhere, nor a browser from connecting ahead.
 BEYOND = ("refresh", "preconnect", "dns-prefetch")
 
