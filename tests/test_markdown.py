@@ -671,13 +671,15 @@ def test_so_much_of_a_text_is_read_as_markdown() -> None:
     assert words(render_typed(typed)) == typed.replace("`b`", "b").replace("\n", "").replace(" ", "")
 
 
-def test_so_many_cells_and_nested_lists_are_made() -> None:
-    """A table beyond them is its own words, a list beyond them a paragraph."""
+def test_so_many_cells_links_and_nested_lists_are_made() -> None:
+    """A table beyond them is its own words, like a paragraph of links, and a list a paragraph."""
     head = "|a|b|\n|-|-|\n"
     rows = markdown.MAX_CELLS // 3 - 2
     assert checked(render(head + "|c|d|\n" * rows)).elements.count(("table", {})) == 1
     assert not checked(render(head + "|c|d|\n" * (rows + 1))).elements.count(("table", {}))
     assert checked(render((head + "\n") * 10)).elements.count(("table", {})) == 10
+    links = ("[a](b)" * 99 + "\n\n") * 30
+    assert len(checked(render(links)).links()) == markdown.MAX_TRIES // 99**2 * 99
     lists = [tag for tag, _ in checked(render("- - a\n" * (markdown.MAX_NESTED + 10))).elements]
     assert lists.count("ul") == markdown.MAX_NESTED + 1
 
@@ -704,6 +706,16 @@ def test_a_text_that_outgrows_its_bounds_does_not_depend_on_the_pieces(pieces: l
         assert words(grown).translate(marks) == words(render(text)).translate(marks)
         checked(render(text))
         checked(grown)
+
+
+def test_all_code_of_a_text_has_one_time_for_its_colours() -> None:
+    """What one piece takes is gone for the next, and with none left code is plain."""
+    colours = code.Colours()
+    before = colours.left
+    assert "<span class=" in code.code_block("x = 1", "python", colours=colours).partition("<pre")[2]
+    assert colours.left < before
+    colours.left = 0.0
+    assert "<span" not in code.code_block("x = 1", "python", colours=colours).partition("<pre")[2]
 
 
 def test_code_that_is_hard_to_colour_is_shown_in_bounded_time() -> None:
