@@ -87,10 +87,11 @@ def serve(app: Flask, listener: socket.socket) -> None:
     """Answer requests until a signal comes; then end turns as interrupted and send every tab away, to come back."""
     from gevent import signal_handler
     from gevent.event import Event
-    from gevent.pywsgi import WSGIServer
+
+    from overseer.doorway import Doorway
 
     requests = Running(app)
-    server = WSGIServer(listener, requests, log=None, error_log=logging.getLogger("gevent"))
+    server = Doorway(listener, requests)
     stop = Event()
     signal_handler(signal.SIGTERM, stop.set)
     signal_handler(signal.SIGINT, stop.set)

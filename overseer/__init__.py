@@ -16,6 +16,7 @@ from overseer import answers, assets, compression, environment, live, login, sec
 from overseer.access import Access
 from overseer.chat_room import Limits
 from overseer.drafts import Drafts
+from overseer.forms import MAX_FIELDS, BoundedRequest
 from overseer.fragments import Fragments, prepare
 from overseer.hub import Hub
 from overseer.llm.choice import Models, ModelSettings
@@ -50,7 +51,9 @@ def create_app(
     BadEnvironment for what cannot be used there. `check_password` is what compares a hash with a password, and slow.
     """
     app = Flask(__name__, template_folder=str(ROOT / "templates"), static_folder=str(ROOT / "static"))
-    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, MAX_FORM_MEMORY_SIZE=MAX_BODY, SEND_FILE_MAX_AGE_DEFAULT=assets.YEAR)
+    app.request_class = BoundedRequest
+    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, MAX_FORM_MEMORY_SIZE=MAX_BODY, MAX_FORM_PARTS=MAX_FIELDS)
+    app.config.update(SEND_FILE_MAX_AGE_DEFAULT=assets.YEAR)
     prepare(app)
 
     chosen = Models(models or environment.model_settings(os.environ))
@@ -77,7 +80,7 @@ def create_app(
     # Not before: with `flask run --debug` the reloader's parent makes an app too, and must not take the lock.
     app.before_request(lambda: overseer.open(again=False))
     answers.init_app(app)
-    live.init_app(app)
+    live.init_app(app, environment.house(os.environ))
     assets.init_app(app)
     app.url_map.converters["number"] = NumberConverter
     app.register_blueprint(bp)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
+IPV6_BITS = 64
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 MAX_PASSWORD = 1024  # bytes
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -49,6 +50,14 @@ def parsed(address: str) -> IPv4Address | IPv6Address | None:
     except ValueError:
         return None
     return getattr(found, "ipv4_mapped", None) or found
+
+
+def client_of(address: str) -> str:
+    """Whom an address stands for: itself, or with IPv6 its /64, which is what a household has at the least."""
+    found = parsed(address)
+    if isinstance(found, IPv6Address) and not found.is_loopback:
+        return str(IPv6Network((found, IPV6_BITS), strict=False))
+    return str(found or address)
 
 
 def hostname(host: str) -> str | None:

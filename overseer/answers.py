@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Mapping
 
 from flask import Flask, Response, current_app, request
-from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, RequestEntityTooLarge
+from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed
 
 from overseer.chat_room import NotNow
 from overseer.fragments import Fragments
@@ -75,7 +75,7 @@ def is_plain() -> bool:
     """
     try:
         return not is_htmx() and "_plain" in request.values
-    except RequestEntityTooLarge:
+    except HTTPException:  # a form that is too large, or did not come whole
         return "_plain" in request.args
 
 
@@ -202,7 +202,7 @@ def _typed() -> str:
     """The words of a form that was refused: nobody types them twice."""
     try:
         return request.form.get("text") or request.form.get("system_prompt") or ""
-    except RequestEntityTooLarge:
+    except HTTPException:
         return ""
 
 

@@ -13,21 +13,29 @@ T = TypeVar("T")
 MAX_LABEL = 30  # characters of a language's name that are shown
 MAX_HIGHLIGHT = 20_000  # characters of one code block that are coloured,
 MAX_GROWING = 4_000  # and of one that is growing
-HIGHLIGHT_SECONDS = 0.2  # after which code stays plain: some lexers take the square of its length
+HIGHLIGHT_SECONDS = 0.2  # after which it stays plain: some lexers take the square of its length
+ALL_HIGHLIGHT_SECONDS = 0.5  # the same for all code of one text
 
 BUTTONS = "".join(
-    f'<button type="button" class="code__button" data-{name.lower()}>{name}</button>' for name in ("Wrap", "Copy")
+    f'<button type="button" class="code__button" data-{name.lower()}="">{name}</button>' for name in ("Wrap", "Copy")
 )
 
 
-def code_block(code: str, info: str = "", *, growing: bool = False) -> str:
+class Colours:
+    """The time that is left for the colours of one text, however many pieces of code it has."""
+
+    def __init__(self) -> None:
+        self.left = ALL_HIGHLIGHT_SECONDS
+
+
+def code_block(code: str, info: str = "", *, growing: bool = False, colours: Colours | None = None) -> str:
     """Code, in the language that is the first word of `info`.
 
     It has no buttons while it grows: they would lose the focus.
     """
     language = (info.split() or [""])[0]
     bar = _label(language) + ("" if growing else BUTTONS)
-    coloured = _highlighted(code, language, MAX_GROWING if growing else MAX_HIGHLIGHT)
+    coloured = _highlighted(code, language, MAX_GROWING if growing else MAX_HIGHLIGHT, colours or Colours())
     pre = f'<pre tabindex="0"><code>{coloured}</code></pre>'
     return f'<div class="code"><div class="code__bar">{bar}</div>{pre}</div>'
 
@@ -37,25 +45,28 @@ def _label(language: str) -> str:
     return f'<span class="code__language">{escape(shown)}</span>' if shown else ""
 
 
-def _highlighted(code: str, language: str, limit: int) -> str:
+def _highlighted(code: str, language: str, limit: int, colours: Colours) -> str:
     # Imported late: it takes a while, and many rooms hold no code.
     from pygments.formatters.html import HtmlFormatter
     from pygments.lexers import get_lexer_by_name
     from pygments.util import ClassNotFound
 
-    if not language or len(code) > limit:
+    if not language or len(code) > limit or colours.left <= 0:
         return escape(code)
-    coloured = StringIO()
+    coloured, began = StringIO(), time.monotonic()
     try:
         lexer = get_lexer_by_name(language, stripnl=False)
-        HtmlFormatter(nowrap=True).format(_in_time(lexer.get_tokens(code)), coloured)
+        HtmlFormatter(nowrap=True).format(
+            _in_time(lexer.get_tokens(code), began + min(colours.left, HIGHLIGHT_SECONDS)), coloured
+        )
     except (ClassNotFound, TimeoutError):
         return escape(code)
+    finally:
+        colours.left -= time.monotonic() - began
     return coloured.getvalue()
 
 
-def _in_time(tokens: Iterable[T]) -> Iterator[T]:
-    until = time.monotonic() + HIGHLIGHT_SECONDS
+def _in_time(tokens: Iterable[T], until: float) -> Iterator[T]:
     for token in tokens:
         if time.monotonic() > until:
             raise TimeoutError

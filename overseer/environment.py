@@ -1,4 +1,4 @@
-"""What the environment says of the model, of how much it may do, and of who is let in."""
+"""What the environment says of the model, of how much it may do, and of who is let in, and how many."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from overseer.access import LOOPBACK, MAX_PASSWORD, Access, Network, parsed
 from overseer.chat_room import Limits
 from overseer.llm.choice import ModelSettings, ollama_url
 from overseer.llm.openai import Patience
+from overseer.seats import House
 
 LEAST = {"OVERSEER_CONTEXT_TOKENS": 256, "OVERSEER_MAX_ANSWER_CHARS": 1}
 MOST = 10**9
@@ -53,6 +54,15 @@ def access(environment: Mapping[str, str]) -> Access:
         password=_password(environment),
         hosts=LOOPBACK | {_host(name) for name in _listed(environment, "OVERSEER_HOSTS")},
         proxies=tuple(map(_network, _listed(environment, "OVERSEER_TRUSTED_PROXIES"))),
+    )
+
+
+def house(environment: Mapping[str, str]) -> House:
+    """OVERSEER_MAX_TABS and OVERSEER_MAX_TABS_EACH. Raises BadEnvironment."""
+    usual = House()
+    return House(
+        all=int(_number(environment, "OVERSEER_MAX_TABS", usual.all)),
+        each=int(_number(environment, "OVERSEER_MAX_TABS_EACH", usual.each)),
     )
 
 

@@ -6,6 +6,7 @@ A partial has one root element with an id, and knows nothing of requests: everyt
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -32,6 +33,7 @@ from overseer.settings import Settings
 from overseer.transcript import Page
 
 MEMO_BYTES = 16_000_000
+TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")  # characters that turn the words after them round
 HTMX_CONFIG = {
     "includeIndicatorCSS": False,  # an inline style, which the page does not allow
     "defaultSettleDelay": 0,
@@ -266,6 +268,7 @@ def prepare(app: Flask) -> None:
     app.jinja_env.filters["markdown"] = lambda text: Markup(render(text))
     app.jinja_env.filters["typed"] = lambda text: Markup(render_typed(text))
     app.jinja_env.filters["number"] = lambda number: f"{number:,}"
+    app.jinja_env.filters["level"] = lambda words: TURNS.sub("", words)
     app.jinja_env.filters["rate"] = lambda rate: f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
     app.jinja_env.filters["date"] = lambda ms: datetime.fromtimestamp(ms / 1000).strftime("%A, %-d %B %Y, %H:%M")
     app.jinja_env.filters["clock"] = lambda ms: datetime.fromtimestamp(ms / 1000).strftime("%H:%M")

@@ -12,24 +12,37 @@ from html import escape
 
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
+from markdown_it.rules_block import StateBlock, list_block
+from markdown_it.rules_block.table import table
 from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
 
-from overseer.code import code_block
+from overseer.code import Colours, code_block
 from overseer.sanitiser import ALIGNMENTS, sanitised
 
-MAX_INLINE = 20_000  # characters of one paragraph that are parsed
-MAX_BRACKETS = 100  # in one paragraph that is parsed; 50,000 of them would take a second
+# What of a text is read as Markdown; the rest is shown as it is. All of it together takes less than a second, whatever
+# it says: it is one second in which nobody else is served.
+MAX_MARKDOWN = 80_000  # characters,
+MAX_LINES = 5_000  # and lines of a text,
+MAX_INLINE = 20_000  # characters of one paragraph,
+MAX_BRACKETS = 100  # brackets in it (each is tried with each),
+MAX_TRIES = 200_000  # such tries in all paragraphs,
+MAX_CELLS = 10_000  # cells of all tables (a row of one letter may have hundreds),
+MAX_NESTED = 2_000  # and lists within lists
+PIECE = 10_000  # characters of such a rest that are sent once while it grows
 BOXES = {" ": "☐", "x": "☑", "X": "☑"}
 TASK = re.compile(r"\[([ xX])\][ \t\n]+")
 BLANK_LINES = re.compile(r"(\n(?:[ \t]*\n)+)")
+DASHES = re.compile(r"[ \t>]*[|:-][|:\s-]*$")
 BLANK_START = re.compile(r"\A(?:[ \t]*\n)+")
 
 
 def render(text: str, *, growing: bool = False) -> str:
     """A whole text as safe HTML. Of one that is growing, code has no buttons, and long code no colour, yet."""
-    return sanitised(_parser().render(text, {"growing": growing}))
+    text, rest = _parted(_plain_ends(text))
+    html = sanitised(_parser().render(text, {"growing": growing, "colours": Colours()}))
+    return html + code_block(rest, growing=growing) if rest else html
 
 
 def render_typed(text: str) -> str:
@@ -37,16 +50,18 @@ def render_typed(text: str) -> str:
 
     The blank lines around a block are its distance from the words, and not shown as well.
     """
-    lines = _plain_ends(text).replace("\0", "\ufffd").split("\n")
+    text, rest = _parted(_plain_ends(text).replace("\0", "\ufffd"))
+    lines, colours = text.split("\n"), Colours()
     fences = [token for token in _typed_parser().parse("\n".join(lines)) if token.type == "fence"]
     if not fences:
-        return sanitised(_typed_words("\n".join(lines)))
+        return sanitised(_typed_words(text) if not rest else f"<p>{_typed_paragraphs(text)}{escape(rest)}</p>")
     html, shown = [], 0
     for fence in fences:
         begin, end = fence.map or (shown, shown)
-        html += [_typed_beside("\n".join(lines[shown:begin])), code_block(fence.content, fence.info)]
+        html += [_typed_beside("\n".join(lines[shown:begin])), code_block(fence.content, fence.info, colours=colours)]
         shown = end
-    return sanitised("".join(html) + _typed_beside("\n".join(lines[shown:])))
+    html.append(_typed_beside("\n".join(lines[shown:])))
+    return sanitised("".join(html)) + (f"<p>{escape(rest)}</p>" if rest else "")
 
 
 class GrowingMarkdown:
@@ -59,6 +74,8 @@ class GrowingMarkdown:
     def __init__(self, text: str = "") -> None:
         self.blocks: list[str] = []
         self._open = ""
+        self._room = MAX_MARKDOWN, MAX_LINES
+        self._full = False  # what is open is not read as Markdown any more
         self._examined = 0
         self._pieces: list[str] = []
         self._rendered: str | None = None
@@ -73,9 +90,13 @@ class GrowingMarkdown:
         if self._pieces:
             self._open += self._taken_in()
             self._rendered = None
-            self._finish_blocks()
+            if not self._full:
+                self._finish_blocks(*_parted(self._open, *self._room))
+            if self._full:
+                self._finish_pieces()
         if self._rendered is None:
-            self._rendered = render(self._open, growing=True)
+            plain = self._full and self._open
+            self._rendered = code_block(plain, growing=True) if plain else render(self._open, growing=True)
         return len(self.blocks), self._rendered
 
     def _taken_in(self) -> str:
@@ -84,19 +105,44 @@ class GrowingMarkdown:
         self._pieces = ["\r"] if text.endswith("\r") else []
         return _plain_ends(text.removesuffix("\r"))
 
-    def _finish_blocks(self) -> None:
+    def _finish_blocks(self, text: str, rest: str) -> None:
         # Only whole lines count: "2" may become the list item "2. two".
-        whole = self._open.rfind("\n") + 1
-        if whole <= self._examined:
-            return
-        starts = _block_starts(self._open[:whole])
-        if len(starts) > 1:
-            lines = self._open.split("\n")
-            for begin, end in zip([0, *starts[1:-1]], starts[1:], strict=True):
-                self.blocks.append(render("\n".join(lines[begin:end]) + "\n"))
-            self._open = "\n".join(lines[starts[-1] :])
-            whole = self._open.rfind("\n") + 1
-        self._examined = whole
+        whole = text.rfind("\n") + 1
+        if whole > self._examined or rest:
+            starts = _block_starts(text[:whole])
+            if len(starts) > 1:
+                lines = text.split("\n")
+                for begin, end in zip([0, *starts[1:-1]], starts[1:], strict=True):
+                    self.blocks.append(render("\n".join(lines[begin:end]) + "\n"))
+                text = "\n".join(lines[starts[-1] :])
+                self._room = self._room[0] - (whole - text.rfind("\n") - 1), self._room[1] - starts[-1]
+                whole = text.rfind("\n") + 1
+            self._examined = whole
+        if rest:
+            self._full = True
+            self.blocks.append(render(text))
+            text = rest
+        self._open = text
+
+    def _finish_pieces(self) -> None:
+        while len(self._open) > PIECE:
+            end = self._open.rfind("\n", 0, PIECE) + 1 or PIECE
+            self.blocks.append(code_block(self._open[:end], growing=True))
+            self._open = self._open[end:]
+
+
+def _parted(text: str, chars: int | None = None, lines: int | None = None) -> tuple[str, str]:
+    """What of the text is read as Markdown, whole lines if it has any, and the rest."""
+    chars, lines = MAX_MARKDOWN if chars is None else chars, MAX_LINES if lines is None else lines
+    end = len(text)
+    if end > chars:
+        # Where something was read before, a line that does not fit is no part of it.
+        end = text.rfind("\n", 0, chars) + 1 or (chars if chars == MAX_MARKDOWN else 0)
+    if text.count("\n", 0, end) > lines:
+        end = 0
+        for _ in range(lines):
+            end = text.index("\n", end) + 1
+    return text[:end], text[end:]
 
 
 def _plain_ends(text: str) -> str:
@@ -113,6 +159,7 @@ def _block_starts(text: str) -> list[int]:
 def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False}, renderer_cls=_Renderer).enable(["table", "strikethrough"])
     parser.core.ruler.at("inline", _bounded_inline)
+    _bound_blocks(parser)
     parser.core.ruler.before("inline", "tasks", _tasks)
     return parser
 
@@ -121,6 +168,7 @@ def _parser() -> MarkdownIt:
 def _block_parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False}).enable(["table"])
     parser.core.ruler.enableOnly(["normalize", "block"])
+    _bound_blocks(parser)
     # A definition is part of a paragraph until its last line has come; here it stays one.
     parser.disable("reference")
     return parser
@@ -138,7 +186,11 @@ def _typed_beside(words: str) -> str:
 
 
 def _typed_words(words: str) -> str:
-    return f"<p>{''.join(map(_typed_inline, BLANK_LINES.split(words)))}</p>" if words else ""
+    return f"<p>{_typed_paragraphs(words)}</p>" if words else ""
+
+
+def _typed_paragraphs(words: str) -> str:
+    return "".join(map(_typed_inline, BLANK_LINES.split(words)))
 
 
 def _typed_inline(words: str) -> str:
@@ -167,20 +219,54 @@ def _tasks(state: StateCore) -> None:
 
 def _bounded_inline(state: StateCore) -> None:
     """markdown-it's own rule, but a monstrous paragraph is left as plain text."""
+    tries = 0
     for token in state.tokens:
         if token.type == "inline":
             token.children = token.children or []
-            if len(token.content) <= MAX_INLINE and token.content.count("[") <= MAX_BRACKETS:
+            brackets = token.content.count("[")
+            tries += brackets * brackets
+            if len(token.content) <= MAX_INLINE and brackets <= MAX_BRACKETS and tries <= MAX_TRIES:
                 state.md.inline.parse(token.content, state.md, state.env, token.children)
             else:
                 token.children.append(Token("text", "", 0, content=token.content))
+
+
+def _bound_blocks(parser: MarkdownIt) -> None:
+    """markdown-it's own rules for tables and lists, but for so many of them."""
+
+    def bounded_table(state: StateBlock, start: int, end: int, silent: bool) -> bool:
+        # Without a row of dashes below it is none; most lines are not looked at any further.
+        if start + 1 >= end or not DASHES.match(state.src, state.bMarks[start + 1], state.eMarks[start + 1]):
+            return False
+        left: int = state.env.setdefault("cells", MAX_CELLS)
+        if not silent:
+            columns = state.src.count("|", state.bMarks[start], state.eMarks[start])  # or so
+            for line in range(start, end):
+                if state.isEmpty(line):
+                    break
+                left -= columns
+                if left < 0:
+                    break
+            state.env["cells"] = left
+        return left >= 0 and table(state, start, end, silent)
+
+    def bounded_list(state: StateBlock, start: int, end: int, silent: bool) -> bool:
+        if state.env.get("nested", 0) >= MAX_NESTED or not list_block(state, start, end, silent):
+            return False
+        if state.level and not silent:
+            state.env["nested"] = state.env.get("nested", 0) + 1
+        return True
+
+    parser.block.ruler.at("table", bounded_table, {"alt": ["paragraph", "reference"]})
+    parser.block.ruler.at("list", bounded_list, {"alt": ["paragraph", "reference", "blockquote"]})
 
 
 class _Renderer(RendererHTML):
     """Code is coloured, an image is a link, an alignment is a class: the page allows no inline style."""
 
     def fence(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        return code_block(tokens[idx].content, tokens[idx].info, growing=env.get("growing", False)) + "\n"
+        token, growing = tokens[idx], env.get("growing", False)
+        return code_block(token.content, token.info, growing=growing, colours=env.get("colours")) + "\n"
 
     def code_block(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
         return code_block(tokens[idx].content, growing=env.get("growing", False)) + "\n"

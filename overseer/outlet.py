@@ -13,12 +13,17 @@ from typing import Any, Protocol
 from wsproto.frame_protocol import CloseReason, FrameProtocol
 
 STALLED = 5.0  # seconds without a byte accepted, before a tab counts as too slow
+MAX_HEARD = 16_384  # bytes that a tab may say
+HEARD_AGAIN = 60.0  # in so many seconds; it has nothing to say but that it is there
 LINGER = 30.0  # seconds that a tab which was too slow still has to fetch what it was sent, and the reason
 
 TOO_SLOW = CloseReason.TRY_AGAIN_LATER  # 1013
+TOO_LOUD = CloseReason.POLICY_VIOLATION  # 1008
 RESTART = CloseReason.SERVICE_RESTART  # 1012
 LOGGED_OUT = 4401
 GONE = 4404
+
+PONG = bytes(FrameProtocol(client=False, extensions=[]).pong()[:1])
 
 
 class WebSocket(Protocol):
@@ -44,6 +49,8 @@ class Outlet:
         self._rest = b""
         self._ending = False
         self._draining = False
+        self._heard = 0
+        self._heard_since = time.monotonic()
         ws.sock = self
 
     # For the hub
@@ -65,7 +72,8 @@ class Outlet:
     def send(self, data: bytes) -> int:
         """Send whole frames: what the kernel takes at once, and the rest as soon as it takes more."""
         with self._lock:
-            if not self._ending:
+            # A pong to who reads nothing would only wait, and one who pings for ever has it grow.
+            if not self._ending and not (self._rest and data[:1] == PONG):
                 self._rest += data
                 if not self._draining:
                     self._write()
@@ -77,7 +85,15 @@ class Outlet:
     # For simple-websocket, which reads, and answers pings
 
     def recv(self, size: int) -> bytes:
-        return self._sock.recv(size)
+        data = self._sock.recv(size)
+        now = time.monotonic()
+        if now - self._heard_since > HEARD_AGAIN:
+            self._heard, self._heard_since = 0, now
+        self._heard += len(data)
+        if self._heard > MAX_HEARD:
+            self.end(TOO_LOUD, "too much was said")
+            return b""  # as if it had gone
+        return data
 
     def fileno(self) -> int:
         return self._sock.fileno()

@@ -10,16 +10,14 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from ipaddress import IPv6Address, ip_network
 
 from werkzeug.security import check_password_hash, generate_password_hash
 
-from overseer.access import MAX_PASSWORD, parsed
+from overseer.access import MAX_PASSWORD, client_of
 
 HASH = re.compile(r"scrypt:\d{1,9}:\d{1,3}:\d{1,3}\$[^$\s]+\$[0-9a-f]{128}", re.ASCII)
 KNOWN = 64  # right passwords that are remembered, by a hash with a key that this run alone has
 CLIENTS = 10_000  # that are remembered for their tries
-IPV6_BITS = 64  # what one customer of a provider has at the least
 
 Check = Callable[[str, str], bool]
 
@@ -78,7 +76,7 @@ class Tries:
 
     def wait(self, client: str) -> float:
         """Take one try; returns 0, or the seconds until there is one, and then none was taken."""
-        now, who = self._clock(), _who(client)
+        now, who = self._clock(), client_of(client)
         with self._lock:
             wait = max(
                 self._paid.get(who, 0.0) - now - (self._burst - 1) * self._seconds,
@@ -96,7 +94,7 @@ class Tries:
     def give_back(self, client: str) -> None:
         """The try was right, and does not count."""
         with self._lock:
-            who = _who(client)
+            who = client_of(client)
             self._paid[who] = self._paid.get(who, 0.0) - self._seconds
             self._paid_of_all -= self._all[1]
 
@@ -104,10 +102,3 @@ class Tries:
 def hashed(password: str) -> str:
     """A salted hash of a password (scrypt), which can be set in its place."""
     return generate_password_hash(password, method="scrypt")
-
-
-def _who(client: str) -> str:
-    address = parsed(client)
-    if isinstance(address, IPv6Address):
-        return str(ip_network((address, IPV6_BITS), strict=False))
-    return str(address or client)

@@ -37,6 +37,8 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         "OVERSEER_TRUSTED_PROXIES",
         "OVERSEER_CONTEXT_TOKENS",
         "OVERSEER_MAX_ANSWER_CHARS",
+        "OVERSEER_MAX_TABS",
+        "OVERSEER_MAX_TABS_EACH",
         "OVERSEER_FIRST_BYTE_SECONDS",
         "OVERSEER_SILENCE_SECONDS",
         "OVERSEER_ANSWER_SECONDS",

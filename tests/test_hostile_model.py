@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -241,3 +241,59 @@ def test_an_answer_that_is_not_streamed_is_taken(
     message = asked(client, overseer)
     assert (message.state, message.text) == ("complete", "All at once.")
     assert message.usage is not None and message.usage.tokens_out == 3
+
+
+@contextmanager
+def repeating(words: bytes) -> Iterator[str]:
+    """A server that says the same to everybody, as fast as it is read, for ever."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    threads: list[threading.Thread] = []
+
+    def repeat(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.recv(65536)
+            while True:
+                connection.sendall(words * 1000)
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                threads.append(threading.Thread(target=repeat, args=(listener.accept()[0],), daemon=True))
+                threads[-1].start()
+
+    accepting = threading.Thread(target=serve, daemon=True)
+    accepting.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        accepting.join()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\nX: y\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\n\r\n",
+        b"X: y\r\n",
+        b"x",
+    ],
+)
+def test_a_model_that_never_gets_to_the_point_stops_nobody_else(tmp_path: Path, words: bytes) -> None:
+    """Its answer fails by itself, or is stopped; until then everyone else is served."""
+    with repeating(words) as url:
+        settings = {"OPENAI_BASE_URL": url, "OPENAI_MODEL": "m", "OVERSEER_FIRST_BYTE_SECONDS": "3"}
+        server = Server(tmp_path / "instance", environment=settings).start()
+        try:
+            room = server.url + requests.post(f"{server.url}/rooms").headers["Location"]
+            assert requests.post(f"{room}/messages", {"text": "Hello"}, timeout=20).status_code == 201
+            assert requests.get(f"{server.url}/healthz", timeout=20).text == "ok"
+            requests.delete(f"{room}/turn", timeout=20)
+            said = requests.post(f"{room}/messages", {"text": "Again"}, headers={"Prefer": "wait=60"}, timeout=60)
+            assert said.status_code == 201 and ('data-state="failed"' in said.text or 'data-state="int' in said.text)
+        finally:
+            server.stop()

@@ -618,6 +618,106 @@ def test_pathological_text_is_rendered_in_bounded_time(name: str) -> None:
         checked(block)
 
 
+ANSWER = 400_000  # characters of the longest answer
+SECONDS = 4.0  # of computing; what is not bounded takes ten or a hundred
+ENDLESS = {
+    "wide tables": "|a" * 200 + "|\n" + "|-" * 200 + "|\n" + "|b\n" * 100 + "\n",
+    "one wide table": "|a" * 200 + "|\n" + "|-" * 200 + "|\n" + "|b\n" * ANSWER,
+    "brackets in many paragraphs": "[" * markdown.MAX_BRACKETS + "\n\n",
+    "links in many paragraphs": "[a](b)" * 99 + "\n\n",
+    "emphasis in many paragraphs": "*a_" * 6600 + "\n\n",
+    "strikes in many paragraphs": "~~a" * 6600 + "\n\n",
+    "items": "- a\n",
+    "items after tabs": "-\ta\n",
+    "items in items": "- - - - - - - - a\n",
+    "tasks": "- [ ] a\n",
+    "code in Python": "```python\nx = 1\n```\n",
+    "quoted lines": "> a\n",
+    "a definition without end": "[a]: /u '" + "x\n" * ANSWER,
+    "ampersands": "&",
+    "line ends of another kind": "# a\r",
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_the_longest_text_takes_no_longer(name: str) -> None:
+    """Of a text as long as an answer may be, nobody else waits for more than about a second."""
+    once = ENDLESS[name]
+    text = (once * (ANSWER // len(once) + 1))[:ANSWER]
+    for shown in (render, render_typed, lambda text: GrowingMarkdown(text).snapshot()):
+        began = time.process_time()
+        shown(text)
+        assert time.process_time() - began < SECONDS
+
+
+def words(html: str) -> str:
+    """What a reader sees, without the distances between."""
+    return "".join(Page(html).text.split())
+
+
+def test_so_much_of_a_text_is_read_as_markdown() -> None:
+    """To a number of characters or of lines; what comes after is there as it was written, from the next line on."""
+    for line, count in (
+        ("**b** " + "x" * 92 + "\n\n", markdown.MAX_MARKDOWN // 100),
+        ("**b**\n\n", markdown.MAX_LINES // 2),
+    ):
+        most, more = line * count, line * (count + 1)
+        assert "**" not in checked(render(most)).text
+        shown = checked(render(more))
+        assert shown.text.count("**b**") == 1 and shown.elements.count(("strong", {})) == count
+    half = "**b** x\n\n" + "x" * markdown.MAX_MARKDOWN
+    assert words(render(half)) == "b" + "x" * (markdown.MAX_MARKDOWN + 1)
+    typed = "`b` <i>\n\n" + "x" * markdown.MAX_MARKDOWN + "\n`c` <i>"
+    assert words(render_typed(typed)) == typed.replace("`b`", "b").replace("\n", "").replace(" ", "")
+
+
+def test_so_many_cells_links_and_nested_lists_are_made() -> None:
+    """A table beyond them is its own words, like a paragraph of links, and a list a paragraph."""
+    head = "|a|b|\n|-|-|\n"
+    rows = markdown.MAX_CELLS // 3 - 2
+    assert checked(render(head + "|c|d|\n" * rows)).elements.count(("table", {})) == 1
+    assert not checked(render(head + "|c|d|\n" * (rows + 1))).elements.count(("table", {}))
+    assert checked(render((head + "\n") * 10)).elements.count(("table", {})) == 10
+    links = ("[a](b)" * 99 + "\n\n") * 30
+    assert len(checked(render(links)).links()) == markdown.MAX_TRIES // 99**2 * 99
+    lists = [tag for tag, _ in checked(render("- - a\n" * (markdown.MAX_NESTED + 10))).elements]
+    assert lists.count("ul") == markdown.MAX_NESTED + 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.sampled_from(["a", "**b** ", "\n", "\n\n", "- c\n", "```\n", "\r\n", "<i>"]), max_size=40), st.data()
+)
+def test_a_text_that_outgrows_its_bounds_does_not_depend_on_the_pieces(pieces: list[str], data: st.DataObject) -> None:
+    """However it comes, the same blocks, safe, with all its words."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, least in (("MAX_MARKDOWN", 20), ("MAX_LINES", 6), ("PIECE", 8)):
+            patch.setattr(markdown, name, least)
+        text = "".join(pieces)
+        cut = data.draw(st.integers(0, len(text)))
+        growing = GrowingMarkdown()
+        for piece in (text[:cut], text[cut:]):
+            growing.add(piece)
+            growing.snapshot()
+        whole = GrowingMarkdown(text)
+        assert (growing.snapshot(), growing.blocks) == (whole.snapshot(), whole.blocks)
+        grown = "".join([*whole.blocks, whole.snapshot()[1]])
+        marks = str.maketrans("", "", "*`-")
+        assert words(grown).translate(marks) == words(render(text)).translate(marks)
+        checked(render(text))
+        checked(grown)
+
+
+def test_all_code_of_a_text_has_one_time_for_its_colours() -> None:
+    """What one piece takes is gone for the next, and with none left code is plain."""
+    colours = code.Colours()
+    before = colours.left
+    assert "<span class=" in code.code_block("x = 1", "python", colours=colours).partition("<pre")[2]
+    assert colours.left < before
+    colours.left = 0.0
+    assert "<span" not in code.code_block("x = 1", "python", colours=colours).partition("<pre")[2]
+
+
 def test_code_that_is_hard_to_colour_is_shown_in_bounded_time() -> None:
     """A model that repeats one line for ever does not stop the server: some lexers take the square of its length."""
     began = time.monotonic()

@@ -128,3 +128,36 @@ def test_a_peer_that_is_gone_ends_it(pair: Pair) -> None:
     pair.outlet.send(text_frame("hello"))
     assert pair.ws.event.wait(DEADLINE)
     assert not pair.ws.connected and pair.outlet.busy
+
+
+def test_pings_of_who_reads_nothing_are_not_answered(pair: Pair) -> None:
+    """Pongs would wait and grow; what was to be sent before arrives whole, and a later ping has its pong."""
+    pong = bytes(FrameProtocol(client=False, extensions=[]).pong(b"x" * 100))
+    big = "x" * 1_000_000
+    pair.outlet.send(text_frame(big))
+    waiting = len(pair.outlet._rest)
+    for _ in range(1000):
+        pair.outlet.send(pong)
+    assert len(pair.outlet._rest) <= waiting
+    pair.outlet.end(1012, "restart")
+    assert pair.read_all() == ([big], 1012)
+
+
+def test_who_says_too_much_is_not_listened_to(pair: Pair) -> None:
+    """So much is heard, and then the connection is over, with the reason."""
+    heard = 0
+    for _ in range(outlet.MAX_HEARD // 1024):
+        pair.reader.sendall(b"x" * 1024)
+        heard += len(pair.outlet.recv(1024))
+    assert heard == outlet.MAX_HEARD
+    pair.reader.sendall(b"x")
+    assert pair.outlet.recv(1024) == b""
+    assert pair.read_all() == ([], outlet.TOO_LOUD)
+
+
+def test_after_a_while_a_tab_may_speak_again(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it may say is so much in so many seconds."""
+    monkeypatch.setattr(outlet, "HEARD_AGAIN", -1.0)
+    for _ in range(2 * outlet.MAX_HEARD // 1024):
+        pair.reader.sendall(b"x" * 1024)
+        assert pair.outlet.recv(1024)

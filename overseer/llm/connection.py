@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import threading
@@ -21,6 +22,7 @@ from overseer.llm import ModelError
 CHUNK = 65536
 MAX_EVENT = 1_000_000  # bytes of one event,
 MAX_LINES = 2000  # and lines of it, before a server counts as broken
+MAX_INTERIM = 20  # times that it may say "100 Continue"
 BREATH = 0.005  # seconds of reading before others may run
 
 
@@ -55,6 +57,18 @@ def _shut_down(sock: socket.socket) -> None:
         sock.shutdown(socket.SHUT_RDWR)
 
 
+class _Response(http.client.HTTPResponse):
+    """The standard library's, which would read "100 Continue" for ever, and let nobody else run meanwhile."""
+
+    _interim = 0
+
+    def _read_status(self) -> tuple[str, int, str]:
+        self._interim += 1
+        if self._interim > MAX_INTERIM:
+            raise http.client.BadStatusLine("100 Continue, again and again")
+        return super()._read_status()  # type: ignore[misc, no-any-return]
+
+
 class _Adapter(HTTPAdapter):
     """Tells `line` of each socket as soon as it is connected, long before a response exists."""
 
@@ -67,11 +81,15 @@ class _Adapter(HTTPAdapter):
         line = self._line
 
         class Plain(HTTPConnection):
+            response_class = _Response
+
             def connect(self) -> None:
                 super().connect()
                 line.connected(self.sock)
 
         class Tls(HTTPSConnection):
+            response_class = _Response
+
             def connect(self) -> None:
                 super().connect()
                 line.connected(self.sock)

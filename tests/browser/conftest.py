@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
@@ -19,6 +20,9 @@ FLAGS = [
     "--disable-component-update",
 ]
 EXPECTED = ("Failed to load resource", "WebSocket connection to", "htmx: htmx:ws:error")  # a 4xx, a restart
+
+BREACH = "Content Security Policy"
+TELL = f"(event) => console.info('{BREACH}: ' + event.violatedDirective + ' ' + event.blockedURI)"
 
 expect.set_options(timeout=30_000)
 
@@ -36,6 +40,23 @@ def browser() -> Iterator[Browser]:
 def complaints() -> list[str]:
     """What the pages of the test had to complain of; a test that expects some empties it."""
     return []
+
+
+@pytest.fixture(autouse=True)
+def violations(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What any page of any context did against the content policy; that fails the test, if it is not meant to."""
+    found: list[str] = []
+    make = Browser.new_context
+
+    def new_context(self: Browser, **options: Any) -> BrowserContext:
+        context = make(self, **options)
+        context.on("console", lambda message: found.append(message.text) if BREACH in message.text else None)
+        context.add_init_script(f"addEventListener('securitypolicyviolation', {TELL}, true)")
+        return context
+
+    monkeypatch.setattr(Browser, "new_context", new_context)
+    yield found
+    assert not found or request.node.get_closest_marker("breaks_policy")
 
 
 @pytest.fixture

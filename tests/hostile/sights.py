@@ -1,0 +1,61 @@
+"""Everything that is shown, with the same words in every place where words from outside can stand."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from flask import Flask
+
+from overseer.fragments import Fragments
+from overseer.messages import Message, Reasoning, Text, ToolCall, Usage
+from overseer.registry import Room, RoomList
+from overseer.settings import Settings
+from overseer.transcript import Page
+from overseer.words import MAX_NAME, Invalid, clean, room_name
+
+ROOM = "0123456789ab"
+HARMLESS = "harmless words"
+
+
+def sights(app: Flask, given: str) -> dict[str, str]:
+    """By name: the whole page with a conversation, and each fragment that is no part of it."""
+    fragments: Fragments = app.extensions["fragments"]("")
+    words, name = clean(given), HARMLESS
+    with suppress(Invalid):
+        name = room_name(given[:MAX_NAME])
+    room = Room(ROOM, name, 6, words, False, "", 7, 1_700_000_000_000)
+    broken = Room(ROOM[::-1], name, 1, "", False, words, 6, 1_700_000_000_000)
+    rooms = RoomList((room, broken), after=5)
+    settings = Settings(model=words, system_prompt=words, temperature=0.5)
+    question = Message(1, "user", "complete", (Text(words),))
+    parts = (
+        Reasoning(words),
+        ToolCall("id", words, words, words, "done"),
+        ToolCall("id", words, words, words, "failed"),
+        Text(words),
+    )
+    answer = Message(2, "assistant", "failed", parts, words, words, usage=Usage(1, 2, 3.0, 2.0))
+    growing = Message(4, "assistant", "streaming", parts, model=words)
+    waiting = Message(6, "assistant", "waiting", (), words, words, retry_at=1_700_000_000_000)
+    page = Page((question, answer, question_after(3, words), growing, question_after(5, words), waiting), True, 6, 2)
+    open_room = fragments.room(room, settings, page, place="a.1", newest=True, key=words)
+    return {
+        "page": fragments.page(open_room, rooms, title=name, active=ROOM, q=words, place="a.1", growing=True),
+        "earlier": fragments.messages(ROOM, page, newest=False),
+        "palette": fragments.palette(rooms, q="", active=None),
+        "asked palette": fragments.palette(RoomList((), None), q=words, active=None),
+        "models": fragments.models([words, words]),
+        "no models": fragments.models([], problem=words),
+        "error": fragments.error(words),
+        "notice": fragments.notice(words),
+        "typed": fragments.no_room(sentence=words, typed=words),
+        "broken": fragments.broken(broken, sentence=words),
+        "editing": fragments.editing(ROOM, question, drops=2, last=6, alone=False),
+        "question": str(fragments.message(ROOM, question)),
+        "part": fragments.part(2, 1, parts[1]),
+    }
+
+
+def question_after(number: int, words: str) -> Message:
+    """The same question again."""
+    return Message(number, "user", "complete", (Text(words),))

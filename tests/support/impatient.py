@@ -1,0 +1,29 @@
+"""The server as it is, but with less patience and fewer descriptors: what takes minutes takes a second."""
+
+from __future__ import annotations
+
+from gevent import monkey
+
+if __name__ == "__main__":
+    monkey.patch_all()
+
+import json
+import os
+import resource
+import sys
+
+
+def main() -> int:
+    """`python -m tests.support.impatient` and the server's own flags; IMPATIENT says what differs."""
+    from app import main as serve
+    from overseer.doorway import Doorway, Patience
+
+    given = json.loads(os.environ["IMPATIENT"])
+    if descriptors := given.pop("descriptors", 0):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+    Doorway.patience = Patience(**given)
+    return serve()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
