@@ -71,6 +71,8 @@ class Facet(Generic[T]):
         """
         with self._slot.lock:
             self._check()
+            if self._child is not None and not self._slot.calls and not self._storage.in_place():
+                self._close()  # its file was removed or replaced: what it stores from now on would be lost
             child = self._child or self._open()
             self._slot.calls += 1
             try:

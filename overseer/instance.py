@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 from pathlib import Path
@@ -19,12 +20,14 @@ class InstanceLock:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._path = directory / "overseer.lock"
-        self._lock = FileLock(self._path, thread_local=False)
+        self._lock = FileLock(self._path, mode=0o600, thread_local=False)
 
     def take(self) -> None:
         """Raises InstanceError if another process has the directory, or if it cannot be written."""
         try:
-            (self._directory / "facets").mkdir(parents=True, exist_ok=True)
+            self._directory.parent.mkdir(parents=True, exist_ok=True)
+            for directory in (self._directory, self._directory / "facets"):
+                directory.mkdir(mode=0o700, exist_ok=True)
             self._lock.acquire(timeout=0)
             self._path.write_text(f"{os.getpid()} on {socket.gethostname()}\n")
         except Timeout:
@@ -40,3 +43,19 @@ class InstanceLock:
     def release(self) -> None:
         """Let others have it."""
         self._lock.release()
+
+
+def owner(directory: Path) -> str | None:
+    """Who uses the directory just now, by its own word; None if nobody does. Takes nothing from them."""
+    path = directory / "overseer.lock"
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return path.read_text().strip() or "another one"
+    finally:
+        os.close(descriptor)
+    return None

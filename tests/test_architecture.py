@@ -48,7 +48,7 @@ MAY_IMPORT = {
     "chat_room": "context events llm messages settings sqlite tools transcript turn words",
     "environment": "chat_room llm",
     "registry": "rows sqlite transcript",
-    "overseer": "chat_room events facets instance llm messages registry settings sqlite tools transcript words",
+    "overseer": "chat_room events facets instance llm messages registry rows settings sqlite tools transcript words",
     "days": "registry",
     "drafts": "events markdown",
     "stale": "events",
