@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -16,13 +17,16 @@ DEADLINE = 20.0
 
 
 class Server:
-    """`python app.py` on an instance directory; keeps its port over restarts."""
+    """`python app.py` on an instance directory, by way of a `launcher` if there is one; restarts keep its port."""
 
-    def __init__(self, instance: Path, *, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, instance: Path, *, environment: dict[str, str] | None = None, launcher: Sequence[str] = ()
+    ) -> None:
         self.instance = instance
         self.port = 0
         self.log: list[str] = []
         self._environment = environment or {}
+        self._launcher = launcher
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
 
@@ -37,7 +41,8 @@ class Server:
 
     def start(self) -> Server:
         """Start it and wait until it says it is ready."""
-        command = [sys.executable, "app.py", "--port", str(self.port), "--instance", str(self.instance)]
+        options = ["--port", str(self.port), "--instance", str(self.instance)]
+        command = [*self._launcher, sys.executable, "app.py", *options]
         clean = {
             k: v
             for k, v in os.environ.items()
