@@ -19,10 +19,11 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+import click
 from flask import Flask
 from werkzeug.wsgi import ClosingIterator
 
-from overseer import create_app
+import overseer
 from overseer.environment import BadEnvironment
 from overseer.instance import InstanceError
 from overseer.markdown import render
@@ -36,6 +37,14 @@ __all__ = ["create_app", "main"]
 SHUTDOWN_SECONDS = 2
 
 
+def create_app() -> Flask:
+    """The app for `flask --app app`, where a mistake in the environment is a sentence too."""
+    try:
+        return overseer.create_app()
+    except BadEnvironment as error:
+        raise click.ClickException(str(error)) from None
+
+
 def main() -> int:
     """Serve until SIGTERM or Ctrl-C."""
     options = parse_options()
@@ -45,7 +54,7 @@ def main() -> int:
         return fail(f"--host {options.host} would let others in, and this version has no password. Use 127.0.0.1.")
     raise_file_limit()
     try:
-        app = create_app(options.instance)
+        app = overseer.create_app(options.instance)
         app.extensions["overseer"].open()
         listener = listen(options.host, options.port)
     except (InstanceError, BadEnvironment) as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from flask import Flask, Response, g, request
 
-from overseer import answers, assets, compression, environment, live, security
+from overseer import answers, assets, commands, compression, environment, live, security
 from overseer.chat_room import Limits
 from overseer.drafts import Drafts
 from overseer.fragments import Fragments, prepare
@@ -66,6 +66,7 @@ def create_app(
     app.register_blueprint(bp)
     app.after_request(log_request)
     compression.init_app(app)
+    commands.init_app(app)
     atexit.register(overseer.close)
     return app
 

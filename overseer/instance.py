@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import socket
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+LIST = "overseer.sqlite"
+ROOM_FILE = re.compile(r"room-([0-9a-f]{12})\.sqlite", re.ASCII)
 
 
 class InstanceError(Exception):
@@ -59,3 +63,19 @@ def owner(directory: Path) -> str | None:
     finally:
         os.close(descriptor)
     return None
+
+
+def is_instance(directory: Path) -> bool:
+    """Whether there is anything of ours in a directory."""
+    return (directory / LIST).exists() or (directory / "facets").is_dir()
+
+
+def room_file(directory: Path, room_id: str) -> Path:
+    """Where a room's file is."""
+    return directory / "facets" / f"room-{room_id}.sqlite"
+
+
+def room_ids(directory: Path) -> set[str]:
+    """The rooms that have a file."""
+    found = (ROOM_FILE.fullmatch(path.name) for path in (directory / "facets").glob("room-*.sqlite"))
+    return {match[1] for match in found if match}

@@ -186,6 +186,25 @@ class Registry:
             return {row["id"]: (row["synced_at"], bool(row["answering"]), bool(row["deleting"])) for row in rows}
 
 
+def entries(db: sqlite3.Connection) -> dict[str, Room]:
+    """The rooms of a registry's file, but those that are being deleted."""
+    return {row["id"]: _room(row) for row in db.execute("SELECT * FROM rooms WHERE NOT deleting")}
+
+
+def ended_in_order(db: sqlite3.Connection) -> bool:
+    """Whether no summary of a registry's file can be older than its room."""
+    return bool(db.execute("SELECT in_order FROM runs").fetchone()[0])
+
+
+def make_a_copy(db: sqlite3.Connection, *, without: Iterable[str]) -> None:
+    """Make a copied registry one of rooms that were copied later: their summaries are taken anew when it is opened."""
+    db.execute("PRAGMA journal_mode = DELETE")
+    db.executemany("DELETE FROM rooms WHERE id = ?", [(room_id,) for room_id in without])
+    db.execute("DELETE FROM rooms WHERE deleting")
+    db.execute("UPDATE rooms SET synced_at = 0")
+    db.execute("UPDATE runs SET in_order = 0")
+
+
 def _add(db: sqlite3.Connection, room_id: str, summary: Summary, *, active_at: int) -> None:
     db.execute(
         "INSERT INTO rooms (id, name, created_at, rank, active_at, synced_at) VALUES (?, ?, ?, ?, ?, 0)",

@@ -83,17 +83,19 @@ class Storage:
             self._marks, self._spoilt = {}, None
             try:
                 self._db = _connect(self.path, create)
-                version = _version(self._db, migrations, application_id, create)
+                version = version_of(self._db, migrations, application_id)
+                if version == 0 and not create:
+                    raise StorageEmpty("is empty. Put back a copy from a backup.")
                 if keep_older and 0 < version < len(migrations):
                     keep_copy(self._db, self.path.with_name(f"{self.path.name}.before-v{len(migrations)}"))
                 _migrate(self._db, migrations, application_id, version)
                 self._marks = {suffix: marks(beside(self.path, suffix)) for suffix in SUFFIXES}
             except OSError as error:
                 self.close()
-                raise _refused(error, self.path) from error
+                raise refused(error, self.path) from error
             except sqlite3.Error as error:
                 self.close()
-                raise _explain(error, self.path) from error
+                raise explain(error, self.path) from error
             except StorageError as error:
                 self.close()
                 raise type(error)(f"{self.path.name} {error}") from None
@@ -119,7 +121,7 @@ class Storage:
                     if db.in_transaction:
                         db.execute("ROLLBACK")
                 if isinstance(error, sqlite3.Error):
-                    raise _explain(error, self.path) from error
+                    raise explain(error, self.path) from error
                 raise
             finally:
                 if self._db is db:
@@ -134,7 +136,7 @@ class Storage:
             try:
                 yield self._connection()
             except sqlite3.Error as error:
-                raise _explain(error, self.path) from error
+                raise explain(error, self.path) from error
 
     def verify(self) -> None:
         """Read the whole file. Raises StorageDamaged if it is not as SQLite left it."""
@@ -292,18 +294,16 @@ def _is_whole(path: Path) -> bool:
         # One that is locked cannot be looked at now; the next use looks again.
         if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
             return False
-        raise _explain(error, path) from error
+        raise explain(error, path) from error
 
 
-def _version(db: sqlite3.Connection, migrations: Sequence[Migration], application_id: int, create: bool) -> int:
-    """How many of the migrations the file has seen."""
+def version_of(db: sqlite3.Connection, migrations: Sequence[Migration], application_id: int) -> int:
+    """How many of the migrations the file has seen. Raises StorageError for one that is not ours, or newer."""
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
     owner = db.execute("PRAGMA application_id").fetchone()[0]
     tables = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     if owner != application_id and (owner or tables):
         raise StorageError("is a database of another program. Move it out of the instance directory.")
-    if version == 0 and not create:
-        raise StorageEmpty("is empty. Put back a copy from a backup.")
     if version > len(migrations):
         raise StorageError("was written by a newer version of Overseer. Update Overseer to open it.")
     return version
@@ -328,7 +328,8 @@ def _migrate(db: sqlite3.Connection, migrations: Sequence[Migration], applicatio
     db.execute("PRAGMA synchronous = FULL")
 
 
-def _explain(error: sqlite3.Error, path: Path) -> StorageError:
+def explain(error: sqlite3.Error, path: Path) -> StorageError:
+    """What an error of SQLite means for a person."""
     code = getattr(error, "sqlite_errorcode", None)
     primary = code & 0xFF if code is not None else None
     if primary == sqlite3.SQLITE_FULL:
@@ -348,7 +349,8 @@ def _explain(error: sqlite3.Error, path: Path) -> StorageError:
     return StorageError(f"{path.name} could not be used: {error}.")
 
 
-def _refused(error: OSError, path: Path) -> StorageFull:
+def refused(error: OSError, path: Path) -> StorageFull:
+    """What an error of the system means for a person."""
     return _full() if error.errno in (errno.ENOSPC, errno.EDQUOT) else _closed_to_us(path)
 
 

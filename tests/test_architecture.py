@@ -48,6 +48,9 @@ MAY_IMPORT = {
     "chat_room": "context events llm messages settings sqlite tools transcript turn words",
     "environment": "chat_room llm",
     "registry": "rows sqlite transcript",
+    "snapshot": "sqlite",
+    "backup": "instance registry snapshot sqlite",
+    "check": "instance registry rows schema snapshot sqlite transcript",
     "overseer": "chat_room events facets instance llm messages registry rows settings sqlite tools transcript words",
     "days": "registry",
     "drafts": "events markdown",
@@ -59,15 +62,18 @@ MAY_IMPORT = {
     "live": "hub",
     "follower": "events messages overseer registry sqlite transcript",
     "answers": "chat_room fragments instance registry sqlite transcript words",
+    "commands": "backup check",
     "views": "answers export follower fragments hub llm overseer settings sqlite transcript words",
 }
 WEB = {"flask", "flask_sock", "werkzeug", "jinja2", "markupsafe", "simple_websocket"}
 ONLY_IN = {
     **dict.fromkeys(
-        sorted(WEB), {"assets", "fragments", "live", "security", "compression", "answers", "views", "__init__"}
+        sorted(WEB),
+        {"assets", "fragments", "live", "security", "compression", "answers", "views", "commands", "__init__"},
     ),
     "markupsafe": {"drafts", "fragments"},
-    "sqlite3": {"sqlite", "rows", "schema", "transcript", "registry"},
+    "sqlite3": {"sqlite", "rows", "schema", "transcript", "registry", "snapshot", "backup", "check"},
+    "click": {"commands"},
     "requests": {"llm/connection", "llm/openai", "llm/reply"},
     "urllib3": {"llm/connection", "llm/openai", "llm/reply"},
     "sseclient": {"llm/reply"},
