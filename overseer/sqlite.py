@@ -250,11 +250,15 @@ def keep_copy(db: sqlite3.Connection, target: Path) -> None:
     partial = beside(target, ".partial")
     remove(partial)
     os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE))
-    with closing(sqlite3.connect(partial, isolation_level=None)) as copy:
-        copy.execute("PRAGMA synchronous = OFF")
-        db.backup(copy)
-    flush(partial)
-    partial.rename(target)
+    try:
+        with closing(sqlite3.connect(partial, isolation_level=None)) as copy:
+            copy.execute("PRAGMA synchronous = OFF")
+            db.backup(copy)
+        flush(partial)
+        partial.rename(target)
+    except BaseException:
+        remove(partial)
+        raise
     flush(target.parent)
 
 
