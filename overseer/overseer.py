@@ -86,11 +86,13 @@ class Overseer:
                 self._lock.take()
                 try:
                     self._begin()
-                except (StorageError, OSError) as error:
+                except BaseException as error:
                     self._registry = None
                     self._storage.close()
                     self._lock.release()
-                    raise InstanceError(str(error)) from error
+                    if isinstance(error, StorageError | OSError):
+                        raise InstanceError(str(error)) from error
+                    raise
             elif not self._storage.is_sound():
                 log.error("%s was removed, replaced or written over while the server runs", self._storage.path.name)
                 self._begin()

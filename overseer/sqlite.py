@@ -90,15 +90,15 @@ class Storage:
                     keep_copy(self._db, self.path.with_name(f"{self.path.name}.before-v{len(migrations)}"))
                 _migrate(self._db, migrations, application_id, version)
                 self._marks = {suffix: marks(beside(self.path, suffix)) for suffix in SUFFIXES}
-            except OSError as error:
+            except BaseException as error:
                 self.close()
-                raise refused(error, self.path) from error
-            except sqlite3.Error as error:
-                self.close()
-                raise explain(error, self.path) from error
-            except StorageError as error:
-                self.close()
-                raise type(error)(f"{self.path.name} {error}") from None
+                if isinstance(error, OSError):
+                    raise refused(error, self.path) from error
+                if isinstance(error, sqlite3.Error):
+                    raise explain(error, self.path) from error
+                if isinstance(error, StorageError):
+                    raise type(error)(f"{self.path.name} {error}") from None
+                raise
 
     @contextmanager
     def write(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
