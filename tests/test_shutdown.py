@@ -1,0 +1,141 @@
+"""SIGTERM under load: nothing that was acknowledged or shown is lost, nobody waits, and everything is put away."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import threading
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+
+import requests
+
+from tests.support.model_server import ModelServer, Reply, held, text
+from tests.support.server import DEADLINE, Server
+from tests.support.tab import Tab
+
+ANSWERING = 10  # rooms whose answer grows
+ASKED = 4  # rooms that are asked again and again
+PACE = 0.005  # seconds between two words
+
+
+class Speakers:
+    """Says numbered words into every answer, each at its own pace, until they are all closed."""
+
+    def __init__(self) -> None:
+        self.replies: list[Reply] = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._speak, daemon=True)
+
+    def answer(self, body: object) -> Reply:
+        self.replies.append(held())
+        return self.replies[-1]
+
+    def begin(self) -> None:
+        self._thread.start()
+
+    def end(self) -> None:
+        self._over.set()
+        self._thread.join(DEADLINE)
+
+    def _speak(self) -> None:
+        number = 0
+        while not self._over.wait(PACE):
+            number += 1
+            for reply in list(self.replies):
+                reply.say(text(f"w{number} "))
+
+
+class Client(threading.Thread):
+    """Does one thing again and again until the server is gone; keeps what was acknowledged."""
+
+    def __init__(self, server: Server, room: str | None) -> None:
+        super().__init__(daemon=True)
+        self.acknowledged: list[str] = []
+        self.refused: list[requests.Response] = []
+        self.enough = threading.Event()
+        self._server, self._room = server, room
+
+    def run(self) -> None:
+        number = 0
+        with suppress(requests.RequestException):
+            while True:
+                number += 1
+                if self._room is None:
+                    answer = requests.post(f"{self._server.url}/rooms", {"name": f"Room {number}"}, timeout=DEADLINE)
+                    told = answer.headers.get("Location", "").rsplit("/", 1)[-1]
+                else:
+                    told = f"Question {number} of {self._room}."
+                    url = f"{self._server.url}/rooms/{self._room}/messages"
+                    answer = requests.post(url, {"text": told}, timeout=DEADLINE)
+                if answer.status_code != 201:
+                    self.refused.append(answer)
+                    break
+                self.acknowledged.append(told)
+                if number == 3:
+                    self.enough.set()
+
+
+def new_room(server: Server) -> str:
+    made = requests.post(f"{server.url}/rooms", {"name": "Room"}, timeout=DEADLINE)
+    return made.headers["Location"].rsplit("/", 1)[-1]
+
+
+def rows(path: Path, sql: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as db:
+        return db.execute(sql).fetchall()
+
+
+def test_sigterm_under_load_loses_nothing(server: Server, model_server: ModelServer) -> None:
+    """Answers grow, tabs read, rooms are made and asked: what was said is kept, and the process ends soon, with 0."""
+    speakers = Speakers()
+    model_server.otherwise = speakers.answer
+    growing = [new_room(server) for _ in range(ANSWERING)]
+    clients = [Client(server, new_room(server)) for _ in range(ASKED)] + [Client(server, None)]
+    tabs = {room: Tab(server.url, f"room={room}") for room in growing}
+    for room in growing:
+        requests.post(f"{server.url}/rooms/{room}/messages", {"text": "Count"}, timeout=DEADLINE)
+    speakers.begin()
+    for tab in tabs.values():
+        tab.read_until("w9 ")
+    for client in clients:
+        client.start()
+    for client in clients:
+        assert client.enough.wait(DEADLINE)
+    began = time.monotonic()
+    assert server.stop() == 0
+    took = time.monotonic() - began
+    for client in clients:
+        client.join(DEADLINE)
+        assert not client.is_alive()
+        assert all(answer.status_code == 503 and 'role="alert"' in answer.text for answer in client.refused)
+    assert {tab.read_to_close() for tab in tabs.values()} == {1012}
+    speakers.end()
+    assert took < 15, "something was waited for"
+    assert "Traceback" not in "".join(server.log)
+
+    facets = server.instance / "facets"
+    assert {path.suffix for path in facets.iterdir()} == {".sqlite"}, "every file was closed"
+    listed = {str(row[0]): row[1:] for row in rows(server.instance / "overseer.sqlite", "SELECT * FROM rooms")}
+    assert {path.stem.removeprefix("room-") for path in facets.iterdir()} == listed.keys()
+    assert rows(server.instance / "overseer.sqlite", "SELECT in_order FROM runs") == [(1,)]
+    for path in facets.iterdir():
+        assert rows(path, "PRAGMA integrity_check") == [("ok",)]
+        assert rows(path, "SELECT number FROM messages WHERE state IN ('waiting', 'streaming')") == []
+    for room, tab in tabs.items():
+        (kept,) = rows(facets / f"room-{room}.sqlite", "SELECT text FROM parts WHERE message = 2")
+        shown = {int(number) for frame in tab.frames for number in re.findall(r"\bw(\d+) ", frame)}
+        words = str(kept[0]).split()
+        first = int(words[0][1:])
+        assert words == [f"w{number}" for number in range(first, first + len(words))], "not what was said"
+        assert max(shown) < first + len(words), "what was shown is not kept"
+    for client in clients[:-1]:
+        path = facets / f"room-{client._room}.sqlite"
+        questions = "SELECT text FROM parts JOIN messages ON message = number WHERE role = 'user' ORDER BY number"
+        stored = [row[0] for row in rows(path, questions)]
+        assert stored[: len(client.acknowledged)] == client.acknowledged
+        assert len(stored) <= len(client.acknowledged) + 1, "one may have been stored without its answer getting out"
+    assert set(clients[-1].acknowledged) <= listed.keys()
+    server.start()
+    assert requests.get(f"{server.url}/rooms/{growing[0]}", timeout=DEADLINE).ok
