@@ -86,6 +86,10 @@ class Facet(Generic[T]):
         """Use `start` the next time the child is opened; one that runs takes no notice."""
         self._start = start
 
+    def hurry(self, until: float) -> None:
+        """Let the file wait for no other program beyond that time."""
+        self._storage.patient_until = until
+
     def abort(self, reason: str) -> None:
         """Stop the child and make calls in flight and later ones on this handle raise `reason`."""
         self._reason = reason
@@ -188,6 +192,12 @@ class Facets(Generic[T]):
         with slot.lock:
             self.abort(name, DELETED)  # who came in between
             remove(path)
+
+    def hurry(self, until: float) -> None:
+        """Let no open file wait for another program beyond that time, by the monotonic clock."""
+        with self._lock:
+            for facet in self._open.values():
+                facet.hurry(until)
 
     def close(self, reason: str) -> None:
         """Stop every open facet."""

@@ -33,7 +33,17 @@ from overseer.messages import Message
 from overseer.registry import PAGE, NoSuchRoom, Registry, Room, RoomList
 from overseer.rows import now
 from overseer.settings import Changes, Settings
-from overseer.sqlite import Storage, StorageDamaged, StorageEmpty, StorageError, StorageFull, beside, marks, set_aside
+from overseer.sqlite import (
+    BUSY_SECONDS,
+    Storage,
+    StorageDamaged,
+    StorageEmpty,
+    StorageError,
+    StorageFull,
+    beside,
+    marks,
+    set_aside,
+)
 from overseer.tools import TOOLS, Toolbox
 from overseer.transcript import Asked, Page, Summary
 from overseer.words import NEW_ROOM, clean, idempotency_key, question, room_name
@@ -104,6 +114,7 @@ class Overseer:
             self._closed = True
             if self._registry is None:
                 return
+            self._facets.hurry(time.monotonic() + BUSY_SECONDS)
             with suppress(StorageError):
                 for room_id, (_, answering, _) in self._registry.synced().items():
                     if answering:

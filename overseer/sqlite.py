@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import sqlite3
 import threading
@@ -65,6 +66,7 @@ class Storage:
     def __init__(self, path: Path, *, lock: threading.RLock | None = None) -> None:
         self.path = path
         self.lock = lock or threading.RLock()
+        self.patient_until = math.inf  # by the monotonic clock: then nobody waits while another program writes
         self._db: sqlite3.Connection | None = None
         self._marks: dict[str, Marks | None] = {}  # of the file and its companions, by suffix
         self._spoilt: Marks | None = None
@@ -112,7 +114,7 @@ class Storage:
             if not durable:
                 db.execute("PRAGMA synchronous = NORMAL")
             try:
-                _begin(db)
+                _begin(db, self.patient_until)
                 yield db
                 db.execute("COMMIT")
             except BaseException as error:
@@ -276,9 +278,9 @@ def _connect(path: Path, create: bool) -> sqlite3.Connection:
     return db
 
 
-def _begin(db: sqlite3.Connection) -> None:
+def _begin(db: sqlite3.Connection, until: float) -> None:
     """Begin to write, when another program lets us. SQLite's own wait would hold up every greenlet."""
-    until = time.monotonic() + BUSY_SECONDS
+    until = min(until, time.monotonic() + BUSY_SECONDS)
     while True:
         try:
             db.execute("BEGIN IMMEDIATE")

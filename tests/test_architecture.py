@@ -58,7 +58,7 @@ MAY_IMPORT = {
     "export": "messages",
     "fragments": "assets days drafts llm markdown messages registry settings transcript",
     "sight": "drafts fragments outlet overseer registry sqlite stale transcript",
-    "hub": "channel events outlet sight stale",
+    "hub": "channel events outlet sight sqlite stale",
     "live": "hub",
     "follower": "events messages overseer registry sqlite transcript",
     "answers": "chat_room fragments instance registry sqlite transcript words",

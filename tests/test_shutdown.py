@@ -6,7 +6,8 @@ import re
 import sqlite3
 import threading
 import time
-from contextlib import closing, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import requests
@@ -18,6 +19,8 @@ from tests.support.tab import Tab
 ANSWERING = 10  # rooms whose answer grows
 ASKED = 4  # rooms that are asked again and again
 PACE = 0.005  # seconds between two words
+
+OpenTab = Callable[..., Tab]
 
 
 class Speakers:
@@ -87,18 +90,18 @@ def rows(path: Path, sql: str) -> list[tuple[object, ...]]:
         return db.execute(sql).fetchall()
 
 
-def test_sigterm_under_load_loses_nothing(server: Server, model_server: ModelServer) -> None:
+def test_sigterm_under_load_loses_nothing(server: Server, model_server: ModelServer, tab: OpenTab) -> None:
     """Answers grow, tabs read, rooms are made and asked: what was said is kept, and the process ends soon, with 0."""
     speakers = Speakers()
     model_server.otherwise = speakers.answer
     growing = [new_room(server) for _ in range(ANSWERING)]
     clients = [Client(server, new_room(server)) for _ in range(ASKED)] + [Client(server, None)]
-    tabs = {room: Tab(server.url, f"room={room}") for room in growing}
+    tabs = {room: tab(room) for room in growing}
     for room in growing:
         requests.post(f"{server.url}/rooms/{room}/messages", {"text": "Count"}, timeout=DEADLINE)
     speakers.begin()
-    for tab in tabs.values():
-        tab.read_until("w9 ")
+    for one in tabs.values():
+        one.read_until("w9 ")
     for client in clients:
         client.start()
     for client in clients:
@@ -110,7 +113,7 @@ def test_sigterm_under_load_loses_nothing(server: Server, model_server: ModelSer
         client.join(DEADLINE)
         assert not client.is_alive()
         assert all(answer.status_code == 503 and 'role="alert"' in answer.text for answer in client.refused)
-    assert {tab.read_to_close() for tab in tabs.values()} == {1012}
+    assert {one.read_to_close() for one in tabs.values()} == {1012}
     speakers.end()
     assert took < 15, "something was waited for"
     assert "Traceback" not in "".join(server.log)
@@ -123,9 +126,9 @@ def test_sigterm_under_load_loses_nothing(server: Server, model_server: ModelSer
     for path in facets.iterdir():
         assert rows(path, "PRAGMA integrity_check") == [("ok",)]
         assert rows(path, "SELECT number FROM messages WHERE state IN ('waiting', 'streaming')") == []
-    for room, tab in tabs.items():
+    for room, one in tabs.items():
         (kept,) = rows(facets / f"room-{room}.sqlite", "SELECT text FROM parts WHERE message = 2")
-        shown = {int(number) for frame in tab.frames for number in re.findall(r"\bw(\d+) ", frame)}
+        shown = {int(number) for frame in one.frames for number in re.findall(r"\bw(\d+) ", frame)}
         words = str(kept[0]).split()
         first = int(words[0][1:])
         assert words == [f"w{number}" for number in range(first, first + len(words))], "not what was said"
@@ -139,3 +142,33 @@ def test_sigterm_under_load_loses_nothing(server: Server, model_server: ModelSer
     assert set(clients[-1].acknowledged) <= listed.keys()
     server.start()
     assert requests.get(f"{server.url}/rooms/{growing[0]}", timeout=DEADLINE).ok
+
+
+def test_files_that_another_program_locks_hold_up_no_end(
+    server: Server, model_server: ModelServer, tab: OpenTab
+) -> None:
+    """They are waited for a moment, all together; tabs are sent to come back, and what was acknowledged is there."""
+    rooms = [new_room(server) for _ in range(12)]
+    replies = [held(text("Half of it")) for _ in rooms]
+    model_server.will(*replies)
+    for room in rooms:
+        requests.post(f"{server.url}/rooms/{room}/messages", {"text": "Asked"}, timeout=DEADLINE)
+    assert all(reply.begun.wait(DEADLINE) for reply in replies)
+    tabs = [tab(room) for room in rooms]
+    for one in tabs:
+        one.read_until("Half of it")
+    with ExitStack() as locks:
+        for room in rooms:
+            other = locks.enter_context(closing(sqlite3.connect(server.instance / "facets" / f"room-{room}.sqlite")))
+            other.execute("BEGIN EXCLUSIVE")
+        began = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - began < 15, "they were waited for one after the other"
+    assert {one.read_to_close() for one in tabs} == {1012}
+    assert "Traceback" not in "".join(server.log)
+    server.start()
+    for room in rooms:
+        shown = requests.get(f"{server.url}/rooms/{room}/messages", timeout=DEADLINE).text
+        assert "Asked" in shown and 'data-state="interrupted"' in shown
+    listed = requests.get(f"{server.url}/rooms", timeout=DEADLINE).text
+    assert 'data-state="answering"' not in listed
