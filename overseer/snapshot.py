@@ -34,8 +34,6 @@ def inspect(path: Path, look: Callable[[sqlite3.Connection], R]) -> R:
             if marks(path) == before:
                 raise explain(error, path) from error
             continue
-        finally:
-            _clear_up(path)
         after = marks(path)
         if after == before or (not alone and after is not None and after.file == before.file):
             return found
@@ -49,7 +47,7 @@ def copy(path: Path, target: Path) -> int:
     """
     try:
         inspect(path, lambda db: keep_copy(db, target))
-        if inspect(target, faults):
+        if _is_harmed(target):
             remove(target)
             raise StorageDamaged(f"{path.name} is damaged. Put back a copy from a backup.")
     except OSError as error:
@@ -66,16 +64,16 @@ def faults(db: sqlite3.Connection) -> list[str]:
     return [*(fault for fault in found if fault != "ok"), *missing]
 
 
+def _is_harmed(path: Path) -> bool:
+    try:
+        return bool(inspect(path, faults))
+    except StorageDamaged:
+        return True
+
+
 def _look(path: Path, look: Callable[[sqlite3.Connection], R], how: str) -> R:
     uri = f"{path.absolute().as_uri()}?{how}"
     with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)) as db:
         db.row_factory = sqlite3.Row
         db.execute("BEGIN")
         return look(db)
-
-
-def _clear_up(path: Path) -> None:
-    """Who deletes a file while it is being looked into leaves an empty log behind."""
-    log = marks(beside(path, "-wal"))
-    if marks(path) is None and log is not None and not log.size:
-        remove(path)

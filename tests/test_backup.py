@@ -192,17 +192,20 @@ def test_a_room_that_is_deleted_or_made_meanwhile_leaves_the_copy_in_order(
 
 
 def test_a_room_that_is_deleted_while_it_is_read_leaves_no_file(overseer: Overseer) -> None:
-    """Nor is it read without the part of it that was in its log; a reader that comes too late would make one anew."""
-    room = said(overseer, "Kitchen", "Hello")
-    path = room_file(overseer.directory, room)
+    """Whether something was read of it already or not, it is not there, and nothing is made beside nothing."""
+    for early in (True, False):
+        room = said(overseer, "Kitchen", "Hello")
+        path = room_file(overseer.directory, room)
 
-    def look(db: sqlite3.Connection) -> str:
-        overseer.delete(room)
-        return str(db.execute("PRAGMA page_count").fetchone()[0])
+        def look(db: sqlite3.Connection, early: bool = early, room: str = room) -> None:
+            if early:
+                db.execute("SELECT name FROM room").fetchone()
+            overseer.delete(room)
+            db.execute("SELECT name FROM room").fetchone()
 
-    with pytest.raises(FileNotFoundError):
-        inspect(path, look)
-    assert list(path.parent.iterdir()) == []
+        with pytest.raises(FileNotFoundError):
+            inspect(path, look)
+        assert list(path.parent.iterdir()) == []
 
 
 def test_a_file_that_is_changed_while_it_is_read_alone_is_read_again(overseer: Overseer) -> None:
@@ -240,13 +243,17 @@ def test_what_is_said_during_a_backup_is_taken_over_when_the_copy_is_started(
 
 def test_a_harmed_room_is_told_and_the_others_are_copied(overseer: Overseer, tmp_path: Path) -> None:
     """Also a missing one; the exit code is 1, so that nobody takes the copy for a whole one."""
-    kitchen, cellar, attic = (said(overseer, name, "Hello") for name in ("Kitchen", "Cellar", "Attic"))
+    kitchen, cellar, attic, bath = (said(overseer, name, "Hello") for name in ("Kitchen", "Cellar", "Attic", "Bath"))
     overseer.close()
     room_file(overseer.directory, kitchen).write_bytes(b"This is no database. " * 100)
     room_file(overseer.directory, cellar).unlink()
+    with room_file(overseer.directory, bath).open("r+b") as file:
+        file.seek(-4096, os.SEEK_END)
+        file.write(b"\x55" * 4096)
     done = flask("backup", str(tmp_path / "backup"), instance=overseer.directory)
     assert done.returncode == 1 and "Copied 1 room, " in done.stdout and "Traceback" not in done.stderr
-    assert f"room-{kitchen}.sqlite is damaged" in done.stderr and f"room-{cellar}.sqlite is missing" in done.stderr
+    for room, what in ((kitchen, "damaged"), (bath, "damaged"), (cellar, "missing")):
+        assert f"room-{room}.sqlite is {what}" in done.stderr
     assert {path.name for path in (tmp_path / "backup" / "facets").iterdir()} == {f"room-{attic}.sqlite"}
 
 
@@ -384,7 +391,7 @@ def test_what_the_next_start_puts_right_is_told_and_is_no_fault(server: Server, 
 
 def test_every_fault_is_found_and_says_what_to_do(overseer: Overseer) -> None:
     """Damage that nobody came across yet, a missing file, a wrong count, one of another, a newer one, leftovers."""
-    names = ("damaged", "junk", "missing", "miscounted", "orphaned parts", "another's", "newer", "behind")
+    names = ("damaged", "junk", "missing", "miscounted", "orphaned parts", "another's", "newer", "behind", "index")
     rooms = {name: said(overseer, name, "Hello", "Again") for name in names}
     well = said(overseer, "well", "Hello")
     paths = {name: room_file(overseer.directory, room) for name, room in rooms.items()}
@@ -398,6 +405,8 @@ def test_every_fault_is_found_and_says_what_to_do(overseer: Overseer) -> None:
     tell(paths["orphaned parts"], "PRAGMA foreign_keys = OFF", "UPDATE parts SET message = 99 WHERE message = 1")
     tell(paths["another's"], "PRAGMA application_id = 1")
     tell(paths["newer"], "PRAGMA user_version = 99")
+    other = "UPDATE sqlite_schema SET sql = replace(sql, 'waiting', 'complete') WHERE name = 'unfinished'"
+    tell(paths["index"], "PRAGMA writable_schema = ON", other)
     tell(overseer.directory / "overseer.sqlite", f"UPDATE rooms SET messages = 1 WHERE id = '{rooms['behind']}'")
     (overseer.directory / "facets" / "room-0123456789ab.sqlite-wal").touch()
     found = faults(overseer.directory)
@@ -410,12 +419,13 @@ def test_every_fault_is_found_and_says_what_to_do(overseer: Overseer) -> None:
         ("another's", "is a database of another program. Move it"),
         ("newer", "was written by a newer version of Overseer. Update"),
         ("behind", "the list says 1"),
+        ("index", "missing from index unfinished. Put back"),
     ):
         assert [one for one in found if rooms[name] in one and words in one], (name, found)
     assert [one for one in found if one.startswith("room-0123456789ab.sqlite-wal belongs to no file. Move")]
     assert not [one for one in found if well in one]
     done = flask("check", instance=overseer.directory)
-    assert done.returncode == 1 and "Checked 9 rooms: " in done.stdout and "Traceback" not in done.stderr
+    assert done.returncode == 1 and "Checked 10 rooms: " in done.stdout and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("content", [None, b"This is no database. " * 100, b""])

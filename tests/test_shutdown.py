@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import sqlite3
 import threading
 import time
@@ -10,8 +11,11 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
+import pytest
 import requests
 
+from overseer.hub import Hub
+from overseer.sqlite import StorageFull
 from tests.support.model_server import ModelServer, Reply, held, text
 from tests.support.server import DEADLINE, Server
 from tests.support.tab import Tab
@@ -172,3 +176,33 @@ def test_files_that_another_program_locks_hold_up_no_end(
         assert "Asked" in shown and 'data-state="interrupted"' in shown
     listed = requests.get(f"{server.url}/rooms", timeout=DEADLINE).text
     assert 'data-state="answering"' not in listed
+
+
+class Gone:
+    """What renders for a tab when nothing can be read any more."""
+
+    def of_list(self, *_: object) -> bytes:
+        raise StorageFull("The server is shutting down. Try again in a moment.")
+
+
+class Ws:
+    """What an outlet uses of a WebSocket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock, self.connected, self.event = sock, True, threading.Event()
+
+
+def test_a_tab_that_is_served_when_nothing_can_be_read_any_more_is_sent_to_come_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The end of the server, or a list that is gone, is no fault of ours: 1012, and a line in the log."""
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(DEADLINE)
+    hub = Hub(lambda prefix: Gone())  # type: ignore[arg-type, return-value]
+    hub.join(Ws(ours), None, "", seen="", rooms="")
+    frame = theirs.recv(200)
+    hub.close()
+    ours.close()
+    theirs.close()
+    assert int.from_bytes(frame[2:4], "big") == 1012
+    assert "a tab could not be served: The server is shutting down" in caplog.text and "Traceback" not in caplog.text

@@ -371,3 +371,28 @@ def test_remove_takes_all_three_files_and_no_other(opened: Open, path: Path) -> 
     storage.close()
     assert files(path) == {"some.sqlite.bak"}
     remove(path)
+
+
+def test_a_file_that_was_removed_takes_its_companions_with_it(opened: Open, path: Path) -> None:
+    """Its log would be played into the copy that is put in its place."""
+    storage = opened()
+    add(storage, "one")
+    path.unlink()
+    with pytest.raises(StorageError, match="removed or replaced"):
+        add(storage, "two")
+    storage.close()
+    assert files(path) == set()
+
+
+def test_the_companions_of_a_file_that_took_its_place_are_left_alone(opened: Open, path: Path) -> None:
+    """They are part of it."""
+    storage = opened()
+    add(storage, "one")
+    for companion in path.parent.iterdir():
+        companion.unlink()
+    other = Storage(path)
+    other.migrate([words_table], application_id=OURS, create=True)
+    add(other, "another")
+    storage.close()
+    assert ask(path, "SELECT word FROM words") == ["another"]
+    other.close()
