@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lint bench shots clean
+.PHONY: run test lint bench crash soak shots clean
 
 run: .venv/installed
 	@exec $(BIN)/python app.py
@@ -14,9 +14,16 @@ test: .venv/installed-test .venv/installed-node
 lint: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[audit]' && $(BIN)/python -m tests.audit
 
 bench: .venv/installed-test
 	@CHROMIUM="$$(sh tests/chromium.sh)" && export CHROMIUM && exec $(BIN)/python -m tests.bench
+
+crash: .venv/installed-test
+	@exec $(BIN)/python -m tests.crash $(or $(N),200) $(ARGS)
+
+soak: .venv/installed-test
+	@exec $(BIN)/python -m tests.soak $(or $(MINUTES),10) $(ARGS)
 
 shots: .venv/installed-test
 	@CHROMIUM="$$(sh tests/chromium.sh)" && export CHROMIUM && exec $(BIN)/python -m tests.shots

@@ -21,13 +21,15 @@ from typing import TYPE_CHECKING
 
 import click
 from flask import Flask
+from werkzeug.security import check_password_hash
 from werkzeug.wsgi import ClosingIterator
 
-import overseer
+from overseer import create_app as make_app
+from overseer import environment
+from overseer.access import is_loopback
 from overseer.environment import BadEnvironment
 from overseer.instance import InstanceError
 from overseer.markdown import render
-from overseer.security import LOOPBACK
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -40,7 +42,7 @@ SHUTDOWN_SECONDS = 2
 def create_app() -> Flask:
     """The app for `flask --app app`, where a mistake in the environment is a sentence too."""
     try:
-        return overseer.create_app()
+        return make_app()
     except BadEnvironment as error:
         raise click.ClickException(str(error)) from None
 
@@ -50,11 +52,16 @@ def main() -> int:
     options = parse_options()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
     logging.getLogger("urllib3").setLevel(logging.WARNING)
-    if options.host not in LOOPBACK:
-        return fail(f"--host {options.host} would let others in, and this version has no password. Use 127.0.0.1.")
     raise_file_limit()
     try:
-        app = overseer.create_app(options.instance)
+        access = environment.access(os.environ)
+        if not access.password and not is_loopback(options.host):
+            return fail(
+                f"--host {options.host or '(all)'} would let others in, and no password is set. Set OVERSEER_PASSWORD "
+                "or OVERSEER_PASSWORD_FILE, or use 127.0.0.1."
+            )
+        app = make_app(options.instance, access=access.on(options.host), check_password=check_aside)
+        app.debug = False  # whatever FLASK_DEBUG says: that is for `flask run`
         app.extensions["overseer"].open()
         listener = listen(options.host, options.port)
     except (InstanceError, BadEnvironment) as error:
@@ -63,6 +70,8 @@ def main() -> int:
         return fail(
             f"Port {options.port} cannot be used ({error.strerror}). Choose another with --port or OVERSEER_PORT."
         )
+    if access.beyond and not access.password:
+        print("Others may come in by the proxy, and no password is set: it has to ask for one.", file=sys.stderr)
     serve(app, listener)
     return 0
 
@@ -122,6 +131,13 @@ class Running:
 
     def _ended(self) -> None:
         self.running -= 1
+
+
+def check_aside(hashed: str, password: str) -> bool:
+    """Compare a password with a hash in a thread of its own: it takes as long as a hundred other requests."""
+    from gevent import get_hub
+
+    return bool(get_hub().threadpool.apply(check_password_hash, (hashed, password)))
 
 
 def warm_up(app: Flask) -> None:

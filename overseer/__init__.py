@@ -6,36 +6,48 @@ import atexit
 import logging
 import os
 import time
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 from flask import Flask, Response, g, request
+from werkzeug.security import check_password_hash
 
-from overseer import answers, assets, commands, compression, environment, live, security
+from overseer import answers, assets, commands, compression, environment, live, login, security
+from overseer.access import Access
 from overseer.chat_room import Limits
 from overseer.drafts import Drafts
 from overseer.fragments import Fragments, prepare
 from overseer.hub import Hub
 from overseer.llm.choice import Models, ModelSettings
 from overseer.overseer import Overseer
+from overseer.password import Check, Password, Tries
+from overseer.proxies import TrustedProxies
+from overseer.security import Door
+from overseer.sessions import Sessions
 from overseer.sight import Renewal
 from overseer.views import NumberConverter, bp
 
 log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parent.parent
+PREFIXES = 16
 MAX_BODY = 4_000_000  # bytes; a form may need twelve for one character of a message
 
 __all__ = ["create_app"]
 
 
 def create_app(
-    instance: Path | str | None = None, *, models: ModelSettings | None = None, limits: Limits | None = None
+    instance: Path | str | None = None,
+    *,
+    models: ModelSettings | None = None,
+    limits: Limits | None = None,
+    access: Access | None = None,
+    check_password: Check = check_password_hash,
 ) -> Flask:
     """The app for one instance directory, which it opens with the first request, or by `overseer.open()`.
 
     What is not given it reads from the environment: OVERSEER_INSTANCE, and see `overseer.environment`. Raises
-    BadEnvironment for what cannot be used there.
+    BadEnvironment for what cannot be used there. `check_password` is what compares a hash with a password, and slow.
     """
     app = Flask(__name__, template_folder=str(ROOT / "templates"), static_folder=str(ROOT / "static"))
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, MAX_FORM_MEMORY_SIZE=MAX_BODY, SEND_FILE_MAX_AGE_DEFAULT=assets.YEAR)
@@ -46,17 +58,22 @@ def create_app(
     overseer = Overseer(directory, models=chosen, limits=limits or environment.limits(os.environ))
     drafts = Drafts()
 
-    @cache
-    def fragments(prefix: str) -> Fragments:
-        return Fragments(app, prefix, drafts=drafts, model=chosen.shown)
+    access = access or environment.access(os.environ)
+    sessions = Sessions(directory, access.password)
+    password = Password(access.password, check=check_password) if access.password else None
 
-    hub = Hub(cache(lambda prefix: Renewal(overseer, fragments(prefix), drafts)))
+    # Prefixes are what trusted proxies say, and few; but these may pass on what they hear.
+    @lru_cache(PREFIXES)
+    def fragments(prefix: str) -> Fragments:
+        return Fragments(app, prefix, drafts=drafts, model=chosen.shown, locked=password is not None)
+
+    hub = Hub(lru_cache(PREFIXES)(lambda prefix: Renewal(overseer, fragments(prefix), drafts)))
     overseer.subscribe(drafts.heard)
     overseer.subscribe(hub.heard)
     app.extensions.update(overseer=overseer, hub=hub, fragments=fragments)
 
     app.before_request(note_start)
-    security.init_app(app)
+    security.init_app(app, Door(access, sessions, password, Tries()))
     # Not before: with `flask run --debug` the reloader's parent makes an app too, and must not take the lock.
     app.before_request(lambda: overseer.open(again=False))
     answers.init_app(app)
@@ -64,10 +81,13 @@ def create_app(
     assets.init_app(app)
     app.url_map.converters["number"] = NumberConverter
     app.register_blueprint(bp)
+    login.init_app(app)
+    app.wsgi_app = TrustedProxies(app.wsgi_app, access.proxies)  # type: ignore[method-assign]
     app.after_request(log_request)
     compression.init_app(app)
     commands.init_app(app)
     atexit.register(overseer.close)
+    atexit.register(sessions.close)
     return app
 
 
@@ -80,6 +100,5 @@ def log_request(response: Response) -> Response:
     """One line a request: no query, no text, no header."""
     if request.endpoint not in assets.ENDPOINTS:
         took = 1000 * (time.monotonic() - g.began)
-        path = request.path.encode("unicode_escape").decode()  # a line end in it would begin a line of its own
-        log.info("%s %s %s %.0fms", request.method, path, response.status_code, took)
+        log.info("%s %s %s %.0fms", request.method, answers.path_in_log(), response.status_code, took)
     return response

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Mapping
 
 from flask import Flask, Response, current_app, request
@@ -12,6 +13,7 @@ from overseer.chat_room import NotNow
 from overseer.fragments import Fragments
 from overseer.instance import InstanceError
 from overseer.registry import NoSuchRoom, RoomList
+from overseer.security import accepts_page
 from overseer.sqlite import StorageError, StorageFull
 from overseer.transcript import KeyReused, NoSuchMessage, Outdated
 from overseer.words import Invalid, TooLarge
@@ -37,6 +39,7 @@ SENTENCES = {
     413: "That is more than can be sent at once. Send less.",
 }
 VERBS = ("PATCH", "DELETE")
+TOLD_BY_HEADERS = ("Allow", "Retry-After", "WWW-Authenticate")
 
 
 def init_app(app: Flask) -> None:
@@ -62,7 +65,7 @@ def is_htmx() -> bool:
 
 def wants_page() -> bool:
     """Whether a browser is going somewhere, and can show nothing but a page."""
-    return not is_htmx() and (is_plain() or request.headers.get("Sec-Fetch-Mode") == "navigate")
+    return not is_htmx() and (is_plain() or request.headers.get("Sec-Fetch-Mode") == "navigate" or accepts_page())
 
 
 def is_plain() -> bool:
@@ -110,9 +113,13 @@ def take_verb_from_form() -> None:
 
 
 def known_error(error: Exception) -> Response:
-    """One of ours: its own sentence is for the person."""
+    """One of ours: its own sentence is for the person. One that is no fault of theirs is in the log, by its number."""
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
-    return told(str(error), status)
+    if status < 500:
+        return told(str(error), status)
+    number = error_number()
+    log.error("error %s: %s %s: %s", number, request.method, path_in_log(), error)
+    return told(f"{error} (The log says more under {number}.)", status)
 
 
 def http_error(error: HTTPException) -> Response:
@@ -123,27 +130,62 @@ def http_error(error: HTTPException) -> Response:
     ours = error.description if error.description and type(error).description != error.description else None
     sentence = ours or SENTENCES.get(error.code) or f"That did not work ({error.code} {error.name})."
     answer = told(sentence, error.code)
-    if isinstance(error, MethodNotAllowed) and error.valid_methods:
-        answer.headers["Allow"] = ", ".join(error.valid_methods)
+    for name in TOLD_BY_HEADERS:
+        if name in response.headers:
+            answer.headers[name] = response.headers[name]
     return answer
 
 
 def unknown_error(error: Exception) -> Response:
     """A fault of ours: the log has it."""
-    log.exception("%s %s failed", request.method, request.path)
-    return told("Something went wrong inside Overseer; its log says what. Nothing that was stored is lost.", 500)
+    number = error_number()
+    log.exception("error %s: %s %s", number, request.method, path_in_log())
+    return told(
+        f"Something went wrong inside Overseer. Its log says what, under {number}. Nothing that was stored is lost.",
+        500,
+    )
+
+
+def path_in_log() -> str:
+    """The request's path: a line end in it would begin a line of its own."""
+    return request.path.encode("unicode_escape").decode()
+
+
+def error_number() -> str:
+    """By which a person's error is found in the log."""
+    return secrets.token_hex(4)
 
 
 def told(sentence: str, status: int) -> Response:
     """An error: a page for who goes somewhere, else a fragment that knows where it belongs."""
     if not wants_page():
         where = {"HX-Retarget": "#error", "HX-Reselect": "#error", "HX-Reswap": "outerHTML", "HX-Push-Url": "false"}
-        return html(fragments().error(sentence), status, where)
+        log_in = fragments().url("login.show_login", next=_wanted()) if status == 401 else ""
+        return html(fragments().error(sentence, log_in=log_in), status, where)
+    if status in (401, 429):
+        why = "" if request.method == "GET" and status == 401 else sentence  # who only comes has done nothing wrong
+        return html(fragments().login(wanted=_wanted(), sentence=why, typed=_typed(), again=_again()), status)
     place = current_app.extensions["hub"].place()
     # Who is not let in is not told which rooms there are.
-    rooms = RoomList((), None) if status in (401, 403) else _rooms()
+    rooms = RoomList((), None) if status == 403 else _rooms()
     body = fragments().no_room(sentence=sentence, back=_way_back(), typed=_typed())
     return html(fragments().page(body, rooms, title="", active=None, q="", place=place), status)
+
+
+def _wanted() -> str:
+    """Where a log-in is to lead: the page that was asked for, or that of the room something was done in."""
+    if request.endpoint in ("login.show_login", "login.create_login"):
+        return request.values.get("next", "")
+    if request.method == "GET" and wants_page():
+        return request.full_path.removesuffix("?")
+    room_id = (request.view_args or {}).get("room_id")
+    return fragments().url("rooms.show_room", room_id=room_id) if room_id else ""
+
+
+def _again() -> str:
+    """The address itself, for who came by a link from another site and so without the cookie."""
+    foreign = request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")
+    return request.full_path.removesuffix("?") if foreign and request.method == "GET" else ""
 
 
 def _way_back() -> str:

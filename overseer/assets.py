@@ -5,6 +5,7 @@ The style sheets under css/ and the behaviours under js/ are sent joined, as one
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from flask import Flask, Response, request
 ENDPOINTS = ("static", "joined")
 YEAR = 365 * 24 * 3600  # seconds
 JOINED = {"style.css": ("css", "text/css"), "app.js": ("js", "text/javascript")}
+DRAWING = re.compile(rb'(?<=url\(")([\w-]+\.svg)(?="\))')
 
 
 class Assets:
@@ -24,18 +26,25 @@ class Assets:
 
     def version(self, name: str) -> str:
         """A hash of the content, so that a browser may keep it for good."""
-        changed = max(path.stat().st_mtime_ns for path in self._files(name))
+        files = self._files(name) + (list(self._folder.glob("*.svg")) if name == "style.css" else [])
+        changed = max(path.stat().st_mtime_ns for path in files)
         known = self._versions.get(name)
         if known is None or known[0] != changed:
             known = self._versions[name] = (changed, sha256(self.content(name)).hexdigest()[:12])
         return known[1]
 
     def content(self, name: str) -> bytes:
-        """The file, or all those that are joined in it, by name. Each script keeps its names to itself."""
+        """The file, or all those that are joined in it, by name.
+
+        Each script keeps its names to itself; what a style sheet names has its version in its address too.
+        """
         pieces = [path.read_bytes() for path in self._files(name)]
         if name == "app.js":
             pieces = [b"{\n%s}\n" % piece for piece in pieces]
-        return b"".join(pieces)
+        return DRAWING.sub(self._versioned, b"".join(pieces)) if name == "style.css" else b"".join(pieces)
+
+    def _versioned(self, found: re.Match[bytes]) -> bytes:
+        return found[0] + b"?v=" + self.version(found[1].decode()).encode()
 
     def _files(self, name: str) -> list[Path]:
         if name not in JOINED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -324,8 +325,10 @@ class ChatRoom:
             log.error("turn %s/%s could not be written: %s", self._room_id, turn.number, error)
             self._give_up(turn, f"The answer could not be stored. {error}")
         except Exception:
-            log.exception("turn %s/%s broke", self._room_id, turn.number)
-            self._give_up(turn, "Something went wrong inside Overseer; its log says what. Retry asks again.")
+            number = secrets.token_hex(4)
+            log.exception("error %s: turn %s/%s broke", number, self._room_id, turn.number)
+            sentence = f"Something went wrong inside Overseer. Its log says what, under {number}. Retry asks again."
+            self._give_up(turn, sentence)
         seconds = time.monotonic() - began
         log.info("turn %s/%s %s %s %.1fs", self._room_id, turn.number, turn.model_name or "-", turn.outcome, seconds)
 

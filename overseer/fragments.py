@@ -55,14 +55,15 @@ class Cursor:
 
 
 class Fragments:
-    """Renders the partials of the app, with URLs below one mount point `prefix`."""
+    """Renders the partials of the app, with URLs below one mount point `prefix`; `locked` if people log in."""
 
-    def __init__(self, app: Flask, prefix: str, *, drafts: Drafts, model: Callable[[str], Model]) -> None:
+    def __init__(self, app: Flask, prefix: str, *, drafts: Drafts, model: Callable[[str], Model], locked: bool) -> None:
         self._env = app.jinja_env
         self._urls: MapAdapter = app.url_map.bind("localhost", script_name=prefix or "/")
         self._static = Assets(Path(app.static_folder or ""))
         self._drafts = drafts
         self._model = model
+        self._locked = locked
         self._memo = Memo(MEMO_BYTES)
 
     def page(
@@ -92,6 +93,13 @@ class Fragments:
             growing_at=time.time_ns() // 1_000_000 if growing else 0,
             htmx_config=json.dumps(HTMX_CONFIG),
         )
+
+    def login(self, *, wanted: str, sentence: str = "", typed: str = "", again: str = "") -> str:
+        """The page that asks for the password, to lead on to the address `wanted`.
+
+        A `sentence` says why, `typed` is what was sent in vain, and `again` an address to try first.
+        """
+        return self._render("login.html", title="Log in", wanted=wanted, sentence=sentence, typed=typed, again=again)
 
     def rooms(self, rooms: RoomList, *, active: str | None, q: str, under: str = "") -> str:
         """`#rooms`: a page of the list. One that is not the first begins `under` the last heading before it."""
@@ -186,9 +194,9 @@ class Fragments:
         template = "rooms/_editing.html" if alone else "messages/_editing.html"
         return self._render(template, room_id=room_id, question=question, drops=drops, last=last, alone=alone)
 
-    def error(self, sentence: str) -> str:
-        """`#error`: what went wrong, and what to do."""
-        return self._render("_error.html", sentence=sentence)
+    def error(self, sentence: str, *, log_in: str = "") -> str:
+        """`#error`: what went wrong, and what to do; with a link to the address where one can `log_in`."""
+        return self._render("_error.html", sentence=sentence, log_in=log_in)
 
     def url(self, endpoint: str, **values: object) -> str:
         """The path of a view below the prefix."""
@@ -202,6 +210,7 @@ class Fragments:
             url_for=self.url,
             static=self._static_url,
             fragments=self,
+            locked=self._locked,
             model=self._named,
             grouped=bind(grouped, today=date.today()),
         )

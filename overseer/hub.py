@@ -18,7 +18,7 @@ from wsproto.frame_protocol import CloseReason
 from overseer import stale
 from overseer.channel import Channel
 from overseer.events import RoomEvent
-from overseer.outlet import GONE, RESTART, Outlet, WebSocket
+from overseer.outlet import GONE, LOGGED_OUT, RESTART, Outlet, WebSocket, text_frame
 from overseer.sight import ListSight, Renewal, RoomSight
 from overseer.sqlite import StorageError
 
@@ -39,8 +39,9 @@ Sight = TypeVar("Sight", bound=Hashable)
 class Tab:
     """One connected socket and what it shows."""
 
-    def __init__(self, ws: WebSocket, *, ready: Callable[[Tab], None]) -> None:
+    def __init__(self, ws: WebSocket, *, session: str, ready: Callable[[Tab], None]) -> None:
         self.outlet = Outlet(ws, ready=bind(ready, self))
+        self.session = session
         self.list_sight: ListSight
         self.room_sight: RoomSight | None = None
 
@@ -108,13 +109,13 @@ class Hub:
         if self._dirty:
             self._wake.set()
 
-    def join(self, ws: WebSocket, room_id: str | None, prefix: str, *, seen: str, rooms: str) -> Tab:
+    def join(self, ws: WebSocket, room_id: str | None, prefix: str, *, seen: str, rooms: str, session: str = "") -> Tab:
         """Serve this socket from now on, first with all that its sight lacks.
 
         `seen` and `rooms` are the places of what it shows of the room and of the list; without them, or with those of
-        another run, it shows nothing yet.
+        another run, it shows nothing yet. `session` is the log-in it came with.
         """
-        tab = Tab(ws, ready=self._serve_soon)
+        tab = Tab(ws, session=session, ready=self._serve_soon)
         tab.list_sight = ListSight(prefix, room_id, self._heard_of(rooms))
         with self._lock:
             self._list.tabs[tab] = None
@@ -136,6 +137,13 @@ class Hub:
                 topic.tabs.pop(tab, None)
                 if not topic.tabs:
                     topic.changed()  # its frames are of use to nobody
+
+    def log_out(self, session: str, html: str) -> None:
+        """Tell the tabs that came with this log-in something last, and send them away for good."""
+        for tab in list(self._list.tabs):
+            if tab.session == session:
+                tab.outlet.send(text_frame(html))
+                self._dismiss(tab, LOGGED_OUT, "logged out")
 
     def close(self) -> None:
         """Tell every tab to come back to the next run."""

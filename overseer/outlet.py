@@ -17,6 +17,7 @@ LINGER = 30.0  # seconds that a tab which was too slow still has to fetch what i
 
 TOO_SLOW = CloseReason.TRY_AGAIN_LATER  # 1013
 RESTART = CloseReason.SERVICE_RESTART  # 1012
+LOGGED_OUT = 4401
 GONE = 4404
 
 

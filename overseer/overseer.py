@@ -56,6 +56,7 @@ Listener = Callable[[RoomEvent], None]
 
 ROOM_ID = re.compile(r"[0-9a-f]{12}", re.ASCII)
 SHUTTING_DOWN = "The server is shutting down. Try again in a moment."
+TICK = 20  # milliseconds by which a file's time may lag behind the clock: the kernel notes it by its tick
 NOT_IN_SUMMARY = (PartAdded, PartGrew, PartChanged, TurnDelayed, ReadingMoved)
 
 
@@ -384,7 +385,7 @@ class Overseer:
         file, log_of_it = marks(path), marks(beside(path, "-wal"))
         if file is None or (log_of_it is not None and log_of_it.size) or synced_at > now():
             return True
-        return file.written_at // 1_000_000 >= synced_at
+        return file.written_at // 1_000_000 >= synced_at - TICK
 
     def _refresh(self, room_id: str) -> None:
         with suppress(StorageError):  # noted in the list by _call

@@ -34,6 +34,8 @@ def inspect(path: Path, look: Callable[[sqlite3.Connection], R]) -> R:
             if marks(path) == before:
                 raise explain(error, path) from error
             continue
+        finally:
+            _clear_up(path)
         after = marks(path)
         if after == before or (not alone and after is not None and after.file == before.file):
             return found
@@ -62,6 +64,13 @@ def faults(db: sqlite3.Connection) -> list[str]:
     found = [str(row[0]) for row in db.execute("PRAGMA integrity_check(10)")]
     missing = [f"a row of {row[0]} without its {row[2]}" for row in db.execute("PRAGMA foreign_key_check")]
     return [*(fault for fault in found if fault != "ok"), *missing]
+
+
+def _clear_up(path: Path) -> None:
+    """A reader that comes between the removal of a log and that of its file makes an empty one."""
+    log = marks(beside(path, "-wal"))
+    if marks(path) is None and log is not None and not log.size:
+        remove(path)
 
 
 def _is_harmed(path: Path) -> bool:

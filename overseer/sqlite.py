@@ -219,7 +219,8 @@ def marks(path: Path) -> Marks | None:
 
 def remove(path: Path) -> None:
     """Remove a database with its two companions, for good; what is not there is no error."""
-    for suffix in SUFFIXES:
+    # The file itself last: a companion without it, from a crash in between, would be found by nobody.
+    for suffix in reversed(SUFFIXES):
         beside(path, suffix).unlink(missing_ok=True)
     with suppress(FileNotFoundError):
         flush(path.parent)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-import random
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -87,7 +87,7 @@ def roll_dice(sides: int = 6) -> int:
     """Roll one die with the given number of sides, from 2 to 1000."""
     if isinstance(sides, bool) or not isinstance(sides, int) or not 2 <= sides <= 1000:
         raise ValueError("a die has from 2 to 1000 sides")
-    return random.randint(1, sides)
+    return secrets.randbelow(sides) + 1
 
 
 TOOLS = (get_current_time, roll_dice)

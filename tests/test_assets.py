@@ -41,6 +41,20 @@ def test_style_sheets_are_joined_by_name_and_a_change_in_any_is_a_change(tmp_pat
     assert assets.version("style.css") != before
 
 
+def test_what_a_style_sheet_names_has_a_version_too(tmp_path: Path) -> None:
+    """Or a browser would keep the old drawing for a year."""
+    (tmp_path / "css").mkdir()
+    (tmp_path / "css" / "a.css").write_text('a { mask: url("drawn.svg") }')
+    drawing = tmp_path / "drawn.svg"
+    drawing.write_text("one")
+    assets = Assets(tmp_path)
+    before = assets.version("style.css")
+    assert assets.content("style.css") == f'a {{ mask: url("drawn.svg?v={assets.version("drawn.svg")}") }}'.encode()
+    drawing.write_text("two")
+    os.utime(drawing, ns=(0, drawing.stat().st_mtime_ns + 1))
+    assert assets.version("style.css") != before
+
+
 def test_scripts_are_joined_and_keep_their_names_to_themselves() -> None:
     """Each stands in a block of its own, where what it declares is nobody else's."""
     content = Assets(STATIC).content("app.js").decode()

@@ -208,6 +208,23 @@ def test_a_room_that_is_deleted_while_it_is_read_leaves_no_file(overseer: Overse
         assert list(path.parent.iterdir()) == []
 
 
+def test_a_reader_that_comes_in_the_middle_of_a_removal_leaves_no_file(overseer: Overseer) -> None:
+    """The companions go first: a reader makes them anew, and the file goes after that."""
+    path = room_file(overseer.directory, said(overseer, "Kitchen", "Hello"))
+    overseer.close()
+    path.with_name(f"{path.name}-wal").touch()
+
+    def look(db: sqlite3.Connection) -> None:
+        path.with_name(f"{path.name}-wal").unlink()
+        db.execute("SELECT name FROM room").fetchone()
+        assert len(list(path.parent.iterdir())) == 3
+        path.unlink()
+
+    with pytest.raises(FileNotFoundError):
+        inspect(path, look)
+    assert list(path.parent.iterdir()) == []
+
+
 def test_a_file_that_is_changed_while_it_is_read_alone_is_read_again(overseer: Overseer) -> None:
     """A room that nobody had open is read without a lock: if somebody opens and closes it meanwhile, that is seen."""
     room = said(overseer, "Kitchen", "Hello")

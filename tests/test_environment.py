@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from overseer.access import LOOPBACK
 from overseer.chat_room import Limits
-from overseer.environment import LEAST, MOST, BadEnvironment, limits, model_settings
+from overseer.environment import LEAST, MOST, BadEnvironment, access, limits, model_settings
 from overseer.llm.choice import OLLAMA, ModelSettings
 from overseer.llm.openai import Patience
 
@@ -108,3 +110,81 @@ def test_any_value_is_a_number_in_its_limits_or_refused(name: str, given: str) -
         assert str(error).startswith(f"{name}=")
         return
     assert LEAST.get(name, 1) <= found <= MOST and found == int(found)
+
+
+@pytest.mark.parametrize(
+    ("settings", "password"),
+    [
+        ({}, ""),
+        ({"OVERSEER_PASSWORD": ""}, ""),
+        ({"OVERSEER_PASSWORD": " a b "}, " a b "),
+        ({"OVERSEER_PASSWORD_FILE": "{}/one"}, "from a file "),
+        ({"OVERSEER_PASSWORD_FILE": "{}/one", "OVERSEER_PASSWORD": ""}, "from a file "),
+    ],
+)
+def test_a_password_is_taken_as_it_is(tmp_path: Path, settings: dict[str, str], password: str) -> None:
+    """But for the line end that an editor leaves in a file."""
+    (tmp_path / "one").write_text("from a file \r\n")
+    assert access({name: value.format(tmp_path) for name, value in settings.items()}).password == password
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"OVERSEER_PASSWORD": "a", "OVERSEER_PASSWORD_FILE": "{}/one"},
+        {"OVERSEER_PASSWORD_FILE": "{}/none"},
+        {"OVERSEER_PASSWORD_FILE": "{}"},
+        {"OVERSEER_PASSWORD_FILE": "{}/empty"},
+        {"OVERSEER_PASSWORD_FILE": "{}/junk"},
+        {"OVERSEER_PASSWORD_FILE": "{}/zero"},
+        {"OVERSEER_PASSWORD": "x" * 1025},
+        {"OVERSEER_PASSWORD": "\udcff"},
+        {"OVERSEER_HOSTS": "http://chat.example"},
+        {"OVERSEER_HOSTS": "chat.example:8000"},
+        {"OVERSEER_HOSTS": "*"},
+        {"OVERSEER_HOSTS": "chat.example, -x"},
+        {"OVERSEER_HOSTS": "a..b"},
+        {"OVERSEER_TRUSTED_PROXIES": "proxy.example"},
+        {"OVERSEER_TRUSTED_PROXIES": "10.0.0.0/33"},
+        {"OVERSEER_TRUSTED_PROXIES": "*"},
+    ],
+)
+def test_a_door_that_cannot_be_set_up_is_told(tmp_path: Path, settings: dict[str, str]) -> None:
+    """By a sentence with the name of the setting, and never with the password."""
+    (tmp_path / "one").write_text("secret")
+    (tmp_path / "empty").write_text("\n")
+    (tmp_path / "junk").write_bytes(b"\xff\xfe")
+    (tmp_path / "zero").write_bytes(b"secret\0")
+    with pytest.raises(BadEnvironment) as refused:
+        access({name: value.format(tmp_path) for name, value in settings.items()})
+    assert str(refused.value).endswith(".") and "secret" not in str(refused.value)
+    assert any(name in str(refused.value) for name in (*settings, "password"))
+
+
+def test_hosts_and_proxies_are_lists() -> None:
+    """With commas or blanks between; names as browsers send them."""
+    found = access(
+        {
+            "OVERSEER_HOSTS": "Chat.Example., bücher.example [::2] 192.168.1.5",
+            "OVERSEER_TRUSTED_PROXIES": "10.1.2.3/8,::1",
+        }
+    )
+    assert found.hosts == LOOPBACK | {"chat.example", "xn--bcher-kva.example", "::2", "192.168.1.5"}
+    assert list(map(str, found.proxies)) == ["10.0.0.0/8", "::1/128"]
+    assert found.beyond and not access({}).beyond
+
+
+@pytest.mark.parametrize(
+    ("host", "added"),
+    [
+        ("127.0.0.1", set()),
+        ("192.168.1.5", {"192.168.1.5"}),
+        ("Chat", {"chat"}),
+        ("0.0.0.0", set()),
+        ("::", set()),
+        ("", set()),
+    ],
+)
+def test_a_server_answers_under_the_name_it_listens_on(host: str, added: set[str]) -> None:
+    """But one that listens everywhere answers under those it was told."""
+    assert access({}).on(host).hosts == LOOPBACK | added

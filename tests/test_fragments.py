@@ -209,7 +209,7 @@ def fragments(app: Flask) -> Fragments:
 
 def answered_by(app: Flask, model: Model, drafts: Drafts | None = None) -> Fragments:
     """Fragments of a page on which this model answers."""
-    return Fragments(app, "", drafts=drafts or Drafts(), model=lambda name="": model)
+    return Fragments(app, "", drafts=drafts or Drafts(), model=lambda name="": model, locked=False)
 
 
 def whole_page(fragments: Fragments, words: str = "x", *, q: str = "") -> str:
@@ -234,6 +234,7 @@ def test_every_template_is_looked_at(app: Flask, fragments: Fragments) -> None:
     """What this file renders uses all there are, and none is left over."""
     everything(fragments, "x")
     whole_page(fragments)
+    fragments.login(wanted="")
     fragments.exchange(ROOM_ID, question(), reply("waiting"))
     assert app.jinja_env.cache is not None
     used = {name for _, name in app.jinja_env.cache.keys()}  # noqa: SIM118 - it is no dict

@@ -822,6 +822,22 @@ def test_after_a_crash_summaries_older_than_their_rooms_are_taken_again(
     ]
 
 
+def test_a_summary_is_taken_again_though_the_kernel_notes_the_time_of_a_file_late(
+    overseer: Overseer, instance: Path, opened: Open
+) -> None:
+    """It does so by its tick: a room renamed twice within one may be newer than the list, and its file look older."""
+    kitchen, cellar = overseer.create("Kitchen"), overseer.create("Cellar")
+    overseer.close()
+    tell_file(room_file(instance, kitchen.id), "UPDATE room SET name = 'Bath'")
+    tell_file(room_file(instance, cellar.id), "UPDATE room SET name = 'Attic'")
+    tell_file(instance / "overseer.sqlite", "UPDATE runs SET in_order = 0")
+    for room, late in ((kitchen, 10), (cellar, 1000)):
+        [(synced_at,)] = ask_file(instance / "overseer.sqlite", f"SELECT synced_at FROM rooms WHERE id = '{room.id}'")
+        os.utime(room_file(instance, room.id), ns=((synced_at - late) * 1_000_000,) * 2)
+    again = opened(instance)
+    assert names(again) == ["Cellar", "Bath"]
+
+
 def test_a_rooms_file_that_is_not_in_the_list_is_taken_in(
     overseer: Overseer, instance: Path, tmp_path: Path, opened: Open, answered: Ask
 ) -> None:

@@ -396,3 +396,13 @@ def test_the_companions_of_a_file_that_took_its_place_are_left_alone(opened: Ope
     storage.close()
     assert ask(path, "SELECT word FROM words") == ["another"]
     other.close()
+
+
+def test_a_removal_that_is_cut_short_leaves_nothing_that_nobody_would_find(path: Path) -> None:
+    """The file, by whose name the next start finds what is left, goes last."""
+    path.mkdir()  # what cannot be unlinked stands for a crash just there
+    for suffix in SUFFIXES[1:]:
+        path.with_name(path.name + suffix).touch()
+    with pytest.raises(OSError):
+        remove(path)
+    assert files(path) == {path.name}

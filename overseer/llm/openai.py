@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ import urllib3
 
 from overseer.llm import ModelError
 from overseer.llm.connection import CHUNK, Deadline, Line, session
+from overseer.llm.redaction import REDACTED, SHORTEST
 from overseer.llm.refusal import Refusal
 from overseer.llm.reply import OpenAIReply
 from overseer.messages import Message
@@ -119,13 +121,21 @@ class OpenAIServer:
         """Whether the server is on this machine."""
         return self.host in ("localhost", "127.0.0.1", "::1")
 
+    @property
+    def secret(self) -> str:
+        """What must be told nobody."""
+        return self._api_key
+
     def shown(self, text: str) -> str:
         """A server's own words, cut short and without the key, fit to be shown and logged."""
         if self._api_key:
-            text = text.replace(self._api_key, "[key]")
+            text = text.replace(self._api_key, REDACTED)
         text = re.sub(r"(?<=://)[^/\s@]+@", "", text)
         text = " ".join(clean(text).split())
         return text if len(text) <= MAX_ERROR else text[: MAX_ERROR - 1] + "…"
+
+    def _tells(self, name: str) -> bool:
+        return len(self._api_key) >= SHORTEST and self._api_key in name
 
     def _list(self, session: requests.Session, seconds: float) -> tuple[str, ...]:
         with closing(self._request(session, "GET", "/models", seconds)) as response:
@@ -133,7 +143,8 @@ class OpenAIServer:
                 raise self.refusal(response).error(self.shown)
             try:
                 names = [entry["id"] for entry in json.loads(response.raw.read(MAX_LIST))["data"]]
-                return tuple(filter(_usable, names))[:MAX_MODELS]
+                usable = (name for name in names if _usable(name) and not self._tells(name))
+                return tuple(islice(usable, MAX_MODELS))
             except (urllib3.exceptions.HTTPError, OSError, ValueError, KeyError, TypeError, RecursionError):
                 raise ModelError(f"{self.where} did not list its models. Set OPENAI_MODEL.") from None
 

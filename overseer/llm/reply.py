@@ -15,6 +15,7 @@ import urllib3
 
 from overseer.llm import Delta, ModelCut, ModelError
 from overseer.llm.connection import MAX_EVENT, Deadline, Line, body, session
+from overseer.llm.redaction import redacted
 from overseer.llm.refusal import OPTIONAL, Refusal, in_stream, refusal_in_stream
 from overseer.llm.stream import Hearing
 from overseer.llm.wire import conversation, schema
@@ -73,7 +74,7 @@ class OpenAIReply:
             while True:
                 with closing(self._accepted(connected, model)) as response:
                     try:
-                        yield from self._deltas(response, model)
+                        yield from redacted(self._deltas(response, model), self._server.secret)
                         return
                     except _Unwanted as unwanted:
                         self._leave_out(unwanted.name, unwanted.refusal)

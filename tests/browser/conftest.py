@@ -11,7 +11,13 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from tests.support.server import Server
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+FLAGS = [
+    "--no-sandbox",
+    "--host-resolver-rules=MAP chat.test 127.0.0.1",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
 EXPECTED = ("Failed to load resource", "WebSocket connection to", "htmx: htmx:ws:error")  # a 4xx, a restart
 
 expect.set_options(timeout=30_000)

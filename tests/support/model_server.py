@@ -146,7 +146,10 @@ class ModelServer:
                 self.wfile.write(body)
 
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                length = int(self.headers["Content-Length"])
+                if len(sent := self.rfile.read(length)) < length:
+                    return  # who asks was killed meanwhile
+                body = json.loads(sent)
                 server.requests.append(body)
                 server.headers.append(dict(self.headers))
                 reply = server.replies.popleft() if server.replies else server.otherwise(body)

@@ -20,12 +20,20 @@ class Server:
     """`python app.py` on an instance directory, by way of a `launcher` if there is one; restarts keep its port."""
 
     def __init__(
-        self, instance: Path, *, environment: dict[str, str] | None = None, launcher: Sequence[str] = ()
+        self,
+        instance: Path,
+        *,
+        environment: dict[str, str] | None = None,
+        host: str = "127.0.0.1",
+        program: Sequence[str] = ("app.py",),
+        launcher: Sequence[str] = (),
     ) -> None:
+        self._host = host
         self.instance = instance
         self.port = 0
         self.log: list[str] = []
         self._environment = environment or {}
+        self._program = program
         self._launcher = launcher
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
@@ -41,8 +49,17 @@ class Server:
 
     def start(self) -> Server:
         """Start it and wait until it says it is ready."""
-        options = ["--port", str(self.port), "--instance", str(self.instance)]
-        command = [*self._launcher, sys.executable, "app.py", *options]
+        lines = self.launch()
+        while (line := lines.get(timeout=DEADLINE)) is not None:
+            if found := re.search(r"ready on http://\S+:(\d+)", line):
+                self.port = int(found[1])
+                return self
+        raise AssertionError("the server did not start:\n" + "".join(self.log))
+
+    def launch(self) -> queue.SimpleQueue[str | None]:
+        """Start it and wait for nothing; returns what it will say, a line at a time, None at its end."""
+        where = ("--host", self._host, "--port", str(self.port), "--instance", str(self.instance))
+        command = [*self._launcher, sys.executable, *self._program, *where]
         clean = {
             k: v
             for k, v in os.environ.items()
@@ -59,11 +76,7 @@ class Server:
         lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, args=(self._process, lines), daemon=True)
         self._reader.start()
-        while (line := lines.get(timeout=DEADLINE)) is not None:
-            if found := re.search(r"ready on http://\S+:(\d+)", line):
-                self.port = int(found[1])
-                return self
-        raise AssertionError("the server did not start:\n" + "".join(self.log))
+        return lines
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """End it by a signal; returns its exit code."""

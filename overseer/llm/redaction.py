@@ -1,0 +1,64 @@
+"""Keeps a secret out of an answer: a server that was sent the key may say it again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from overseer.llm import Delta, ReasoningDelta, TextDelta, ToolRequest
+
+REDACTED = "[key]"
+SHORTEST = 12  # characters; what is shorter is no key ("ollama", "EMPTY"), and may be said
+
+
+def redacted(deltas: Iterator[Delta], secret: str) -> Iterator[Delta]:
+    """The same without the secret, also where it is split over several.
+
+    What may be its beginning waits for the next.
+    """
+    if len(secret) < SHORTEST:
+        yield from deltas
+        return
+    held: TextDelta | ReasoningDelta | None = None
+    try:
+        for delta in deltas:
+            if isinstance(delta, ToolRequest):
+                delta = replace(
+                    delta,
+                    call_id=delta.call_id.replace(secret, REDACTED),
+                    name=delta.name.replace(secret, REDACTED),
+                    arguments=delta.arguments.replace(secret, REDACTED),
+                )
+            if held is not None:
+                if isinstance(delta, TextDelta | ReasoningDelta) and type(delta) is type(held):
+                    delta = replace(delta, text=held.text + delta.text)
+                else:
+                    yield held
+                held = None
+            if isinstance(delta, TextDelta | ReasoningDelta):
+                text = delta.text.replace(secret, REDACTED)
+                begun = _beginning(text, secret)
+                if begun:
+                    held = replace(delta, text=text[len(text) - begun :])
+                    text = text[: len(text) - begun]
+                    if not text:
+                        continue
+                if text is not delta.text:
+                    delta = replace(delta, text=text)
+            yield delta
+    except Exception:
+        if held is not None:
+            yield held
+        raise
+    if held is not None:
+        yield held
+
+
+def _beginning(text: str, secret: str) -> int:
+    """How many characters at the end of a text are a beginning of the secret, and not all of it."""
+    at = text.find(secret[0], max(0, len(text) - len(secret) + 1))
+    while at >= 0:
+        if secret.startswith(text[at:]):
+            return len(text) - at
+        at = text.find(secret[0], at + 1)
+    return 0

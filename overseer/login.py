@@ -1,0 +1,100 @@
+"""The way in and out: `GET` and `POST /login`, `POST /logout`."""
+
+from __future__ import annotations
+
+from typing import cast
+from urllib.parse import parse_qsl, urlsplit
+
+import click
+from flask import Blueprint, Flask, Response, current_app, request
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import RequestRedirect
+
+from overseer.answers import fragments, html, see
+from overseer.fragments import partial
+from overseer.hub import Hub
+from overseer.password import hashed
+from overseer.security import door, logged_in
+
+bp = Blueprint("login", __name__)
+
+LOGGED_OUT = "You are logged out. Log in to go on."
+
+
+def init_app(app: Flask) -> None:
+    """Register the way in and out, and the command that hashes a password."""
+    app.register_blueprint(bp)
+    app.cli.command("hash-password")(hash_password)
+
+
+@bp.get("/login")
+def show_login() -> Response:
+    wanted = request.args.get("next", "")
+    if door().password is None or door().session() is not None:
+        return go_on(wanted)
+    return html(fragments().login(wanted=wanted))
+
+
+@bp.post("/login")
+def create_login() -> Response:
+    if door().password is None:
+        return go_on(request.form.get("next", ""))
+    door().let_in(request.form.get("password", ""))
+    token, session = door().sessions.begin()
+    response = go_on(request.form.get("next", ""))
+    response.set_cookie(
+        door().sessions.cookie,
+        token,
+        expires=session.until,
+        path=request.script_root or "/",
+        secure=request.is_secure,
+        httponly=True,
+        samesite="Strict",
+    )
+    return response
+
+
+@bp.post("/logout")
+def destroy_login() -> Response:
+    session = logged_in()
+    response = see("login.show_login")
+    if session is not None:
+        door().sessions.end(session)
+        cast(Hub, current_app.extensions["hub"]).log_out(session.id, farewell())
+        response.delete_cookie(
+            door().sessions.cookie,
+            path=request.script_root or "/",
+            secure=request.is_secure,
+            httponly=True,
+            samesite="Strict",
+        )
+        # Drafts are what a browser keeps of the rooms.
+        response.headers["Clear-Site-Data"] = '"storage"'
+    return response
+
+
+def farewell() -> str:
+    """What a tab is told last whose log-in ended."""
+    html = fragments().error(LOGGED_OUT, log_in=fragments().url("login.show_login"))
+    return partial("error", "outerHTML", html)
+
+
+def go_on(wanted: str) -> Response:
+    """Send a browser to the page it wanted: one of ours, whose address is built here and not taken over."""
+    try:
+        path = urlsplit(wanted)
+        root = request.script_root
+        adapter = current_app.create_url_adapter(request)
+        assert adapter is not None
+        endpoint, values = adapter.match(path.path.removeprefix(root), method="GET")
+        if endpoint in ("rooms.show_room", "rooms.show_message", "rooms.list_rooms"):
+            query = {name: value for name, value in parse_qsl(path.query, max_num_fields=9) if name in ("before", "q")}
+            return see(endpoint, **{**query, **values})
+    except (ValueError, HTTPException, RequestRedirect):
+        pass
+    return see("rooms.index")
+
+
+def hash_password() -> None:
+    """Print a hash to be set as OVERSEER_PASSWORD, or kept in OVERSEER_PASSWORD_FILE."""
+    click.echo(hashed(click.prompt("Password", hide_input=True, confirmation_prompt=True)))

@@ -1,0 +1,1 @@
+"""Keeps the real server busy for minutes, and looks whether it grows."""
