@@ -19,11 +19,13 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+import click
 from flask import Flask
 from werkzeug.security import check_password_hash
 from werkzeug.wsgi import ClosingIterator
 
-from overseer import create_app, environment
+from overseer import create_app as make_app
+from overseer import environment
 from overseer.access import is_loopback
 from overseer.environment import BadEnvironment
 from overseer.instance import InstanceError
@@ -35,6 +37,14 @@ if TYPE_CHECKING:
 __all__ = ["create_app", "main"]
 
 SHUTDOWN_SECONDS = 2
+
+
+def create_app() -> Flask:
+    """The app for `flask --app app`, where a mistake in the environment is a sentence too."""
+    try:
+        return make_app()
+    except BadEnvironment as error:
+        raise click.ClickException(str(error)) from None
 
 
 def main() -> int:
@@ -50,7 +60,7 @@ def main() -> int:
                 f"--host {options.host or '(all)'} would let others in, and no password is set. Set OVERSEER_PASSWORD "
                 "or OVERSEER_PASSWORD_FILE, or use 127.0.0.1."
             )
-        app = create_app(options.instance, access=access.on(options.host), check_password=check_aside)
+        app = make_app(options.instance, access=access.on(options.host), check_password=check_aside)
         app.debug = False  # whatever FLASK_DEBUG says: that is for `flask run`
         app.extensions["overseer"].open()
         listener = listen(options.host, options.port)

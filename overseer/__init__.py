@@ -12,7 +12,7 @@ from pathlib import Path
 from flask import Flask, Response, g, request
 from werkzeug.security import check_password_hash
 
-from overseer import answers, assets, compression, environment, live, login, security
+from overseer import answers, assets, commands, compression, environment, live, login, security
 from overseer.access import Access
 from overseer.chat_room import Limits
 from overseer.drafts import Drafts
@@ -88,6 +88,7 @@ def create_app(
     app.wsgi_app = TrustedProxies(app.wsgi_app, access.proxies)  # type: ignore[method-assign]
     app.after_request(log_request)
     compression.init_app(app)
+    commands.init_app(app)
     atexit.register(overseer.close)
     atexit.register(sessions.close)
     return app

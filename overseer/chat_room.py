@@ -164,7 +164,7 @@ class ChatRoom:
 
     def stop(self, *, state: State = "stopped", reason: str = STOPPED) -> None:
         """End the running answer and those that wait, and keep what was said."""
-        turn, others = self._cut(), []
+        turn, others = self._cut(state), []
         if turn is not None:
             self._unstored[turn.number] = _ending(turn, state, reason)
         try:
@@ -177,7 +177,7 @@ class ChatRoom:
     def clear(self) -> None:
         """Remove all messages; a running answer is stopped first."""
         self._transcript.clear()
-        self._cut()
+        self._cut("cleared")
         self._unstored.clear()
         self._emit(MessagesCleared(self._room_id))
 
@@ -223,7 +223,7 @@ class ChatRoom:
         return self._turn is None and not self._unstored
 
     def close(self) -> None:
-        self._cut()
+        self._cut("closed")
         with suppress(StorageError):
             self._store_endings()
 
@@ -269,6 +269,7 @@ class ChatRoom:
                 state = "failed"
                 ending = replace(self._unstored[turn.number], state=state, reason=f"The answer is not stored. {error}")
                 self._unstored[turn.number] = ending
+            turn.outcome = state
             self._emit(TurnEnded(self._room_id, turn.number, state))
             with suppress(StorageError):  # then the next question begins it
                 self._begin_next()
@@ -329,7 +330,7 @@ class ChatRoom:
             sentence = f"Something went wrong inside Overseer. Its log says what, under {number}. Retry asks again."
             self._give_up(turn, sentence)
         seconds = time.monotonic() - began
-        log.info("turn %s/%s %s %.1fs", self._room_id, turn.number, turn.model_name or "-", seconds)
+        log.info("turn %s/%s %s %s %.1fs", self._room_id, turn.number, turn.model_name or "-", turn.outcome, seconds)
 
     def _give_up(self, turn: Turn, reason: str) -> None:
         with suppress(TurnOver):
@@ -352,10 +353,11 @@ class ChatRoom:
         """The oldest answer that has still to be made."""
         return next((number for number in self._transcript.unfinished() if number not in self._unstored), None)
 
-    def _cut(self) -> Turn | None:
+    def _cut(self, outcome: str) -> Turn | None:
         """Take the running turn away, if there is one; whatever it still says goes nowhere."""
         turn, self._turn = self._turn, None
         if turn is not None:
+            turn.outcome = outcome
             turn.cut()
         return turn
 

@@ -71,6 +71,8 @@ class Facet(Generic[T]):
         """
         with self._slot.lock:
             self._check()
+            if self._child is not None and not self._slot.calls and not self._storage.in_place():
+                self._close()  # its file was removed or replaced: what it stores from now on would be lost
             child = self._child or self._open()
             self._slot.calls += 1
             try:
@@ -83,6 +85,10 @@ class Facet(Generic[T]):
     def restart_with(self, start: Start[T]) -> None:
         """Use `start` the next time the child is opened; one that runs takes no notice."""
         self._start = start
+
+    def hurry(self, until: float) -> None:
+        """Let the file wait for no other program beyond that time."""
+        self._storage.patient_until = until
 
     def abort(self, reason: str) -> None:
         """Stop the child and make calls in flight and later ones on this handle raise `reason`."""
@@ -186,6 +192,12 @@ class Facets(Generic[T]):
         with slot.lock:
             self.abort(name, DELETED)  # who came in between
             remove(path)
+
+    def hurry(self, until: float) -> None:
+        """Let no open file wait for another program beyond that time, by the monotonic clock."""
+        with self._lock:
+            for facet in self._open.values():
+                facet.hurry(until)
 
     def close(self, reason: str) -> None:
         """Stop every open facet."""

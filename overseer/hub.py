@@ -20,6 +20,7 @@ from overseer.channel import Channel
 from overseer.events import RoomEvent
 from overseer.outlet import GONE, LOGGED_OUT, RESTART, Outlet, WebSocket, text_frame
 from overseer.sight import ListSight, Renewal, RoomSight
+from overseer.sqlite import StorageError
 
 log = logging.getLogger(__name__)
 
@@ -221,6 +222,9 @@ class Hub:
                 tab.outlet.send(frames)
             if tab.room_sight is not None and tab.room_sight.gone:
                 self._dismiss(tab, GONE, "the room was deleted")
+        except StorageError as error:
+            log.error("a tab could not be served: %s", error)
+            self._dismiss(tab, RESTART, "come back in a moment")
         except Exception:
             log.exception("a tab could not be served")
             self._dismiss(tab, CloseReason.INTERNAL_ERROR, "see the log of the server")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import socket
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+LIST = "overseer.sqlite"
+ROOM_FILE = re.compile(r"room-([0-9a-f]{12})\.sqlite", re.ASCII)
 
 
 class InstanceError(Exception):
@@ -19,12 +24,14 @@ class InstanceLock:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._path = directory / "overseer.lock"
-        self._lock = FileLock(self._path, thread_local=False)
+        self._lock = FileLock(self._path, mode=0o600, thread_local=False)
 
     def take(self) -> None:
         """Raises InstanceError if another process has the directory, or if it cannot be written."""
         try:
-            (self._directory / "facets").mkdir(parents=True, exist_ok=True)
+            self._directory.parent.mkdir(parents=True, exist_ok=True)
+            for directory in (self._directory, self._directory / "facets"):
+                directory.mkdir(mode=0o700, exist_ok=True)
             self._lock.acquire(timeout=0)
             self._path.write_text(f"{os.getpid()} on {socket.gethostname()}\n")
         except Timeout:
@@ -40,3 +47,35 @@ class InstanceLock:
     def release(self) -> None:
         """Let others have it."""
         self._lock.release()
+
+
+def owner(directory: Path) -> str | None:
+    """Who uses the directory just now, by its own word; None if nobody does. Takes nothing from them."""
+    path = directory / "overseer.lock"
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return path.read_text().strip() or "another one"
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def is_instance(directory: Path) -> bool:
+    """Whether there is anything of ours in a directory."""
+    return (directory / LIST).exists() or (directory / "facets").is_dir()
+
+
+def room_file(directory: Path, room_id: str) -> Path:
+    """Where a room's file is."""
+    return directory / "facets" / f"room-{room_id}.sqlite"
+
+
+def room_ids(directory: Path) -> set[str]:
+    """The rooms that have a file."""
+    found = (ROOM_FILE.fullmatch(path.name) for path in (directory / "facets").glob("room-*.sqlite"))
+    return {match[1] for match in found if match}

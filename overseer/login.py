@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import cast
 from urllib.parse import parse_qsl, urlsplit
 
-import click
 from flask import Blueprint, Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
@@ -13,7 +12,6 @@ from werkzeug.routing import RequestRedirect
 from overseer.answers import fragments, html, see
 from overseer.fragments import partial
 from overseer.hub import Hub
-from overseer.password import hashed
 from overseer.security import door, logged_in
 
 bp = Blueprint("login", __name__)
@@ -22,9 +20,8 @@ LOGGED_OUT = "You are logged out. Log in to go on."
 
 
 def init_app(app: Flask) -> None:
-    """Register the way in and out, and the command that hashes a password."""
+    """Register the way in and out."""
     app.register_blueprint(bp)
-    app.cli.command("hash-password")(hash_password)
 
 
 @bp.get("/login")
@@ -93,8 +90,3 @@ def go_on(wanted: str) -> Response:
     except (ValueError, HTTPException, RequestRedirect):
         pass
     return see("rooms.index")
-
-
-def hash_password() -> None:
-    """Print a hash to be set as OVERSEER_PASSWORD, or kept in OVERSEER_PASSWORD_FILE."""
-    click.echo(hashed(click.prompt("Password", hide_input=True, confirmation_prompt=True)))

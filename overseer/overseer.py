@@ -6,6 +6,7 @@ import logging
 import re
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -30,8 +31,19 @@ from overseer.instance import InstanceError, InstanceLock
 from overseer.llm import Models
 from overseer.messages import Message
 from overseer.registry import PAGE, NoSuchRoom, Registry, Room, RoomList
+from overseer.rows import now
 from overseer.settings import Changes, Settings
-from overseer.sqlite import SUFFIXES, Storage, StorageEmpty, StorageError, StorageFull
+from overseer.sqlite import (
+    BUSY_SECONDS,
+    Storage,
+    StorageDamaged,
+    StorageEmpty,
+    StorageError,
+    StorageFull,
+    beside,
+    marks,
+    set_aside,
+)
 from overseer.tools import TOOLS, Toolbox
 from overseer.transcript import Asked, Page, Summary
 from overseer.words import NEW_ROOM, clean, idempotency_key, question, room_name
@@ -56,6 +68,7 @@ class Overseer:
     """
 
     def __init__(self, directory: Path, *, models: Models, limits: Limits | None = None, open_facets: int = 50) -> None:
+        self.directory = directory
         self._models = models
         self._limits = limits or Limits()
         self._tools = Toolbox(TOOLS)
@@ -66,6 +79,7 @@ class Overseer:
         self._lock = InstanceLock(directory)
         self._storage = Storage(directory / "overseer.sqlite")
         self._registry: Registry | None = None
+        self._behind: set[str] = set()  # rooms whose summary could not be taken
         self._closed = False
 
     # Life
@@ -82,13 +96,18 @@ class Overseer:
             if self._registry is None:
                 self._lock.take()
                 try:
-                    self._registry = registry = Registry(self._storage)
-                    self._recover(in_order=registry.begin_run())
-                except (StorageError, OSError) as error:
+                    self._begin()
+                except BaseException as error:
                     self._registry = None
                     self._storage.close()
                     self._lock.release()
-                    raise InstanceError(str(error)) from error
+                    if isinstance(error, StorageError | OSError):
+                        raise InstanceError(str(error)) from error
+                    raise
+            elif not self._storage.is_sound():
+                log.error("%s was removed, replaced or written over while the server runs", self._storage.path.name)
+                self._begin()
+            self._catch_up()
 
     def close(self) -> None:
         """End every turn as interrupted, close all files and unlock the directory."""
@@ -96,15 +115,18 @@ class Overseer:
             self._closed = True
             if self._registry is None:
                 return
-            for room_id, (_, answering, _) in self._registry.synced().items():
-                if answering:
-                    with suppress(NoSuchRoom, StorageError):
-                        self._call(room_id, ChatRoom.stop, state="interrupted", reason=INTERRUPTED)
+            self._facets.hurry(time.monotonic() + BUSY_SECONDS)
+            with suppress(StorageError):
+                for room_id, (_, answering, _) in self._registry.synced().items():
+                    if answering:
+                        with suppress(NoSuchRoom, StorageError):
+                            self._call(room_id, ChatRoom.stop, state="interrupted", reason=INTERRUPTED)
             # Whoever calls from now on is told so, and opens nothing any more.
             registry, self._registry = self._registry, None
             self._facets.close("the server was shut down")
-            with suppress(StorageFull):
-                registry.end_run()
+            if not self._behind:  # else the next start takes those summaries
+                with suppress(StorageError):
+                    registry.end_run()
             self._storage.close()
             self._lock.release()
 
@@ -299,7 +321,8 @@ class Overseer:
             try:
                 self._sync(event.room_id, chat_room.summary(), active=isinstance(event, MessageAdded | TurnEnded))
             except StorageError as error:
-                # The room's own file has it; the list catches up with the room's next event.
+                # The room's own file has it; the list catches up with the next request, or the next start.
+                self._behind.add(event.room_id)
                 log.error("room %s could not be synced: %s", event.room_id, error)
         self._tell(event)
 
@@ -311,6 +334,19 @@ class Overseer:
         for listener in self._listeners:
             listener(event)
 
+    def _begin(self) -> None:
+        """Open the registry, or make one anew from the rooms if it is damaged, and put right what a crash left."""
+        self._storage.close()
+        try:
+            registry = Registry(self._storage)
+        except StorageDamaged as error:
+            self._storage.close()
+            kept = set_aside(self._storage.path, time.strftime(".damaged-%Y%m%dT%H%M%SZ", time.gmtime()))
+            log.error("%s It is kept as %s, and the list is made anew from the rooms.", error, kept.name)
+            registry = Registry(self._storage)
+        self._registry = registry
+        self._recover(in_order=registry.begin_run())
+
     def _recover(self, *, in_order: bool) -> None:
         registry = self._known
         names = self._facets.names()
@@ -319,12 +355,13 @@ class Overseer:
             if deleting:
                 with suppress(StorageError):
                     self._remove(room_id)
-            elif answering or (not in_order and self._newer(room_id, at)):
+            elif answering or (not in_order and self._may_be_newer(room_id, at)):
                 self._refresh(room_id)
-        for name in sorted(names):
-            room_id = name.removeprefix("room-")
-            if name.startswith("room-") and ROOM_ID.fullmatch(room_id) and room_id not in synced:
-                self._adopt(room_id)
+        found = {name.removeprefix("room-") for name in names if name.startswith("room-")} - synced.keys()
+        summaries = ((room_id, self._found(room_id)) for room_id in sorted(found) if ROOM_ID.fullmatch(room_id))
+        adopted = [(room_id, summary) for room_id, summary in summaries if summary is not None]
+        if adopted:
+            registry.adopt(adopted)
 
     def _remove(self, room_id: str) -> None:
         """Remove the files of a room that is off the list, and then forget it; the next start goes on with it."""
@@ -338,29 +375,48 @@ class Overseer:
             ) from error
         self._known.remove(room_id)
 
-    def _newer(self, room_id: str, synced_at: int) -> bool:
+    def _may_be_newer(self, room_id: str, synced_at: int) -> bool:
+        """Whether a room's file may hold what its summary does not, whatever was done to the clock meanwhile.
+
+        A log beside the file says that the room was open when the process died. A room that was closed had told all
+        before, but a power cut may have taken the summary: then the times tell, if they can.
+        """
         path = self._facets.path(_facet_name(room_id))
-        for suffix in SUFFIXES[:2]:
-            with suppress(FileNotFoundError):
-                if path.with_name(path.name + suffix).stat().st_mtime_ns // 1_000_000 >= synced_at - TICK:
-                    return True
-        return False
+        file, log_of_it = marks(path), marks(beside(path, "-wal"))
+        if file is None or (log_of_it is not None and log_of_it.size) or synced_at > now():
+            return True
+        return file.written_at // 1_000_000 >= synced_at - TICK
 
     def _refresh(self, room_id: str) -> None:
         with suppress(StorageError):  # noted in the list by _call
             self.sync_state(room_id)
 
-    def _adopt(self, room_id: str) -> None:
-        """Enter a room whose file lies in the directory, from a crash in `create` or put there by hand."""
+    def _catch_up(self) -> None:
+        """Take the summaries that could not be taken when something happened."""
+        for room_id in list(self._behind):
+            try:
+                self.sync_state(room_id)
+            except StorageFull:
+                continue
+            except (NoSuchRoom, StorageError):
+                pass
+            self._behind.discard(room_id)
+
+    def _found(self, room_id: str) -> Summary | None:
+        """A room whose file lies in the directory, from a crash in `create`, a list that is lost, or put there by hand.
+
+        What was not made to its end is removed, and what is broken left alone.
+        """
         try:
             summary = self._facet(room_id).call(ChatRoom.summary)
             if not summary.name:
                 raise StorageEmpty("was never named: its making was cut off.")
-            self._known.add(room_id, summary)
+            return summary
         except StorageEmpty:
             self._facets.delete(_facet_name(room_id))
         except StorageError as error:
             log.error("room-%s.sqlite was left alone: %s", room_id, error)
+        return None
 
 
 def _facet_name(room_id: str) -> str:

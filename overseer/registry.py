@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -77,11 +78,15 @@ MIGRATIONS = (m001_rooms,)  # append only
 
 
 class Registry:
-    """The rooms and their summaries. Every command is one transaction, committed when it returns."""
+    """The rooms and their summaries. Every command is one transaction, committed when it returns.
+
+    A file of an older version is kept as a copy. Raises StorageDamaged for one that can be made anew from the rooms.
+    """
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        storage.migrate(MIGRATIONS, application_id=APPLICATION_ID, create=True)
+        storage.migrate(MIGRATIONS, application_id=APPLICATION_ID, create=True, keep_older=True)
+        storage.verify()
 
     # Commands
 
@@ -100,11 +105,17 @@ class Registry:
     def add(self, room_id: str, summary: Summary) -> None:
         """Enter a room, on top of the list."""
         with self._storage.write() as db:
-            db.execute(
-                "INSERT INTO rooms (id, name, created_at, rank, active_at, synced_at) VALUES (?, ?, ?, ?, ?, 0)",
-                (room_id, summary.name, summary.created_at, _top(db), now()),
-            )
-            _sync(db, room_id, summary)
+            _add(db, room_id, summary, active_at=now())
+
+    def adopt(self, rooms: Iterable[tuple[str, Summary]]) -> None:
+        """Enter rooms that were found, the one with the last activity on top.
+
+        Into an empty list they come with the times of their activity; else above the others, as if active just now.
+        """
+        with self._storage.write() as db:
+            (empty,) = db.execute("SELECT NOT EXISTS (SELECT 1 FROM rooms)").fetchone()
+            for room_id, summary in sorted(rooms, key=lambda found: (found[1].active_at, found[0])):
+                _add(db, room_id, summary, active_at=summary.active_at if empty else now())
 
     def sync(self, room_id: str, summary: Summary, *, active: bool) -> Move:
         """Take over a room's summary; an active room moves to the top of its part of the list. Returns how it moved.
@@ -173,6 +184,33 @@ class Registry:
         with self._storage.read() as db:
             rows = db.execute("SELECT id, synced_at, answering, deleting FROM rooms")
             return {row["id"]: (row["synced_at"], bool(row["answering"]), bool(row["deleting"])) for row in rows}
+
+
+def entries(db: sqlite3.Connection) -> dict[str, Room]:
+    """The rooms of a registry's file, but those that are being deleted."""
+    return {row["id"]: _room(row) for row in db.execute("SELECT * FROM rooms WHERE NOT deleting")}
+
+
+def ended_in_order(db: sqlite3.Connection) -> bool:
+    """Whether no summary of a registry's file can be older than its room."""
+    return bool(db.execute("SELECT in_order FROM runs").fetchone()[0])
+
+
+def make_a_copy(db: sqlite3.Connection, *, without: Iterable[str]) -> None:
+    """Make a copied registry one of rooms that were copied later: their summaries are taken anew when it is opened."""
+    db.execute("PRAGMA journal_mode = DELETE")
+    db.executemany("DELETE FROM rooms WHERE id = ?", [(room_id,) for room_id in without])
+    db.execute("DELETE FROM rooms WHERE deleting")
+    db.execute("UPDATE rooms SET synced_at = 0")
+    db.execute("UPDATE runs SET in_order = 0")
+
+
+def _add(db: sqlite3.Connection, room_id: str, summary: Summary, *, active_at: int) -> None:
+    db.execute(
+        "INSERT INTO rooms (id, name, created_at, rank, active_at, synced_at) VALUES (?, ?, ?, ?, ?, 0)",
+        (room_id, summary.name, summary.created_at, _top(db), active_at),
+    )
+    _sync(db, room_id, summary)
 
 
 def _sync(db: sqlite3.Connection, room_id: str, summary: Summary) -> Move:

@@ -133,3 +133,9 @@ def reads_from(db: sqlite3.Connection) -> int:
 
 def last(db: sqlite3.Connection) -> int:
     return db.execute("SELECT max(number) FROM messages").fetchone()[0] or 0
+
+
+def active_at(db: sqlite3.Connection) -> int | None:
+    """When the newest question was asked, or an answer ended; None in a room where nothing was said."""
+    row = db.execute("SELECT created_at, ended_at FROM messages ORDER BY number DESC LIMIT 1").fetchone()
+    return max(row["created_at"], row["ended_at"] or 0) if row else None

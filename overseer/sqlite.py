@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import errno
+import math
+import os
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 Migration = Callable[[sqlite3.Connection], None]
 
 BUSY_SECONDS = 1.0  # to wait while another program writes
 SUFFIXES = ("", "-wal", "-shm")
+LEAST = 512  # bytes of a database that holds anything
+PRIVATE = 0o600  # the mode of a file that is made
+READING = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS)
 
 
 class StorageError(Exception):
     """A file cannot be used; the message is a sentence for a person."""
+
+
+class StorageDamaged(StorageError):
+    """What is in the file is not what was written there, or the file is not there any more."""
 
 
 class StorageEmpty(StorageError):
@@ -31,34 +42,65 @@ class StorageFull(StorageError):
     """Nothing can be written just now: the disk is full, or the file or its folder is read-only."""
 
 
+class Marks(NamedTuple):
+    """By what a file is known again: which one it is, and whether anybody has written in it."""
+
+    device: int
+    inode: int
+    size: int
+    written_at: int
+
+    @property
+    def file(self) -> tuple[int, int]:
+        """Which file it is."""
+        return self.device, self.inode
+
+
 class Storage:
     """A SQLite file with its one connection and the one lock that everything done with it takes.
 
-    Opening is lazy: nothing touches the disk before `migrate`.
+    Opening is lazy: nothing touches the disk before `migrate`. An open connection goes on working in a file that was
+    removed, replaced or written over from outside, and what it stores is lost: so every use looks at the file first.
     """
 
     def __init__(self, path: Path, *, lock: threading.RLock | None = None) -> None:
         self.path = path
         self.lock = lock or threading.RLock()
+        self.patient_until = math.inf  # by the monotonic clock: then nobody waits while another program writes
         self._db: sqlite3.Connection | None = None
+        self._marks: dict[str, Marks | None] = {}  # of the file and its companions, by suffix
+        self._spoilt: Marks | None = None
 
-    def migrate(self, migrations: Sequence[Migration], *, application_id: int, create: bool) -> None:
+    def migrate(
+        self, migrations: Sequence[Migration], *, application_id: int, create: bool, keep_older: bool = False
+    ) -> None:
         """Open the file, made only if `create`, and bring it to the newest schema.
 
-        Raises StorageError for a file that is missing, not SQLite, not ours, or written by a newer version.
+        `keep_older` keeps a copy of one that has an older schema, as `<name>.before-v<newest>`. Raises StorageError for
+        a file that is missing, not SQLite, not ours, or written by a newer version.
         """
         with self.lock:
             if not create and not self.path.exists():
                 raise StorageError(f"{self.path.name} is missing. Put back a copy from a backup.")
+            self._marks, self._spoilt = {}, None
             try:
                 self._db = _connect(self.path, create)
-                _migrate(self._db, migrations, application_id, create)
-            except sqlite3.Error as error:
+                version = version_of(self._db, migrations, application_id)
+                if version == 0 and not create:
+                    raise StorageEmpty("is empty. Put back a copy from a backup.")
+                if keep_older and 0 < version < len(migrations):
+                    keep_copy(self._db, self.path.with_name(f"{self.path.name}.before-v{len(migrations)}"))
+                _migrate(self._db, migrations, application_id, version)
+                self._marks = {suffix: marks(beside(self.path, suffix)) for suffix in SUFFIXES}
+            except BaseException as error:
                 self.close()
-                raise _explain(error, self.path) from error
-            except StorageError as error:
-                self.close()
-                raise type(error)(f"{self.path.name} {error}") from None
+                if isinstance(error, OSError):
+                    raise refused(error, self.path) from error
+                if isinstance(error, sqlite3.Error):
+                    raise explain(error, self.path) from error
+                if isinstance(error, StorageError):
+                    raise type(error)(f"{self.path.name} {error}") from None
+                raise
 
     @contextmanager
     def write(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
@@ -72,7 +114,7 @@ class Storage:
             if not durable:
                 db.execute("PRAGMA synchronous = NORMAL")
             try:
-                _begin(db)
+                _begin(db, self.patient_until)
                 yield db
                 db.execute("COMMIT")
             except BaseException as error:
@@ -81,11 +123,13 @@ class Storage:
                     if db.in_transaction:
                         db.execute("ROLLBACK")
                 if isinstance(error, sqlite3.Error):
-                    raise _explain(error, self.path) from error
+                    raise explain(error, self.path) from error
                 raise
             finally:
-                if not durable and self._db is db:
-                    db.execute("PRAGMA synchronous = FULL")
+                if self._db is db:
+                    self._marks[""] = marks(self.path) or self._marks[""]  # a commit may write into the file
+                    if not durable:
+                        db.execute("PRAGMA synchronous = FULL")
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -94,32 +138,140 @@ class Storage:
             try:
                 yield self._connection()
             except sqlite3.Error as error:
-                raise _explain(error, self.path) from error
+                raise explain(error, self.path) from error
+
+    def verify(self) -> None:
+        """Read the whole file. Raises StorageDamaged if it is not as SQLite left it."""
+        with self.read() as db:
+            if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+                raise StorageDamaged(f"{self.path.name} is damaged. Put back a copy from a backup.")
+
+    def in_place(self) -> bool:
+        """Whether the file that is open is the one at its path; so is one that is not open."""
+        with self.lock:
+            return self._db is None or self._is_at_path(marks(self.path))
+
+    def is_sound(self) -> bool:
+        """Whether nobody has removed, replaced or harmed the file since it was opened."""
+        with self.lock:
+            try:
+                return self._db is None or bool(self._connection())
+            except StorageDamaged:
+                return False
 
     def close(self) -> None:
         """Close the file; every later use raises StorageClosed."""
         with self.lock:
-            if self._db is not None:
-                self._db.close()
+            if self._db is None:
+                return
+            gone = not self._is_at_path(marks(self.path))
+            self._db.close()
             self._db = None
+            if gone:
+                self._remove_companions()
+
+    # In call order
 
     def _connection(self) -> sqlite3.Connection:
         if self._db is None:
             raise StorageClosed(f"{self.path.name} is closed.")
+        found = marks(self.path)
+        if found != self._marks[""]:
+            self._look_into(found)
         return self._db
+
+    def _is_at_path(self, found: Marks | None) -> bool:
+        known = self._marks.get("")
+        return known is None or (found is not None and found.file == known.file)
+
+    def _look_into(self, found: Marks | None) -> None:
+        """The file is not as we left it: another program wrote in it, which may be well, or harmed it."""
+        if found is None or not self._is_at_path(found):
+            raise StorageDamaged(f"{self.path.name} was removed or replaced while it was open.")
+        if found != self._spoilt and found.size >= LEAST and _is_whole(self.path):
+            self._marks[""] = found
+            return
+        self._spoilt = found
+        raise StorageDamaged(f"{self.path.name} is damaged: it was written over. Put back a copy from a backup.")
+
+    def _remove_companions(self) -> None:
+        """What belonged to a file that is gone would spoil the copy that is put in its place."""
+        for suffix in SUFFIXES[1:]:
+            known, path = self._marks[suffix], beside(self.path, suffix)
+            found = marks(path)
+            if known is not None and found is not None and found.file == known.file:
+                path.unlink(missing_ok=True)
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """A companion of a database, or another file of its name with something after it."""
+    return path.with_name(path.name + suffix)
+
+
+def marks(path: Path) -> Marks | None:
+    """By what a file will be known again; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return Marks(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def remove(path: Path) -> None:
-    """Remove a database with its two companions; what is not there is no error."""
+    """Remove a database with its two companions, for good; what is not there is no error."""
     # The file itself last: a companion without it, from a crash in between, would be found by nobody.
     for suffix in reversed(SUFFIXES):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+        beside(path, suffix).unlink(missing_ok=True)
+    with suppress(FileNotFoundError):
+        flush(path.parent)
+
+
+def set_aside(path: Path, suffix: str) -> Path:
+    """Rename a database with its companions, so that another can take its place; returns its new path."""
+    aside = beside(path, suffix)
+    for companion in SUFFIXES:
+        with suppress(FileNotFoundError):
+            beside(path, companion).rename(beside(aside, companion))
+    flush(path.parent)
+    return aside
+
+
+def flush(path: Path) -> None:
+    """Wait until what was written in a file, or which names are in a folder, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def keep_copy(db: sqlite3.Connection, target: Path) -> None:
+    """Copy the whole database as it is at this moment into a file that only its owner can read, and wait for the disk.
+
+    The file has its name when it is whole; one of that name is replaced.
+    """
+    partial = beside(target, ".partial")
+    remove(partial)
+    os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE))
+    try:
+        with closing(sqlite3.connect(partial, isolation_level=None)) as copy:
+            copy.execute("PRAGMA synchronous = OFF")
+            db.backup(copy)
+        flush(partial)
+        partial.rename(target)
+    except BaseException:
+        remove(partial)
+        raise
+    flush(target.parent)
 
 
 def _connect(path: Path, create: bool) -> sqlite3.Connection:
     # Autocommit: transactions are written out in `write`. The lock of Storage stands in for the thread check.
     mode = "rwc" if create else "rw"
     uri = f"{path.absolute().as_uri()}?mode={mode}"
+    if create:
+        with suppress(FileExistsError):  # SQLite would let everybody read it
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE))
     db = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
     db.row_factory = sqlite3.Row
     db.create_function("casefold", 1, str.casefold, deterministic=True)
@@ -127,9 +279,9 @@ def _connect(path: Path, create: bool) -> sqlite3.Connection:
     return db
 
 
-def _begin(db: sqlite3.Connection) -> None:
+def _begin(db: sqlite3.Connection, until: float) -> None:
     """Begin to write, when another program lets us. SQLite's own wait would hold up every greenlet."""
-    until = time.monotonic() + BUSY_SECONDS
+    until = min(until, time.monotonic() + BUSY_SECONDS)
     while True:
         try:
             db.execute("BEGIN IMMEDIATE")
@@ -140,16 +292,31 @@ def _begin(db: sqlite3.Connection) -> None:
         time.sleep(0.01)
 
 
-def _migrate(db: sqlite3.Connection, migrations: Sequence[Migration], application_id: int, create: bool) -> None:
-    version = db.execute("PRAGMA user_version").fetchone()[0]
+def _is_whole(path: Path) -> bool:
+    """Whether another connection, which has nothing in memory, finds every page in order."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0)) as db:
+            return bool(db.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok")
+    except sqlite3.DatabaseError as error:
+        # One that is locked cannot be looked at now; the next use looks again.
+        if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+            return False
+        raise explain(error, path) from error
+
+
+def version_of(db: sqlite3.Connection, migrations: Sequence[Migration], application_id: int) -> int:
+    """How many of the migrations the file has seen. Raises StorageError for one that is not ours, or newer."""
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
     owner = db.execute("PRAGMA application_id").fetchone()[0]
     tables = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     if owner != application_id and (owner or tables):
         raise StorageError("is a database of another program. Move it out of the instance directory.")
-    if version == 0 and not create:
-        raise StorageEmpty("is empty. Put back a copy from a backup.")
     if version > len(migrations):
         raise StorageError("was written by a newer version of Overseer. Update Overseer to open it.")
+    return version
+
+
+def _migrate(db: sqlite3.Connection, migrations: Sequence[Migration], application_id: int, version: int) -> None:
     # Journal mode cannot change inside a transaction, and is kept in the file: only a new one needs it.
     if db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         db.execute("PRAGMA journal_mode = WAL")
@@ -168,15 +335,35 @@ def _migrate(db: sqlite3.Connection, migrations: Sequence[Migration], applicatio
     db.execute("PRAGMA synchronous = FULL")
 
 
-def _explain(error: sqlite3.Error, path: Path) -> StorageError:
+def explain(error: sqlite3.Error, path: Path) -> StorageError:
+    """What an error of SQLite means for a person."""
     code = getattr(error, "sqlite_errorcode", None)
     primary = code & 0xFF if code is not None else None
     if primary == sqlite3.SQLITE_FULL:
-        return StorageFull("The disk is full. Nothing was lost; free some space and try again.")
+        return _full()
     if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-        return StorageFull(f"{path.name} cannot be opened for writing. Check the rights of the instance directory.")
+        return _closed_to_us(path)
+    if primary == sqlite3.SQLITE_IOERR and code not in READING:
+        # A quota says so, and a full disk too when it is a companion that cannot grow.
+        return StorageFull(
+            f"{path.name} could not be written. Nothing was lost; look whether the disk or a quota is full, and try"
+            " again."
+        )
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StorageFull(f"{path.name} is locked by another program. Close it there and try again.")
     if primary in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-        return StorageError(f"{path.name} is damaged or not a SQLite file. Put back a copy from a backup.")
+        return StorageDamaged(f"{path.name} is damaged or not a SQLite file. Put back a copy from a backup.")
     return StorageError(f"{path.name} could not be used: {error}.")
+
+
+def refused(error: OSError, path: Path) -> StorageFull:
+    """What an error of the system means for a person."""
+    return _full() if error.errno in (errno.ENOSPC, errno.EDQUOT) else _closed_to_us(path)
+
+
+def _full() -> StorageFull:
+    return StorageFull("The disk is full. Nothing was lost; free some space and try again.")
+
+
+def _closed_to_us(path: Path) -> StorageFull:
+    return StorageFull(f"{path.name} cannot be opened for writing. Check the rights of the instance directory.")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from overseer import rows
 from overseer.context import newest
 from overseer.messages import Message, Part, State, Text, Usage
-from overseer.rows import now
 from overseer.schema import APPLICATION_ID, MIGRATIONS
 from overseer.settings import Settings
 from overseer.sqlite import Storage
@@ -59,10 +59,14 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What the registry keeps of a room: its name, number of messages, newest words and state; whether it is pinned."""
+    """What the registry keeps of a room: its name, number of messages, newest words and state; whether it is pinned.
+
+    `active_at` is when something was last said in it, in UTC milliseconds.
+    """
 
     name: str
     created_at: int
+    active_at: int
     messages: int
     preview: str
     answering: bool
@@ -83,7 +87,7 @@ class Transcript:
         with self._storage.write() as db:
             named_by = "person" if by_person else "nobody"
             db.execute(
-                "INSERT INTO room (one, name, named_by, created_at) VALUES (1, ?, ?, ?)", (name, named_by, now())
+                "INSERT INTO room (one, name, named_by, created_at) VALUES (1, ?, ?, ?)", (name, named_by, rows.now())
             )
 
     def rename(self, name: str) -> None:
@@ -258,17 +262,23 @@ class Transcript:
     def summary(self) -> Summary:
         """What the registry keeps of the room."""
         with self._storage.read() as db:
-            room = db.execute("SELECT * FROM room").fetchone()
-            newest = db.execute(
-                "SELECT substr(text, 1, ?) AS words FROM parts WHERE kind = 'text'"
-                " ORDER BY message DESC, position LIMIT 1",
-                (PREVIEW,),
-            ).fetchone()
-            return Summary(
-                name=room["name"] if room else "",
-                created_at=room["created_at"] if room else now(),
-                messages=room["messages"] if room else 0,
-                preview=in_one_line(newest["words"]) if newest else "",
-                answering=bool(rows.unfinished(db)),
-                pinned=bool(room and room["pinned"]),
-            )
+            return summary(db)
+
+
+def summary(db: sqlite3.Connection) -> Summary:
+    """What the registry keeps of the room whose file this is; it has the newest schema."""
+    room = db.execute("SELECT * FROM room").fetchone()
+    said = db.execute(
+        "SELECT substr(text, 1, ?) AS words FROM parts WHERE kind = 'text' ORDER BY message DESC, position LIMIT 1",
+        (PREVIEW,),
+    ).fetchone()
+    created_at = room["created_at"] if room else rows.now()
+    return Summary(
+        name=room["name"] if room else "",
+        created_at=created_at,
+        active_at=rows.active_at(db) or created_at,
+        messages=room["messages"] if room else 0,
+        preview=in_one_line(said["words"]) if said else "",
+        answering=bool(rows.unfinished(db)),
+        pinned=bool(room and room["pinned"]),
+    )

@@ -141,6 +141,7 @@ class Turn:
         self.model_name = begun.model if begun else ""
         self.draft = Draft(begun.parts if begun else ())
         self.delay: Delay | None = None
+        self.outcome = ""  # how it ended, by the word of whoever ended it
         self._history = history
         self._pick_model = pick_model
         self._tools = tools

@@ -373,6 +373,31 @@ def test_remove_takes_all_three_files_and_no_other(opened: Open, path: Path) -> 
     remove(path)
 
 
+def test_a_file_that_was_removed_takes_its_companions_with_it(opened: Open, path: Path) -> None:
+    """Its log would be played into the copy that is put in its place."""
+    storage = opened()
+    add(storage, "one")
+    path.unlink()
+    with pytest.raises(StorageError, match="removed or replaced"):
+        add(storage, "two")
+    storage.close()
+    assert files(path) == set()
+
+
+def test_the_companions_of_a_file_that_took_its_place_are_left_alone(opened: Open, path: Path) -> None:
+    """They are part of it."""
+    storage = opened()
+    add(storage, "one")
+    for companion in path.parent.iterdir():
+        companion.unlink()
+    other = Storage(path)
+    other.migrate([words_table], application_id=OURS, create=True)
+    add(other, "another")
+    storage.close()
+    assert ask(path, "SELECT word FROM words") == ["another"]
+    other.close()
+
+
 def test_a_removal_that_is_cut_short_leaves_nothing_that_nobody_would_find(path: Path) -> None:
     """The file, by whose name the next start finds what is left, goes last."""
     path.mkdir()  # what cannot be unlinked stands for a crash just there

@@ -17,7 +17,7 @@ DEADLINE = 20.0
 
 
 class Server:
-    """`python app.py` on an instance directory; keeps its port over restarts."""
+    """`python app.py` on an instance directory, by way of a `launcher` if there is one; restarts keep its port."""
 
     def __init__(
         self,
@@ -26,6 +26,7 @@ class Server:
         environment: dict[str, str] | None = None,
         host: str = "127.0.0.1",
         program: Sequence[str] = ("app.py",),
+        launcher: Sequence[str] = (),
     ) -> None:
         self._host = host
         self.instance = instance
@@ -33,6 +34,7 @@ class Server:
         self.log: list[str] = []
         self._environment = environment or {}
         self._program = program
+        self._launcher = launcher
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
 
@@ -57,7 +59,7 @@ class Server:
     def launch(self) -> queue.SimpleQueue[str | None]:
         """Start it and wait for nothing; returns what it will say, a line at a time, None at its end."""
         where = ("--host", self._host, "--port", str(self.port), "--instance", str(self.instance))
-        command = [sys.executable, *self._program, *where]
+        command = [*self._launcher, sys.executable, *self._program, *where]
         clean = {
             k: v
             for k, v in os.environ.items()
