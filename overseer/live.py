@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PING_SECONDS = 25
 MAX_FRAME = 4096  # bytes; tabs have nothing to say
+HEADER, PLAIN = re.compile("HTTP_[A-Z0-9_]+"), re.compile(r"[^\x00-\x1f\x7f]*")
 HANDSHAKE = {
     "HTTP_CONNECTION": re.compile(r"(.*,)?\s*upgrade\s*(,.*)?", re.I),
     "HTTP_UPGRADE": re.compile("websocket", re.I),
@@ -56,14 +57,13 @@ def init_app(app: Flask, house: House) -> None:
 
 
 def check_handshake(environ: WSGIEnvironment) -> None:
-    """Refuse what is none, and leave of the headers only those that make it one.
-
-    The library would fail on some of the others, and with one of them offer to unpack what a tab says.
-    """
+    """Refuse what is none, and take away the headers that the library would fail on, or unpack what a tab says for."""
     if not all(one.fullmatch(environ.get(name, "")) for name, one in HANDSHAKE.items()):
         abort(400, "This address is for WebSockets, and this is no handshake of one.")
-    for name in [name for name in environ if name.startswith("HTTP_") and name not in {*HANDSHAKE, "HTTP_HOST"}]:
-        del environ[name]
+    for name, value in list(environ.items()):
+        odd = name.startswith("HTTP_") and not (HEADER.fullmatch(name) and PLAIN.fullmatch(value))
+        if odd or name == "HTTP_SEC_WEBSOCKET_EXTENSIONS":
+            del environ[name]
 
 
 def live(ws: Server) -> None:
