@@ -137,12 +137,14 @@ class Facet(Generic[T]):
 class Facets(Generic[T]):
     """The facets of one parent: a folder of SQLite files, at most one running object per name.
 
-    At most `limit` stay open while idle; the least recently used is closed first, never one that is busy.
+    At most `limit` stay open while idle; the least recently used is closed first, never one that is busy, and
+    `closed` is told its name.
     """
 
-    def __init__(self, directory: Path, *, limit: int = 50) -> None:
+    def __init__(self, directory: Path, *, limit: int = 50, closed: Callable[[str], None] = lambda name: None) -> None:
         self._directory = directory
         self._limit = limit
+        self._closed = closed
         self._lock = threading.Lock()
         # Weak: a name has one slot and one facet for as long as anybody holds them, and none afterwards.
         self._slots: WeakValueDictionary[str, Slot[T]] = WeakValueDictionary()
@@ -223,6 +225,7 @@ class Facets(Generic[T]):
         with self._lock:
             if self._open.get(facet.name) is facet:
                 del self._open[facet.name]
+        self._closed(facet.name)
 
     # In call order
 

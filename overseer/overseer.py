@@ -72,7 +72,7 @@ class Overseer:
         self._models = models
         self._limits = limits or Limits()
         self._tools = Toolbox(TOOLS)
-        self._facets: Facets[ChatRoom] = Facets(directory / "facets", limit=open_facets)
+        self._facets: Facets[ChatRoom] = Facets(directory / "facets", limit=open_facets, closed=self._closed_idle)
         self._listeners: tuple[Listener, ...] = ()
         self._subscribing = threading.Lock()
         self._opening = threading.Lock()
@@ -374,6 +374,13 @@ class Overseer:
                 "Check the rights of the instance directory; the next start tries again."
             ) from error
         self._known.remove(room_id)
+
+    def _closed_idle(self, name: str) -> None:
+        """A room's file was closed, and so written a last time: after a crash it need not be looked into for that."""
+        room_id, registry = name.removeprefix("room-"), self._registry
+        if registry is not None and room_id not in self._behind:
+            with suppress(StorageError):  # then it is looked into
+                registry.note_closed(room_id, at=now() + TICK + 1)
 
     def _may_be_newer(self, room_id: str, synced_at: int) -> bool:
         """Whether a room's file may hold what its summary does not, whatever was done to the clock meanwhile.

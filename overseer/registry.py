@@ -140,6 +140,11 @@ class Registry:
             )
             return moved or ("raised" if above else "")
 
+    def note_closed(self, room_id: str, *, at: int) -> None:
+        """Note that until then, in UTC milliseconds, nothing is in the room's file that is not in its summary."""
+        with self._storage.write(durable=False) as db:
+            db.execute("UPDATE rooms SET synced_at = ? WHERE id = ?", (at, room_id))
+
     def mark_broken(self, room_id: str, problem: str) -> None:
         """Note that the room's file cannot be used."""
         with self._storage.write() as db:

@@ -120,7 +120,10 @@ def create_message(room_id: str) -> Response:
             follower.wait(asked, seconds)
     if is_plain():
         return see("rooms.show_room", room_id=room_id, anchor=f"message-{asked.question}")
-    question, answer = overseer().exchange(room_id, asked.question)
+    try:
+        question, answer = overseer().exchange(room_id, asked.question)
+    except NoSuchMessage:  # it was stored, and somebody has cleared the room since
+        return html("", 201, created(room_id, asked))
     status = 202 if seconds and not answer.finished else 201
     body = fragments().exchange(room_id, question, answer)
     # The push may have been faster; then the end it would replace is gone, and this changes nothing.

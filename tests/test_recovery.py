@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from overseer.chat_room import ChatRoom
 from overseer.llm.choice import Models, ModelSettings
 from overseer.overseer import Overseer
+from overseer.sqlite import Storage
 from tests.support.model_server import ModelServer, end, held, text
 from tests.support.server import DEADLINE
 
@@ -208,6 +210,31 @@ def test_a_clock_that_was_set_back_changes_no_order(overseer: Overseer, opened: 
     ask(again, rooms[0], "three")
     assert [one.text for one in again.messages(rooms[0]).messages[::2]] == ["one", "two", "three"]
     assert again.rooms().rooms[0].id == rooms[0]
+
+
+def test_a_start_after_a_crash_looks_into_the_rooms_that_were_open(
+    tmp_path: Path, model_server: ModelServer, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that were closed had told all: ten thousand of them do not make it slow."""
+    models = Models(ModelSettings(base_url=model_server.url, name="stand-in"))
+    overseer = Overseer(tmp_path / "instance", models=models, open_facets=2)
+    overseer.open()
+    for n in range(12):
+        ask(overseer, overseer.create(f"Room {n}").id, "Hello")
+    before = listed(overseer)
+    shutil.copytree(tmp_path / "instance", tmp_path / "crashed")
+    overseer.close()
+    looked_into: list[str] = []
+    start = ChatRoom.__init__
+
+    def noted(chat_room: ChatRoom, storage: Storage, room_id: str, **rest: object) -> None:
+        looked_into.append(room_id)
+        start(chat_room, storage, room_id, **rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ChatRoom, "__init__", noted)
+    again = opened(tmp_path / "crashed")
+    assert 1 <= len(looked_into) <= 4  # two may be open, and those that were just busy
+    assert listed(again) == before
 
 
 # A summary that could not be taken

@@ -10,6 +10,7 @@ from contextlib import closing, nullcontext
 from html.parser import HTMLParser
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 import pytest
@@ -21,6 +22,7 @@ from werkzeug.test import TestResponse
 from overseer.events import RoomEvent
 from overseer.messages import Message
 from overseer.overseer import Overseer
+from overseer.transcript import Asked
 from tests.support.model_server import ModelServer, Reply, answer, end, held, text, tool_call
 from tests.support.server import Server
 
@@ -574,6 +576,24 @@ def test_a_key_makes_a_repeat_return_the_first_result(
     assert len(articles(client.get(f"/rooms/{room_id}/messages").text)) == 2
     ask(client, room_id, "Hello")
     assert len(articles(client.get(f"/rooms/{room_id}/messages").text)) == 4
+
+
+def test_a_question_that_is_cleared_away_at_once_was_stored(
+    client: FlaskClient, overseer: Overseer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another tab may clear the room before the answer to the request is made: that is no error of who asked."""
+    room_id = new_room(client)
+    add = overseer.ask
+
+    def ask_and_clear(*args: Any, **kwargs: Any) -> Asked:
+        asked = add(*args, **kwargs)
+        overseer.clear(room_id)
+        return asked
+
+    monkeypatch.setattr(overseer, "ask", ask_and_clear)
+    asked = client.post(f"/rooms/{room_id}/messages", data={"text": "Hello"})
+    assert (asked.status_code, asked.text) == (201, "")
+    assert asked.headers["Location"] == f"/rooms/{room_id}/messages/1"
 
 
 def test_a_key_belongs_to_its_room(client: FlaskClient) -> None:
