@@ -14,6 +14,7 @@ from overseer import create_app
 from overseer.llm.choice import ModelSettings
 from overseer.overseer import Overseer
 from tests.support.model_server import ModelServer
+from tests.support.nursery import Nursery
 from tests.support.server import Server
 from tests.support.tab import Tab
 
@@ -83,10 +84,19 @@ def client(app: Flask) -> FlaskClient:
     return app.test_client()
 
 
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Where servers come from that have nothing to prove about their start."""
+    nursery = Nursery()
+    yield nursery
+    nursery.close()
+
+
 @pytest.fixture
-def server(instance: Path, model_server: ModelServer) -> Iterator[Server]:
+def server(instance: Path, model_server: ModelServer, nursery: Nursery) -> Iterator[Server]:
     """The real server, answered by the stand-in."""
-    server = Server(instance, environment={"OPENAI_BASE_URL": model_server.url, "OPENAI_MODEL": "stand-in"}).start()
+    environment = {"OPENAI_BASE_URL": model_server.url, "OPENAI_MODEL": "stand-in"}
+    server = Server(instance, environment=environment, nursery=nursery).start()
     yield server
     server.stop()
 

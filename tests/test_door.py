@@ -23,6 +23,7 @@ from overseer.password import hashed
 from overseer.security import OPEN, Door
 from overseer.sessions import Sessions
 from tests.support.model_server import ModelServer
+from tests.support.nursery import Nursery
 from tests.support.server import Server
 from tests.support.tab import Tab
 from tests.test_views import HTMX, PLAIN, new_room, parsed, root
@@ -316,9 +317,10 @@ def test_a_log_in_form_is_small(locked: Flask) -> None:
 
 
 @pytest.fixture
-def guarded(instance: Path, model_server: ModelServer) -> Iterator[Server]:
+def guarded(instance: Path, model_server: ModelServer, nursery: Nursery) -> Iterator[Server]:
     """A server with a password."""
-    server = Server(instance, environment={"OPENAI_BASE_URL": model_server.url, "OVERSEER_PASSWORD": PASSWORD}).start()
+    settings = {"OPENAI_BASE_URL": model_server.url, "OVERSEER_PASSWORD": PASSWORD}
+    server = Server(instance, environment=settings, nursery=nursery).start()
     yield server
     server.stop()
 

@@ -19,6 +19,7 @@ import requests
 from overseer import MAX_BODY
 from overseer.doorway import MAX_HEADER_LINES, MAX_HEADERS, Patience
 from tests.support.model_server import ModelServer
+from tests.support.nursery import Nursery
 from tests.support.server import Server
 from tests.support.tab import DEADLINE, Tab
 
@@ -27,7 +28,7 @@ HASTY = Patience(headers=1, idle=1, body=1, stall=1, drain=1, crowded=1)
 FORM = "Content-Type: application/x-www-form-urlencoded\r\n"
 
 
-def impatient(instance: Path, model_server: ModelServer, **differs: float) -> Server:
+def impatient(instance: Path, model_server: ModelServer, nursery: Nursery, **differs: float) -> Server:
     """The server with less patience, and perhaps fewer descriptors."""
     hasty = {name: getattr(HASTY, name) for name in HASTY.__slots__}
     environment = {
@@ -35,12 +36,12 @@ def impatient(instance: Path, model_server: ModelServer, **differs: float) -> Se
         "OPENAI_MODEL": "stand-in",
         "IMPATIENT": json.dumps({**hasty, **differs}),
     }
-    return Server(instance, environment=environment, program=("-m", "tests.support.impatient")).start()
+    return Server(instance, environment=environment, program=("-m", "tests.support.impatient"), nursery=nursery).start()
 
 
 @pytest.fixture
-def hasty(instance: Path, model_server: ModelServer) -> Iterator[Server]:
-    server = impatient(instance, model_server)
+def hasty(instance: Path, model_server: ModelServer, nursery: Nursery) -> Iterator[Server]:
+    server = impatient(instance, model_server, nursery)
     yield server
     server.stop()
 
@@ -316,10 +317,10 @@ def test_who_asks_without_a_pause_lets_others_go_first(
 
 
 def test_more_connections_than_descriptors_are_refused_and_rooms_go_on(
-    instance: Path, model_server: ModelServer, call: Callable[..., Caller]
+    instance: Path, model_server: ModelServer, nursery: Nursery, call: Callable[..., Caller]
 ) -> None:
     """Hundreds that say nothing, under a limit of 400: who was there goes on, who comes is told, then all is well."""
-    server = impatient(instance, model_server, descriptors=400, headers=600.0, idle=600.0)
+    server = impatient(instance, model_server, nursery, descriptors=400, headers=600.0, idle=600.0)
     try:
         with requests.Session() as session:
             url = session.post(f"{server.url}/rooms").headers["Location"]

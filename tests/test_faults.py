@@ -17,6 +17,7 @@ import pytest
 import requests
 
 from tests.support.model_server import ModelServer, end, held, text
+from tests.support.nursery import Nursery
 from tests.support.server import DEADLINE, Server
 from tests.support.tab import Tab
 
@@ -127,14 +128,15 @@ def filled(server: Server) -> Iterator[None]:
 
 @pytest.fixture
 def small(
-    tmp_path: Path, model_server: ModelServer
+    tmp_path: Path, model_server: ModelServer, nursery: Nursery
 ) -> Iterator[tuple[Server, Callable[..., AbstractContextManager[None]]]]:
     """A server on a small disk of its own, and how that is filled; a quota stands in where none may be mounted."""
     instance = tmp_path / "small"
     instance.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(instance)]
     mounted = shutil.which("mount") is not None and not subprocess.run(mount, capture_output=True).returncode
-    server = Server(instance, environment={"OPENAI_BASE_URL": model_server.url, "OPENAI_MODEL": "stand-in"}).start()
+    settings = {"OPENAI_BASE_URL": model_server.url, "OPENAI_MODEL": "stand-in"}
+    server = Server(instance, environment=settings, nursery=nursery).start()
     yield server, filled if mounted else quota
     server.stop()
     if mounted:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from tests.support.nursery import Nursery
 from tests.support.server import Server
 
 FLAGS = [
@@ -85,8 +86,8 @@ def open_page(context: BrowserContext, server: Server) -> Callable[..., Page]:
 
 
 @pytest.fixture
-def offline_server(instance: Path) -> Iterator[Server]:
+def offline_server(instance: Path, nursery: Nursery) -> Iterator[Server]:
     """The real server with no model configured, nor any where Ollama would be: nothing answers on the discard port."""
-    server = Server(instance, environment={"OLLAMA_HOST": "127.0.0.1:9"}).start()
+    server = Server(instance, environment={"OLLAMA_HOST": "127.0.0.1:9"}, nursery=nursery).start()
     yield server
     server.stop()

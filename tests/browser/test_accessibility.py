@@ -14,6 +14,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 from tests.browser.axe import violations
 from tests.browser.steps import message, row
 from tests.support.model_server import ModelServer, Reply, answer, end, held, reasoning, silent, text, tool_call, usage
+from tests.support.nursery import Nursery
 from tests.support.server import Server
 from tests.test_bad_input import not_sqlite
 
@@ -78,11 +79,12 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def house(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery) -> Iterator[House]:
     """One for all: what a test looks at, it leaves as it was."""
     model = ModelServer()
     instance: Path = tmp_path_factory.mktemp("house") / "instance"
-    server = Server(instance, environment={"OPENAI_BASE_URL": model.url, "OPENAI_MODEL": "stand-in"}).start()
+    settings = {"OPENAI_BASE_URL": model.url, "OPENAI_MODEL": "stand-in"}
+    server = Server(instance, environment=settings, nursery=nursery).start()
     house = House(server.url, model)
     broken = house.room("Broken").rsplit("/", 1)[-1]
     server.stop()

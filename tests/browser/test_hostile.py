@@ -19,6 +19,7 @@ from tests.browser.steps import agree, message
 from tests.hostile.payloads import BY_VECTOR, CANARY, HANDLERS, LOADS, PAYLOADS, SCRIPTS
 from tests.hostile.sights import HARMLESS, sights
 from tests.support.model_server import ModelServer, Reply, end, reasoning, text, tool_call, usage
+from tests.support.nursery import Nursery
 from tests.support.server import Server
 
 # The same question as tests/hostile/test_sights.py asks, of what a browser makes of it.
@@ -238,9 +239,11 @@ BEYOND = ("refresh", "preconnect", "dns-prefetch")
 
 
 @pytest.fixture
-def unsanitised(instance: Path, model_server: ModelServer) -> Iterator[Server]:
+def unsanitised(instance: Path, model_server: ModelServer, nursery: Nursery) -> Iterator[Server]:
     settings = {"OPENAI_BASE_URL": model_server.url, "OPENAI_MODEL": "stand-in"}
-    server = Server(instance, environment=settings, program=("-m", "tests.support.unsanitised")).start()
+    server = Server(
+        instance, environment=settings, program=("-m", "tests.support.unsanitised"), nursery=nursery
+    ).start()
     yield server
     server.stop()
 

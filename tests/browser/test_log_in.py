@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from tests.browser.axe import violations
 from tests.browser.steps import message, new_room, say
 from tests.support.model_server import ModelServer, held, text
+from tests.support.nursery import Nursery
 from tests.support.server import Server
 
 PASSWORD = "correct horse battery"
@@ -20,7 +21,7 @@ OTHERS = {"auth": ("", PASSWORD), "timeout": 20}
 
 
 @pytest.fixture
-def locked(instance: Path, model_server: ModelServer) -> Iterator[Server]:
+def locked(instance: Path, model_server: ModelServer, nursery: Nursery) -> Iterator[Server]:
     """A server that others can reach, under the name chat.test."""
     environment = {
         "OPENAI_BASE_URL": model_server.url,
@@ -28,7 +29,7 @@ def locked(instance: Path, model_server: ModelServer) -> Iterator[Server]:
         "OVERSEER_PASSWORD": PASSWORD,
         "OVERSEER_HOSTS": "chat.test",
     }
-    server = Server(instance, environment=environment, host="0.0.0.0").start()
+    server = Server(instance, environment=environment, host="0.0.0.0", nursery=nursery).start()
     yield server
     server.stop()
 

@@ -1,0 +1,125 @@
+"""A process that has loaded what `app.py` needs, and forks a server each time it is asked for one.
+
+A server of its own for each test would spend most of its time on imports. What is forked runs the `main` of `app.py` in
+a process that has nothing but them in common with the others. `python -m tests.support.nursery FD` is the nursery.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+ROOT = Path(__file__).parents[2]
+MAX_ORDER = 200_000  # bytes
+
+
+class Nursery:
+    """Starts the nursery, and orders servers from it."""
+
+    def __init__(self) -> None:
+        self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._lock = threading.Lock()
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDEVMODE"}
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.support.nursery", str(theirs.fileno())],
+                cwd=ROOT,
+                env=environment,
+                pass_fds=[theirs.fileno()],
+            )
+
+    def server(self, module: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Child:
+        """A server with these arguments and this environment, by the `main` of a module."""
+        reading, writing = os.pipe()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        order = json.dumps([module, list(arguments), dict(environment)]).encode()
+        with self._lock, theirs:
+            socket.send_fds(self._orders, [order], [writing, theirs.fileno()])
+        os.close(writing)
+        return Child(ours, os.fdopen(reading, "r", encoding="utf-8", errors="replace"))
+
+    def close(self) -> None:
+        """End it; servers that still run are let be."""
+        self._orders.close()
+        self._process.wait(20)
+
+
+class Child:
+    """A server, as much of `subprocess.Popen` as is needed of it."""
+
+    def __init__(self, told: socket.socket, stdout: IO[str]) -> None:
+        self._told = told.makefile("r")
+        told.close()
+        self.stdout: IO[str] | None = stdout
+        self.pid = int(self._told.readline())
+        self._killed_by = 0
+        self._code: int | None = None
+        self._ended = threading.Event()
+        threading.Thread(target=self._wait, daemon=True).start()
+
+    def poll(self) -> int | None:
+        """Its exit code, if it has ended; the signal that killed it, as a negative number."""
+        return self._code
+
+    def send_signal(self, how: int) -> None:
+        self._killed_by = how
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, how)
+
+    def wait(self, timeout: float) -> int:
+        """The same, when it has ended."""
+        if not self._ended.wait(timeout) or self._code is None:
+            raise subprocess.TimeoutExpired("a server", timeout)
+        return self._code
+
+    def _wait(self) -> None:
+        with self._told:
+            said = self._told.read().strip()
+        self._code = int(said) if said else -self._killed_by or 1
+        self._ended.set()
+
+
+def serve(orders: socket.socket) -> None:
+    """Fork a server for each order, until nobody can order any more. Each tells its number, and how it ended."""
+    fork, close = os.fork, os.close  # as they are before gevent puts its own in their place: its hub is for the servers
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them here
+    from gevent import monkey
+
+    monkey.patch_all()
+    importlib.import_module("app")
+
+    while True:
+        order, descriptors, _, _ = socket.recv_fds(orders, MAX_ORDER, 2)
+        if not order:
+            return
+        if fork():
+            for descriptor in descriptors:
+                close(descriptor)
+            continue
+        orders.close()
+        out, told = descriptors
+        os.write(told, b"%d\n" % os.getpid())
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        close(out)
+        module, arguments, environment = json.loads(order)
+        os.environ.clear()
+        os.environ.update(environment)
+        sys.argv = [module, *arguments]
+        code = importlib.import_module(module).main()
+        os.write(told, b"%d\n" % code)
+        sys.exit(code)  # which closes what it tells by, and that is its end
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=int(sys.argv[1])))
