@@ -13,7 +13,7 @@ from overseer.chat_room import NotNow
 from overseer.fragments import Fragments
 from overseer.instance import InstanceError
 from overseer.registry import NoSuchRoom, RoomList
-from overseer.security import accepts_page
+from overseer.security import accepts_page, is_inside
 from overseer.sqlite import StorageError, StorageFull
 from overseer.transcript import KeyReused, NoSuchMessage, Outdated
 from overseer.words import Invalid, TooLarge
@@ -167,8 +167,8 @@ def told(sentence: str, status: int) -> Response:
         return html(fragments().login(wanted=_wanted(), sentence=why, typed=_typed(), again=_again()), status)
     place = current_app.extensions["hub"].place()
     # Who is not let in is not told which rooms there are.
-    rooms = RoomList((), None) if status == 403 else _rooms()
-    body = fragments().no_room(sentence=sentence, back=_way_back(), typed=_typed())
+    rooms, back = (_rooms(), _way_back()) if is_inside() else (RoomList((), None), "")
+    body = fragments().no_room(sentence=sentence, back=back, typed=_typed())
     return html(fragments().page(body, rooms, title="", active=None, q="", place=place), status)
 
 

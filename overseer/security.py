@@ -75,8 +75,10 @@ class Door:
                 abort(403, "This server has no password, so it answers this machine only. Open it there.")
         elif request.endpoint in OPEN:
             request.max_content_length = MAX_LOG_IN
+            return
         else:
             self._identify(self.password)
+        g.is_inside = True
 
     def let_in(self, tried: str) -> None:
         """Check a password that somebody sends. Raises Unauthorized, or TooManyRequests with the seconds to wait."""
@@ -134,6 +136,11 @@ def logged_in() -> Session | None:
     """The log-in that the request was let in by; None for one with the password itself, or where none is asked."""
     found: Session | None = g.get("session")
     return found
+
+
+def is_inside() -> bool:
+    """Whether who asks was let in. Who asks for something open was not, and who was turned away neither."""
+    return bool(g.get("is_inside"))
 
 
 def protect(response: Response) -> Response:

@@ -167,6 +167,26 @@ def test_a_disguised_verb_is_no_way_in(locked: Flask) -> None:
     assert [room.name for room in locked.extensions["overseer"].rooms().rooms] == ["Secret plans"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "form", "status"),
+    [
+        ("GET", "/static/nothing", None, 404),
+        ("GET", "/static/nothing?_plain=1", None, 404),
+        ("POST", "/login", {"_method": "DELETE", "password": "x"}, 405),
+        ("POST", "/login", {"password": "x" * 20_000}, 413),
+        ("POST", "/login", "not a form", 400),
+    ],
+)
+def test_an_error_at_an_open_address_tells_nothing_of_what_is_inside(
+    locked: Flask, method: str, path: str, form: object, status: int
+) -> None:
+    """Its page has no list of rooms, whoever asks for it in the way of a browser."""
+    room_id = locked.extensions["overseer"].create("Secret plans").id
+    answer = locked.test_client().open(path, method=method, data=form, headers=BROWSER)
+    assert answer.status_code == status and answer.text.startswith("<!doctype html>")
+    assert "Secret plans" not in answer.text and room_id not in answer.text
+
+
 def test_without_a_password_only_this_machine_is_answered(client: FlaskClient) -> None:
     """However the server came to listen elsewhere."""
     for peer in ("192.168.1.5", "10.0.0.1", "::ffff:192.168.1.5", "2001:db8::1", "", "unix:"):
