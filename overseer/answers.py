@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Mapping
+from urllib.parse import parse_qsl, urlsplit
 
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed
+from werkzeug.routing import RequestRedirect
 
 from overseer.chat_room import NotNow
 from overseer.fragments import Fragments
@@ -38,6 +40,7 @@ SENTENCES = {
     405: "That cannot be done here.",
     413: "That is more than can be sent at once. Send less.",
 }
+PAGES = ("rooms.index", "rooms.list_rooms", "rooms.show_room", "rooms.show_message", "rooms.edit_message")
 VERBS = ("PATCH", "DELETE")
 TOLD_BY_HEADERS = ("Allow", "Retry-After", "WWW-Authenticate")
 
@@ -88,6 +91,20 @@ def see(endpoint: str, *, anchor: str = "", **values: object) -> Response:
     """Send a browser to a page."""
     url = fragments().url(endpoint, **values)
     return Response(status=303, headers={"Location": f"{url}#{anchor}" if anchor else url})
+
+
+def page_of_ours(wanted: str) -> str:
+    """The address of the page of ours that is wanted, or nothing. It is built here and not taken over: a browser may
+    read one that begins like ours as another site's."""
+    adapter = current_app.create_url_adapter(request)
+    assert adapter is not None
+    try:
+        path = urlsplit(wanted)
+        endpoint, values = adapter.match(path.path.removeprefix(request.script_root), method="GET")
+        query = {name: value for name, value in parse_qsl(path.query, max_num_fields=9) if name in ("before", "q")}
+    except (ValueError, HTTPException, RequestRedirect):
+        return ""
+    return fragments().url(endpoint, **{**query, **values}) if endpoint in PAGES else ""
 
 
 def refuse_what_is_no_form() -> None:
@@ -183,9 +200,9 @@ def _wanted() -> str:
 
 
 def _again() -> str:
-    """The address itself, for who came by a link from another site and so without the cookie."""
+    """The page itself, for who came by a link from another site and so without the cookie."""
     foreign = request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")
-    return request.full_path.removesuffix("?") if foreign and request.method == "GET" else ""
+    return page_of_ours(request.full_path) if foreign and request.method == "GET" else ""
 
 
 def _way_back() -> str:

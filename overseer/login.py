@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from typing import cast
-from urllib.parse import parse_qsl, urlsplit
 
 from flask import Blueprint, Flask, Response, current_app, request
-from werkzeug.exceptions import HTTPException
-from werkzeug.routing import RequestRedirect
 
-from overseer.answers import fragments, html, see
+from overseer.answers import fragments, html, page_of_ours, see
 from overseer.fragments import partial
 from overseer.hub import Hub
 from overseer.security import door, logged_in
@@ -77,16 +74,5 @@ def farewell() -> str:
 
 
 def go_on(wanted: str) -> Response:
-    """Send a browser to the page it wanted: one of ours, whose address is built here and not taken over."""
-    try:
-        path = urlsplit(wanted)
-        root = request.script_root
-        adapter = current_app.create_url_adapter(request)
-        assert adapter is not None
-        endpoint, values = adapter.match(path.path.removeprefix(root), method="GET")
-        if endpoint in ("rooms.show_room", "rooms.show_message", "rooms.list_rooms"):
-            query = {name: value for name, value in parse_qsl(path.query, max_num_fields=9) if name in ("before", "q")}
-            return see(endpoint, **{**query, **values})
-    except (ValueError, HTTPException, RequestRedirect):
-        pass
-    return see("rooms.index")
+    """Send a browser to the page it wanted, if it is one of ours."""
+    return Response(status=303, headers={"Location": page_of_ours(wanted) or fragments().url("rooms.index")})

@@ -268,6 +268,26 @@ def test_a_log_in_leads_to_our_own_pages_only(locked: Flask) -> None:
         assert leads in ("/", f"/rooms/{room_id}"), wanted
 
 
+def test_who_follows_a_link_to_us_is_led_on_to_our_own_pages_only(locked: Flask) -> None:
+    """The page that asks again, as ours, for what another site's link named: below the prefix, and never elsewhere."""
+    foreign = {**BROWSER, "Sec-Fetch-Site": "cross-site"}
+    room_id = "0123456789ab"
+    for path, leads in (
+        ("/", "/chat/"),
+        (f"/rooms/{room_id}?before=7", f"/chat/rooms/{room_id}?before=7"),
+        (f"/rooms/{room_id}/messages/3", f"/chat/rooms/{room_id}/messages/3"),
+        ("/rooms?q=a%26b", "/chat/rooms?q=a%26b"),
+        *(
+            (f"/{odd}evil.example/x", "")
+            for odd in ("%5C", "%09/", "%0A/", "%2F", "%2F%5C", "rooms/%5C%5C/", "nowhere")
+        ),
+    ):
+        page = locked.test_client().get(path, base_url="http://localhost/chat", headers=foreign)
+        assert page.status_code == 401, path
+        refresh = parsed(page.text).every("meta", **{"http-equiv": "refresh"})
+        assert [tag["content"] for tag in refresh] == ([f"0; url={leads}"] if leads else []), path
+
+
 def test_who_is_in_already_is_not_asked_again(locked: Flask) -> None:
     """Nor is anybody where there is no password."""
     client = locked.test_client()
