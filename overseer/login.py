@@ -62,8 +62,6 @@ def destroy_login() -> Response:
             httponly=True,
             samesite="Strict",
         )
-        # Drafts are what a browser keeps of the rooms.
-        response.headers["Clear-Site-Data"] = '"storage"'
     return response
 
 

@@ -61,16 +61,21 @@ def test_one_logs_in_and_is_where_one_wanted_to_be(context: BrowserContext, lock
     live(page)
 
 
-def test_a_log_out_ends_every_tab_and_lets_nobody_back(context: BrowserContext, locked: Server) -> None:
-    """The other tab is told at once, and stays shut; Back shows nothing of the rooms; drafts are gone."""
+@pytest.mark.parametrize("host", ["127.0.0.1", "chat.test"])
+def test_a_log_out_ends_every_tab_and_lets_nobody_back(browser: Browser, locked: Server, host: str) -> None:
+    """The other tab is told at once, and stays shut; Back shows nothing of the rooms; drafts are gone, also over plain
+    HTTP from elsewhere."""
+    context = browser.new_context()  # over plain HTTP it complains, and the fixture would fail for that
     one, two = context.new_page(), context.new_page()
-    one.goto(locked.url)
+    url = f"http://{host}:{locked.port}"
+    one.goto(url)
     log_in(one)
     live(one)
     room = new_room(one)
-    one.get_by_role("textbox", name="Message").fill("A secret draft")
-    two.goto(locked.url + room)
+    two.goto(url + room)
     live(two)
+    two.get_by_role("textbox", name="Message").fill("Another secret draft")
+    one.get_by_role("textbox", name="Message").fill("A secret draft")
     assert violations(one) == []
     one.bring_to_front()
     one.get_by_role("button", name="Log out").click()
@@ -79,11 +84,27 @@ def test_a_log_out_ends_every_tab_and_lets_nobody_back(context: BrowserContext, 
     expect(two.locator("body")).to_have_attribute("data-live", "closed")
     one.go_back()
     expect(one.get_by_label("Password")).to_be_visible()
-    assert "secret" not in one.evaluate("JSON.stringify(localStorage)")
+    for page in (one, two):
+        page.wait_for_function("!JSON.stringify([localStorage, sessionStorage]).includes('secret')")
     two.bring_to_front()
     two.locator("#error").get_by_role("link", name="Log in").click()
     log_in(two)
     live(two)
+    context.close()
+
+
+def test_who_leaves_when_the_log_in_has_ended_leaves_no_drafts(context: BrowserContext, locked: Server) -> None:
+    """The log-out is refused then, but it was meant."""
+    page = context.new_page()
+    page.goto(locked.url)
+    log_in(page)
+    live(page)
+    new_room(page)
+    page.get_by_role("textbox", name="Message").fill("A secret draft")
+    context.clear_cookies()
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_label("Password")).to_be_visible()
+    page.wait_for_function("!JSON.stringify([localStorage, sessionStorage]).includes('secret')")
 
 
 def test_a_text_sent_after_the_log_in_ended_is_not_lost(context: BrowserContext, locked: Server) -> None:
