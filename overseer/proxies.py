@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from overseer.access import Network, parsed
+from overseer.access import Network, hostname, parsed
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -34,14 +34,18 @@ class TrustedProxies:
             return self._app(environ, start_response)
         if not PREFIX.fullmatch(environ.get("HTTP_X_FORWARDED_PREFIX", "")):
             environ.pop("HTTP_X_FORWARDED_PREFIX", None)
-        hops = self._hops(environ.get("HTTP_X_FORWARDED_FOR", ""))
-        return ProxyFix(self._app, x_for=hops, x_proto=1, x_host=1, x_prefix=1)(environ, start_response)
+        # Not by ProxyFix: to that a quote, which a client may send before a proxy adds to the list, hides what follows.
+        environ["REMOTE_ADDR"] = self._client(environ.get("HTTP_X_FORWARDED_FOR", "")) or environ[PEER]
+        return ProxyFix(self._app, x_for=0, x_proto=1, x_host=1, x_prefix=1)(environ, start_response)
 
-    def _hops(self, forwarded: str) -> int:
-        clients = [client.strip() for client in forwarded.split(",")][::-1]
-        trusted = next((n for n, client in enumerate(clients) if not self._trusts(client)), len(clients) - 1)
-        return trusted + 1
+    def _client(self, forwarded: str) -> str:
+        clients = [_without_port(client.strip()) for client in forwarded.split(",")][::-1]
+        return next((client for client in clients if not self._trusts(client)), clients[-1])
 
     def _trusts(self, address: str) -> bool:
         found = parsed(address)
         return found is not None and any(found in network for network in self._proxies)
+
+
+def _without_port(client: str) -> str:
+    return client if parsed(client) is not None else hostname(client) or client
