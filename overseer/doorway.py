@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 MAX_HEADERS = 32_768  # bytes of all headers together; the line before them has at most 8,192
 MAX_HEADER_LINES = 90
+HEADER = re.compile(rb"[^\0-\x20\x7f:]+:[^\0\r\n]*\r?\n")  # not continued on the next, which is long gone
 RATE = 10_000  # bytes of a body a second, when its first minute has passed
 SLICE = 65_536  # bytes of an answer for which `stall` seconds are waited
 DRAIN = 20_000_000  # bytes that were sent in vain and are read nevertheless, so that the answer is, too
@@ -181,8 +182,8 @@ class Visit(WSGIHandler):  # type: ignore[misc]
             size += len(lines[-1])
             if size > MAX_HEADERS or len(lines) > MAX_HEADER_LINES + 1:
                 raise Refused(431)
-            if not lines[-1].endswith(b"\n"):
-                raise Refused(400)  # it went away
+            if not (HEADER.fullmatch(lines[-1]) or lines[-1] in (b"\r\n", b"\n")):
+                raise Refused(400)  # it went away, or means something else to another reader
         headers: HTTPMessage = headers_factory(io.BytesIO(b"".join(lines)))
         lengths, codings = headers.get_all("content-length", []), headers.get_all("transfer-encoding", [])
         plain = all(re.fullmatch("[0-9]{1,18}", length) for length in lengths)

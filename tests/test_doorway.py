@@ -152,6 +152,12 @@ LIES = [
     "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
     "Transfer-Encoding: identity",
     "Transfer-Encoding: chunked, chunked",
+    "Content-Length : 5",
+    "Transfer-Encoding : chunked",
+    "X: y\r\n Content-Length: 5",
+    "X\r\nContent-Length: 5",
+    "X: y\rContent-Length: 5",
+    "X: y\0\r\nContent-Length: 5",
 ]
 
 
