@@ -16,7 +16,7 @@ from pathlib import Path
 
 from itsdangerous import BadSignature, URLSafeSerializer
 
-from overseer.sqlite import Storage
+from overseer.sqlite import Storage, StorageDamaged, remove
 
 APPLICATION_ID = 0x4F565254  # "OVRT"
 LASTS = 30 * 24 * 3600  # seconds
@@ -28,7 +28,13 @@ def m001_ended(db: sqlite3.Connection) -> None:
     db.execute("CREATE TABLE ended (id TEXT PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID")
 
 
-MIGRATIONS = (m001_ended,)  # append only
+def m002_era(db: sqlite3.Connection) -> None:
+    """What signs has a part of its own in this file: where it is lost, nobody knows any more what was ended."""
+    db.execute("CREATE TABLE era (id TEXT NOT NULL)")
+    db.execute("INSERT INTO era (id) VALUES (?)", (secrets.token_hex(16),))
+
+
+MIGRATIONS = (m001_ended, m002_era)  # append only
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +48,8 @@ class Session:
 class Sessions:
     """The log-ins of one instance directory, whose secret signs them; another password ends them all.
 
-    The secret is made when it is first needed, for the owner's eyes only. Raises StorageError and OSError for files
-    that cannot be used.
+    The secret is made when it is first needed, for the owner's eyes only. A file that is damaged or gone is made anew,
+    and ends all log-ins. Raises StorageError and OSError for files that cannot be used.
     """
 
     def __init__(
@@ -83,9 +89,14 @@ class Sessions:
         """End a log-in for good."""
         self._open()
         now = int(self._clock())
-        with self._storage.write() as db:
-            db.execute("DELETE FROM ended WHERE until < ?", (now,))
-            db.execute("INSERT OR IGNORE INTO ended (id, until) VALUES (?, ?)", (session.id, session.until))
+        try:
+            with self._storage.write() as db:
+                db.execute("DELETE FROM ended WHERE until < ?", (now,))
+                db.execute("INSERT OR IGNORE INTO ended (id, until) VALUES (?, ?)", (session.id, session.until))
+        except StorageDamaged:
+            self.close()
+            self._open()  # makes it anew, and this log-in has ended with all others
+            return
         self._ended = {known: until for known, until in self._ended.items() if until >= now}
         self._ended[session.id] = session.until
 
@@ -101,15 +112,25 @@ class Sessions:
         with self._lock:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             secret = _secret(self._directory / "secret")
-            self._storage.migrate(MIGRATIONS, application_id=APPLICATION_ID, create=True)
-            with self._storage.read() as db:
-                self._ended = dict(db.execute("SELECT id, until FROM ended").fetchall())
+            try:
+                era = self._read()
+            except StorageDamaged:
+                self._storage.close()
+                remove(self._storage.path)
+                era = self._read()
             self._name = f"overseer_{hmac.digest(secret, b'cookie', hashlib.sha256).hex()[:8]}"
-            key = hmac.digest(secret, b"session " + self._password.encode(), hashlib.sha256)
+            key = hmac.digest(secret, f"session {era} {self._password}".encode(), hashlib.sha256)
             self._signer = signer = URLSafeSerializer(
                 key, salt="session", signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256}
             )
             return signer
+
+    def _read(self) -> str:
+        self._storage.migrate(MIGRATIONS, application_id=APPLICATION_ID, create=True)
+        with self._storage.read() as db:
+            self._ended = dict(db.execute("SELECT id, until FROM ended").fetchall())
+            era: str = db.execute("SELECT id FROM era").fetchone()["id"]
+            return era
 
 
 def _secret(path: Path) -> bytes:

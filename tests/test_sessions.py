@@ -73,6 +73,34 @@ def test_another_secret_or_password_ends_all(tmp_path: Path, change: str) -> Non
     sessions.close()
 
 
+@pytest.mark.parametrize("running", [False, True])
+@pytest.mark.parametrize("rest", [None, b"", b"junk" * 2000])
+def test_where_it_is_lost_which_log_ins_were_ended_all_are(tmp_path: Path, rest: bytes | None, running: bool) -> None:
+    """Also under the server. Nobody is kept out by it, and no log-out is taken back."""
+    sessions = Sessions(tmp_path, "password")
+    left, staying = sessions.begin(), sessions.begin()
+    sessions.end(left[1])
+    if not running:
+        sessions.close()
+    for path in tmp_path.glob("sessions.sqlite*"):
+        path.unlink()
+    if rest is not None:
+        (tmp_path / "sessions.sqlite").write_bytes(rest)
+    if not running:
+        sessions = Sessions(tmp_path, "password")
+    else:
+        assert sessions.find(staying[0]) and not sessions.find(left[0])
+        sessions.end(staying[1])
+    assert not sessions.find(left[0]) and not sessions.find(staying[0])
+    token, session = sessions.begin()
+    assert sessions.find(token)
+    sessions.end(session)
+    sessions.close()
+    sessions = Sessions(tmp_path, "password")
+    assert not sessions.find(token)
+    sessions.close()
+
+
 @pytest.mark.parametrize("rest", ["", "0" * 31])
 def test_a_secret_that_is_cut_short_is_made_anew(tmp_path: Path, rest: str) -> None:
     """A disk that was full leaves no secret that could be guessed."""
