@@ -18,7 +18,7 @@ from overseer.llm import Delta, ModelError, ReasoningDelta, TextDelta, TokenCoun
 from overseer.llm.redaction import REDACTED, redacted
 from overseer.overseer import Overseer
 from tests.support.deltas import joined
-from tests.support.model_server import ModelServer, Reply, answer, end, event, held, reasoning, text, tool_call
+from tests.support.model_server import ModelServer, Reply, answer, end, event, held, reasoning, text, tool_call, usage
 from tests.support.server import Server
 from tests.support.tab import Tab
 
@@ -45,6 +45,8 @@ def echoes() -> list[list[Reply]]:
         [Reply(*map(reasoning, in_pieces(said)), *map(text, in_pieces(KEY)), end())],
         [Reply(text(f"<think>{KEY}</think>{KEY}"), end())],
         [Reply(tool_call("roll_dice", json.dumps({"sides": KEY})), end("tool_calls")), answer(KEY)],
+        [Reply(tool_call("roll_dice", '{"\\u0073' + KEY[1:] + '": 1}'), end("tool_calls")), answer("Well.")],
+        [Reply(*(piece for words in in_pieces(KEY) for piece in (text(words), usage(3, 4))), end())],
         [Reply(tool_call(KEY, "{}", call_id=KEY), end("tool_calls")), answer("Well.")],
         [Reply(text("Half of "), *map(text, in_pieces(KEY)[:-1]))],
         [Reply(text(KEY), event({"error": {"message": said}}))],
@@ -176,14 +178,16 @@ def test_no_way_of_splitting_lets_it_through(pieces: list[tuple[type[TextDelta |
 
 
 def test_what_is_held_back_comes_before_what_ends_it() -> None:
-    """A tool, a count, the other kind, an error, the end."""
+    """A tool, the other kind, an error, the end; a count ends nothing."""
 
     def cut() -> Iterator[Delta]:
         yield TextDelta("is sk-sk-")
         raise ModelError("Cut.")
 
     request, count = ToolRequest("1", f"a{SECRET}", f'{{"a": "{SECRET}"}}'), TokenCount(1, 2)
-    for last in (request, count, ReasoningDelta("hm")):
+    counted = [TextDelta(SECRET[:9]), count, TextDelta(SECRET[9:]), count]
+    assert list(redacted(iter(counted), SECRET)) == [count, TextDelta(REDACTED), count]
+    for last in (request, ReasoningDelta("hm")):
         first, second, *rest = redacted(iter([TextDelta("is sk-sk-"), last]), SECRET)
         assert (first, second) == (TextDelta("is "), TextDelta("sk-sk-")) and len(rest) == 1
     assert rest == [ReasoningDelta("hm")]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 
-from overseer.llm import Delta, ReasoningDelta, TextDelta, ToolRequest
+from overseer.llm import Delta, ReasoningDelta, TextDelta, TokenCount, ToolRequest
 
 REDACTED = "[key]"
 SHORTEST = 12  # characters; what is shorter is no key ("ollama", "EMPTY"), and may be said
@@ -22,12 +23,15 @@ def redacted(deltas: Iterator[Delta], secret: str) -> Iterator[Delta]:
     held: TextDelta | ReasoningDelta | None = None
     try:
         for delta in deltas:
+            if isinstance(delta, TokenCount):
+                yield delta  # some servers count with every word, and what is held back goes on after it
+                continue
             if isinstance(delta, ToolRequest):
                 delta = replace(
                     delta,
                     call_id=delta.call_id.replace(secret, REDACTED),
                     name=delta.name.replace(secret, REDACTED),
-                    arguments=delta.arguments.replace(secret, REDACTED),
+                    arguments=_without(secret, delta.arguments),
                 )
             if held is not None:
                 if isinstance(delta, TextDelta | ReasoningDelta) and type(delta) is type(held):
@@ -52,6 +56,15 @@ def redacted(deltas: Iterator[Delta], secret: str) -> Iterator[Delta]:
         raise
     if held is not None:
         yield held
+
+
+def _without(secret: str, arguments: str) -> str:
+    """JSON without the secret, also where it is written in escapes: a tool's complaint would say it in plain."""
+    try:
+        plain = json.dumps(json.loads(arguments), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        plain = ""
+    return (plain if secret in plain else arguments).replace(secret, REDACTED)
 
 
 def _beginning(text: str, secret: str) -> int:
