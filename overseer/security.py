@@ -92,9 +92,9 @@ class Door:
         self.tries.give_back(client)
 
     def session(self) -> Session | None:
-        """The log-in that the request's cookie stands for."""
-        token = request.cookies.get(self.sessions.cookie, "")
-        return self.sessions.find(token) if token else None
+        """The log-in that the request's cookie stands for; another port of the host may have set one of its name."""
+        found = map(self.sessions.find, request.cookies.getlist(self.sessions.cookie))
+        return next(filter(None, found), None)
 
     def _check_host(self) -> None:
         """A name that an attacker made point here (DNS rebinding) is not ours."""

@@ -107,6 +107,7 @@ def visitors(app: Flask) -> list[Visitor]:
         Visitor("a log-in that expired", {"Cookie": f"{name}={expired}"}, False),
         Visitor("a log-in of another server", {"Cookie": f"{name}={elsewhere}"}, False),
         Visitor("a log-in", {"Cookie": ours}, True),
+        Visitor("a log-in after what another port has set", {"Cookie": f"{name}=junk; {name}=; {ours}"}, True),
         Visitor("the password", basic(PASSWORD), True),
         Visitor("the password, of nobody", basic(PASSWORD, ""), True),
         Visitor("the password as a token", bearer(PASSWORD), True),
