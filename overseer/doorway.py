@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 MAX_HEADERS = 32_768  # bytes of all headers together; the line before them has at most 8,192
 MAX_HEADER_LINES = 90
+METHOD = re.compile("[A-Za-z-]{1,40}")
 HEADER = re.compile(rb"[^\0-\x20\x7f:]+:[^\0\r\n]*\r?\n")  # not continued on the next, which is long gone
 RATE = 10_000  # bytes of a body a second, when its first minute has passed
 SLICE = 65_536  # bytes of an answer for which `stall` seconds are waited
@@ -167,6 +168,8 @@ class Visit(WSGIHandler):  # type: ignore[misc]
         """Take in the headers. Raises what `_handle_client_error` answers."""
         super().read_request(raw_requestline)
         self._hurry.close()
+        if not METHOD.fullmatch(self.command):
+            raise Refused(400)  # it would be in the log, and a terminal may obey it
         # A tab takes a second descriptor.
         if self._crowded or (self._connection_upgrade_requested() and self.server.crowded(self._next_descriptor())):
             self.server.warn()

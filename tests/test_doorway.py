@@ -170,10 +170,11 @@ def test_a_length_that_may_be_a_lie_is_refused(server: Server, call: Callable[..
 
 def test_what_is_no_http_is_told_so(server: Server, call: Callable[..., Caller]) -> None:
     """TLS, NULs, other versions and nonsense: a refusal, the end, no trace in the log."""
-    for junk in ("\r\n\r\n", "junk\r\n\r\n", "\0" * 9000, "GET / HTTP/9.9\r\n\r\n", "\x16\x03\x01\x02\r\n"):
+    odd = ("\x1b[2J" + get(), "\x16\x03\x01\x02\r\n")
+    for junk in ("\r\n\r\n", "junk\r\n\r\n", "\0" * 9000, "GET / HTTP/9.9\r\n\r\n", *odd):
         assert call(server).say(junk).answers() in ([400], [414]), junk
     assert well(server)
-    assert "Traceback" not in "".join(server.log)
+    assert "Traceback" not in "".join(server.log) and "\x1b" not in "".join(server.log)
 
 
 def test_a_body_in_chunks_is_a_body(server: Server, call: Callable[..., Caller]) -> None:
