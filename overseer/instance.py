@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -19,10 +20,14 @@ class InstanceError(Exception):
 
 
 class InstanceLock:
-    """Makes the directory, and keeps every other process out of it by a lock file that names its owner."""
+    """Makes the directory, and keeps every other process out of it by a lock file that names its owner.
+
+    The directory is locked too: somebody may take the file for one that was left behind, and remove it.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._descriptor: int | None = None
         self._path = directory / "overseer.lock"
         self._lock = FileLock(self._path, mode=0o600, thread_local=False)
 
@@ -33,9 +38,11 @@ class InstanceLock:
             for directory in (self._directory, self._directory / "facets"):
                 directory.mkdir(mode=0o700, exist_ok=True)
             self._lock.acquire(timeout=0)
+            self._lock_directory()
             self._path.write_text(f"{os.getpid()} on {socket.gethostname()}\n")
-        except Timeout:
-            owner = self._path.read_text().strip() or "another one"
+        except (Timeout, BlockingIOError):
+            owner = _named(self._path)
+            self._lock.release()
             raise InstanceError(
                 f"{self._directory} is in use by process {owner}. Stop that one, or choose another --instance."
             ) from None
@@ -46,20 +53,31 @@ class InstanceLock:
 
     def release(self) -> None:
         """Let others have it."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
         self._lock.release()
+
+    def _lock_directory(self) -> None:
+        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
 
 
 def owner(directory: Path) -> str | None:
     """Who uses the directory just now, by its own word; None if nobody does. Takes nothing from them."""
-    path = directory / "overseer.lock"
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return path.read_text().strip() or "another one"
+        return _named(directory / "overseer.lock")
     finally:
         os.close(descriptor)
     return None
@@ -79,3 +97,9 @@ def room_ids(directory: Path) -> set[str]:
     """The rooms that have a file."""
     found = (ROOM_FILE.fullmatch(path.name) for path in (directory / "facets").glob("room-*.sqlite"))
     return {match[1] for match in found if match}
+
+
+def _named(path: Path) -> str:
+    with suppress(OSError):
+        return path.read_text().strip() or "another one"
+    return "another one"

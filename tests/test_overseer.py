@@ -31,7 +31,7 @@ from overseer.events import (
     RoomSynced,
     TurnEnded,
 )
-from overseer.instance import InstanceError
+from overseer.instance import InstanceError, owner
 from overseer.llm.choice import Models, ModelSettings
 from overseer.messages import State
 from overseer.overseer import Overseer
@@ -1092,6 +1092,18 @@ def test_a_second_overseer_is_kept_out_and_told_by_whom(overseer: Overseer, inst
     room = overseer.create("Kitchen")
     overseer.close()
     assert names(opened(instance)) == [room.name]
+
+
+def test_who_removes_the_lock_file_lets_nobody_else_in(overseer: Overseer, instance: Path, opened: Open) -> None:
+    """It may look like one that was left behind."""
+    (instance / "overseer.lock").unlink()
+    for _ in range(2):
+        with pytest.raises(InstanceError, match=r"is in use by process another one\. Stop that one, or"):
+            opened(instance)
+        assert owner(instance) == "another one"
+    overseer.close()
+    assert owner(instance) is None
+    assert names(opened(instance)) == []
 
 
 def test_a_path_that_cannot_be_a_directory_is_refused_with_a_sentence(tmp_path: Path, opened: Open) -> None:
