@@ -23,6 +23,9 @@ from typing import TYPE_CHECKING, Any
 from gevent import Timeout, sleep
 from gevent.pywsgi import Input, WSGIHandler, WSGIServer, headers_factory
 
+from overseer.access import client_of
+from overseer.seats import House, Seats
+
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
     from _typeshed.wsgi import WSGIApplication
@@ -37,6 +40,7 @@ RATE = 10_000  # bytes of a body a second, when its first minute has passed
 SLICE = 65_536  # bytes of an answer for which `stall` seconds are waited
 DRAIN = 20_000_000  # bytes that were sent in vain and are read nevertheless, so that the answer is, too
 RESERVE = 256  # descriptors that are kept for rooms and their models
+SHARE = 3  # of all connections there may be, one client may have one in so many
 BREATH = 0.005  # seconds of reading before others may run
 WARN_AGAIN = 60.0
 
@@ -260,6 +264,7 @@ class Doorway(WSGIServer):  # type: ignore[misc]
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._reserve = min(RESERVE, limit // 2)
         self.room = limit - self._reserve
+        self._seats = Seats(House(all=limit, each=self.room // SHARE))
         self._warned = -WARN_AGAIN
 
     def crowded(self, descriptor: int) -> bool:
@@ -272,12 +277,21 @@ class Doorway(WSGIServer):  # type: ignore[misc]
             self._warned = time.monotonic()
             log.warning("too many connections: the system allows %s open files; see ulimit -n", self.room)
 
+    def handle(self, sock: Any, address: tuple[str, int]) -> None:
+        """Serve a connection to its end."""
+        try:
+            super().handle(sock, address)
+        finally:
+            self._seats.give_back(client_of(address[0]))
+
     def do_handle(self, sock: Any, address: tuple[str, int]) -> None:
         if sock.fileno() < self.room + self._reserve // 4:
-            super().do_handle(sock, address)
-            return
+            if self._seats.take(address[0]) is not None:
+                super().do_handle(sock, address)
+                return
+        else:
+            self.warn()
         # Not even time to read what it wants.
-        self.warn()
         with suppress(OSError):
             sock._sock.send(refusal(503), socket.MSG_DONTWAIT)
         sock.close()

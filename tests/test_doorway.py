@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -49,8 +50,9 @@ def hasty(instance: Path, model_server: ModelServer, nursery: Nursery) -> Iterat
 class Caller:
     """A socket to the server on which anything can be said."""
 
-    def __init__(self, server: Server, *, buffer: int = 0) -> None:
+    def __init__(self, server: Server, *, buffer: int = 0, source: str = "") -> None:
         self.socket = socket.socket()
+        self.socket.bind((source, 0))
         if buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         self.socket.settimeout(DEADLINE)
@@ -86,7 +88,7 @@ class Caller:
 def call() -> Iterator[Callable[..., Caller]]:
     with ExitStack() as ends:
 
-        def call(to: Server, **options: int) -> Caller:
+        def call(to: Server, **options: Any) -> Caller:
             return ends.enter_context(closing(Caller(to, **options)))
 
         yield call
@@ -321,6 +323,24 @@ def test_who_asks_without_a_pause_lets_others_go_first(
 
 
 # Number
+
+
+def test_one_client_with_many_connections_keeps_nobody_out(
+    instance: Path, model_server: ModelServer, call: Callable[..., Caller]
+) -> None:
+    """It has a third of all, and is told so; others come in, and so does it when it has let some go."""
+    server = impatient(instance, model_server, descriptors=400, headers=600.0, idle=600.0, strangers=True)
+    try:
+        many = [call(server, source="127.0.0.2") for _ in range(600)]
+        assert call(server, source="127.0.0.2").answers() in ([503], [])
+        assert call(server, source="127.0.0.3").say(get()).answers() == [200]
+        assert well(server) and descriptors(server) < 200
+        for one in many:
+            one.close()
+        until(lambda: call(server, source="127.0.0.2").say(get()).answers() == [200])
+    finally:
+        server.stop()
+    assert "Traceback" not in "".join(server.log)
 
 
 def test_more_connections_than_descriptors_are_refused_and_rooms_go_on(

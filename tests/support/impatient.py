@@ -16,11 +16,14 @@ import sys
 def main() -> int:
     """`python -m tests.support.impatient` and the server's own flags; IMPATIENT says what differs."""
     from app import main as serve
+    from overseer import seats
     from overseer.doorway import Doorway, Patience
 
     given = json.loads(os.environ["IMPATIENT"])
     if descriptors := given.pop("descriptors", 0):
         resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+    if given.pop("strangers", False):
+        seats.is_loopback = lambda address: address == "127.0.0.1"  # all others of this machine are somebody else
     Doorway.patience = Patience(**given)
     return serve()
 
