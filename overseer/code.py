@@ -13,7 +13,7 @@ T = TypeVar("T")
 MAX_LABEL = 30  # characters of a language's name that are shown
 MAX_HIGHLIGHT = 20_000  # characters of one code block that are coloured,
 MAX_GROWING = 4_000  # and of one that is growing
-HIGHLIGHT_SECONDS = 0.2  # after which it stays plain: some lexers take the square of its length
+HIGHLIGHT_SECONDS = 0.2  # of the processor, after which it stays plain: some lexers take the square of its length
 ALL_HIGHLIGHT_SECONDS = 0.5  # the same for all code of one text
 
 BUTTONS = "".join(
@@ -53,21 +53,24 @@ def _highlighted(code: str, language: str, limit: int, colours: Colours) -> str:
 
     if not language or len(code) > limit or colours.left <= 0:
         return escape(code)
-    coloured, began = StringIO(), time.monotonic()
     try:
         lexer = get_lexer_by_name(language, stripnl=False)
+    except ClassNotFound:
+        return escape(code)
+    coloured, began = StringIO(), time.thread_time()
+    try:
         HtmlFormatter(nowrap=True).format(
             _in_time(lexer.get_tokens(code), began + min(colours.left, HIGHLIGHT_SECONDS)), coloured
         )
-    except (ClassNotFound, TimeoutError):
+    except TimeoutError:
         return escape(code)
     finally:
-        colours.left -= time.monotonic() - began
+        colours.left -= time.thread_time() - began
     return coloured.getvalue()
 
 
 def _in_time(tokens: Iterable[T], until: float) -> Iterator[T]:
     for token in tokens:
-        if time.monotonic() > until:
+        if time.thread_time() > until:
             raise TimeoutError
         yield token
