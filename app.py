@@ -9,6 +9,7 @@ if __name__ == "__main__":
     monkey.patch_all()
 
 import argparse
+import errno
 import logging
 import os
 import resource
@@ -67,6 +68,11 @@ def main() -> int:
     except (InstanceError, BadEnvironment) as error:
         return fail(str(error))
     except OSError as error:
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            return fail(
+                f"--host {options.host} is no address of this machine ({error.strerror}). Set --host or OVERSEER_HOST "
+                "to one of its own, or to 0.0.0.0 for all of them."
+            )
         return fail(
             f"Port {options.port} cannot be used ({error.strerror}). Choose another with --port or OVERSEER_PORT."
         )

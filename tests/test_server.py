@@ -55,6 +55,15 @@ def test_a_port_in_use_is_refused_with_a_sentence(tmp_path: Path) -> None:
     assert f"Port {port} cannot be used" in done.stderr and "--port" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("host", ["203.0.113.9", "no-such-name.invalid"])
+def test_a_host_that_is_not_of_this_machine_is_refused_with_a_sentence(tmp_path: Path, host: str) -> None:
+    """It is not the port that is blamed."""
+    done = run("--port", "0", "--host", host, "--instance", str(tmp_path), OVERSEER_PASSWORD="correct horse")
+    assert done.returncode == 1
+    assert f"--host {host} is no address" in done.stderr and "OVERSEER_HOST" in done.stderr
+    assert "Port" not in done.stderr and "Traceback" not in done.stderr
+
+
 def test_a_second_process_on_the_same_directory_is_refused(server: Server) -> None:
     """It says who has it; the first goes on."""
     done = run("--port", "0", "--instance", str(server.instance))
