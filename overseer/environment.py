@@ -11,6 +11,7 @@ from overseer.access import LOOPBACK, MAX_PASSWORD, Access, Network, parsed
 from overseer.chat_room import Limits
 from overseer.llm.choice import ModelSettings, ollama_url
 from overseer.llm.openai import Patience
+from overseer.password import HASH
 from overseer.seats import House
 
 LEAST = {"OVERSEER_CONTEXT_TOKENS": 256, "OVERSEER_MAX_ANSWER_CHARS": 1}
@@ -90,6 +91,13 @@ def _password(environment: Mapping[str, str]) -> str:
             raise BadEnvironment(f"OVERSEER_PASSWORD_FILE={path} cannot be read ({why}).") from None
         if not given:
             raise BadEnvironment(f"OVERSEER_PASSWORD_FILE={path} is empty. Write the password into it, or its hash.")
+    if given.startswith("scrypt:") and not HASH.fullmatch(given):
+        raise BadEnvironment(
+            "The password begins like a hash, but is no whole one: a shell replaces what follows a $. Put the hash "
+            "between single quotes, or into a file that OVERSEER_PASSWORD_FILE names."
+        )
+    if "\n" in given or "\r" in given:
+        raise BadEnvironment("A password is one line, and so is its hash. Take the other lines out.")
     try:
         size = len(given.encode())
     except UnicodeEncodeError:

@@ -54,7 +54,7 @@ MAY_IMPORT = {
     "meter": "context llm messages",
     "turn": "context messages meter llm settings tools words",
     "chat_room": "context events llm messages settings sqlite tools transcript turn words",
-    "environment": "access chat_room llm seats",
+    "environment": "access chat_room llm password seats",
     "registry": "rows sqlite transcript",
     "snapshot": "sqlite",
     "backup": "instance registry snapshot sqlite",

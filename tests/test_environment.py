@@ -14,6 +14,7 @@ from overseer.chat_room import Limits
 from overseer.environment import LEAST, MOST, BadEnvironment, access, limits, model_settings
 from overseer.llm.choice import OLLAMA, ModelSettings
 from overseer.llm.openai import Patience
+from overseer.password import hashed
 
 READ: dict[str, Callable[[Mapping[str, str]], float]] = {
     "OVERSEER_CONTEXT_TOKENS": lambda given: limits(given).context_tokens,
@@ -139,6 +140,10 @@ def test_a_password_is_taken_as_it_is(tmp_path: Path, settings: dict[str, str], 
         {"OVERSEER_PASSWORD_FILE": "{}/zero"},
         {"OVERSEER_PASSWORD": "x" * 1025},
         {"OVERSEER_PASSWORD": "\udcff"},
+        {"OVERSEER_PASSWORD": "secret\nsecret"},
+        {"OVERSEER_PASSWORD_FILE": "{}/lines"},
+        {"OVERSEER_PASSWORD": "scrypt:32768:8:1secret"},  # what a shell leaves of a hash in double quotes
+        {"OVERSEER_PASSWORD": hashed("secret")[:-1]},
         {"OVERSEER_HOSTS": "http://chat.example"},
         {"OVERSEER_HOSTS": "chat.example:8000"},
         {"OVERSEER_HOSTS": "*"},
@@ -155,6 +160,7 @@ def test_a_door_that_cannot_be_set_up_is_told(tmp_path: Path, settings: dict[str
     (tmp_path / "empty").write_text("\n")
     (tmp_path / "junk").write_bytes(b"\xff\xfe")
     (tmp_path / "zero").write_bytes(b"secret\0")
+    (tmp_path / "lines").write_text("secret\n\nsecret\n")
     with pytest.raises(BadEnvironment) as refused:
         access({name: value.format(tmp_path) for name, value in settings.items()})
     assert str(refused.value).endswith(".") and "secret" not in str(refused.value)
