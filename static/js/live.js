@@ -25,6 +25,14 @@ document.addEventListener("htmx:ws:close", ({ target, detail: { code } }) => {
 document.addEventListener("htmx:error", ({ detail }) => (unreachable.hidden = detail.ctx?.response !== undefined));
 document.addEventListener("htmx:after:request", () => (unreachable.hidden = true));
 
+// An error that is not Overseer's own is that of a proxy which cannot reach it: its page is not for ours.
+document.addEventListener("htmx:before:response", (event) => {
+  const { response } = event.detail.ctx;
+  if (response.status < 400 || response.headers.has("HX-Retarget")) return;
+  event.preventDefault();
+  unreachable.hidden = false;
+});
+
 let waiting = []; // the ids of the messages that may count down
 function count() {
   for (const time of waiting.map((id) => document.querySelector(`#${id} [data-countdown]`))) {

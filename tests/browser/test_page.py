@@ -63,6 +63,29 @@ def test_what_could_not_be_sent_comes_back(open_page: OpenPage, complaints: list
     complaints.clear()
 
 
+def test_a_proxy_that_cannot_reach_the_server_says_nothing_in_the_page(
+    open_page: OpenPage, complaints: list[str]
+) -> None:
+    """Its own error page is not put into ours: the text comes back, the room stays, and it is said what happened."""
+    page = open_page()
+    new_room(page)
+    gone = "<html><head><title>502</title></head><body><h1>502 Bad Gateway</h1></body></html>"
+    page.route("**/rooms/**", lambda route: route.fulfill(status=502, content_type="text/html", body=gone))
+    page.route("**/rooms", lambda route: route.fulfill(status=502, content_type="text/html", body=gone))
+    say(page, "Do not lose me")
+    expect(page.locator("#unreachable")).to_contain_text("cannot be reached")
+    expect(page.get_by_role("textbox", name="Message")).to_have_value("Do not lose me")
+    page.get_by_role("button", name="New", exact=True).click()
+    expect(page.get_by_role("button", name="New", exact=True)).to_be_enabled()
+    expect(page.get_by_role("textbox", name="Message")).to_have_value("Do not lose me")
+    assert "Bad Gateway" not in page.content()
+    page.unroute_all()
+    page.get_by_role("textbox", name="Message").press("Enter")
+    expect(message(page, 2, state="complete")).to_be_visible()
+    expect(page.locator("#unreachable")).not_to_be_visible()
+    complaints.clear()
+
+
 def test_an_error_says_what_to_do(open_page: OpenPage) -> None:
     """A name that cannot be is refused in a sentence, and the page stays as it is."""
     page = open_page()
