@@ -147,9 +147,9 @@ class Storage:
                 raise StorageDamaged(f"{self.path.name} is damaged. Put back a copy from a backup.")
 
     def in_place(self) -> bool:
-        """Whether the file that is open is the one at its path; so is one that is not open."""
+        """Whether the file that is open is the one at its path, with its log; so is one that is not open."""
         with self.lock:
-            return self._db is None or self._is_at_path(marks(self.path))
+            return self._db is None or (self._is_at_path(marks(self.path)) and self._has_its_log())
 
     def is_sound(self) -> bool:
         """Whether nobody has removed, replaced or harmed the file since it was opened."""
@@ -178,10 +178,17 @@ class Storage:
         found = marks(self.path)
         if found != self._marks[""]:
             self._look_into(found)
+        if not self._has_its_log():
+            raise StorageDamaged(f"{self.path.name}-wal was removed while it was open. Leave it there, and try again.")
         return self._db
 
     def _is_at_path(self, found: Marks | None) -> bool:
         known = self._marks.get("")
+        return known is None or (found is not None and found.file == known.file)
+
+    def _has_its_log(self) -> bool:
+        """Whether what is stored goes where the next process will look; if not, closing still puts it into the file."""
+        known, found = self._marks.get("-wal"), marks(beside(self.path, "-wal"))
         return known is None or (found is not None and found.file == known.file)
 
     def _look_into(self, found: Marks | None) -> None:

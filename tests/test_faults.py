@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -329,6 +330,22 @@ def test_a_file_that_is_harmed_while_it_is_open_is_noticed_at_once(server: Serve
         assert rooms.shown(room) == rooms.kept[room], harm
         rooms.ask(room, "There again?")
         assert rooms.row(room) == "All right."
+    rooms.are_whole()
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_logs_that_are_removed_under_the_server_take_nothing_with_them(server: Server, *, restarted: bool) -> None:
+    """Who tidies up beside the files of a running server loses nothing that was said, before or after, by a kill."""
+    rooms = Rooms(server)
+    room = rooms.new("Tidied")
+    rooms.ask(room, "Before?")
+    if restarted:
+        server.restart()
+        rooms.shown(room)
+    for log in server.instance.rglob("*-wal"):
+        log.unlink()
+    rooms.ask(room, "After?")
+    server.restart(signal.SIGKILL)
     rooms.are_whole()
 
 

@@ -384,6 +384,19 @@ def test_a_file_that_was_removed_takes_its_companions_with_it(opened: Open, path
     assert files(path) == set()
 
 
+def test_a_log_that_was_removed_is_noticed_and_what_it_held_is_kept(opened: Open, path: Path) -> None:
+    """What would be stored in it from then on would be lost by a kill; to close puts what it held into the file."""
+    storage = opened()
+    add(storage, "one")
+    assert storage.in_place()
+    path.with_name(f"{path.name}-wal").unlink()
+    assert not storage.in_place()
+    with pytest.raises(StorageError, match="-wal was removed"):
+        add(storage, "two")
+    storage.close()
+    assert ask(path, "SELECT word FROM words") == ["one"]
+
+
 def test_the_companions_of_a_file_that_took_its_place_are_left_alone(opened: Open, path: Path) -> None:
     """They are part of it."""
     storage = opened()
