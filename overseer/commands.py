@@ -68,7 +68,7 @@ def check(directory: Path | None) -> None:
 @click.command()
 def hash_password() -> None:
     """Print a hash to be set as OVERSEER_PASSWORD, or kept in OVERSEER_PASSWORD_FILE."""
-    click.echo(hashed(click.prompt("Password", hide_input=True, confirmation_prompt=True)))
+    click.echo(hashed(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)))
 
 
 def _instance() -> Path:

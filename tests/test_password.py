@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overseer.password import CLIENTS, Password, Tries, hashed
+from overseer.password import CLIENTS, HASH, Password, Tries, hashed
+from tests.support.server import DEADLINE, ROOT
 
 
 @pytest.mark.parametrize("secret", ["correct horse", "ü€😀", " ", "x" * 1024, "scrypt:1:2:3$a$b", "a:b"])
@@ -104,3 +108,18 @@ def test_no_pattern_of_tries_gets_more_than_the_rate(tried: list[tuple[float, bo
     for first in range(len(given_at)):
         for last in range(first, len(given_at)):
             assert last - first + 1 <= 4 + (given_at[last] - given_at[first]) / 15 + 1e-6
+
+
+def test_a_hash_is_all_that_is_printed() -> None:
+    """So that it can be written into a file, also by who mistypes the password first."""
+    done = subprocess.run(
+        [sys.executable, "-m", "flask", "--app", "app", "hash-password"],
+        cwd=ROOT,
+        input="secret\nsecert\nsecret\nsecret\n",
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=True,
+    )
+    assert HASH.fullmatch(done.stdout.removesuffix("\n")), done.stdout
+    assert "do not match" in done.stderr and Password(done.stdout.strip()).is_right("secret")
