@@ -146,3 +146,16 @@ def test_a_page_at_twice_the_size_has_everything(
     new_room(page)
     expect(page.get_by_role("button", name="Send")).to_be_in_viewport()
     context.close()
+
+
+def test_a_room_whose_file_is_gone_is_no_dead_end(phone: BrowserContext, server: Server) -> None:
+    """The rooms are a tap away, there too."""
+    path = requests.post(f"{server.url}/rooms", {"name": "Gone"}, timeout=20).headers["Location"]
+    server.stop()
+    (server.instance / "facets" / f"room-{path.rsplit('/', 1)[-1]}.sqlite").unlink()
+    server.start()
+    page = opened(phone, server.url + path)
+    expect(page.get_by_role("alert").filter(has_text="is missing")).to_be_visible()
+    page.get_by_role("link", name="Rooms", exact=True).tap()
+    expect(page.get_by_role("button", name="New", exact=True)).to_be_in_viewport()
+    assert page.evaluate(SMALL) == [] and page.evaluate(FITS)
