@@ -77,7 +77,11 @@ def main() -> int:
             f"Port {options.port} cannot be used ({error.strerror}). Choose another with --port or OVERSEER_PORT."
         )
     if access.beyond and not access.password:
-        print("Others may come in by the proxy, and no password is set: it has to ask for one.", file=sys.stderr)
+        print(
+            "OVERSEER_HOSTS or OVERSEER_TRUSTED_PROXIES is set, and no password: "
+            "a proxy lets everybody in whom it does not ask for one.",
+            file=sys.stderr,
+        )
     serve(app, listener)
     return 0
 
@@ -86,7 +90,9 @@ def parse_options() -> argparse.Namespace:
     """The flags, which win over the environment."""
     parser = argparse.ArgumentParser(description="Overseer: chat rooms with a language model.")
     environment = os.environ.get
-    parser.add_argument("--host", default=environment("OVERSEER_HOST") or "127.0.0.1", help="default: 127.0.0.1")
+    parser.add_argument(
+        "--host", default=environment("OVERSEER_HOST", "").strip() or "127.0.0.1", help="default: 127.0.0.1"
+    )
     parser.add_argument("--port", type=port, default=environment("OVERSEER_PORT") or "8000", help="default: 8000")
     parser.add_argument("--instance", default=environment("OVERSEER_INSTANCE"), help="where the data lives")
     return parser.parse_args()

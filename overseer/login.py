@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import cast
+from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, Response, current_app, request
 
@@ -23,7 +24,7 @@ def init_app(app: Flask) -> None:
 
 @bp.get("/login")
 def show_login() -> Response:
-    wanted = request.args.get("next", "")
+    wanted = request.args.get("next") or urlsplit(request.referrer or "").path
     if door().password is None or door().session() is not None:
         return go_on(wanted)
     return html(fragments().login(wanted=wanted))

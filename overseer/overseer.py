@@ -303,9 +303,20 @@ class Overseer:
                 limits=self._limits,
                 create=create,
             )
+            self._renew(room_id, chat_room)
             return chat_room
 
         return self._facets.get(_facet_name(room_id), start)
+
+    def _renew(self, room_id: str, chat_room: ChatRoom) -> None:
+        """Take over the summary of a room that was just opened, if its file is another than was closed: a copy that was
+        put back, for one."""
+        summary = chat_room.summary()
+        with suppress(NoSuchRoom):
+            known = self._known.room(room_id)
+            listed = (known.name, known.messages, known.preview, known.answering, known.pinned)
+            if listed != (summary.name, summary.messages, summary.preview, summary.answering, summary.pinned):
+                self._sync(room_id, summary, active=False)
 
     def _broken(self, room_id: str, error: StorageError) -> StorageError:
         """Note in the list that the room's file cannot be used."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 
 from flask import Flask, Response, abort, current_app, g, request
 from werkzeug.datastructures import WWWAuthenticate
@@ -44,7 +45,6 @@ UNUSED = (
     "usb",
     "serial",
     "hid",
-    "bluetooth",
 )
 HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -65,6 +65,7 @@ class Door:
     sessions: Sessions
     password: Password | None
     tries: Tries
+    checking: threading.Lock = field(default_factory=threading.Lock)
 
     def admit(self) -> None:
         """Decide whether this request is let in; the one place that does. Aborts with 401, 403 or 429."""
@@ -84,12 +85,14 @@ class Door:
         """Check a password that somebody sends. Raises Unauthorized, or TooManyRequests with the seconds to wait."""
         assert self.password is not None
         client = request.remote_addr or ""
-        if wait := math.ceil(self.tries.wait(client)):
-            raise TooManyRequests(f"That was tried too often. Wait {wait} s, then try again.", retry_after=wait)
-        if not self.password.is_right(tried):
-            log.warning("a wrong password from %s", client)
-            raise Unauthorized("That is not the password. Try again.", www_authenticate=_challenge())
-        self.tries.give_back(client)
+        # One after the other: of many that come at once with the right one, none is a try too many.
+        with self.checking:
+            if wait := math.ceil(self.tries.wait(client)):
+                raise TooManyRequests(f"That was tried too often. Wait {wait} s, then try again.", retry_after=wait)
+            if not self.password.is_right(tried):
+                log.warning("a wrong password from %s", client)
+                raise Unauthorized("That is not the password. Try again.", www_authenticate=_challenge())
+            self.tries.give_back(client)
 
     def session(self) -> Session | None:
         """The log-in that the request's cookie stands for; another port of the host may have set one of its name."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -345,6 +346,29 @@ def test_the_right_password_costs_no_tries_and_is_checked_once(instance: Path) -
     assert {client.get("/rooms", headers=basic(PASSWORD)).status_code for _ in range(50)} == {200}
     assert checked == [PASSWORD]
     app.extensions["overseer"].close()
+
+
+def test_many_who_come_at_once_with_the_password_are_all_let_in(guarded: Server) -> None:
+    """Before it was checked for the first time: none of them is a try too many."""
+    together = threading.Barrier(12)
+    answered: list[int] = []
+
+    def come() -> None:
+        together.wait()
+        answered.append(requests.get(f"{guarded.url}/rooms", auth=("", PASSWORD), timeout=60).status_code)
+
+    threads = [threading.Thread(target=come) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answered == [200] * 12
+
+
+def test_who_asks_to_log_in_comes_back_to_where_they_were(locked: Flask) -> None:
+    """A tab whose log-in has ended leads to the log-in by a link that says nothing of where it is."""
+    page = locked.test_client().get("/login", headers={"Referer": "http://localhost/rooms/0123456789ab?before=7"})
+    assert parsed(page.text).one("input", name="next")["value"] == "/rooms/0123456789ab"
 
 
 def test_a_log_in_form_is_small(locked: Flask) -> None:

@@ -490,7 +490,9 @@ def test_sync_state_reads_a_rooms_summary_anew(overseer: Overseer, ear: Ear, ins
     assert names(again) == ["Cellar", "Bath"]
     again.sync_state(kitchen.id, active=True)
     assert names(again) == ["Bath", "Cellar"]
-    assert other_ear.events == [RoomSynced(kitchen.id, raised=False), RoomSynced(kitchen.id, raised=True)]
+    # The first one when the file was opened, and found to be another than was closed.
+    as_it_is = RoomSynced(kitchen.id, raised=False)
+    assert other_ear.events == [as_it_is, as_it_is, RoomSynced(kitchen.id, raised=True)]
 
 
 def test_many_rooms_are_used_with_few_open(instance: Path, opened: Open) -> None:

@@ -237,6 +237,23 @@ def test_a_start_after_a_crash_looks_into_the_rooms_that_were_open(
     assert listed(again) == before
 
 
+def test_a_room_that_was_put_back_is_listed_as_it_is(overseer: Overseer, tmp_path: Path, opened: Open) -> None:
+    """From when it is opened: its file is another than the list knows."""
+    room = overseer.create("Kitchen").id
+    ask(overseer, room, "Hello")
+    overseer.close()
+    shutil.copy(room_file(overseer.directory, room), tmp_path / "copy")
+    overseer.open()
+    overseer.clear(room)
+    overseer.rename(room, "Cellar")
+    overseer.close()
+    shutil.copy(tmp_path / "copy", room_file(overseer.directory, room))
+    again = opened(overseer.directory)
+    assert (again.room(room).name, again.room(room).messages) == ("Cellar", 0)
+    assert len(again.messages(room).messages) == 2
+    assert (again.room(room).name, again.room(room).messages) == ("Kitchen", 2)
+
+
 # A summary that could not be taken
 
 

@@ -70,6 +70,9 @@ document.addEventListener("htmx:after:request", ({ detail: { ctx } }) => {
   const refused = ctx.response.status >= 400;
   const page = new DOMParser().parseFromString(refused ? ctx.text : "", "text/html");
   complaint.textContent = page.querySelector("p")?.textContent ?? "";
+  // Where one can log in, beside what was typed.
+  const link = page.querySelector("#error a");
+  if (link) complaint.append(" ", Object.assign(document.createElement("a"), { href: link.getAttribute("href"), target: "_blank", textContent: link.textContent }));
   if (refused) ctx.hx.reswap = "none";
   else if (form === rename) rename.hidePopover();
   else form.close();

@@ -10,6 +10,7 @@ document.addEventListener("htmx:ws:before:connection", ({ detail: { connection }
 
 document.addEventListener("htmx:ws:after:connection", () => {
   document.body.dataset.live = "open";
+  delete document.body.dataset.loggedOut;
   unreachable.hidden = true;
 });
 document.addEventListener("htmx:ws:close", () => (document.body.dataset.live = "closed"));
@@ -21,6 +22,18 @@ document.addEventListener("htmx:ws:close", ({ target, detail: { code } }) => {
   setTimeout(() => htmx.process(target, true));
 });
 
+// A socket that is refused does not say why: it may be that one has to log in again.
+document.addEventListener("htmx:ws:close", async ({ detail: { code } }) => {
+  if (document.body.dataset.loggedOut) return;
+  if (code === 4401) document.body.dataset.loggedOut = "yes";
+  if (code !== 1006) return;
+  const list = document.querySelector("#filter").getAttribute("hx-get");
+  const answer = await fetch(list, { method: "HEAD", headers: { "HX-Request": "true" } }).catch(() => null);
+  if (answer?.status !== 401) return;
+  document.body.dataset.loggedOut = "yes";
+  htmx.ajax("GET", list, { target: "#error", swap: "none" });
+});
+
 // A request that got no answer at all; any later answer takes the notice away.
 document.addEventListener("htmx:error", ({ detail }) => (unreachable.hidden = detail.ctx?.response !== undefined));
 document.addEventListener("htmx:after:request", () => (unreachable.hidden = true));
@@ -28,7 +41,7 @@ document.addEventListener("htmx:after:request", () => (unreachable.hidden = true
 // An error that is not Overseer's own is that of a proxy which cannot reach it: its page is not for ours.
 document.addEventListener("htmx:before:response", (event) => {
   const { response } = event.detail.ctx;
-  if (response.status < 400 || response.headers.has("HX-Retarget")) return;
+  if (response.status < 400 || response.headers.has("Content-Security-Policy")) return;
   event.preventDefault();
   unreachable.hidden = false;
 });

@@ -117,6 +117,9 @@ def test_a_text_sent_after_the_log_in_ended_is_not_lost(context: BrowserContext,
     locked.stop()
     (locked.instance / "secret").unlink()  # which ends all log-ins
     locked.start()
+    expect(page.locator("#error")).to_contain_text("not logged in")
+    expect(page.locator("#connection")).to_be_hidden()
+    page.locator("#error").get_by_role("button", name="Dismiss").click()
     say(page, "Something long and thought through")
     expect(page.locator("#error")).to_contain_text("not logged in")
     page.locator("#error").get_by_role("link", name="Log in").click()
@@ -127,6 +130,31 @@ def test_a_text_sent_after_the_log_in_ended_is_not_lost(context: BrowserContext,
     expect(box).to_have_value("Something long and thought through")
     box.press("Enter")
     expect(message(page, 2, state="complete")).to_be_visible()
+
+
+def test_an_edit_after_the_log_in_ended_can_be_finished(context: BrowserContext, locked: Server) -> None:
+    """The dialog stays, says so, and has a link that opens another tab; once logged in there, it is sent."""
+    page = context.new_page()
+    page.goto(locked.url)
+    log_in(page)
+    live(page)
+    new_room(page)
+    say(page, "A questoin")
+    expect(message(page, 2, state="complete")).to_be_visible()
+    message(page, 1).get_by_role("link", name="Edit").click()
+    edit = page.locator("#edit")
+    edit.get_by_role("textbox").fill("A question")
+    context.clear_cookies()
+    edit.get_by_role("button", name="Ask again").click()
+    expect(edit.get_by_role("alert")).to_contain_text("not logged in")
+    with context.expect_page() as opened:
+        edit.get_by_role("alert").get_by_role("link", name="Log in").click()
+    log_in(opened.value)
+    live(opened.value)
+    page.bring_to_front()
+    edit.get_by_role("button", name="Ask again").click()
+    expect(edit).to_be_hidden()
+    expect(message(page, 1)).to_contain_text("A question")
 
 
 def test_a_link_from_another_site_leads_in(context: BrowserContext, locked: Server, model_server: ModelServer) -> None:
