@@ -326,10 +326,10 @@ def test_who_asks_without_a_pause_lets_others_go_first(
 
 
 def test_one_client_with_many_connections_keeps_nobody_out(
-    instance: Path, model_server: ModelServer, call: Callable[..., Caller]
+    instance: Path, model_server: ModelServer, nursery: Nursery, call: Callable[..., Caller]
 ) -> None:
     """It has a third of all, and is told so; others come in, and so does it when it has let some go."""
-    server = impatient(instance, model_server, descriptors=400, headers=600.0, idle=600.0, strangers=True)
+    server = impatient(instance, model_server, nursery, descriptors=400, headers=600.0, idle=600.0, strangers=True)
     try:
         many = [call(server, source="127.0.0.2") for _ in range(600)]
         assert call(server, source="127.0.0.2").answers() in ([503], [])
