@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from types import TracebackType
 
@@ -50,7 +51,7 @@ class Follower:
     def wait(self, asked: Asked, seconds: float) -> None:
         """Return when the answer has ended, or after so many seconds."""
         until = time.monotonic() + min(seconds, FOREVER)
-        if not (asked.repeated and self._message(asked).finished):
+        if not (asked.repeated and self._is_over(asked)):
             for event in self._until(until):
                 if _ends(event, asked.answer):
                     return
@@ -95,8 +96,15 @@ class Follower:
 
     def _wait_and_tell(self, asked: Asked) -> Iterator[str]:
         self.wait(asked, FOREVER)
-        yield self._message(asked).text
+        with suppress(NoSuchRoom, NoSuchMessage, StorageError):  # the ending says so
+            yield self._message(asked).text
         yield self._ending(asked)
+
+    def _is_over(self, asked: Asked) -> bool:
+        try:
+            return self._message(asked).finished
+        except (NoSuchRoom, NoSuchMessage):
+            return True  # nothing more comes of it
 
     def _ending(self, asked: Asked) -> str:
         try:

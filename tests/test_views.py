@@ -578,11 +578,19 @@ def test_a_key_makes_a_repeat_return_the_first_result(
     assert len(articles(client.get(f"/rooms/{room_id}/messages").text)) == 4
 
 
+@pytest.mark.parametrize("repeated", [False, True])
+@pytest.mark.parametrize("headers", [{}, {"Accept": "text/plain"}, WAIT])
 def test_a_question_that_is_cleared_away_at_once_was_stored(
-    client: FlaskClient, overseer: Overseer, monkeypatch: pytest.MonkeyPatch
+    client: FlaskClient,
+    overseer: Overseer,
+    monkeypatch: pytest.MonkeyPatch,
+    headers: dict[str, str],
+    repeated: bool,
 ) -> None:
     """Another tab may clear the room before the answer to the request is made: that is no error of who asked."""
     room_id = new_room(client)
+    if repeated:
+        ask(client, room_id, "Hello", key="k")
     add = overseer.ask
 
     def ask_and_clear(*args: Any, **kwargs: Any) -> Asked:
@@ -591,8 +599,9 @@ def test_a_question_that_is_cleared_away_at_once_was_stored(
         return asked
 
     monkeypatch.setattr(overseer, "ask", ask_and_clear)
-    asked = client.post(f"/rooms/{room_id}/messages", data={"text": "Hello"})
-    assert (asked.status_code, asked.text) == (201, "")
+    asked = client.post(f"/rooms/{room_id}/messages", data={"text": "Hello", "key": "k"}, headers=headers)
+    said = "\n\n[deleted]\n" if headers.get("Accept") else ""
+    assert (asked.status_code, asked.text) == (201, said)
     assert asked.headers["Location"] == f"/rooms/{room_id}/messages/1"
 
 

@@ -129,8 +129,9 @@ class Harness:
     def _of_the_log(self) -> Iterator[str]:
         """The server noted no fault of its own."""
         lines, self._read = self._server.log[self._read :], len(self._server.log)
-        if any("Traceback" in line for line in lines):
-            yield "the server's log has a traceback:\n" + "".join(lines[-60:])
+        first = next((n for n, line in enumerate(lines) if "Traceback" in line), None)
+        if first is not None:
+            yield "the server's log has a traceback:\n" + "".join(lines[max(0, first - 5) : first + 80])
 
     # After the start
 
