@@ -312,11 +312,16 @@ class Overseer:
         """Take over the summary of a room that was just opened, if its file is another than was closed: a copy that was
         put back, for one."""
         summary = chat_room.summary()
-        with suppress(NoSuchRoom):
+        try:
             known = self._known.room(room_id)
             listed = (known.name, known.messages, known.preview, known.answering, known.pinned)
             if listed != (summary.name, summary.messages, summary.preview, summary.answering, summary.pinned):
                 self._sync(room_id, summary, active=False)
+        except NoSuchRoom:
+            pass  # it is being made
+        except StorageError as error:  # the list cannot be written just now, which keeps nobody out of the room
+            self._behind.add(room_id)
+            log.error("room %s could not be synced: %s", room_id, error)
 
     def _broken(self, room_id: str, error: StorageError) -> StorageError:
         """Note in the list that the room's file cannot be used."""
