@@ -17,7 +17,7 @@ lint: .venv/installed-test
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[audit]' && $(BIN)/python -m tests.audit
 
 bench: .venv/installed-test
-	@CHROMIUM="$$(sh tests/chromium.sh)" && export CHROMIUM && exec $(BIN)/python -m tests.bench
+	@CHROMIUM="$$(sh tests/chromium.sh)" && export CHROMIUM && exec $(BIN)/python -m tests.bench $(ONLY) $(ARGS)
 
 crash: .venv/installed-test
 	@exec $(BIN)/python -m tests.crash $(or $(N),200) $(ARGS)

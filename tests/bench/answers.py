@@ -1,0 +1,81 @@
+"""What an answer costs by its length and its Markdown, and how fast one can come through."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Iterator
+
+import requests
+
+from tests.bench.figure import Figure, repeated
+from tests.bench.house import House, cpu, house, until_quiet
+from tests.bench.script import Script
+from tests.bench.tabs import Watch
+
+RATE = 1000.0  # tokens a second
+LENGTHS = (1_000, 10_000, 50_000)
+
+
+def figures(program: tuple[str, ...]) -> Iterator[Figure]:
+    """Processor and bytes by length; tokens a second of a model that does not wait."""
+    with house(program) as home:
+        yield from by_length(home)
+        for form in ("code", "list", "table"):
+            short, long = (streamed(home, Script(tokens, RATE, form))[0] for tokens in (1_000, 10_000))
+            yield Figure(f"processor for one {form} of 10,000 tokens, beside 1,000", (long / short,), "×", 12)
+        yield from full_speed(home)
+
+
+def by_length(home: House) -> Iterator[Figure]:
+    """Answers of Markdown of every kind."""
+    spent, sent = {}, {}
+    for tokens in LENGTHS:
+        runs = [
+            streamed(home, Script(tokens, RATE)) for _ in range(5 if tokens == 1_000 else 3 if tokens < 50_000 else 1)
+        ]
+        spent[tokens] = tuple(1000 * one for one, _ in runs)
+        sent[tokens] = tuple(one / 1024 for _, one in runs)
+    for what, unit, by_tokens in (("processor for", "ms", spent), ("sent to a tab for", "KB", sent)):
+        for tokens, values in by_tokens.items():
+            yield Figure(f"{what} {tokens:,} tokens of Markdown, {RATE:,.0f}/s", values, unit)
+        first = statistics.median(by_tokens[1_000])
+        for tokens, values in list(by_tokens.items())[1:]:
+            ratios = tuple(value / first for value in values)
+            yield Figure(f"the same, {tokens:,} beside 1,000", ratios, "×", 1.2 * tokens / 1_000)
+
+
+def streamed(home: House, script: Script) -> tuple[float, int]:
+    """The processor seconds that the server spends on an answer, and the bytes that a tab is sent."""
+    room = home.new_room()
+    watch = Watch(home.server.port, [room], each=1)
+    until_quiet(home.server.pid)
+    before = cpu(home.server.pid)
+    home.ask(room, script)
+    seen = watch.seen()
+    return cpu(home.server.pid) - before, seen.bytes
+
+
+def full_speed(home: House) -> Iterator[Figure]:
+    """A model that sends as fast as it can, and one tab."""
+    script = Script(20_000)
+
+    def through() -> float:
+        room = home.new_room()
+        watch = Watch(home.server.port, [room], each=1)
+        until_quiet(home.server.pid)
+        began = time.monotonic()
+        home.ask(room, script)
+        return script.tokens / (watch.seen().last_at - began)
+
+    def read() -> float:
+        question = {"messages": [{"role": "user", "content": str(script)}]}
+        began = time.monotonic()
+        with requests.post(home.model.url, json.dumps(question), stream=True, timeout=60) as response:
+            while response.raw.read1(65536):
+                continue
+        return script.tokens / (time.monotonic() - began)
+
+    floor = statistics.median(repeated(read))
+    yield Figure("tokens a second through one turn to one tab", repeated(through), "/s", 15_000, floor, least=True)

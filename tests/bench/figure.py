@@ -1,0 +1,84 @@
+"""A figure of the benchmark: what was measured, beside its bound and beside what the machine itself allows."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One row of the table: a value for each repeat, whose median counts.
+
+    It should be at most `bound`, or at least that if `least`. `floor` is what the bare machine takes for the same, in
+    the same run, and `times` how many times the floor it may take at most (or must at least, if `least`).
+    """
+
+    name: str
+    values: tuple[float, ...]
+    unit: str
+    bound: float | None = None
+    floor: float | None = None
+    times: float | None = None
+    least: bool = False
+
+    @property
+    def value(self) -> float:
+        return statistics.median(self.values)
+
+    @property
+    def limits(self) -> tuple[float, ...]:
+        """Every bound there is, in the figure's own unit."""
+        of_floor = self.floor * self.times if self.floor is not None and self.times is not None else None
+        return tuple(limit for limit in (self.bound, of_floor) if limit is not None)
+
+    @property
+    def over(self) -> bool:
+        """Whether it breaks a bound."""
+        return any(self.value < limit if self.least else self.value > limit for limit in self.limits)
+
+    def row(self) -> str:
+        """The figure as a line of the table."""
+        spread = f"{said(min(self.values))}–{said(max(self.values))}" if len(self.values) > 1 else ""
+        sign = "≥" if self.least else "≤"
+        floor = "" if self.floor is None else f"{said(self.floor)} (× {self.value / self.floor:.2f})"
+        bounds = [f"{sign} {said(self.bound)}"] if self.bound is not None else []
+        bounds += [f"{sign} {self.times:g} × floor"] if self.times is not None else []
+        mark = "  OVER" if self.over else ""
+        value = f"{said(self.value)} {self.unit}".rstrip()
+        return f"{self.name:66} {value:>16}  {spread:>17}  {floor:>18}  {', '.join(bounds)}{mark}".rstrip()
+
+    def record(self) -> dict[str, object]:
+        """The figure as JSON."""
+        return {
+            "name": self.name,
+            "value": self.value,
+            "values": list(self.values),
+            "unit": self.unit,
+            "bound": self.bound,
+            "floor": self.floor,
+            "times_floor": self.times,
+            "at_least": self.least,
+            "over": self.over,
+        }
+
+
+HEAD = f"{'figure':66} {'median':>16}  {'min–max':>17}  {'floor (ratio)':>18}  bound"
+
+
+def said(value: float) -> str:
+    """A number with about three digits that count."""
+    if abs(value) >= 100 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def repeated(measure: Callable[[], float], rounds: int = 5) -> tuple[float, ...]:
+    """What several rounds of a measurement gave."""
+    return tuple(measure() for _ in range(rounds))
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The value that so many percent of the sorted `values` are below."""
+    return values[min(len(values) - 1, int(len(values) * percent / 100))]

@@ -1,0 +1,48 @@
+"""The server, slowed down on purpose, for every row of the benchmark to be seen over its bound: `app.py`'s flags."""
+
+from __future__ import annotations
+
+from gevent import monkey
+
+monkey.patch_all()
+
+import sys  # noqa: E402
+import time  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from typing import Any  # noqa: E402
+
+
+def burn(seconds: float) -> None:
+    """Use the processor for so long."""
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        pass
+
+
+def slow(owner: Any, name: str, seconds: float, *, per_kilobyte: float = 0.0) -> None:
+    """Have a method take so much longer, and more for each kilobyte of text it is given or has."""
+    method: Callable[..., Any] = getattr(owner, name)
+
+    def slowed(*args: Any, **kwargs: Any) -> Any:
+        size = sum(len(one) for one in args if isinstance(one, str | bytes))
+        burn(seconds + per_kilobyte * size / 1024)
+        return method(*args, **kwargs)
+
+    setattr(owner, name, slowed)
+
+
+burn(3.0)
+
+from app import main  # noqa: E402
+from overseer.fragments import Fragments  # noqa: E402
+from overseer.outlet import Outlet  # noqa: E402
+from overseer.turn import Turn  # noqa: E402
+
+BALLAST = b"\1" * 80_000_000
+
+slow(Outlet, "send", 0.001)
+slow(Fragments, "open_block", 0.02)
+slow(Turn, "_say", 0.0001)
+
+if __name__ == "__main__":
+    sys.exit(main())
