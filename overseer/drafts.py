@@ -17,7 +17,7 @@ from overseer.events import (
     RoomEvent,
     TurnEnded,
 )
-from overseer.markdown import GrowingMarkdown
+from overseer.growing import GrowingMarkdown
 
 
 @dataclass(frozen=True, slots=True)
