@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from string import digits
 
 from markdown_it.token import Token
 
@@ -16,7 +17,8 @@ from overseer.markdown import MAX_INLINE, block_parser, parted, plain_ends, rend
 
 PIECE = 2_000  # characters of one block that may be open; of a longer one, what comes first is finished
 # Words that mean nothing but themselves when they come after a letter.
-PLAIN = re.compile(r"(?:[^\W_]|[ ,.!?'’“”–—…-])*")
+BETWEEN = " ,.!?'’“”–—…-"
+PLAIN = re.compile(rf"(?:[^\W_]|[{BETWEEN}])*")
 PROBE = "\N{CYRILLIC LETTER MULTIOCULAR O}"  # a letter that no text needs
 SEAM = re.compile(r"</(?:p|li|h[1-6]|td|th)>")
 
@@ -127,19 +129,20 @@ class GrowingMarkdown:
 class Seam:
     """The place in an open block's HTML where plain words go on, so that they need no rendering of it all."""
 
-    def __init__(self, before: str, after: str) -> None:
+    def __init__(self, before: str, words: str, after: str) -> None:
         self._before = before
-        self._words = ""
+        self._words = words
         self._after = after
 
     @classmethod
     def of(cls, text: str, *, continued: bool) -> Seam | None:
         """The seam of a text that ends in words: one more letter there shows where."""
         # A definition, or a title in one, may still end in plain words; code is coloured anew by each.
-        if not text[-1:].isalpha() or any(mark in text for mark in ("]:", "```", "~~~", PROBE)):
+        known = text.rstrip(BETWEEN + digits)
+        if not known[-1:].isalpha() or any(mark in known for mark in ("]:", "```", "~~~", PROBE)):
             return None
-        before, probe, after = render(text + PROBE, growing=True, continued=continued).partition(PROBE)
-        return cls(before, after) if probe and PROBE not in after and SEAM.match(after) else None
+        before, probe, after = render(known + PROBE, growing=True, continued=continued).partition(PROBE)
+        return cls(before, text[len(known) :], after) if probe and PROBE not in after and SEAM.match(after) else None
 
     def takes(self, text: str) -> bool:
         """Go on with this, if it is plain."""

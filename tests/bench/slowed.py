@@ -34,14 +34,14 @@ def slow(owner: Any, name: str, seconds: float, *, per_kilobyte: float = 0.0) ->
 burn(3.0)
 
 from app import main  # noqa: E402
-from overseer.fragments import Fragments  # noqa: E402
+from overseer.growing import GrowingMarkdown  # noqa: E402
 from overseer.outlet import Outlet  # noqa: E402
 from overseer.turn import Turn  # noqa: E402
 
 BALLAST = b"\1" * 80_000_000
 
 slow(Outlet, "send", 0.001)
-slow(Fragments, "open_block", 0.02)
+slow(GrowingMarkdown, "snapshot", 0.02)
 slow(Turn, "_say", 0.0001)
 
 if __name__ == "__main__":
