@@ -19,6 +19,7 @@ PIECE = 2_000  # characters of one block that may be open; of a longer one, what
 # Words that mean nothing but themselves when they come after a letter.
 BETWEEN = " ,.!?'’“”–—…-"
 PLAIN = re.compile(rf"(?:[^\W_]|[{BETWEEN}])*")
+ENDED_BY_BLANK_LINE = ("paragraph_open", "heading_open", "hr", "blockquote_open", "table_open")
 PROBE = "\N{CYRILLIC LETTER MULTIOCULAR O}"  # a letter that no text needs
 SEAM = re.compile(r"</(?:p|li|h[1-6]|td|th)>")
 
@@ -26,8 +27,8 @@ SEAM = re.compile(r"</(?:p|li|h[1-6]|td|th)>")
 class GrowingMarkdown:
     """A text that grows: what is finished of it is rendered once, only the rest, open, again and again.
 
-    A block is finished when a later line has begun another one, and the beginning of a long one when enough has come
-    after it. What is finished depends on the text alone, and not on the pieces it came in.
+    A block is finished when it cannot go on, or a later line has begun another one, and the beginning of a long one
+    when enough has come after it. What is finished depends on the text alone, and not on the pieces it came in.
     """
 
     def __init__(self, text: str = "") -> None:
@@ -53,7 +54,7 @@ class GrowingMarkdown:
             text = self._taken_in()
             self._open += text
             self._rendered = None
-            if self._seam is None or not self._seam.takes(text) or len(self._open) > min(MAX_INLINE, self._room[0]):
+            if not self._goes_on(text):
                 self._seam = None
                 self._finish()
         if self._rendered is None:
@@ -65,6 +66,21 @@ class GrowingMarkdown:
         # A line end of two characters may be cut in two.
         self._arrived = ["\r"] if text.endswith("\r") else []
         return plain_ends(text.removesuffix("\r"))
+
+    def _goes_on(self, text: str) -> bool:
+        """Whether it is plain words, or the end of a paragraph of such, and all is done that they need."""
+        seam, size = self._seam, len(self._open)
+        if seam is None or size > min(MAX_INLINE, self._room[0]):
+            return False
+        words = text.rstrip("\n")
+        if not seam.takes(words):
+            return False
+        if len(text) - len(words) > 1 and seam.is_paragraph and (lines := self._open.count("\n")) <= self._room[1]:
+            self.blocks.append(seam.html)
+            self._room = self._room[0] - size, self._room[1] - lines
+            self._open, self._seam, self._examined = "", None, 0
+            return True
+        return text == words
 
     def _shown(self) -> str:
         if self._full:
@@ -88,21 +104,23 @@ class GrowingMarkdown:
         if whole > self._examined or rest:
             blocks, lines = list(_blocks(text[:whole])), _lines(text)
             for block, end in zip(blocks, [*(block.start for block in blocks[1:]), None], strict=False):
-                begin = 0 if block is blocks[0] else block.start
-                text = self._rest_of(block, "".join(lines[begin:end]), begin)
+                if end is None and block.ended:
+                    end = block.end
+                text = self._rest_of(block, "".join(lines[block.start : end]))
                 if end is not None:
                     self._finish_block(text)
+                    text = "".join(lines[end:])
             self._examined = text.rfind("\n") + 1
         if rest:
             self._finish_block(text)
             self._full, text = True, rest
         self._open = text
 
-    def _rest_of(self, block: _Block, text: str, begin: int) -> str:
+    def _rest_of(self, block: _Block, text: str) -> str:
         """Finish the beginning of a block that is long, in pieces; what is left of it is open."""
         ends = [0, *accumulate(map(len, _lines(text)))]
-        joints = [ends[line - begin] for line in block.joints]
-        head = text[ends[block.start - begin] : ends[block.start - begin + block.head]]
+        joints = [ends[line - block.start] for line in block.joints]
+        head = text[: ends[block.head]]
         whole = text.rfind("\n") + 1
         rest, cut = text, 0
         while whole - cut + len(head) * bool(cut) > PIECE:
@@ -152,6 +170,11 @@ class Seam:
         return plain
 
     @property
+    def is_paragraph(self) -> bool:
+        """Whether the words end a paragraph that is no part of anything else."""
+        return self._after == "</p>\n" and self._before.startswith("<p>") and "</p>" not in self._before
+
+    @property
     def html(self) -> str:
         return f"{self._before}{self._words.rstrip(' ')}{self._after}"
 
@@ -164,27 +187,36 @@ def _lines(text: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """A top-level block: its first line, the lines at which it may be cut in two, and how many of its first lines the
-    second half needs to be of the same kind."""
+    """A top-level block: its first line and the one after its last, and whether it has `ended`, whatever comes.
+
+    It may be cut in two at its `joints`, which are lines; the second half needs the `head`, so many of the first lines,
+    to be of the same kind.
+    """
 
     start: int
+    end: int
+    ended: bool
     joints: Sequence[int] = ()
     head: int = 0
 
 
 def _blocks(text: str) -> Iterator[_Block]:
-    tokens = block_parser().parse(text)
+    tokens, lines = block_parser().parse(text), text.split("\n")
     for at, token in enumerate(tokens):
         if token.level == 0 and token.nesting >= 0 and token.map:
             start, end = token.map
+            # The text ends with a line end, and what is after that is no line.
+            ended = token.type in ENDED_BY_BLANK_LINE and end < len(lines) - 1 and not lines[end].strip(" \t")
             if token.type == "fence":
-                yield _Block(start, range(start + 2, start + token.content.count("\n") + 2), head=1)
+                inside = token.content.count("\n")
+                closed = end - start == inside + 2
+                yield _Block(start, end, closed, range(start + 2, start + inside + 2), head=1)
             elif token.type == "table_open":
-                yield _Block(start, range(start + 3, end + 1), head=2)
+                yield _Block(start, end, ended, range(start + 3, end + 1), head=2)
             elif token.type in ("bullet_list_open", "ordered_list_open"):
-                yield _Block(start, list(_items(tokens, at))[1:])
+                yield _Block(start, end, ended, list(_items(tokens, at))[1:])
             else:
-                yield _Block(start)
+                yield _Block(start, end, ended)
 
 
 def _items(tokens: Sequence[Token], at: int) -> Iterator[int]:
