@@ -1,4 +1,4 @@
-"""How many messages a second are acknowledged, each safe on the disk by then, beside what SQLite alone commits there."""
+"""How many messages a second are acknowledged, safe on the disk by then, beside what SQLite alone commits there."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def furnish(folder: Path, count: int) -> list[str]:
     (folder / "facets").mkdir(parents=True)
     model = folder / "model.sqlite"
     empty, summary = empty_room(model)
-    chance = random.Random(count)  # noqa: S311
+    chance = random.Random(count)
     ids = [f"{number:012x}" for number in chance.sample(range(2**48), count)]
     names = [f"Owls {n:05d}" for n in range(count)]
     for room_id, name in zip(ids, names, strict=True):

@@ -15,7 +15,7 @@ FEW, MANY, MOST = 50, 5_000, 100_000
 SIZES = (FEW, MANY, MOST)
 LIKE_THE_ORIGINAL = 4_098
 PAGE = 50
-ROUNDS, EACH = 5, 100
+ROUNDS, EACH = 5, 80
 PAGES, ROUNDS_BACK = 20, 4  # as many as the room of 5,000 has that were not shown before
 GROWTH = 1.5  # times as long as in a room of 50
 
@@ -120,7 +120,9 @@ def scrolled(readers: dict[int, Reader]) -> Iterator[Figure]:
     page, so where nobody has read yet the rooms that have more are compared with each other."""
     took = {messages: tuple(reader.scroll() for _ in range(ROUNDS_BACK)) for messages, reader in readers.items()}
     for messages, values in took.items():
-        what = f"one page of 50 read {PAGES} times" if messages == FEW else f"{PAGES} pages back in {messages:,} messages"
+        what = (
+            f"one page of 50 read {PAGES} times" if messages == FEW else f"{PAGES} pages back in {messages:,} messages"
+        )
         yield Figure(what, values, "ms")
     ratios = tuple(one / other for one, other in zip(took[MOST], took[MANY], strict=True))
     yield Figure(f"{PAGES} pages back with {MOST:,} messages beside {MANY:,}", ratios, "×", GROWTH)
