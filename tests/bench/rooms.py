@@ -65,8 +65,8 @@ class Visitor:
 
 PLAIN = {"Accept-Encoding": "identity"}
 FEW, MANY, MOST = SIZES
-# What is done, how long it may take (ms), and beside how many rooms it may take GROWTH times as long where there are more:
-# the first page of the list is full from 50 rooms on, and with more than 50 a room's file may have to be opened.
+# What is done, how long it may take (ms), and beside how many rooms it may take GROWTH times as long where there are
+# more: the first page of the list is full from 50 rooms on, and with more than 50 a room's file may have to be opened.
 STEPS: tuple[tuple[str, Callable[[Visitor], Answer], float | None, int | None], ...] = (
     ("create a room", Visitor.create, 8.0, FEW),
     ("open the page of any room", Visitor.open_any, None, MANY),
