@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 if __name__ == "__main__":
+    import gc
+
+    gc.disable()  # until all is loaded: nothing of it is garbage
+
     # Before anything else is imported: what imports a socket or a lock must get gevent's.
     from gevent import monkey
 
@@ -10,6 +14,7 @@ if __name__ == "__main__":
 
 import argparse
 import errno
+import gc
 import logging
 import os
 import resource
@@ -18,6 +23,8 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -61,7 +68,7 @@ def main() -> int:
                 f"--host {options.host or '(all)'} would let others in, and no password is set. Set OVERSEER_PASSWORD "
                 "or OVERSEER_PASSWORD_FILE, or use 127.0.0.1."
             )
-        app = make_app(options.instance, access=access.on(options.host), check_password=check_aside)
+        app = make_app(options.instance, access=access.on(options.host), check_password=check_aside, aside=aside)
         app.debug = False  # whatever FLASK_DEBUG says: that is for `flask run`
         app.extensions["overseer"].open()
         listener = listen(options.host, options.port)
@@ -146,19 +153,27 @@ class Running:
         self.running -= 1
 
 
-def check_aside(hashed: str, password: str) -> bool:
-    """Compare a password with a hash in a thread of its own: it takes as long as a hundred other requests."""
+def aside(work: Callable[[], object]) -> object:
+    """Do something in a thread of its own, and let other greenlets run meanwhile."""
     from gevent import get_hub
 
-    return bool(get_hub().threadpool.apply(check_password_hash, (hashed, password)))
+    return get_hub().threadpool.apply(work)
+
+
+def check_aside(hashed: str, password: str) -> bool:
+    """Compare a password with a hash in a thread of its own: it takes as long as a hundred other requests."""
+    return bool(aside(partial(check_password_hash, hashed, password)))
 
 
 def warm_up(app: Flask) -> None:
-    """Load what the first message would otherwise wait for, a little at a time."""
+    """Load what the first message would otherwise wait for, a little at a time, and never look for garbage in it."""
     for name in app.jinja_env.list_templates():
         app.jinja_env.get_template(name)
         time.sleep(0)
     render("```python\n1\n```")
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -26,6 +26,7 @@ from overseer.proxies import TrustedProxies
 from overseer.security import Door
 from overseer.sessions import Sessions
 from overseer.sight import Renewal
+from overseer.sqlite import Aside, here
 from overseer.views import NumberConverter, bp
 
 log = logging.getLogger(__name__)
@@ -44,11 +45,13 @@ def create_app(
     limits: Limits | None = None,
     access: Access | None = None,
     check_password: Check = check_password_hash,
+    aside: Aside = here,
 ) -> Flask:
     """The app for one instance directory, which it opens with the first request, or by `overseer.open()`.
 
     What is not given it reads from the environment: OVERSEER_INSTANCE, and see `overseer.environment`. Raises
-    BadEnvironment for what cannot be used there. `check_password` is what compares a hash with a password, and slow.
+    BadEnvironment for what cannot be used there. `check_password` is what compares a hash with a password, and slow;
+    commits to a slow disk are made by `aside`.
     """
     app = Flask(__name__, template_folder=str(ROOT / "templates"), static_folder=str(ROOT / "static"))
     app.request_class = BoundedRequest
@@ -58,7 +61,7 @@ def create_app(
 
     chosen = Models(models or environment.model_settings(os.environ))
     directory = Path(instance or os.environ.get("OVERSEER_INSTANCE") or ROOT / "instance").absolute()
-    overseer = Overseer(directory, models=chosen, limits=limits or environment.limits(os.environ))
+    overseer = Overseer(directory, models=chosen, limits=limits or environment.limits(os.environ), aside=aside)
     drafts = Drafts()
 
     access = access or environment.access(os.environ)

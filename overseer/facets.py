@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Concatenate, Generic, ParamSpec, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
-from overseer.sqlite import Storage, remove
+from overseer.sqlite import Aside, Storage, here, remove
 
 MAX_NAME = 256  # bytes
 MAX_STEM = 200  # bytes of a name that can be a file's
@@ -138,11 +138,19 @@ class Facets(Generic[T]):
     """The facets of one parent: a folder of SQLite files, at most one running object per name.
 
     At most `limit` stay open while idle; the least recently used is closed first, never one that is busy, and
-    `closed` is told its name.
+    `closed` is told its name. Commits to a slow disk are made by `aside`.
     """
 
-    def __init__(self, directory: Path, *, limit: int = 50, closed: Callable[[str], None] = lambda name: None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        limit: int = 50,
+        closed: Callable[[str], None] = lambda name: None,
+        aside: Aside = here,
+    ) -> None:
         self._directory = directory
+        self._aside = aside
         self._limit = limit
         self._closed = closed
         self._lock = threading.Lock()
@@ -158,7 +166,7 @@ class Facets(Generic[T]):
             facet = self._facets.get(name)
             if facet is None:
                 slot = self._slot(name)
-                facet = Facet(name, Storage(path, lock=slot.lock), start, slot, self)
+                facet = Facet(name, Storage(path, lock=slot.lock, aside=self._aside), start, slot, self)
                 self._facets[name] = facet
             facet.restart_with(start)
             return facet

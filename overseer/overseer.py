@@ -35,12 +35,14 @@ from overseer.rows import now
 from overseer.settings import Changes, Settings
 from overseer.sqlite import (
     BUSY_SECONDS,
+    Aside,
     Storage,
     StorageDamaged,
     StorageEmpty,
     StorageError,
     StorageFull,
     beside,
+    here,
     marks,
     set_aside,
 )
@@ -64,20 +66,31 @@ class Overseer:
     """The rooms of one instance directory, which no other process may use meanwhile.
 
     Every method that names a room raises NoSuchRoom for one that does not exist, StorageError for one whose file
-    cannot be used, and StorageFull when nothing can be written just now.
+    cannot be used, and StorageFull when nothing can be written just now. Commits to a
+    slow disk are made by `aside`.
     """
 
-    def __init__(self, directory: Path, *, models: Models, limits: Limits | None = None, open_facets: int = 50) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        models: Models,
+        limits: Limits | None = None,
+        open_facets: int = 50,
+        aside: Aside = here,
+    ) -> None:
         self.directory = directory
         self._models = models
         self._limits = limits or Limits()
         self._tools = Toolbox(TOOLS)
-        self._facets: Facets[ChatRoom] = Facets(directory / "facets", limit=open_facets, closed=self._closed_idle)
+        self._facets: Facets[ChatRoom] = Facets(
+            directory / "facets", limit=open_facets, closed=self._closed_idle, aside=aside
+        )
         self._listeners: tuple[Listener, ...] = ()
         self._subscribing = threading.Lock()
         self._opening = threading.Lock()
         self._lock = InstanceLock(directory)
-        self._storage = Storage(directory / "overseer.sqlite")
+        self._storage = Storage(directory / "overseer.sqlite", aside=aside)
         self._registry: Registry | None = None
         self._behind: set[str] = set()  # rooms whose summary could not be taken
         self._closed = False

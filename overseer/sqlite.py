@@ -10,16 +10,24 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 Migration = Callable[[sqlite3.Connection], None]
+Aside = Callable[[Callable[[], object]], object]  # does something, in another thread if that serves
 
 BUSY_SECONDS = 1.0  # to wait while another program writes
 SUFFIXES = ("", "-wal", "-shm")
+SLOW = 0.002  # seconds of a commit, from which on it is worth a change of threads
 LEAST = 512  # bytes of a database that holds anything
 PRIVATE = 0o600  # the mode of a file that is made
 READING = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS)
+
+
+def here(work: Callable[[], object]) -> object:
+    """Do it in this thread."""
+    return work()
 
 
 class StorageError(Exception):
@@ -61,11 +69,15 @@ class Storage:
 
     Opening is lazy: nothing touches the disk before `migrate`. An open connection goes on working in a file that was
     removed, replaced or written over from outside, and what it stores is lost: so every use looks at the file first.
+
+    Commits to a slow disk are made by `aside`, which may let others run meanwhile, but nobody who needs the lock.
     """
 
-    def __init__(self, path: Path, *, lock: threading.RLock | None = None) -> None:
+    def __init__(self, path: Path, *, lock: threading.RLock | None = None, aside: Aside = here) -> None:
         self.path = path
         self.lock = lock or threading.RLock()
+        self._aside = aside
+        self._slow = False  # the disk, at the last commit
         self.patient_until = math.inf  # by the monotonic clock: then nobody waits while another program writes
         self._db: sqlite3.Connection | None = None
         self._marks: dict[str, Marks | None] = {}  # of the file and its companions, by suffix
@@ -116,7 +128,10 @@ class Storage:
             try:
                 _begin(db, self.patient_until)
                 yield db
-                db.execute("COMMIT")
+                if durable:
+                    self._commit(db)
+                else:
+                    db.execute("COMMIT")
             except BaseException as error:
                 # Some errors end the transaction by themselves.
                 with suppress(sqlite3.Error):
@@ -171,6 +186,14 @@ class Storage:
                 self._remove_companions()
 
     # In call order
+
+    def _commit(self, db: sqlite3.Connection) -> None:
+        began = time.monotonic()
+        if self._slow:
+            self._aside(partial(db.execute, "COMMIT"))
+        else:
+            db.execute("COMMIT")
+        self._slow = time.monotonic() - began > SLOW
 
     def _connection(self) -> sqlite3.Connection:
         if self._db is None:
@@ -257,17 +280,17 @@ def keep_copy(db: sqlite3.Connection, target: Path) -> None:
 
     The file has its name when it is whole; one of that name is replaced.
     """
-    partial = beside(target, ".partial")
-    remove(partial)
-    os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE))
+    unfinished = beside(target, ".partial")
+    remove(unfinished)
+    os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE))
     try:
-        with closing(sqlite3.connect(partial, isolation_level=None)) as copy:
+        with closing(sqlite3.connect(unfinished, isolation_level=None)) as copy:
             copy.execute("PRAGMA synchronous = OFF")
             db.backup(copy)
-        flush(partial)
-        partial.rename(target)
+        flush(unfinished)
+        unfinished.rename(target)
     except BaseException:
-        remove(partial)
+        remove(unfinished)
         raise
     flush(target.parent)
 

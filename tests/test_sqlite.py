@@ -419,3 +419,30 @@ def test_a_removal_that_is_cut_short_leaves_nothing_that_nobody_would_find(path:
     with pytest.raises(OSError):
         remove(path)
     assert files(path) == {path.name}
+
+
+def test_commits_to_a_slow_disk_are_made_aside(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others run while one waits for such a disk; a quick one is not worth a change of threads."""
+    threads: list[int] = []
+
+    def aside(work: Callable[[], object]) -> object:
+        def run() -> None:
+            threads.append(threading.get_ident())
+            work()
+
+        other = threading.Thread(target=run)
+        other.start()
+        other.join()
+        return None
+
+    storage = Storage(path, aside=aside)
+    storage.migrate((words_table,), application_id=OURS, create=True)
+    for slow, word in ((float("inf"), "a"), (float("inf"), "b"), (-1.0, "c"), (-1.0, "d"), (float("inf"), "e")):
+        monkeypatch.setattr("overseer.sqlite.SLOW", slow)
+        with storage.write() as db:
+            db.execute("INSERT INTO words VALUES (?)", (word,))
+    with storage.write(durable=False) as db:
+        db.execute("INSERT INTO words VALUES ('f')")
+    storage.close()
+    assert len(threads) == 2 and threading.get_ident() not in threads, "d and e, each as the one before it was"
+    assert ask(path, "SELECT word FROM words ORDER BY word") == list("abcdef")

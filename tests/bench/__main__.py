@@ -16,13 +16,19 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.bench import answers, fanout
+from tests.bench import answers, durable, fanout, idle, messages, rooms, start, turn
 from tests.bench.figure import HEAD, Figure
 
 Program = tuple[str, ...]
 GROUPS: dict[str, Callable[[Program], Iterator[Figure]]] = {
+    "start": start.figures,
+    "turn": turn.figures,
     "fanout": fanout.figures,
     "answers": answers.figures,
+    "rooms": rooms.figures,
+    "messages": messages.figures,
+    "durable": durable.figures,
+    "idle": idle.figures,
 }
 SERVER: Program = ("app.py",)
 SLOWED: Program = ("-m", "tests.bench.slowed")
