@@ -17,7 +17,9 @@ from tests.support.model_server import ModelServer
 from tests.support.nursery import Nursery
 from tests.support.server import Server
 from tests.support.tab import Tab
+from tests.support.templates import compile_once
 
+compile_once()
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")  # a busy machine is no fault
 

@@ -6,6 +6,8 @@ a process that has nothing but them in common with the others. `python -m tests.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import json
 import os
@@ -97,6 +99,14 @@ def serve(orders: socket.socket) -> None:
 
     monkey.patch_all()
     importlib.import_module("app")
+    from overseer.markdown import render
+    from tests.support.templates import compile_all, compile_once
+
+    compile_once()
+    compile_all()
+    render("```python\n1\n```")
+    gc.collect()
+    gc.freeze()
 
     while True:
         order, descriptors, _, _ = socket.recv_fds(orders, MAX_ORDER, 2)
@@ -118,7 +128,11 @@ def serve(orders: socket.socket) -> None:
         sys.argv = [module, *arguments]
         code = importlib.import_module(module).main()
         os.write(told, b"%d\n" % code)
-        sys.exit(code)  # which closes what it tells by, and that is its end
+        # As a process of multiprocessing ends: to take the interpreter apart would take longer than most tests.
+        threading._shutdown()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        os._exit(code)
 
 
 if __name__ == "__main__":
