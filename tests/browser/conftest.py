@@ -13,12 +13,22 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from tests.support.nursery import Nursery
 from tests.support.server import Server
 
+WITHOUT = (
+    # Playwright's own list, in whose place this one comes,
+    *("AvoidUnnecessaryBeforeUnloadCheckSync", "DestroyProfileOnBrowserClose", "HttpsUpgrades", "LensOverlay"),
+    *("HttpsFirstBalancedModeAutoEnable", "MediaRouter", "PaintHolding", "ThirdPartyStoragePartitioning"),
+    *("AvoidCorsURLLoaderRestartOnRedirect", "OptimizationHints", "NetworkTimeServiceQuerying", "AimEnabled"),
+    "PreconnectToSearch",
+    # two pages that every window loads for its address bar, which nobody sees, and a process in reserve.
+    *("WebUIOmniboxPopup", "WebUIOmniboxAimPopup", "WebUIOmniboxFullPopup", "SpareRendererForSitePerProcess"),
+)
 FLAGS = [
     "--no-sandbox",
     "--host-resolver-rules=MAP chat.test 127.0.0.1",
     "--disable-gpu",
     "--disable-background-networking",
     "--disable-component-update",
+    f"--disable-features={','.join(WITHOUT)}",
 ]
 EXPECTED = ("Failed to load resource", "WebSocket connection to", "htmx: htmx:ws:error")  # a 4xx, a restart
 
