@@ -436,10 +436,12 @@ def test_a_log_out_sends_the_tabs_of_that_log_in_away_for_good(guarded: Server) 
     assert requests.get(f"{guarded.url}/rooms", headers=other, timeout=20).status_code == 200
 
 
-def test_a_tab_is_sent_away_when_its_log_in_expires(instance: Path, model_server: ModelServer) -> None:
+def test_a_tab_is_sent_away_when_its_log_in_expires(
+    instance: Path, model_server: ModelServer, nursery: Nursery
+) -> None:
     """What was open then does not stay open for ever."""
     environment = {"OPENAI_BASE_URL": model_server.url, "OVERSEER_PASSWORD": PASSWORD}
-    server = Server(instance, environment=environment).start()
+    server = Server(instance, environment=environment, nursery=nursery).start()
     try:
         sessions = Sessions(instance, PASSWORD, lasts=2)
         name, (token, session) = sessions.cookie, sessions.begin()
@@ -454,14 +456,13 @@ def test_a_tab_is_sent_away_when_its_log_in_expires(instance: Path, model_server
 
 
 def test_the_secret_is_for_the_owner_alone_and_another_password_ends_all_log_ins(
-    instance: Path, model_server: ModelServer
+    instance: Path, model_server: ModelServer, nursery: Nursery
 ) -> None:
     """0600 from its first moment; the password is in no file; a changed one lets no old cookie in."""
     ours = ""
     for password, status in ((PASSWORD, 200), (hashed(PASSWORD), 401)):
-        server = Server(
-            instance, environment={"OPENAI_BASE_URL": model_server.url, "OVERSEER_PASSWORD": password}
-        ).start()
+        environment = {"OPENAI_BASE_URL": model_server.url, "OVERSEER_PASSWORD": password}
+        server = Server(instance, environment=environment, nursery=nursery).start()
         try:
             ours = ours or let_in(server)
             assert requests.get(f"{server.url}/rooms", headers={"Cookie": ours}, timeout=20).status_code == status

@@ -20,6 +20,7 @@ from overseer.llm.openai import OpenAIServer, Patience
 from overseer.messages import Message
 from overseer.overseer import Overseer
 from tests.support.model_server import ModelServer, Reply, answer, end, held, reasoning, text, tool_call
+from tests.support.nursery import Nursery
 from tests.support.server import Server
 
 DRIP = 0.05  # seconds between two bytes
@@ -283,11 +284,11 @@ def repeating(words: bytes) -> Iterator[str]:
         b"x",
     ],
 )
-def test_a_model_that_never_gets_to_the_point_stops_nobody_else(tmp_path: Path, words: bytes) -> None:
+def test_a_model_that_never_gets_to_the_point_stops_nobody_else(tmp_path: Path, nursery: Nursery, words: bytes) -> None:
     """Its answer fails by itself, or is stopped; until then everyone else is served."""
     with repeating(words) as url:
         settings = {"OPENAI_BASE_URL": url, "OPENAI_MODEL": "m", "OVERSEER_FIRST_BYTE_SECONDS": "3"}
-        server = Server(tmp_path / "instance", environment=settings).start()
+        server = Server(tmp_path / "instance", environment=settings, nursery=nursery).start()
         try:
             room = server.url + requests.post(f"{server.url}/rooms").headers["Location"]
             assert requests.post(f"{room}/messages", {"text": "Hello"}, timeout=20).status_code == 201

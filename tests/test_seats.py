@@ -13,6 +13,7 @@ import websocket
 from overseer.environment import BadEnvironment, house
 from overseer.seats import House, Seats
 from tests.support.model_server import ModelServer
+from tests.support.nursery import Nursery
 from tests.support.server import Server
 from tests.support.tab import DEADLINE, Tab
 
@@ -64,9 +65,10 @@ def test_it_is_set_by_the_environment() -> None:
 
 
 @pytest.fixture
-def small(instance: Path, model_server: ModelServer) -> Iterator[Server]:
+def small(instance: Path, model_server: ModelServer, nursery: Nursery) -> Iterator[Server]:
     """A server with three seats."""
-    server = Server(instance, environment={"OPENAI_BASE_URL": model_server.url, "OVERSEER_MAX_TABS": "3"}).start()
+    environment = {"OPENAI_BASE_URL": model_server.url, "OVERSEER_MAX_TABS": "3"}
+    server = Server(instance, environment=environment, nursery=nursery).start()
     yield server
     server.stop()
 
