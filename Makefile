@@ -9,7 +9,7 @@ run: .venv/installed
 
 test: .venv/installed-test .venv/installed-node
 	@CHROMIUM="$$(sh tests/chromium.sh)" && W3M="$$(sh tests/w3m.sh)" && NODE="$$(sh tests/node.sh)" && export CHROMIUM W3M NODE && \
-	exec $(BIN)/python -X dev -m pytest -n 2 --dist worksteal $(ARGS)
+	exec $(BIN)/python -X dev -m pytest -n 3 --dist worksteal $(ARGS)
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
