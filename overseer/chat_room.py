@@ -31,7 +31,7 @@ from overseer.messages import Message, Part, State, Text, ToolCall, Usage
 from overseer.settings import Changes, Settings
 from overseer.sqlite import Storage, StorageError, StorageFull
 from overseer.tools import Toolbox
-from overseer.transcript import Asked, Page, Summary, Transcript
+from overseer.transcript import MAX_NUMBER, Asked, Page, Summary, Transcript
 from overseer.turn import MAX_ANSWER, Turn, TurnOver
 from overseer.words import name_from
 
@@ -200,9 +200,10 @@ class ChatRoom:
         """The `limit` messages after a number, in order, the growing answer as it is now."""
         return tuple(map(self._as_it_is, self._transcript.after(number, limit)))
 
-    def following(self, number: int) -> tuple[int, int]:
-        """How many messages an edit of a question drops beside its answer, and the number of the room's last one."""
-        return self._transcript.following(number)
+    def following(self, number: int, *, enough: int = MAX_NUMBER) -> tuple[int, int]:
+        """How many messages an edit of a question drops beside its answer, counted no further than `enough`, and the
+        number of the room's last one."""
+        return self._transcript.following(number, enough)
 
     def reads_from(self) -> int:
         """From which message the model reads; 0 stands for all of them."""
@@ -351,7 +352,8 @@ class ChatRoom:
 
     def _first_waiting(self) -> int | None:
         """The oldest answer that has still to be made."""
-        return next((number for number in self._transcript.unfinished() if number not in self._unstored), None)
+        oldest = self._transcript.unfinished(len(self._unstored) + 1)
+        return next((number for number in oldest if number not in self._unstored), None)
 
     def _cut(self, outcome: str) -> Turn | None:
         """Take the running turn away, if there is one; whatever it still says goes nowhere."""

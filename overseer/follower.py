@@ -34,7 +34,7 @@ class Follower:
         self._overseer = overseer
         self._room_id = room_id
         self._events: SimpleQueue[RoomEvent] = SimpleQueue()
-        self._unsubscribe = overseer.subscribe(self._heard)
+        self._unsubscribe = overseer.subscribe(self._events.put, room_id)
         self._handed_over = False
 
     def __enter__(self) -> Follower:
@@ -60,10 +60,6 @@ class Follower:
         """The answer's words as they come. What iterates it closes it; the answer goes on without."""
         self._handed_over = True
         return PlainText(self, self._wait_and_tell(asked) if asked.repeated else self._told(asked))
-
-    def _heard(self, event: RoomEvent) -> None:
-        if event.room_id == self._room_id:
-            self._events.put(event)
 
     def _until(self, until: float) -> Iterator[RoomEvent]:
         while (left := until - time.monotonic()) > 0:

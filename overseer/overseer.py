@@ -47,7 +47,7 @@ from overseer.sqlite import (
     set_aside,
 )
 from overseer.tools import TOOLS, Toolbox
-from overseer.transcript import Asked, Page, Summary
+from overseer.transcript import MAX_NUMBER, Asked, Page, Summary
 from overseer.words import NEW_ROOM, clean, idempotency_key, question, room_name
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class Overseer:
         self._facets: Facets[ChatRoom] = Facets(
             directory / "facets", limit=open_facets, closed=self._closed_idle, aside=aside
         )
-        self._listeners: tuple[Listener, ...] = ()
+        self._listeners: dict[str | None, tuple[Listener, ...]] = {}
         self._subscribing = threading.Lock()
         self._opening = threading.Lock()
         self._lock = InstanceLock(directory)
@@ -143,17 +143,22 @@ class Overseer:
             self._storage.close()
             self._lock.release()
 
-    def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener` with every event from now on, in the thread it happened in; returns what ends that.
+    def subscribe(self, listener: Listener, room_id: str | None = None) -> Callable[[], None]:
+        """Call `listener` with every event from now on, or every one of a room, in the thread it happened in; returns
+        what ends that.
 
         A listener must be quick, and must not ask anything of a room.
         """
         with self._subscribing:
-            self._listeners = (*self._listeners, listener)
+            self._listeners[room_id] = (*self._listeners.get(room_id, ()), listener)
 
         def unsubscribe() -> None:
             with self._subscribing:
-                self._listeners = tuple(known for known in self._listeners if known is not listener)
+                left = tuple(known for known in self._listeners.get(room_id, ()) if known is not listener)
+                if left:
+                    self._listeners[room_id] = left
+                else:
+                    self._listeners.pop(room_id, None)
 
         return unsubscribe
 
@@ -246,9 +251,9 @@ class Overseer:
         """The messages after a number; see `ChatRoom.after`."""
         return self._call(room_id, ChatRoom.after, number)
 
-    def following(self, room_id: str, number: int) -> tuple[int, int]:
+    def following(self, room_id: str, number: int, *, enough: int = MAX_NUMBER) -> tuple[int, int]:
         """What an edit of a question would drop; see `ChatRoom.following`."""
-        return self._call(room_id, ChatRoom.following, number)
+        return self._call(room_id, ChatRoom.following, number, enough=enough)
 
     def reads_from(self, room_id: str) -> int:
         """From which message of a room its model reads; 0 stands for all of them."""
@@ -360,7 +365,9 @@ class Overseer:
         self._tell(RoomSynced(room_id, raised=move == "raised", moved=move == "elsewhere"))
 
     def _tell(self, event: RoomEvent) -> None:
-        for listener in self._listeners:
+        for listener in self._listeners.get(None, ()):
+            listener(event)
+        for listener in self._listeners.get(event.room_id, ()):
             listener(event)
 
     def _begin(self) -> None:

@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain, repeat
 
 from overseer.messages import UNFINISHED, Message, Part, Reasoning, State, Text, ToolCall, Usage
 
@@ -104,15 +105,18 @@ def ended(part: Part) -> Part:
     return part
 
 
-def unfinished(db: sqlite3.Connection) -> list[int]:
-    found = db.execute(f"SELECT number FROM messages WHERE state IN {UNFINISHED} ORDER BY number")  # noqa: S608 - ours
+def unfinished(db: sqlite3.Connection, limit: int = -1) -> list[int]:
+    found = db.execute(
+        f"SELECT number FROM messages WHERE state IN {UNFINISHED} ORDER BY number LIMIT ?",  # noqa: S608 - ours
+        (limit,),
+    )
     return [row["number"] for row in found]
 
 
 def upwards(db: sqlite3.Connection, below: int) -> Iterator[Message]:
-    """The messages before a number, the nearest first, read a hundred at a time."""
-    while True:
-        found = db.execute("SELECT number FROM messages WHERE number < ? ORDER BY number DESC LIMIT 100", (below,))
+    """The messages before a number, the nearest first, read a few at a time, then more: few may be all that fit."""
+    for count in chain((4, 8, 16, 32, 64), repeat(100)):
+        found = db.execute("SELECT number FROM messages WHERE number < ? ORDER BY number DESC LIMIT ?", (below, count))
         numbers = [row["number"] for row in found]
         if not numbers:
             return

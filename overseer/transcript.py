@@ -223,10 +223,14 @@ class Transcript:
         with self._storage.read() as db:
             return rows.reads_from(db)
 
-    def following(self, number: int) -> tuple[int, int]:
-        """How many messages come after a question and its answer, and the number of the room's last message."""
+    def following(self, number: int, enough: int = MAX_NUMBER) -> tuple[int, int]:
+        """How many messages come after a question and its answer, and the number of the room's last message.
+
+        Nobody counts further than what is `enough` to know.
+        """
         with self._storage.read() as db:
-            count = db.execute("SELECT count(*) FROM messages WHERE number > ?", (number + 1,)).fetchone()[0]
+            after = "SELECT 1 FROM messages WHERE number > ? LIMIT ?"
+            count = db.execute(f"SELECT count(*) FROM ({after})", (number + 1, enough)).fetchone()[0]  # noqa: S608 - ours
             return count, rows.last(db)
 
     def settings(self) -> Settings:
@@ -244,10 +248,10 @@ class Transcript:
                 return message
         raise NoSuchMessage(f"There is no message {number} in this room.")
 
-    def unfinished(self) -> list[int]:
-        """The numbers of the answers that are not finished, oldest first."""
+    def unfinished(self, limit: int) -> list[int]:
+        """The numbers of the oldest `limit` answers that are not finished, in order."""
         with self._storage.read() as db:
-            return rows.unfinished(db)
+            return rows.unfinished(db, limit)
 
     def history(self, number: int, budget: int) -> tuple[Message, ...]:
         """The messages before `number`, the newest that fit into a budget of tokens; see `context.newest`."""
@@ -279,6 +283,6 @@ def summary(db: sqlite3.Connection) -> Summary:
         active_at=rows.active_at(db) or created_at,
         messages=room["messages"] if room else 0,
         preview=in_one_line(said["words"]) if said else "",
-        answering=bool(rows.unfinished(db)),
+        answering=bool(rows.unfinished(db, 1)),
         pinned=bool(room and room["pinned"]),
     )

@@ -141,7 +141,7 @@ def clear_messages(room_id: str) -> Response:
 def show_message(room_id: str, number: int) -> Response:
     message = overseer().message(room_id, number)
     if wants_page():
-        follow, _ = overseer().following(room_id, number)
+        follow, _ = overseer().following(room_id, number, enough=AROUND + 1)
         before = number + AROUND if follow > AROUND else None
         return see("rooms.show_room", room_id=room_id, before=before, anchor=dom_id("message", number))
     if wants_markdown():
