@@ -1,0 +1,55 @@
+"""An instance directory that has been lived in, made in no time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+from overseer import rows
+from overseer.instance import room_file
+from overseer.messages import Text
+from overseer.registry import Registry
+from overseer.sqlite import Storage
+from overseer.transcript import Summary, Transcript
+
+WORDS = "Some words that were said here, as many as it takes to be a message like any other. "
+LONG_AGO = 1_000_000  # seconds
+
+
+def furnish(directory: Path, *, rooms: int, messages: int, files: bool = False, in_order: bool = True) -> str:
+    """Make an instance of so many rooms. Returns the one in the middle of the list, with so many messages.
+
+    The others are on the list and, without `files`, nowhere else. Not `in_order`: the last run was killed.
+    """
+    (directory / "facets").mkdir(parents=True)
+    ids = [f"{number:012x}" for number in range(1, rooms + 1)]
+    room_id = ids[rooms // 2]
+    summary = _converse(room_file(directory, room_id), messages)
+    storage = Storage(directory / "overseer.sqlite")
+    with closing(storage):
+        registry = Registry(storage)
+        registry.adopt((one, replace(summary, active_at=place)) for place, one in enumerate(ids))
+        for one in ids if files else ():
+            path = room_file(directory, one)
+            if one != room_id:
+                shutil.copy(room_file(directory, room_id), path)
+            os.utime(path, (LONG_AGO, LONG_AGO))
+            registry.note_closed(one, at=2000 * LONG_AGO)
+        if not in_order:
+            registry.begin_run()
+    return room_id
+
+
+def _converse(path: Path, messages: int) -> Summary:
+    storage = Storage(path)
+    with closing(storage):
+        transcript = Transcript(storage, create=True)
+        transcript.begin("Room", by_person=True)
+        with storage.write() as db:
+            for number in range(messages):
+                role = "assistant" if number % 2 else "user"
+                rows.put(db, rows.insert(db, role, "complete", None), [Text(WORDS)])
+        return transcript.summary()
