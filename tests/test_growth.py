@@ -11,7 +11,7 @@ import math
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -21,12 +21,16 @@ from types import FrameType
 
 import pytest
 
-from overseer import chat_room, create_app
+from overseer import chat_room, create_app, stale
 from overseer.chat_room import Limits
+from overseer.drafts import Drafts
 from overseer.events import MessageAdded, PartAdded, PartGrew, RoomEvent, TurnEnded
 from overseer.follower import Follower
+from overseer.fragments import Fragments
+from overseer.llm import Model
 from overseer.llm.choice import Models, ModelSettings
 from overseer.overseer import Overseer
+from overseer.sight import Renewal, RoomSight
 from tests.support.furnished import furnish
 from tests.support.ledger import Ledger, Work
 from tests.support.model_server import NOBODY, ModelServer, Reply, end, held, text
@@ -565,3 +569,80 @@ def test_a_start_opens_no_room(ledger: Ledger, tmp_path: Path, in_order: bool) -
     few, many = works
     assert many.opened == few.opened == ["overseer.sqlite"]
     assert many.sql == few.sql
+
+
+# Long answers
+
+
+WORDS = ["so ", "much ", "is ", "said ", "in ", "few ", "words ", "and ", "more "]
+AT_ONCE = 16  # tokens a frame
+
+
+def blocks(tokens: int) -> Iterator[str]:
+    """Paragraphs, headings, short lists, tables and code."""
+    kinds = [
+        "## {}\n\n",
+        "{}\n\n",
+        "- {}\n- {}\n\n",
+        "```python\n{} = 1\n```\n\n",
+        "| {} | {} |\n|---|---|\n| {} | {} |\n\n",
+    ]
+    sentence = "".join(WORDS).strip()
+    text = itertools.chain.from_iterable(
+        re.split(r"(?<= )", kind.replace("{}", sentence)) for kind in itertools.cycle(kinds)
+    )
+    return itertools.islice(text, tokens)
+
+
+KINDS = {"many blocks": blocks}
+
+
+class Stream:
+    """An answer that grows in a room, and the frames that a tab is sent meanwhile: one for so many tokens."""
+
+    def __init__(self, house: House, number: int, kind: str, ledger: Ledger, bound: Sequence[float] = ()) -> None:
+        drafts = Drafts()
+        self._renewal = Renewal(
+            house.overseer, Fragments(house.app, "", drafts=drafts, model=nobody, locked=False), drafts
+        )
+        self._drafts, self._grown = drafts, stale.Growth(number, 0)
+        self._drafts.heard(PartAdded(house.room_id, number, 0, kind, "word\n\n"))
+        self._room_id, self._number = house.room_id, number
+        self._sight = RoomSight("", house.room_id, 0)
+        self._ledger, self._bound = ledger, bound
+        self._sent = 0
+        self.spent: list[int] = []
+        self._show()
+
+    def say(self, tokens: Iterable[str]) -> None:
+        """All of them, or until it is more than the bound."""
+        for number, token in enumerate(tokens, 1):
+            self._drafts.heard(PartGrew(self._room_id, self._number, 0, token))
+            if number % AT_ONCE == 0:
+                self._show()
+
+    def _show(self) -> None:
+        frames, self._sight = self._renewal.of_room(self._sight, [self._grown])
+        self._sent += len(frames)
+        work = self._ledger.work
+        self.spent = [work.read, work.sanitised, work.rendered, work.statements, self._sent]
+        assert all(one <= most for one, most in zip(self.spent, self._bound, strict=False)), (self.spent, self._bound)
+
+
+def nobody(name: str) -> Model:
+    raise AssertionError("no template of an answer names the model")
+
+
+@pytest.mark.parametrize("part", ["text", "reasoning"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_token_costs_the_same_in_a_long_answer(ledger: Ledger, house: Houses, kind: str, part: str) -> None:
+    """Eight times as many tokens take eight times as much, and a third more at most."""
+    home = house(10, 20)
+    reply, number = home.asks()
+    home.says(reply, "word\n\n")
+    short = Stream(home, number, part, ledger)
+    ledger.of(lambda: short.say(KINDS[kind](1000)))
+    bound = [8 * 1.3 * one + 100 for one in short.spent]
+    long = Stream(home, number, part, ledger, bound)
+    ledger.of(lambda: long.say(KINDS[kind](8000)))
+    home.ends(reply)
