@@ -594,7 +594,28 @@ def blocks(tokens: int) -> Iterator[str]:
     return itertools.islice(text, tokens)
 
 
-KINDS = {"many blocks": blocks}
+def lines(before: str, begin: str, end: str) -> Callable[[int], Iterator[str]]:
+    """One block of many lines."""
+
+    def said(tokens: int) -> Iterator[str]:
+        yield before
+        for number in range(tokens - 1):
+            place = number % len(WORDS)
+            yield (begin if place == 0 else "") + WORDS[place] + (end if place == len(WORDS) - 1 else "")
+
+    return said
+
+
+KINDS = {
+    "many blocks": blocks,
+    "one list": lines("Here:\n\n", "- ", "\n"),
+    "one table": lines("| a | b |\n|---|---|\n", "| ", "| more |\n"),
+    "one block of code": lines("```python\n", "", "\n"),
+    "one paragraph of lines": lines("", "", "\n"),
+    "one paragraph": lines("", "", ""),
+    "one quotation": lines("", "> ", "\n"),
+    "items of several lines": lines("", "1. ", "\n\n   and\n\n"),
+}
 
 
 class Stream:
