@@ -176,7 +176,7 @@ def _bound_blocks(parser: MarkdownIt) -> None:
             return False
         left: int = state.env.setdefault("cells", MAX_CELLS)
         if not silent:
-            columns = state.src.count("|", state.bMarks[start], state.eMarks[start])  # or so
+            columns = max(1, state.src.count("|", state.bMarks[start], state.eMarks[start]))  # or so
             for line in range(start, end):
                 if state.isEmpty(line):
                     break

@@ -629,6 +629,7 @@ ENDLESS = {
     "links in many paragraphs": "[a](b)" * 99 + "\n\n",
     "emphasis in many paragraphs": "*a_" * 6600 + "\n\n",
     "strikes in many paragraphs": "~~a" * 6600 + "\n\n",
+    "rules": "---\n",
     "items": "- a\n",
     "items after tabs": "-\ta\n",
     "items in items": "- - - - - - - - a\n",

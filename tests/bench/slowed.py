@@ -45,6 +45,7 @@ def slow(owner: Any, name: str, seconds: float) -> None:
 burn(3.0)
 
 from app import main  # noqa: E402
+from overseer.fragments import Fragments  # noqa: E402
 from overseer.growing import GrowingMarkdown  # noqa: E402
 from overseer.outlet import Outlet  # noqa: E402
 from overseer.overseer import Overseer  # noqa: E402
@@ -99,7 +100,7 @@ before(Transcript, "begin", fatten)
 before(Outlet, "__init__", load)
 after(Transcript, "page", by_messages)
 after(Fragments, "room", prolong)
-after(Renewal, "of_list", lambda frame, renewal, sight, names, place: LIST(renewal, sight, None, place))
+after(Renewal, "of_list", lambda frame, *a, **k: LIST(a[0], a[1], None, a[3], **k))
 
 if __name__ == "__main__":
     sys.exit(main())
