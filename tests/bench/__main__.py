@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.bench import answers, fanout
+from tests.bench import answers, fanout, page
 from tests.bench.figure import HEAD, Figure
 
 Program = tuple[str, ...]
 GROUPS: dict[str, Callable[[Program], Iterator[Figure]]] = {
     "fanout": fanout.figures,
     "answers": answers.figures,
+    "page": page.figures,
 }
 SERVER: Program = ("app.py",)
 SLOWED: Program = ("-m", "tests.bench.slowed")
