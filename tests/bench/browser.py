@@ -50,7 +50,9 @@ WATCH = """() => {
 }"""
 ENDED = "() => new Promise((done) => (watched.ended ? done() : (watched.done = done)))"
 # A frame and what a task observer is told late are over, too.
-SEEN = """() => new Promise((done) => setTimeout(() => requestAnimationFrame(() => setTimeout(() => done(watched))), 100))"""
+SEEN = """() => new Promise((done) => {
+    setTimeout(() => requestAnimationFrame(() => setTimeout(() => done(watched))), 100);
+})"""
 KINDS = ("Task", "Script", "RecalcStyle", "Layout")
 
 

@@ -58,7 +58,7 @@ BARE = """<!doctype html><html lang="en"><head><title>Bare</title><link rel="ico
 def figures(program: tuple[str, ...]) -> Iterator[Figure]:
     """Every figure of the page, each in a browser that does nothing else."""
     with house(program) as home, chromium() as browser:
-        few = [late for late in by_rooms(home, browser, FEW)]
+        few = by_rooms(home, browser, FEW)
         yield from tokens(few)
         yield from full_speed(home, browser)
         rooms = [filled(home, 25), filled(home, 25)]
@@ -194,7 +194,7 @@ def many_rooms(few: list[Watched], many: list[Watched]) -> Iterator[Figure]:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What a room is like to read: an answer that is followed, one that comes while one scrolls, and scrolling alone."""
+    """A room read: an answer that is followed, the frames while one scrolls and another comes, and those alone."""
 
     followed: Watched
     meanwhile: list[float]
