@@ -21,12 +21,9 @@ MANY = 300  # rooms
 FEW = 10
 STEADY = Script(200, 50, "stamped")
 FAST = Script(3_000, 1_000)
-# The composer can be typed into, and what is typed would be sent by htmx.
-USABLE = """(scripted) => new Promise((done) => {
-    const look = () => (document.activeElement?.name === "text" && (window.htmx || !scripted)
-        && document.readyState !== "loading" ? done(performance.now()) : setTimeout(look, 1));
-    look();
-})"""
+# When the behaviours have run and htmx has begun: the composer can be typed into, and what is typed would be sent.
+USABLE = "() => performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd"
+READY = "() => document.activeElement.name === 'text' && document.body.matches(':has([data-htmx-powered])')"
 SWITCH = """(id) => new Promise((done) => {
     const began = performance.now();
     const frame = () => requestAnimationFrame(() => done(performance.now() - began));
@@ -51,7 +48,7 @@ SCROLL = """(frames) => new Promise((done) => {
 })"""
 BARE = """<!doctype html><html lang="en"><head><title>Bare</title><link rel="icon" href="/icon.svg">
 <link rel="stylesheet" href="/style.css"><script src="/store.js"></script><script src="/app.js" type="module"></script>
-</head><body><textarea name="text" autofocus></textarea><script src="/htmx.js"></script><script src="/ws.js"></script>
+</head><body><textarea name="text"></textarea><script src="/htmx.js"></script><script src="/ws.js"></script>
 </body></html>"""
 
 
@@ -114,9 +111,9 @@ def first_page(browser: Browser, url: str, *, scripted: bool = True) -> tuple[fl
     page = context.new_page()
     asked: list[Request] = []
     page.on("requestfinished", lambda request: asked.append(request))
-    page.goto(url, wait_until="commit")
-    usable = float(page.evaluate(USABLE, scripted))
-    page.wait_for_load_state("networkidle")
+    page.goto(url, wait_until="networkidle")
+    assert page.evaluate(READY) or not scripted
+    usable = float(page.evaluate(USABLE))
     sizes = [request.sizes() for request in asked]
     context.close()
     return sum(one["responseBodySize"] + one["responseHeadersSize"] for one in sizes) / 1024, len(asked), usable
@@ -236,9 +233,9 @@ def reading(watch: Watch) -> Read:
     page.locator("#scroller").evaluate("list => (list.scrollTop = list.scrollHeight)")
     watch.ask(Script(3))
     followed = watch.ask(FAST)
-    alone = page.evaluate(SCROLL, 300)
+    alone = page.evaluate(SCROLL, 200)
     before = watch.begin(FAST)
-    meanwhile = page.evaluate(SCROLL, 150)
+    meanwhile = page.evaluate(SCROLL, 100)
     watch.end(before)
     return Read(followed, meanwhile, alone)
 
