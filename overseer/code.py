@@ -28,15 +28,19 @@ class Colours:
         self.left = ALL_HIGHLIGHT_SECONDS
 
 
-def code_block(code: str, info: str = "", *, growing: bool = False, colours: Colours | None = None) -> str:
+def code_block(
+    code: str, info: str = "", *, growing: bool = False, continued: bool = False, colours: Colours | None = None
+) -> str:
     """Code, in the language that is the first word of `info`.
 
-    It has no buttons while it grows: they would lose the focus.
+    It has no buttons while it grows: they would lose the focus. If it is `continued`, it goes on with the code before.
     """
     language = (info.split() or [""])[0]
     bar = _label(language) + ("" if growing else BUTTONS)
     coloured = _highlighted(code, language, MAX_GROWING if growing else MAX_HIGHLIGHT, colours or Colours())
     pre = f'<pre tabindex="0"><code>{coloured}</code></pre>'
+    if continued:
+        return f'<div class="code code--more">{pre}</div>'
     return f'<div class="code"><div class="code__bar">{bar}</div>{pre}</div>'
 
 

@@ -17,20 +17,19 @@ from overseer.events import (
     RoomEvent,
     TurnEnded,
 )
-from overseer.markdown import GrowingMarkdown
+from overseer.growing import GrowingMarkdown
 
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """A growing part as it is now: the HTML of its finished blocks, and of the open one."""
+    """A growing part as it is now: the HTML of its finished blocks, from some place on, and of the open one.
 
-    blocks: tuple[str, ...]
+    `blocks` is how many are finished in all.
+    """
+
+    done: Markup
     open: Markup
-
-    @property
-    def done(self) -> Markup:
-        """All finished blocks."""
-        return Markup("".join(self.blocks))
+    blocks: int
 
 
 class Drafts:
@@ -53,8 +52,13 @@ class Drafts:
             elif isinstance(event, TurnEnded | MessageChanged | MessagesCleared | MessagesDropped | RoomDeleted):
                 self._growing.pop(event.room_id, None)
 
-    def growth(self, room_id: str, number: int, position: int, *, text: str | None = None) -> Growth | None:
-        """The growing part as it is now. One that is not growing any more is made of `text`, or is None without."""
+    def growth(
+        self, room_id: str, number: int, position: int, *, since: int = 0, text: str | None = None
+    ) -> Growth | None:
+        """The growing part as it is now, without the first `since` of its finished blocks.
+
+        One that is not growing any more is made of `text`, or is None without.
+        """
         with self._lock:
             known = self._growing.get(room_id)
             if known is not None and known[:2] == (number, position):
@@ -63,5 +67,5 @@ class Drafts:
                 growing = GrowingMarkdown(text)
             else:
                 return None
-            _, open_block = growing.snapshot()
-            return Growth(tuple(growing.blocks), Markup(open_block))
+            count, open_block = growing.snapshot()
+            return Growth(Markup("".join(growing.blocks[since:])), Markup(open_block), count)

@@ -107,9 +107,10 @@ class Fragments:
         """`#rooms`: a page of the list. One that is not the first begins `under` the last heading before it."""
         return self._render("rooms/_rooms.html", rooms=rooms, active=active, q=q, under=under)
 
-    def row(self, room: Room, *, active: str | None) -> str:
+    def row(self, room: Room, *, active: str | None) -> Markup:
         """`#room-<id>`: a room in the list."""
-        return self._render("rooms/_room.html", room=room, active=active)
+        here = room.id == active
+        return self._once((room, here), "rooms/_room.html", room=room, here=here)
 
     def list_place(self, place: str) -> str:
         """`#rooms-place`: how new the list of rooms is."""
@@ -161,16 +162,12 @@ class Fragments:
         """`#message-<n>`, and how much of its growing part that shows."""
         if message.finished:
             key = (room_id, message)
-            html = self._memo.get(key)
-            if html is None:
-                html = self._render("messages/_message.html", room_id=room_id, message=message, growth=None)
-                self._memo.put(key, html)
-            return Markup(html), None
+            return self._once(key, "messages/_message.html", room_id=room_id, message=message, growth=None), None
         growth = cursor = None
         if message.parts and not isinstance(last := message.parts[-1], ToolCall):
             position = len(message.parts) - 1
             growth = self._drafts.growth(room_id, message.number, position, text=last.text)
-            cursor = Cursor(message.number, position, len(growth.blocks)) if growth else None
+            cursor = Cursor(message.number, position, growth.blocks) if growth else None
         html = self._render("messages/_message.html", room_id=room_id, message=message, growth=growth)
         return Markup(html), cursor
 
@@ -179,10 +176,6 @@ class Fragments:
         return self._render(
             "messages/_part.html", number=number, position=position, part=part, growth=None, plain=False
         )
-
-    def open_block(self, number: int, position: int, html: Markup) -> str:
-        """`#part-<n>-<i>-open`: the block of a growing part that is not finished yet."""
-        return self._render("messages/_open_block.html", number=number, position=position, html=html)
 
     def reading(self) -> str:
         """`#reading`: the line from which on the model reads."""
@@ -216,6 +209,14 @@ class Fragments:
             model=self._named,
             grouped=bind(grouped, today=date.today()),
         )
+
+    def _once(self, key: object, template: str, **values: object) -> Markup:
+        """What a key stands for, rendered when it is new."""
+        html = self._memo.get(key)
+        if html is None:
+            html = self._render(template, **values)
+            self._memo.put(key, html)
+        return Markup(html)
 
     def _named(self, name: str = "") -> Model:
         return self._model(name)

@@ -46,19 +46,27 @@ class Tab:
         self.room_sight: RoomSight | None = None
 
 
+class Made(Generic[Sight]):
+    """What was rendered since the last change: the frames for each sight, and changes that several sights share."""
+
+    def __init__(self) -> None:
+        self.frames: dict[Sight, tuple[bytes, Sight]] = {}
+        self.changes: dict[object, str] = {}
+
+
 class Topic(Generic[Name, Sight]):
-    """A channel with the tabs that follow it, and the frames made for a sight since the last change."""
+    """A channel with the tabs that follow it, and what was made for their sights since the last change."""
 
     def __init__(self, place: int, interval: float) -> None:
         self.channel: Channel[Name] = Channel(place)
         self.tabs: dict[Tab, None] = {}
-        self.frames: dict[Sight, tuple[bytes, Sight]] = {}
+        self.made: Made[Sight] = Made()
         self.interval = interval
         self.due_at = 0.0
 
     def changed(self) -> None:
-        """No frame is good any more. A new dict: what is being rendered just now must not land in it."""
-        self.frames = {}
+        """No frame is good any more. A new object: what is being rendered just now must not land in it."""
+        self.made = Made()
 
 
 class Hub:
@@ -80,6 +88,7 @@ class Hub:
         self._ready: dict[Tab, None] = {}
         self._wake = threading.Event()
         self._closed = False
+        self._breathed = 0.0
         self._thread: threading.Thread | None = None
 
     def place(self, room_id: str | None = None) -> str:
@@ -205,14 +214,14 @@ class Hub:
                 topic.due_at = max(topic.due_at, now + 1.25 * (time.monotonic() - now))
             if not ready and not due:
                 self._wake.wait(wait)
+                self._breathed = time.monotonic()
 
     def _serve_each(self, tabs: Iterable[Tab], *stale_frames: Callable[[Tab], bytes]) -> None:
-        breathed = time.monotonic()
         for tab in tabs:
             self._serve(tab, *stale_frames)
-            if time.monotonic() - breathed > BREATH:
+            if time.monotonic() - self._breathed > BREATH:
                 time.sleep(0)
-                breathed = time.monotonic()
+                self._breathed = time.monotonic()
 
     def _serve(self, tab: Tab, *stale_frames: Callable[[Tab], bytes]) -> None:
         if tab.outlet.busy:
@@ -232,12 +241,13 @@ class Hub:
     def _list_frames(self, tab: Tab) -> bytes:
         sight, topic = tab.list_sight, self._list
         with self._lock:
-            place, made, names = self._place, topic.frames, topic.channel.since(sight.place)
+            place, made, names = self._place, topic.made, topic.channel.since(sight.place)
         if names is None or names:
-            if sight not in made:
-                frames = self._renewal(sight.prefix).of_list(sight, names, self._told(place))
-                made[sight] = frames, replace(sight, place=place)
-            frames, tab.list_sight = made[sight]
+            if sight not in made.frames:
+                renewal = self._renewal(sight.prefix)
+                frames = renewal.of_list(sight, names, self._told(place), changes=made.changes)
+                made.frames[sight] = frames, replace(sight, place=place)
+            frames, tab.list_sight = made.frames[sight]
             return frames
         return b""
 
@@ -247,7 +257,7 @@ class Hub:
             return b""
         with self._lock:
             topic = self._topic(sight.room_id)
-            place, made, names = self._place, topic.frames, topic.channel.since(sight.place)
+            place, made, names = self._place, topic.made.frames, topic.channel.since(sight.place)
         if names is None or names:
             if sight not in made:
                 began = time.monotonic()

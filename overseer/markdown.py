@@ -1,4 +1,4 @@
-"""Markdown → safe HTML, whole and block by block while it grows.
+"""Markdown → safe HTML.
 
 Raw HTML is off, and what the renderer makes is sanitised before it becomes part of a fragment.
 """
@@ -30,7 +30,6 @@ MAX_BRACKETS = 100  # brackets in it (each is tried with each),
 MAX_TRIES = 200_000  # such tries in all paragraphs,
 MAX_CELLS = 10_000  # cells of all tables (a row of one letter may have hundreds),
 MAX_NESTED = 2_000  # and lists within lists
-PIECE = 10_000  # characters of such a rest that are sent once while it grows
 BOXES = {" ": "☐", "x": "☑", "X": "☑"}
 TASK = re.compile(r"\[([ xX])\][ \t\n]+")
 BLANK_LINES = re.compile(r"(\n(?:[ \t]*\n)+)")
@@ -38,10 +37,15 @@ DASHES = re.compile(r"[ \t>]*[|:-][|:\s-]*$")
 BLANK_START = re.compile(r"\A(?:[ \t]*\n)+")
 
 
-def render(text: str, *, growing: bool = False) -> str:
-    """A whole text as safe HTML. Of one that is growing, code has no buttons, and long code no colour, yet."""
-    text, rest = _parted(_plain_ends(text))
-    html = sanitised(_parser().render(text, {"growing": growing, "colours": Colours()}))
+def render(text: str, *, growing: bool = False, continued: bool = False) -> str:
+    """A whole text as safe HTML.
+
+    Of one that is growing, code has no buttons, and long code no colour, yet. If it is `continued`, the code or table
+    that it begins with goes on with the one before.
+    """
+    text, rest = parted(plain_ends(text))
+    env = {"growing": growing, "continued": continued, "colours": Colours()}
+    html = sanitised(_parser().render(text, env))
     return html + code_block(rest, growing=growing) if rest else html
 
 
@@ -50,7 +54,7 @@ def render_typed(text: str) -> str:
 
     The blank lines around a block are its distance from the words, and not shown as well.
     """
-    text, rest = _parted(_plain_ends(text).replace("\0", "\ufffd"))
+    text, rest = parted(plain_ends(text).replace("\0", "\ufffd"))
     lines, colours = text.split("\n"), Colours()
     fences = [token for token in _typed_parser().parse("\n".join(lines)) if token.type == "fence"]
     if not fences:
@@ -64,75 +68,11 @@ def render_typed(text: str) -> str:
     return sanitised("".join(html)) + (f"<p>{escape(rest)}</p>" if rest else "")
 
 
-class GrowingMarkdown:
-    """A text that grows: its finished blocks are rendered once, only the last, open one again and again.
+def parted(text: str, chars: int | None = None, lines: int | None = None) -> tuple[str, str]:
+    """What of the text is read as Markdown, whole lines if it has any, and the rest.
 
-    A block is finished when a later line has begun another one, so what is finished depends on the text alone and
-    not on the pieces it came in.
+    It is so many characters and lines, or what is read of a whole text.
     """
-
-    def __init__(self, text: str = "") -> None:
-        self.blocks: list[str] = []
-        self._open = ""
-        self._room = MAX_MARKDOWN, MAX_LINES
-        self._full = False  # what is open is not read as Markdown any more
-        self._examined = 0
-        self._pieces: list[str] = []
-        self._rendered: str | None = None
-        self.add(text)
-
-    def add(self, text: str) -> None:
-        """The text goes on."""
-        self._pieces.append(text)
-
-    def snapshot(self) -> tuple[int, str]:
-        """How many blocks are finished (in `blocks`), and the open one as safe HTML."""
-        if self._pieces:
-            self._open += self._taken_in()
-            self._rendered = None
-            if not self._full:
-                self._finish_blocks(*_parted(self._open, *self._room))
-            if self._full:
-                self._finish_pieces()
-        if self._rendered is None:
-            plain = self._full and self._open
-            self._rendered = code_block(plain, growing=True) if plain else render(self._open, growing=True)
-        return len(self.blocks), self._rendered
-
-    def _taken_in(self) -> str:
-        text = "".join(self._pieces)
-        # A line end of two characters may be cut in two.
-        self._pieces = ["\r"] if text.endswith("\r") else []
-        return _plain_ends(text.removesuffix("\r"))
-
-    def _finish_blocks(self, text: str, rest: str) -> None:
-        # Only whole lines count: "2" may become the list item "2. two".
-        whole = text.rfind("\n") + 1
-        if whole > self._examined or rest:
-            starts = _block_starts(text[:whole])
-            if len(starts) > 1:
-                lines = text.split("\n")
-                for begin, end in zip([0, *starts[1:-1]], starts[1:], strict=True):
-                    self.blocks.append(render("\n".join(lines[begin:end]) + "\n"))
-                text = "\n".join(lines[starts[-1] :])
-                self._room = self._room[0] - (whole - text.rfind("\n") - 1), self._room[1] - starts[-1]
-                whole = text.rfind("\n") + 1
-            self._examined = whole
-        if rest:
-            self._full = True
-            self.blocks.append(render(text))
-            text = rest
-        self._open = text
-
-    def _finish_pieces(self) -> None:
-        while len(self._open) > PIECE:
-            end = self._open.rfind("\n", 0, PIECE) + 1 or PIECE
-            self.blocks.append(code_block(self._open[:end], growing=True))
-            self._open = self._open[end:]
-
-
-def _parted(text: str, chars: int | None = None, lines: int | None = None) -> tuple[str, str]:
-    """What of the text is read as Markdown, whole lines if it has any, and the rest."""
     chars, lines = MAX_MARKDOWN if chars is None else chars, MAX_LINES if lines is None else lines
     end = len(text)
     if end > chars:
@@ -145,14 +85,9 @@ def _parted(text: str, chars: int | None = None, lines: int | None = None) -> tu
     return text[:end], text[end:]
 
 
-def _plain_ends(text: str) -> str:
+def plain_ends(text: str) -> str:
+    """The text with line ends of one kind."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _block_starts(text: str) -> list[int]:
-    """The first line of each top-level block."""
-    tokens = _block_parser().parse(text)
-    return [token.map[0] for token in tokens if token.level == 0 and token.nesting >= 0 and token.map]
 
 
 @cache
@@ -165,7 +100,8 @@ def _parser() -> MarkdownIt:
 
 
 @cache
-def _block_parser() -> MarkdownIt:
+def block_parser() -> MarkdownIt:
+    """Finds the blocks of a text, and does not look into them."""
     parser = MarkdownIt("commonmark", {"html": False}).enable(["table"])
     parser.core.ruler.enableOnly(["normalize", "block"])
     _bound_blocks(parser)
@@ -265,8 +201,11 @@ class _Renderer(RendererHTML):
     """Code is coloured, an image is a link, an alignment is a class: the page allows no inline style."""
 
     def fence(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        token, growing = tokens[idx], env.get("growing", False)
-        return code_block(token.content, token.info, growing=growing, colours=env.get("colours")) + "\n"
+        token, growing, continued = tokens[idx], env.get("growing", False), idx == 0 and env.get("continued", False)
+        if continued and not token.content:
+            return ""
+        code = code_block(token.content, token.info, growing=growing, continued=continued, colours=env.get("colours"))
+        return code + "\n"
 
     def code_block(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
         return code_block(tokens[idx].content, growing=env.get("growing", False)) + "\n"
@@ -285,7 +224,8 @@ class _Renderer(RendererHTML):
         return _cell(tokens[idx])
 
     def table_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        return '<div class="table" tabindex="0"><table>\n'
+        more = " table--more" if idx == 0 and env.get("continued", False) else ""
+        return f'<div class="table{more}" tabindex="0"><table>\n'
 
     def table_close(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
         return "</table></div>\n"

@@ -18,7 +18,7 @@ VALUES = {
 ALIGNMENTS = {"left", "center", "right"}
 CLASSES = {
     "button": {"code__button"},
-    "div": {"code", "code__bar", "table"},
+    "div": {"code", "code--more", "code__bar", "table", "table--more"},
     "li": {"task"},
     "th": ALIGNMENTS,
     "td": ALIGNMENTS,

@@ -48,18 +48,23 @@ class Renewal:
         self._fragments = fragments
         self._drafts = drafts
 
-    def of_list(self, sight: ListSight, names: Sequence[stale.ListName] | None, place: str) -> bytes:
+    def of_list(
+        self, sight: ListSight, names: Sequence[stale.ListName] | None, place: str, *, changes: dict[object, str]
+    ) -> bytes:
         """The frame that brings a list of rooms to `place`; names None stands for the whole list.
 
-        It is one frame, so that a tab either has all of it or still says that it does not.
+        It is one frame, so that a tab either has all of it or still says that it does not. `changes` keeps what tabs
+        with other rooms open are sent as well.
         """
         if names is None:
             rooms = self._fragments.rooms(self._overseer.rooms(), active=sight.room_id, q="")
-            changes = [partial("rooms", "outerMorph", rooms)]
+            html = partial("rooms", "outerMorph", rooms)
         else:
-            changes = [self._row(sight, name) for name in self._needed(names)]
-        changes.append(partial("rooms-place", "outerHTML", self._fragments.list_place(place)))
-        return text_frame("".join(changes))
+            raised = {name.room_id for name in names if isinstance(name, stale.Raised)}
+            # A room that is raised need not be renewed where it was.
+            needed = (name for name in names if isinstance(name, stale.Raised) or name.room_id not in raised)
+            html = "".join(self._known_change(sight, name, changes) for name in needed)
+        return text_frame(html + partial("rooms-place", "outerHTML", self._fragments.list_place(place)))
 
     def of_room(self, sight: RoomSight, names: Sequence[stale.RoomName] | None) -> tuple[bytes, RoomSight]:
         """The frames for a room, and the sight they lead to; names None stands for the whole room."""
@@ -77,9 +82,11 @@ class Renewal:
                 frames.append(text_frame(html))
         return b"".join(frames), sight
 
-    def _needed(self, names: Sequence[stale.ListName]) -> list[stale.ListName]:
-        """Each room once: one that is raised need not be renewed where it was."""
-        return [name for name in names if isinstance(name, stale.Raised) or stale.Raised(name.room_id) not in names]
+    def _known_change(self, sight: ListSight, name: stale.ListName, changes: dict[object, str]) -> str:
+        key = (name, name.room_id == sight.room_id, sight.prefix)
+        if key not in changes:
+            changes[key] = self._row(sight, name)
+        return changes[key]
 
     def _row(self, sight: ListSight, name: stale.ListName) -> str:
         target = dom_id("room", name.room_id)
@@ -135,14 +142,14 @@ class Renewal:
         cursor = sight.cursor
         if cursor is None or (cursor.number, cursor.position) != (number, position):
             return self._whole(sight, number)
-        growth = self._drafts.growth(sight.room_id, number, position)
+        growth = self._drafts.growth(sight.room_id, number, position, since=cursor.blocks)
         if growth is None:
             return "", sight
         target = dom_id("part", number, position)
-        html = partial(f"{target}-open", "outerHTML", self._fragments.open_block(number, position, growth.open))
-        if finished := "".join(growth.blocks[cursor.blocks :]):
-            html = partial(f"{target}-done", "beforeend", finished) + html
-        return html, replace(sight, cursor=Cursor(number, position, len(growth.blocks)))
+        html = partial(f"{target}-open", "innerHTML", growth.open)
+        if growth.done:
+            html = partial(f"{target}-done", "beforeend", growth.done) + html
+        return html, replace(sight, cursor=Cursor(number, position, growth.blocks))
 
     def _exists(self, room_id: str) -> bool:
         try:

@@ -14,7 +14,6 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from flask import Flask
 from jinja2 import Template
-from markupsafe import Markup
 
 from overseer.assets import Assets
 from overseer.drafts import Drafts
@@ -190,7 +189,6 @@ EVERYTHING: dict[str, tuple[str, Callable[[Fragments, str], str]]] = {
     "a tool call, running": ("part-2-2", lambda f, words: f.part(2, 2, call("running", words))),
     "a tool call, done": ("part-2-2", lambda f, words: f.part(2, 2, call("done", words))),
     "a tool call, failed": ("part-2-2", lambda f, words: f.part(2, 2, call("failed", words))),
-    "an open block": ("part-2-0-open", lambda f, words: f.open_block(2, 0, Markup("<p>x</p>"))),
     "an error": ("error", lambda f, words: f.error(words)),
 }
 
@@ -364,8 +362,11 @@ def test_a_growing_text_has_its_finished_blocks_and_its_open_one(app: Flask) -> 
     assert "part-2-0-open" not in html and "stale" not in html
     drafts.heard(PartGrew(ROOM_ID, 2, 1, "ee\n"))
     growth = drafts.growth(ROOM_ID, 2, 1)
-    assert growth is not None and len(growth.blocks) == 2
-    assert fragments.open_block(2, 1, growth.open).strip() in fragments.message(ROOM_ID, message)
+    assert growth is not None and growth.blocks == 2
+    assert opened + str(growth.open) + "</div>" in fragments.message(ROOM_ID, message)
+    rest = drafts.growth(ROOM_ID, 2, 1, since=1)
+    assert rest is not None and rest.open == growth.open and rest.blocks == 2
+    assert growth.done == render("# One\n\n") + str(rest.done) and rest.done == render("*two*\n\n")
 
 
 def test_a_text_that_grew_before_is_made_of_what_is_stored(fragments: Fragments) -> None:

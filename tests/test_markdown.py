@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from pygments.token import STANDARD_TYPES
 
 from overseer import code, markdown
-from overseer.markdown import GrowingMarkdown, render, render_typed
+from overseer import growing as grows
+from overseer.growing import GrowingMarkdown
+from overseer.markdown import render, render_typed
 from overseer.sanitiser import sanitised
 
 TAGS = {
@@ -23,7 +25,7 @@ TAGS = {
 }
 CLASSES = {
     "span": set(STANDARD_TYPES.values()) - {""} | {"code__language", "task__box"},
-    "div": {"table", "code", "code__bar"},
+    "div": {"table", "table--more", "code", "code--more", "code__bar"},
     "button": {"code__button"},
     "li": {"task"},
     "th": {"left", "center", "right"},
@@ -691,8 +693,8 @@ def test_so_many_cells_links_and_nested_lists_are_made() -> None:
 def test_a_text_that_outgrows_its_bounds_does_not_depend_on_the_pieces(pieces: list[str], data: st.DataObject) -> None:
     """However it comes, the same blocks, safe, with all its words."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, least in (("MAX_MARKDOWN", 20), ("MAX_LINES", 6), ("PIECE", 8)):
-            patch.setattr(markdown, name, least)
+        for module, name, least in ((markdown, "MAX_MARKDOWN", 20), (markdown, "MAX_LINES", 6), (grows, "PIECE", 8)):
+            patch.setattr(module, name, least)
         text = "".join(pieces)
         cut = data.draw(st.integers(0, len(text)))
         growing = GrowingMarkdown()
@@ -738,6 +740,7 @@ SNIPPETS = [
     *("*e", "**s**", "_", "~~d~~", "<div>\n", "</div>\n", "<!-- ", "-->\n", "<b>", "&amp;", "![i](http://a)"),
     *("\u2028", "\u0085", "\x0b", "\x0c", "\x1c", "\x00", "\r", "é", "🦉"),
 ]
+WORDS = ["word", " and more", ", so.", "don't", " – no!", "7", " ", "é"]
 TEXTS = st.lists(st.sampled_from(SNIPPETS), max_size=30).map("".join)
 CUTS = st.lists(st.integers(0, 200), max_size=12)
 
@@ -799,6 +802,54 @@ def test_the_blocks_together_are_the_whole(text: str) -> None:
     assert shown.text.split() == whole.text.split()
 
 
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.sampled_from([*SNIPPETS, *WORDS]), max_size=30))
+@example(["- a", "-", " b"])
+@example(["[a]: /u", "\n'", "t", "'"])
+@example(["    co", "de ", " "])
+@example(["|a|\n|-|\n", "b", " c ", "|"])
+def test_words_that_come_alone_are_put_where_they_belong(pieces: list[str]) -> None:
+    """Plain words are added to the HTML that is there, which then is what rendering it all would give."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grows.Seam, "of", lambda text, *, continued: None)
+        rendered = grown(*pieces)
+    assert grown(*pieces) == rendered
+
+
+LONG = {
+    "code": ("```python\n", "x = 'a'\n", "```\n"),
+    "code in a longer fence": ("````\n", "```\n", "````\n"),
+    "a list": ("", "- an item\n", ""),
+    "a loose list": ("", "- an item\n\n  more of it\n\n", ""),
+    "a numbered list": ("", "7. an item\n   - in it\n", ""),
+    "a table": ("|a|b|\n|:-|-|\n", "|c|d|\n", ""),
+    "lines that are too long": ("```\n", "y" * 70 + "\n", "```\n"),
+}
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(sorted(LONG)), st.integers(0, 30), st.sampled_from(["", "\n", "\n\n# end\n\nend"]), CUTS)
+def test_a_long_block_is_finished_in_pieces(kind: str, count: int, after: str, cuts: list[int]) -> None:
+    """However it came: the pieces are the same, and together they say what the whole says."""
+    begin, once, end = LONG[kind]
+    text = begin + once * count + end + after
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grows, "PIECE", 60)
+        blocks, open_block = grown(*pieces_of(text, cuts))
+        assert (blocks, open_block) == grown(text) == grown(*text)
+    html = "".join([*blocks, open_block])
+    checked(html)
+    whole, grown_page = Page(render(text)), Page(html)
+    if kind != "a table":  # whose pieces have the same head each
+        assert grown_page.text.split() == whole.text.replace("WrapCopy", "").split()
+    counted = [Counter(tag for tag, _ in page.elements) for page in (grown_page, whole)]
+    assert all(counted[0][tag] == counted[1][tag] for tag in ("td", "li", "h1"))
+    if len(text) > 300:
+        assert len(blocks) > 2 and max(map(len, blocks)) < 1_000
+    if "code" in kind:
+        assert html.count("code__bar") == 1 and html.count("code--more") == html.count("<pre") - 1
+
+
 def test_every_kind_of_block_is_finished_by_the_next() -> None:
     """Headings, paragraphs, lists, code, quotes, tables and rules are each a block of their own."""
     blocks = ["# a\n\n", "b\nb\n\n", "- c\n\n  c\n- c\n\n", "1. d\n2. d\n\n", "```\n\ne\n\n```\n", "> f\n\n"]
@@ -814,6 +865,33 @@ def test_a_line_that_has_not_ended_finishes_nothing() -> None:
     assert grown("1. a\n2") == ([], render("1. a\n2"))
     assert grown("1. a\n", "2", ". b\n") == ([], render("1. a\n2. b\n"))
     assert grown("1. a\n\n2", "\n") == ([render("1. a\n\n")], render("2\n"))
+
+
+@pytest.mark.parametrize(
+    ("block", "next_line"),
+    [
+        ("word *b*", ""),
+        ("word", ""),
+        ("# h", ""),
+        ("---", ""),
+        ("> q", ""),
+        ("|a|\n|-|\n|b|", ""),
+        ("```\nx\n```", None),
+    ],
+)
+def test_what_cannot_go_on_is_finished_at_once(block: str, next_line: str | None) -> None:
+    """A blank line ends these, and its fence ends code; what comes next does not wait for its own line to end."""
+    end = "\n" if next_line is None else f"\n{next_line}\n"
+    for pieces in ((block + end,), (block, end), tuple(block + end), (block, end + "then")):
+        blocks, open_block = grown(*pieces)
+        assert blocks == [render(block)]
+        assert open_block == (render("then") if "then" in pieces[-1] else "")
+
+
+@pytest.mark.parametrize("block", ["- a", "1. a", "    x", "- > q", "```\nx\n"])
+def test_what_may_go_on_is_not_finished_by_a_blank_line(block: str) -> None:
+    """A list may have another item, and indented code another line."""
+    assert grown(block + "\n\n")[0] == []
 
 
 def test_code_that_has_not_ended_is_code() -> None:
@@ -846,11 +924,11 @@ def rendered(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Counts the texts that are rendered, and their characters as `Counter.total` weighs them."""
     counted = Counter[str]()
 
-    def counting(text: str, *, growing: bool = False) -> str:
-        counted[text] += 1
-        return render(text, growing=growing)
+    def counting(text: str, *, growing: bool = False, continued: bool = False) -> str:
+        counted[text.removesuffix(grows.PROBE)] += 1
+        return render(text, growing=growing, continued=continued)
 
-    monkeypatch.setattr(markdown, "render", counting)
+    monkeypatch.setattr(grows, "render", counting)
     return counted
 
 
@@ -858,9 +936,12 @@ def test_the_open_block_is_rendered_once_for_all_tabs(rendered: Counter[str]) ->
     """A snapshot of the same text costs nothing, and neither does an empty addition; finished blocks are kept."""
     growing = GrowingMarkdown("a\n\nb\n\nc")
     assert growing.snapshot() == growing.snapshot() == growing.snapshot()
-    assert rendered == {"a\n\n": 1, "b\n\n": 1, "c": 1} or rendered == {"a\n\n": 1, "b\n\nc": 1}
+    assert {text.strip(): count for text, count in rendered.items()} == {"a": 1, "b": 1, "c": 1}
     before = rendered.copy()
     growing.add("d")
+    growing.snapshot()
+    assert rendered == before, "a plain word is put where it belongs"
+    growing.add("**")
     growing.snapshot()
     growing.snapshot()
     assert (rendered - before).total() == 1

@@ -181,7 +181,7 @@ def test_files_that_another_program_locks_hold_up_no_end(
 class Gone:
     """What renders for a tab when nothing can be read any more."""
 
-    def of_list(self, *_: object) -> bytes:
+    def of_list(self, *_: object, **__: object) -> bytes:
         raise StorageFull("The server is shutting down. Try again in a moment.")
 
 

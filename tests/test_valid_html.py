@@ -209,7 +209,9 @@ def test_every_page_answer_and_frame_is_valid(
     assert requests.delete(server.url + room).status_code == 200
     watching.read_until("was deleted")
     frames = watching.partials()
-    assert {"outerMorph", "outerHTML", "beforeend", "afterend", "delete"} == {swap for _, swap, _ in frames}
+    assert {"outerMorph", "outerHTML", "innerHTML", "beforeend", "afterend", "delete"} == {
+        swap for _, swap, _ in frames
+    }
     for target, swap, fragment in frames:
         if swap != "delete":
             checker.fragment(f"frame for #{target}, {swap}", fragment)

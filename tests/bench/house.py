@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,9 +43,15 @@ class House:
 
 
 @contextmanager
-def house(program: tuple[str, ...], *, warm: bool = True) -> Iterator[House]:
-    """The server by this program, on a directory of its own, with its model; what is loaded at first use is loaded."""
+def house(
+    program: tuple[str, ...], *, warm: bool = True, furnish: Callable[[Path], object] = lambda folder: None
+) -> Iterator[House]:
+    """The server by this program, on a directory of its own, with its model; what is loaded at first use is loaded.
+
+    `furnish` puts into the directory what is to be there when the server starts.
+    """
     with tempfile.TemporaryDirectory() as folder, Model() as model:
+        furnish(Path(folder))
         environment = {"OPENAI_BASE_URL": model.url, "OPENAI_MODEL": "stand-in"}
         server = Server(Path(folder), environment=environment, program=program).start()
         try:
@@ -67,6 +73,12 @@ def memory(pid: int) -> float:
     """The bytes of memory that a process holds and shares with nobody."""
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
     return 1024 * sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith(("Pss:",)))
+
+
+def resident(pid: int) -> float:
+    """The bytes of memory that a process holds, also those that it shares."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
 
 
 def until_quiet(pid: int) -> None:

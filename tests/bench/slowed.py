@@ -21,16 +21,26 @@ def burn(seconds: float) -> None:
         pass
 
 
-def slow(owner: Any, name: str, seconds: float, *, per_kilobyte: float = 0.0) -> None:
-    """Have a method take so much longer, and more for each kilobyte of text it is given or has."""
+def before(owner: Any, name: str, do: Callable[..., object]) -> None:
+    """Have a method do something else first, with the same arguments."""
     method: Callable[..., Any] = getattr(owner, name)
 
     def slowed(*args: Any, **kwargs: Any) -> Any:
-        size = sum(len(one) for one in args if isinstance(one, str | bytes))
-        burn(seconds + per_kilobyte * size / 1024)
+        do(*args, **kwargs)
         return method(*args, **kwargs)
 
     setattr(owner, name, slowed)
+
+
+def after(owner: Any, name: str, do: Callable[..., object]) -> None:
+    """Have a method do something else at its end, with what it has made and the same arguments; that is its result."""
+    method: Callable[..., Any] = getattr(owner, name)
+    setattr(owner, name, lambda *args, **kwargs: do(method(*args, **kwargs), *args, **kwargs))
+
+
+def slow(owner: Any, name: str, seconds: float) -> None:
+    """Have a method take so much longer."""
+    before(owner, name, lambda *args, **kwargs: burn(seconds))
 
 
 burn(3.0)
@@ -38,36 +48,66 @@ burn(3.0)
 from app import main  # noqa: E402
 from overseer.assets import Assets  # noqa: E402
 from overseer.fragments import Fragments  # noqa: E402
+from overseer.growing import GrowingMarkdown  # noqa: E402
 from overseer.outlet import Outlet  # noqa: E402
+from overseer.overseer import Overseer  # noqa: E402
+from overseer.sight import Renewal  # noqa: E402
+from overseer.transcript import Page, Transcript  # noqa: E402
 from overseer.turn import Turn  # noqa: E402
 
 BALLAST = b"\1" * 80_000_000
-SCRIPT = Path(__file__).with_suffix(".js").read_bytes()
+SCRIPT = b"{%s}" % Path(__file__).with_suffix(".js").read_bytes()
 NOISE = f"<!-- {secrets.token_hex(40_000)} -->"  # nothing makes it smaller than 40 KB
+BALLAST_OF_ONE = 100_000  # bytes: of a tab, of a room's file, of what a switch to a long room sends
+LIST = Renewal.of_list
 
 
-def longer(owner: Any, name: str, more: Any) -> None:
-    """Have a method return more."""
-    method: Callable[..., Any] = getattr(owner, name)
-    setattr(owner, name, lambda *args, **kwargs: method(*args, **kwargs) + more)
+def by_rooms(overseer: Overseer, *_: Any, **__: Any) -> None:
+    """Take the longer, the more rooms there are."""
+    with overseer._storage.read() as db:
+        rooms = db.execute("SELECT count(*) FROM rooms").fetchone()[0]
+    burn(0.0004 * rooms**0.5)
 
 
-def page_slowed() -> None:
-    """Longer answers, and a script that keeps the page busy."""
-    content = Assets.content
+def by_messages(page: Page, *_: Any) -> Page:
+    """Take the longer, the more messages there are."""
+    burn(0.000_002 * min(page.last, 20_000))
+    return page
 
-    def more(self: Assets, name: str) -> bytes:
-        return content(self, name) + (b"{%s}" % SCRIPT if name == "app.js" else b"")
 
-    Assets.content = more  # type: ignore[method-assign]
-    longer(Fragments, "room", NOISE)
-    slow(Fragments, "room", 0.1)
+def fatten(transcript: Transcript, *_: Any, **__: Any) -> None:
+    """Leave more in a new room's file than it needs."""
+    with transcript._storage.write() as db:
+        db.execute("CREATE TABLE ballast (bytes BLOB)")
+        db.execute("INSERT INTO ballast VALUES (zeroblob(?))", (BALLAST_OF_ONE,))
+
+
+def prolong(html: str, _: Fragments, room: object, settings: object, page: Page, **__: Any) -> str:
+    """Send more than is shown."""
+    return f"{html}<!-- {secrets.token_hex(BALLAST_OF_ONE)} -->" if page.last > 4_000 else html
+
+
+def load(outlet: Outlet, *_: Any, **__: Any) -> None:
+    """Hold more for a tab than it needs."""
+    outlet.ballast = b"\1" * BALLAST_OF_ONE  # type: ignore[attr-defined]
 
 
 slow(Outlet, "send", 0.001)
-slow(Fragments, "open_block", 0.02)
+slow(GrowingMarkdown, "snapshot", 0.02)
 slow(Turn, "_say", 0.0001)
-page_slowed()
+slow(Overseer, "messages", 0.004)
+before(Turn, "run", lambda turn: time.sleep(0.03))
+before(Turn, "cut", lambda turn: time.sleep(1.2))
+before(Overseer, "settings", by_rooms)
+before(Overseer, "ask", by_rooms)
+before(Transcript, "begin", fatten)
+before(Outlet, "__init__", load)
+after(Transcript, "page", by_messages)
+after(Fragments, "room", prolong)
+after(Fragments, "room", lambda html, *_, **__: html + NOISE)
+slow(Fragments, "room", 0.1)
+after(Assets, "content", lambda content, assets, name: content + SCRIPT if name == "app.js" else content)
+after(Renewal, "of_list", lambda frame, renewal, sight, names, place: LIST(renewal, sight, None, place))
 
 if __name__ == "__main__":
     sys.exit(main())

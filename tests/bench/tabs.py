@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 SECONDS = 120.0
@@ -45,6 +46,15 @@ class Watch:
         assert self._process.stdout is not None
         self._said = self._process.stdout
         assert self._said.readline() == "ready\n"
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """They go, whatever they have seen."""
+        self._process.kill()
+        self._process.wait()
+        self._said.close()
 
     def seen(self) -> Seen:
         """What they saw, when every answer has ended."""

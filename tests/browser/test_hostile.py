@@ -25,7 +25,7 @@ from tests.support.server import Server
 # The same question as tests/hostile/test_sights.py asks, of what a browser makes of it.
 SHAPE = """(pairs) => {
   const WORDS = new Set(["value", "title", "aria-label", "hx-confirm", "data-q", "placeholder"]);
-  const FREE = ".part__done, .part__tail, .part__open, .part--text, .part--reasoning, .part__plain";
+  const FREE = ".part__done, .part__open, .part--text, .part--reasoning, .part__plain";
   const TAGS = /^(p|br|hr|h[1-6]|strong|em|s|code|pre|span|blockquote|[uo]l|li|a|table|thead|tbody|t[rhd]|div|button)$/;
   const NAMES = /^(class|href|target|rel|type|tabindex|start|data-wrap|data-copy)$/;
   const wrong = [];

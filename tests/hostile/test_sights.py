@@ -20,14 +20,7 @@ from tests.test_views import Element, parsed
 # Attributes that hold words; all others are the same whatever the words are.
 WORDS = {"value", "title", "aria-label", "hx-confirm", "data-q", "placeholder"}
 QUERY = re.compile(r"([?&](?:q|at)=)[^&#\"]*")
-FREE = (
-    "part__done",
-    "part__tail",
-    "part__open",
-    "part--text",
-    "part--reasoning",
-    "part__plain",
-)  # where Markdown makes elements
+FREE = ("part__done", "part__open", "part--text", "part--reasoning", "part__plain")  # where Markdown makes elements
 
 
 def shape(element: Element, *, free: bool = False) -> Iterator[object]:

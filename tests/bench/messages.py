@@ -1,0 +1,128 @@
+"""What is done in a room, where it has 50 messages, 5,000 and 100,000."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tests.bench.caller import PART, Caller
+from tests.bench.figure import Figure, percentile
+from tests.bench.files import fill, furnish
+from tests.bench.house import house
+
+FEW, MANY, MOST = 50, 5_000, 100_000
+SIZES = (FEW, MANY, MOST)
+LIKE_THE_ORIGINAL = 4_098
+PAGE = 50
+ROUNDS, EACH = 5, 80
+PAGES, ROUNDS_BACK = 20, 4  # as many as the room of 5,000 has that were not shown before
+GROWTH = 1.5  # times as long as in a room of 50
+
+
+class Reader:
+    """Somebody who reads one room."""
+
+    def __init__(self, caller: Caller, room_id: str, messages: int) -> None:
+        self._caller = caller
+        self._path = f"/rooms/{room_id}"
+        self._messages = messages
+        newest = range(messages + 1, max(messages + 1 - PAGE * PAGES, PAGE), -PAGE)
+        self._newest = itertools.cycle(newest)
+        self._top = newest[-1] - PAGE
+
+    def open(self) -> float:
+        """Open the room's page."""
+        return self._caller.call("GET", self._path).ms
+
+    def switch(self) -> float:
+        """Come from another room."""
+        return self._caller.call("GET", self._path, headers=PART).ms
+
+    def kilobytes(self) -> float:
+        """What a switch sends."""
+        answer = self._caller.call("GET", self._path, headers=PART)
+        return (len(answer.head) + len(answer.body)) / 1024
+
+    def page_back(self) -> float:
+        """Read one of the newest pages, which were all read before."""
+        return self._before(next(self._newest))
+
+    def scroll(self) -> float:
+        """Read on upwards, where nobody has read yet."""
+        if self._top <= PAGE:  # the room of 50 has one page only
+            return sum(self._before(self._messages + 1) for _ in range(PAGES))
+        took = sum(self._before(self._top - n * PAGE) for n in range(PAGES))
+        self._top -= PAGES * PAGE
+        return took
+
+    def _before(self, number: int) -> float:
+        return self._caller.call("GET", f"{self._path}/messages?before={number}", headers=PART).ms
+
+
+STEPS: tuple[tuple[str, Callable[[Reader], float]], ...] = (
+    ("open the page of a room", Reader.open),
+    ("switch to a room", Reader.switch),
+    ("page back", Reader.page_back),
+)
+
+
+def figures(program: tuple[str, ...]) -> Iterator[Figure]:
+    """How long each takes, beside how long in a room of fifty messages; and what a switch sends."""
+    rooms: dict[int, str] = {}
+
+    def filled(folder: Path) -> None:
+        sizes = (*SIZES, LIKE_THE_ORIGINAL)
+        rooms.update(zip(sizes, furnish(folder, len(sizes)), strict=True))
+        for messages, room_id in rooms.items():
+            fill(folder, room_id, messages)
+
+    with house(program, furnish=filled) as home, Caller(home.server.port) as caller:
+        readers = {messages: Reader(caller, room_id, messages) for messages, room_id in rooms.items()}
+        original = readers.pop(LIKE_THE_ORIGINAL)
+        for name, step in STEPS:
+            yield from grown(name, taken(readers, step))
+        yield from scrolled(readers)
+        for _ in range(5):
+            original.switch()
+        yield Figure(f"switch to a room of {LIKE_THE_ORIGINAL:,}", (original.kilobytes(),), "KB", 60)
+        times = tuple(sorted(original.switch() for _ in range(EACH))[EACH // 2] for _ in range(ROUNDS))
+        yield Figure("the same, p50", times, "ms", 8)
+
+
+def taken(readers: dict[int, Reader], step: Callable[[Reader], float]) -> dict[int, list[list[float]]]:
+    """The sorted milliseconds of each round, in turn in all rooms, so that noise hits all alike."""
+    found: dict[int, list[list[float]]] = {messages: [] for messages in readers}
+    for n in range(ROUNDS + 1):  # the first is to warm up
+        one: dict[int, list[float]] = {messages: [] for messages in readers}
+        for _ in range(EACH):
+            for messages, reader in readers.items():
+                one[messages].append(step(reader))
+        for messages in readers if n else ():
+            found[messages].append(sorted(one[messages]))
+    return found
+
+
+def grown(name: str, found: dict[int, list[list[float]]]) -> Iterator[Figure]:
+    """The figures of one thing that is done."""
+    late = {messages: tuple(percentile(one, 99) for one in rounds) for messages, rounds in found.items()}
+    for messages, rounds in found.items():
+        p50 = tuple(percentile(one, 50) for one in rounds)
+        yield Figure(f"{name} of {messages:,} messages, p50", p50, "ms")
+        yield Figure("the same, p99", late[messages], "ms")
+    for messages in (MANY, MOST):
+        ratios = tuple(one / other for one, other in zip(late[messages], late[FEW], strict=True))
+        yield Figure(f"{name}, p99 with {messages:,} messages beside {FEW}", ratios, "×", GROWTH)
+
+
+def scrolled(readers: dict[int, Reader]) -> Iterator[Figure]:
+    """Twenty pages back, one after the other, as somebody does who looks for something. A room of fifty has but one
+    page, so where nobody has read yet the rooms that have more are compared with each other."""
+    took = {messages: tuple(reader.scroll() for _ in range(ROUNDS_BACK)) for messages, reader in readers.items()}
+    for messages, values in took.items():
+        what = (
+            f"one page of 50 read {PAGES} times" if messages == FEW else f"{PAGES} pages back in {messages:,} messages"
+        )
+        yield Figure(what, values, "ms")
+    ratios = tuple(one / other for one, other in zip(took[MOST], took[MANY], strict=True))
+    yield Figure(f"{PAGES} pages back with {MOST:,} messages beside {MANY:,}", ratios, "×", GROWTH)

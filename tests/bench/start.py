@@ -1,0 +1,88 @@
+"""What it takes to run at all: time, memory, and room on the disk."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from tests.bench.caller import Caller
+from tests.bench.figure import Figure
+from tests.bench.house import house, resident, until_quiet
+from tests.support.server import ROOT, Server
+
+ROUNDS = 9
+ROOMS = 1_000
+MB = 1_000_000
+
+
+def figures(program: tuple[str, ...]) -> Iterator[Figure]:
+    """From nothing to the first page, and what a server holds that does nothing, with no room and with many."""
+    pages, imports = started(program)
+    yield Figure("start of the process to its first page", pages, "s", floor=sorted(imports)[ROUNDS // 2], times=3.0)
+    yield Figure("installed beyond Python and pip", (installed(program) / MB,), "MB", 45)
+    with house(program, warm=False) as home, Caller(home.server.port) as caller:
+        until_quiet(home.server.pid)
+        yield Figure("memory when idle", (resident(home.server.pid) / MB,), "MB", 70)
+        for _ in range(ROOMS):
+            caller.call("POST", "/rooms", {})
+        until_quiet(home.server.pid)
+        yield Figure(f"memory when {ROOMS:,} rooms were made", (resident(home.server.pid) / MB,), "MB", 90)
+        home.server.stop()
+        files = home.server.instance.rglob("*.sqlite*")
+        size = sum(path.stat().st_blocks * 512 for path in files)
+        yield Figure("on the disk for each of them, the list included", (size / ROOMS / MB,), "MB", 0.05)
+
+
+def started(program: tuple[str, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Seconds from the start of the process until a room's page has come, and those of `import flask`, in turn."""
+    pages, imports = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(Path(folder), program=program).start()
+        with Caller(server.port) as caller:
+            room = caller.call("POST", "/rooms", {}).location
+        for _ in range(ROUNDS):
+            server.stop()
+            began = time.perf_counter()
+            subprocess.run([sys.executable, "-c", "import flask"], check=True)
+            imports.append(time.perf_counter() - began)
+            began = time.perf_counter()
+            server.start()
+            with Caller(server.port) as caller:
+                page = caller.call("GET", room, headers={"Accept-Encoding": "identity"})
+            pages.append(time.perf_counter() - began)
+            assert b"</html>" in page.body
+        server.stop()
+    return tuple(pages), tuple(imports)
+
+
+def installed(program: tuple[str, ...]) -> int:
+    """The bytes of all files of what the program depends on, and of what that depends on in turn.
+
+    A program that is slow on purpose is one that needs what its tests need.
+    """
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"]]
+    if program != ("app.py",):
+        wanted += project["optional-dependencies"]["test"]
+    files: dict[str, set[Path]] = {}
+    while wanted:
+        requirement = Requirement(wanted.pop())
+        name = re.sub(r"[-_.]+", "-", requirement.name).lower()
+        if name in files or not (requirement.marker is None or requirement.marker.evaluate({"extra": ""})):
+            continue
+        try:
+            found = distribution(name)
+        except PackageNotFoundError:  # its stubs, which nothing imports
+            continue
+        files[name] = {Path(str(file.locate())) for file in found.files or ()}
+        wanted += found.requires or []
+    return sum(path.stat().st_size for path in set().union(*files.values()) if path.is_file())

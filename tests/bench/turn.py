@@ -1,0 +1,61 @@
+"""How soon an answer is seen, and how soon Stop really stops the model."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.bench.caller import Caller
+from tests.bench.figure import Figure, repeated
+from tests.support.model_server import ModelServer, answer, held, text
+from tests.support.server import Server
+from tests.support.tab import Tab
+
+ROUNDS = 15
+
+
+def figures(program: tuple[str, ...]) -> Iterator[Figure]:
+    """With a model in this process, which knows when its socket is closed."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = ModelServer()
+        environment = {"OPENAI_BASE_URL": model.url, "OPENAI_MODEL": "stand-in"}
+        server = Server(Path(folder), environment=environment, program=program).start()
+        try:
+            with Caller(server.port) as caller:
+                first_token(server, model, caller)  # to warm up
+                tokens = repeated(lambda: first_token(server, model, caller), ROUNDS)
+                yield Figure("first token at a tab, from POST", tokens, "ms", 40)
+                for what, words in (("a silent model", ()), ("a speaking model", (text("Hoo"),))):
+                    stops = repeated(lambda words=words: stop(model, caller, *words), ROUNDS)  # type: ignore[misc]
+                    yield Figure(f"Stop to the socket of {what} closed", stops, "ms", 1000)
+        finally:
+            server.stop()
+            model.close()
+
+
+def first_token(server: Server, model: ModelServer, caller: Caller) -> float:
+    """Milliseconds from sending a question to its answer's first token at a tab's socket."""
+    room = caller.call("POST", "/rooms", {}).location
+    tab = Tab(server.url, f"room={room[-12:]}")
+    tab.read_until('hx-target="#messages"')
+    model.will(answer("Hoo"))
+    began = time.perf_counter()
+    caller.call("POST", f"{room}/messages", {"text": "Tell me"})
+    tab.read_until("Hoo")
+    took = time.perf_counter() - began
+    tab.close()
+    return 1000 * took
+
+
+def stop(model: ModelServer, caller: Caller, *said: bytes) -> float:
+    """Milliseconds from asking to stop to the model's socket being closed."""
+    room = caller.call("POST", "/rooms", {}).location
+    reply = model.will(held(*said))
+    caller.call("POST", f"{room}/messages", {"text": "Tell me"})
+    assert reply.begun.wait(20)
+    began = time.perf_counter()
+    caller.call("DELETE", f"{room}/turn")
+    assert reply.closed.wait(20)
+    return 1000 * (time.perf_counter() - began)
