@@ -355,10 +355,10 @@ def test_a_growing_text_has_its_finished_blocks_and_its_open_one(app: Flask) -> 
     drafts.heard(PartGrew(ROOM_ID, 2, 1, "*\n\nthr"))
     message = reply("streaming", Reasoning("Hm"), Text("stale"))
     html, cursor = fragments.message_and_cursor(ROOM_ID, message)
-    assert cursor == Cursor(2, 1, 1)
+    assert cursor == Cursor(2, 1, 2)
     done, opened = '<div id="part-2-1-done" class="part__done">', '<div id="part-2-1-open" class="part__open">'
-    assert done + render("# One\n\n") + "</div>" in html
-    assert opened + render("*two*\n\nthr") + "</div>" in html
+    assert done + render("# One\n\n*two*\n\n") + "</div>" in html
+    assert opened + render("thr") + "</div>" in html
     assert "part-2-0-open" not in html and "stale" not in html
     drafts.heard(PartGrew(ROOM_ID, 2, 1, "ee\n"))
     growth = drafts.growth(ROOM_ID, 2, 1)

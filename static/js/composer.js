@@ -42,6 +42,11 @@ function begin() {
 document.addEventListener("room:opened", begin);
 begin();
 
+// In a room that is gone nothing can be sent. (A style sheet that looked would look again at every token.)
+document.addEventListener("htmx:after:swap", () => {
+  composer()?.toggleAttribute("data-over", Boolean(document.getElementById("messages")?.matches(".notice")));
+});
+
 document.addEventListener("input", ({ target }) => target.matches("#composer textarea") && keep(target));
 
 document.addEventListener("keydown", (event) => {

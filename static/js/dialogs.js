@@ -44,6 +44,7 @@ document.addEventListener("dblclick", ({ target }) => {
   const place = row ? row.querySelector("[data-rename]") : target.closest("h1[data-rename]");
   if (place) renameAt(place);
 });
+rename.addEventListener("beforetoggle", ({ newState }) => document.body.toggleAttribute("data-renaming", newState === "open"));
 rename.addEventListener("submit", (event) => {
   event.preventDefault();
   const { url } = rename.dataset;

@@ -38,8 +38,9 @@ function offer() {
   const button = document.getElementById("newer");
   if (!button) return;
   if (following) lastSeen = last();
-  button.hidden = following || left(scroller()) < NEAR;
-  if (button.hidden) return;
+  const hidden = following || left(scroller()) < NEAR;
+  if (button.hidden !== hidden) button.hidden = hidden; // to set it to what it is costs as much as a change
+  if (hidden) return;
   const count = Math.max(0, last() - lastSeen);
   button.firstElementChild.textContent = count ? `${count} new` : "";
   button.ariaLabel = count ? `${count} new, go to the end` : "Go to the end";

@@ -28,6 +28,7 @@ function mark() {
   for (const row of rows()) {
     const old = row === open || row.dataset.state === "answering" || activeAt(row) <= Math.max(seen.since, seen.rooms[row.dataset.room] ?? 0);
     row.querySelector(".row__unread").hidden = old;
+    row.toggleAttribute("data-unread", !old);
   }
 }
 

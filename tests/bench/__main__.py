@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.bench import answers, durable, fanout, idle, messages, rooms, start, turn
+from tests.bench import answers, durable, fanout, idle, messages, page, rooms, start, turn
 from tests.bench.figure import HEAD, Figure
 
 Program = tuple[str, ...]
@@ -25,6 +25,7 @@ GROUPS: dict[str, Callable[[Program], Iterator[Figure]]] = {
     "turn": turn.figures,
     "fanout": fanout.figures,
     "answers": answers.figures,
+    "page": page.figures,
     "rooms": rooms.figures,
     "messages": messages.figures,
     "durable": durable.figures,

@@ -1,30 +1,29 @@
-"""What the page costs: the first one, a switch of rooms, and a room so long that nobody reads it whole."""
+"""What the page costs in Chromium: the first one, an answer, a long room, a long list of rooms, a switch."""
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import statistics
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
-import requests
-from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Request
 
-from tests.support.server import Server
+from tests.bench.browser import Watch, Watched, chromium, load_all
+from tests.bench.figure import Figure, percentile
+from tests.bench.house import House, house
+from tests.bench.script import Script
 
-WATCH = """() => {
-    window.longest = 0;
-    new PerformanceObserver((list) => {
-        for (const { duration } of list.getEntries()) window.longest = Math.max(window.longest, duration);
-    }).observe({ type: "longtask" });
-}"""
-# The composer can be typed into, and what is typed would be sent by htmx.
-USABLE = """() => new Promise((done) => {
-    const look = () => (document.activeElement?.name === "text" && window.htmx && document.readyState !== "loading"
-        ? done(performance.now()) : setTimeout(look, 1));
-    look();
-})"""
+LONG = 5_000  # messages
+MANY = 300  # rooms
+FEW = 10
+STEADY = Script(200, 50, "stamped")
+FAST = Script(3_000, 1_000)
+# When the behaviours have run and htmx has begun: the composer can be typed into, and what is typed would be sent.
+USABLE = "() => performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd"
+READY = "() => document.activeElement.name === 'text' && document.body.matches(':has([data-htmx-powered])')"
 SWITCH = """(id) => new Promise((done) => {
     const began = performance.now();
     const frame = () => requestAnimationFrame(() => done(performance.now() - began));
@@ -32,7 +31,7 @@ SWITCH = """(id) => new Promise((done) => {
     document.querySelector(`#room-${id} a`).click();
 })"""
 # Up and down again, half a window a frame: every frame is another picture.
-SCROLL = """() => new Promise((done) => {
+SCROLL = """(frames) => new Promise((done) => {
     const list = document.getElementById("scroller");
     const gaps = [];
     let last = performance.now(), step = -list.clientHeight / 2;
@@ -41,87 +40,217 @@ SCROLL = """() => new Promise((done) => {
         last = now;
         const before = list.scrollTop;
         list.scrollTop += step;
-        if (gaps.length === 300 || list.scrollTop === before) step = -step;
-        if (gaps.length > 600) done(gaps.slice(2).sort((one, other) => one - other));
+        if (gaps.length === frames / 2 || list.scrollTop === before) step = -step;
+        if (gaps.length > frames) done(gaps.slice(2).sort((one, other) => one - other));
         else requestAnimationFrame(move);
     }
     requestAnimationFrame(move);
 })"""
+BARE = """<!doctype html><html lang="en"><head><title>Bare</title><link rel="icon" href="/icon.svg">
+<link rel="stylesheet" href="/style.css"><script src="/store.js"></script><script src="/app.js" type="module"></script>
+</head><body><textarea name="text"></textarea><script src="/htmx.js"></script><script src="/ws.js"></script>
+</body></html>"""
 
 
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    """The browser that the tests use."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=os.environ.get("CHROMIUM", "chromium"), args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield browser
-        browser.close()
+def figures(program: tuple[str, ...]) -> Iterator[Figure]:
+    """Every figure of the page, each in a browser that does nothing else."""
+    with house(program) as home, chromium() as browser:
+        few = by_rooms(home, browser, FEW)
+        yield from tokens(few)
+        yield from full_speed(home, browser)
+        rooms = [filled(home, 25), filled(home, 25)]
+        yield from first(browser, home.server.url + rooms[0])
+        yield from switches(browser, home.server.url, rooms)
+        yield from many_rooms(few, by_rooms(home, browser, MANY))
+        yield from long_rooms(home, browser)
 
 
-def filled(server: Server, questions: int) -> str:
+def filled(home: House, questions: int) -> str:
     """A room with a conversation; returns its path."""
-    path = requests.post(f"{server.url}/rooms", timeout=20).headers["Location"]
-    for n in range(1, questions + 1):
-        wait = {"Prefer": "wait=60"} if n == questions else {}
-        requests.post(f"{server.url}{path}/messages", {"text": f"Question {n} of this room"}, headers=wait, timeout=90)
-    return path
+    room = home.new_room()
+    for _ in range(questions):
+        home.answered(room, Script(60))
+    return f"/rooms/{room}"
 
 
-def long_room(server: Server, messages: int) -> str:
+def first(browser: Browser, url: str) -> Iterator[Figure]:
+    """A page in a browser that is new to it, beside one as small as can be."""
+    seen = [first_page(browser, url) for _ in range(7)]
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Static)
+    Thread(target=server.serve_forever, daemon=True).start()
+    floors = [first_page(browser, f"http://127.0.0.1:{server.server_port}", scripted=False)[2] for _ in range(7)]
+    server.shutdown()
+    server.server_close()
+    yield Figure("first page over the wire, 50 messages", tuple(one for one, _, _ in seen), "KB", 60)
+    yield Figure("requests of the first page", tuple(one for _, one, _ in seen), "", 16)
+    floor = percentile(sorted(floors), 50)
+    yield Figure("first page usable, from navigation", tuple(one for _, _, one in seen), "ms", 150, floor)
+
+
+class Static(BaseHTTPRequestHandler):
+    """A page that asks for as many files as ours, all of them empty."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        body = BARE.encode() if self.path == "/" else b""
+        kinds = {".js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
+        self.send_response(200)
+        self.send_header("Content-Type", kinds.get(self.path[-3:], "text/html"))
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+def first_page(browser: Browser, url: str, *, scripted: bool = True) -> tuple[float, int, float]:
+    """KB over the wire, requests, and milliseconds from the navigation until one can type, in a browser new to it."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    asked: list[Request] = []
+    page.on("requestfinished", lambda request: asked.append(request))
+    page.goto(url, wait_until="networkidle")
+    assert page.evaluate(READY) or not scripted
+    usable = float(page.evaluate(USABLE))
+    sizes = [request.sizes() for request in asked]
+    context.close()
+    return sum(one["responseBodySize"] + one["responseHeadersSize"] for one in sizes) / 1024, len(asked), usable
+
+
+def switches(browser: Browser, url: str, paths: list[str]) -> Iterator[Figure]:
+    """From one room of fifty messages to another."""
+    watch = Watch(browser, url + paths[0])
+    with watch.page.expect_request_finished(lambda request: request.url.endswith(paths[1])) as asked:
+        watch.page.evaluate(SWITCH, paths[1][-12:])
+    sizes = asked.value.sizes()
+    took = [float(watch.page.evaluate(SWITCH, paths[n % 2][-12:])) for n in range(20)]
+    watch.close()
+    kilobytes = (sizes["responseBodySize"] + sizes["responseHeadersSize"]) / 1024
+    yield Figure("a switch over the wire, 50 messages", (kilobytes,), "KB", 20)
+    yield Figure("a switch, click to its first frame", tuple(took), "ms", 100)
+
+
+def tokens(seen: list[Watched]) -> Iterator[Figure]:
+    """What one sees of an answer at a reader's pace."""
+    yield Figure("token to the document, 50/s, p50", tuple(percentile(one.late, 50) for one in seen), "ms", 4)
+    yield Figure("the same, p99", tuple(percentile(one.late, 99) for one in seen), "ms", 12)
+    yield Figure("main thread for that, a token", tuple(one.busy["Task"] / STEADY.tokens for one in seen), "ms")
+
+
+def full_speed(home: House, browser: Browser) -> Iterator[Figure]:
+    """From Enter on, with a model that does not wait; the first question of a page warms it up."""
+    watch = Watch(browser, f"{home.server.url}/rooms/{home.new_room()}")
+    firsts = [watch.ask(Script(1, form="stamped")).first for _ in range(16)]
+    yield Figure("Enter to the first token in the document", tuple(firsts[1:]), "ms", 40)
+    watch.close()
+    rooms = [home.new_room() for _ in range(5)]
+    seen = []
+    for room in rooms:
+        watch = Watch(browser, f"{home.server.url}/rooms/{room}")
+        watch.ask(Script(3))
+        seen.append(watch.ask(Script(3_000)))
+        watch.close()
+    yield Figure("Enter to the last of 3,000 tokens at full speed", tuple(one.last for one in seen), "ms", 600)
+    for kind, name in (("Task", "all"), ("Script", "scripts"), ("RecalcStyle", "style"), ("Layout", "layout")):
+        yield Figure(f"main thread for that, {name}", tuple(one.busy[kind] for one in seen), "ms")
+
+
+def by_rooms(home: House, browser: Browser, count: int) -> list[Watched]:
+    """A steady answer beside a list of so many rooms, all of them loaded, a few times."""
+    room = home.new_room()
+    watch = Watch(browser, f"{home.server.url}/rooms/{room}")
+    have = watch.page.locator("#rooms > .row").count()
+    for _ in range(count - have):
+        home.new_room()
+    watch.page.reload()
+    watch.close()
+    watch = Watch(browser, f"{home.server.url}/rooms/{room}")
+    while watch.page.locator("#rooms-more").count():
+        before = watch.page.locator("#rooms > .row").count()
+        watch.page.locator("#rooms-more a").evaluate("link => link.click()")
+        watch.page.wait_for_function("n => document.querySelectorAll('#rooms > .row').length > n", arg=before)
+    assert watch.page.locator("#rooms > .row").count() >= count
+    watch.ask(Script(3))
+    seen = [watch.ask(STEADY) for _ in range(3)]
+    watch.close()
+    return seen
+
+
+def many_rooms(few: list[Watched], many: list[Watched]) -> Iterator[Figure]:
+    """The same answer beside a long list."""
+    for percent in (50, 99):
+        one, other = (sorted(percentile(seen.late, percent) for seen in runs) for runs in (few, many))
+        name = f"token to the document beside {MANY} rooms, p{percent}"
+        yield Figure(name, tuple(other), "ms", floor=percentile(one, 50), times=1.5)
+    one, other = (sorted(seen.busy["Task"] / STEADY.tokens for seen in runs) for runs in (few, many))
+    name = f"main thread, a token, beside {MANY} rooms"
+    yield Figure(name, tuple(other), "ms", floor=percentile(one, 50), times=1.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A room read: an answer that is followed, the frames while one scrolls and another comes, and those alone."""
+
+    followed: Watched
+    meanwhile: list[float]
+    alone: list[float]
+
+
+def long_rooms(home: House, browser: Browser) -> Iterator[Figure]:
+    """An answer into a long room: with the newest messages loaded, and with all."""
+    paths = {count: long_room(home, count) for count in (50, LONG)}
+    read = {}
+    for count, whole in ((50, True), (LONG, False), (LONG, True)):
+        watch = Watch(browser, home.server.url + paths[count])
+        have = load_all(watch.page) if whole else watch.page.locator("#messages article").count()
+        read[have, count] = reading(watch)
+        watch.close()
+    for (have, count), seen in read.items():
+        what = f"{count:,} messages, {have:,} loaded" if count > 50 else f"{count} messages"
+        floor = read[50, 50]
+        yield Figure(f"longest task over 50 ms, 1,000/s into {what}", (seen.followed.longest,), "ms", 50)
+        busy = (seen.followed.busy["Task"],)
+        yield Figure(f"main thread for 3,000 tokens, {what}", busy, "ms", floor=floor.followed.busy["Task"])
+        for name, gaps, beside in (
+            ("scrolling", seen.alone, floor.alone),
+            ("scrolling meanwhile", seen.meanwhile, floor.meanwhile),
+        ):
+            for percent in (50, 99):
+                yield Figure(
+                    f"between two frames, {name}, {what}, p{percent}",
+                    (percentile(gaps, percent),),
+                    "ms",
+                    floor=percentile(beside, percent) if count > 50 else None,
+                    times=2 if count > 50 else None,
+                )
+
+
+def reading(watch: Watch) -> Read:
+    """Follow an answer, scroll, and scroll while another comes."""
+    page: Page = watch.page
+    page.locator("#scroller").evaluate("list => (list.scrollTop = list.scrollHeight)")
+    watch.ask(Script(3))
+    followed = watch.ask(FAST)
+    alone = page.evaluate(SCROLL, 200)
+    before = watch.begin(FAST)
+    meanwhile = page.evaluate(SCROLL, 100)
+    watch.end(before)
+    return Read(followed, meanwhile, alone)
+
+
+def long_room(home: House, messages: int) -> str:
     """A room with so many messages, written into its file while the server is down; returns its path."""
-    path = filled(server, 1)
-    server.stop()
-    with closing(sqlite3.connect(server.instance / "facets" / f"room-{path[-12:]}.sqlite")) as db, db:
+    room = home.new_room()
+    home.answered(room, Script(60))
+    home.server.stop()
+    with closing(sqlite3.connect(home.server.instance / "facets" / f"room-{room}.sqlite")) as db, db:
         for number in range(3, messages + 1):
             role = "user" if number % 2 else "assistant"
             row = (number, role, 1_700_000_000_000)
             db.execute("INSERT INTO messages (number, role, state, created_at) VALUES (?, ?, 'complete', ?)", row)
             words = f"Message {number}. " + "Some words that fill a line or two of it. " * (number % 7)
             db.execute("INSERT INTO parts (message, position, kind, text) VALUES (?, 0, 'text', ?)", (number, words))
-    server.start()
-    return path
-
-
-def first_page(browser: Browser, url: str) -> tuple[float, int, float]:
-    """KB over the wire, requests, and milliseconds from the navigation until one can type, in a browser new to it."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    page = context.new_page()
-    asked: list[Request] = []
-    page.on("requestfinished", lambda request: asked.append(request))
-    page.goto(url, wait_until="commit")
-    usable = float(page.evaluate(USABLE))
-    page.wait_for_load_state("networkidle")
-    sizes = [request.sizes() for request in asked]
-    context.close()
-    return sum(one["responseBodySize"] + one["responseHeadersSize"] for one in sizes) / 1024, len(asked), usable
-
-
-def switches(browser: Browser, server: Server, paths: list[str]) -> tuple[float, float]:
-    """KB over the wire of a switch to a room of fifty messages, and milliseconds from click to its first frame."""
-    page = browser.new_page()
-    page.goto(server.url + paths[0])
-    expect(page.locator("body")).to_have_attribute("data-live", "open")
-    with page.expect_request_finished(lambda request: request.url.endswith(paths[1])) as asked:
-        page.evaluate(SWITCH, paths[1][-12:])
-    sizes = asked.value.sizes()
-    took = [float(page.evaluate(SWITCH, paths[n % 2][-12:])) for n in range(20)]
-    page.close()
-    return (sizes["responseBodySize"] + sizes["responseHeadersSize"]) / 1024, statistics.median(took)
-
-
-def scrolling(browser: Browser, url: str, messages: int) -> tuple[float, float]:
-    """Milliseconds between two frames while a room is scrolled with all its messages, at the median and at p99."""
-    page: Page = browser.new_page(viewport={"width": 1280, "height": 800})
-    page.goto(url)
-    expect(page.locator("body")).to_have_attribute("data-live", "open")
-    while page.locator("#messages > .messages__earlier").count():
-        before = page.locator("#messages article").count()
-        page.locator("#messages > .messages__earlier a").evaluate("link => link.click()")
-        page.wait_for_function("n => document.querySelectorAll('#messages article').length > n", arg=before)
-    assert page.locator("#messages article").count() == messages
-    page.locator("#scroller").evaluate("list => (list.scrollTop = list.scrollHeight)")
-    gaps = page.evaluate(SCROLL)
-    page.close()
-    return gaps[len(gaps) // 2], gaps[int(len(gaps) * 0.99)]
+    home.server.start()
+    return f"/rooms/{room}"

@@ -1,0 +1,139 @@
+"""Chromium, watched: when what came into a page's document, and what its main thread did meanwhile."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.bench.script import Script
+
+TRIES = 300  # readings of the browser's clock, of which the narrowest counts
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+# What the stamps in the messages say and when they came, when Enter was pressed and when the answer had ended, by the
+# page's clock; the longest task since. Whether it has ended the newest article says, which is found without a search.
+WATCH = """() => {
+    const watched = window.watched = { seen: [], entered: 0, ended: 0, longest: 0 };
+    let newest = "";
+    const answer = () => {
+        let last = document.getElementById("messages").lastElementChild;
+        while (last && last.tagName !== "ARTICLE") last = last.previousElementSibling;
+        return last;
+    };
+    addEventListener("keydown", (event) => {
+        if (event.key !== "Enter") return;
+        Object.assign(watched, { seen: [], entered: event.timeStamp, ended: 0, longest: 0, before: answer()?.id });
+    }, { capture: true });
+    new PerformanceObserver((list) => {
+        for (const { duration } of list.getEntries()) watched.longest = Math.max(watched.longest, duration);
+    }).observe({ type: "longtask" });
+    new MutationObserver((records) => {
+        const now = performance.now();
+        for (const { type, target, addedNodes } of records) {
+            for (const node of type === "characterData" ? [target] : addedNodes) {
+                for (const [stamp] of node.textContent.matchAll(/T\\d{18}/g)) {
+                    if (stamp > newest) watched.seen.push([newest = stamp, now]);
+                }
+            }
+        }
+        const last = answer();
+        if (watched.ended || !last || last.id === watched.before || last.dataset.state !== "complete") return;
+        watched.ended = now;
+        watched.done?.();
+    }).observe(document.getElementById("scroller"), { childList: true, characterData: true, subtree: true,
+        attributeFilter: ["data-state"] });
+}"""
+ENDED = "() => new Promise((done) => (watched.ended ? done() : (watched.done = done)))"
+# A frame and what a task observer is told late are over, too.
+SEEN = """() => new Promise((done) => {
+    setTimeout(() => requestAnimationFrame(() => setTimeout(() => done(watched))), 100);
+})"""
+KINDS = ("Task", "Script", "RecalcStyle", "Layout")
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What a page saw of an answer, in ms."""
+
+    late: list[float]  # sorted: from each token's sending to its being in the document
+    first: float  # from Enter to the first token there
+    last: float  # from Enter to the whole answer there
+    longest: float  # task of more than 50 ms
+    busy: dict[str, float]  # the main thread's time by the processor's clock
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """The browser that the tests use."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=os.environ.get("CHROMIUM", "chromium"), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Watch:
+    """A page that is open on a room, and up to date."""
+
+    def __init__(self, browser: Browser, url: str) -> None:
+        self.page = browser.new_page(viewport={"width": 1280, "height": 800})
+        self.page.goto(url)
+        expect(self.page.locator("body")).to_have_attribute("data-live", "open")
+        self._tools = self.page.context.new_cdp_session(self.page)
+        self._tools.send("Performance.enable", {"timeDomain": "threadTicks"})
+        self.page.evaluate(WATCH)
+        self._origin, self.unsure = self._tied()
+
+    def ask(self, script: Script) -> Watched:
+        """Ask by hand, and see the answer to its end."""
+        before = self.begin(script)
+        return self.end(before)
+
+    def begin(self, script: Script) -> dict[str, float]:
+        """Ask by hand; returns how busy the main thread was before."""
+        self.page.get_by_role("textbox", name="Message").fill(str(script))
+        before = self._busy()
+        self.page.keyboard.press("Enter")
+        return before
+
+    def end(self, before: dict[str, float]) -> Watched:
+        """See the answer to its end."""
+        self.page.evaluate(ENDED)
+        watched: dict[str, Any] = self.page.evaluate(SEEN)
+        busy = {kind: spent - before[kind] for kind, spent in self._busy().items()}
+        late = sorted(at + self._origin - int(stamp[1:]) / 1e6 for stamp, at in watched["seen"])
+        entered = watched["entered"]
+        first = watched["seen"][0][1] - entered if late else 0.0
+        return Watched(late, first, watched["ended"] - entered, watched["longest"], busy)
+
+    def close(self) -> None:
+        """Close the page."""
+        self.page.close()
+
+    def _busy(self) -> dict[str, float]:
+        found = {one["name"]: one["value"] for one in self._tools.send("Performance.getMetrics")["metrics"]}
+        return {kind: 1000 * found[f"{kind}Duration"] for kind in KINDS}
+
+    def _tied(self) -> tuple[float, float]:
+        """When the page's clock was 0 by the monotonic one, and how far that may be wrong; ms."""
+        readings = []
+        for _ in range(TRIES):
+            began = time.monotonic_ns() / 1e6
+            said = self._tools.send("Runtime.evaluate", {"expression": "performance.now()"})["result"]["value"]
+            ended = time.monotonic_ns() / 1e6
+            readings.append((ended - began, (began + ended) / 2 - said))
+        width, origin = min(readings)
+        return origin, width / 2
+
+
+def load_all(page: Page) -> int:
+    """Fetch all earlier messages of the room; returns how many there are."""
+    while page.locator("#messages > .messages__earlier").count():
+        before = page.locator("#messages article").count()
+        page.locator("#messages > .messages__earlier a").evaluate("link => link.click()")
+        page.wait_for_function("n => document.querySelectorAll('#messages article').length > n", arg=before)
+    return page.locator("#messages article").count()
