@@ -15,7 +15,7 @@ from overseer import markdown
 from overseer.code import code_block
 from overseer.markdown import MAX_INLINE, block_parser, parted, plain_ends, render
 
-PIECE = 2_000  # characters of one block that may be open; of a longer one, what comes first is finished
+PIECE = 1_000  # characters of one block that may be open; of a longer one, what comes first is finished
 # Words that mean nothing but themselves when they come after a letter.
 BETWEEN = " ,.!?'’“”–—…-"
 PLAIN = re.compile(rf"(?:[^\W_]|[{BETWEEN}])*")

@@ -31,6 +31,7 @@ BREATH = 0.005  # seconds of serving before others may run
 CHEAP = 0.002  # seconds that a rendering may take; what takes longer is done less often, so that about
 RENDERING = 0.1  # of the time, at most, goes into what one room shows,
 LATEST = 0.5  # but nobody waits longer than so many seconds for it
+BYTES = 500_000  # that a tab is sent a second of what grows: frames that are large come less often, too
 
 Name = TypeVar("Name", bound=Hashable)
 Sight = TypeVar("Sight", bound=Hashable)
@@ -262,8 +263,9 @@ class Hub:
             if sight not in made:
                 began = time.monotonic()
                 frames, renewed = self._renewal(sight.prefix).of_room(sight, names)
-                dear = time.monotonic() - began - CHEAP
-                topic.due_at = max(topic.due_at, began + min(dear / RENDERING, LATEST))
+                dear = (time.monotonic() - began - CHEAP) / RENDERING
+                large = len(frames) / BYTES if names else 0.0  # not what a tab is sent that only joins
+                topic.due_at = max(topic.due_at, began + min(max(dear, large), LATEST))
                 made[sight] = frames, replace(renewed, place=place)
             frames, tab.room_sight = made[sight]
             return frames

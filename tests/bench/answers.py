@@ -22,9 +22,14 @@ def figures(program: tuple[str, ...]) -> Iterator[Figure]:
     """Processor and bytes by length; tokens a second of a model that does not wait."""
     with house(program) as home:
         yield from by_length(home)
-        for form in ("code", "list", "table"):
-            short, long = (streamed(home, Script(tokens, RATE, form))[0] for tokens in (1_000, 10_000))
-            yield Figure(f"processor for one {form} of 10,000 tokens, beside 1,000", (long / short,), "×", 12)
+        for form in ("code", "list", "table", "paragraph"):
+            short, long = (streamed(home, Script(tokens, RATE, form)) for tokens in (1_000, 10_000))
+            yield Figure(f"processor for one {form} of 10,000 tokens, beside 1,000", (long[0] / short[0],), "×", 12)
+            yield Figure(f"sent to a tab for one {form} of 10,000 tokens", (long[1] / 1024,), "KB")
+            yield Figure("the same, beside 1,000", (long[1] / short[1],), "×", 30 if form == "paragraph" else 12)
+        spent, sent = streamed(home, Script(50_000, RATE, "code"))
+        yield Figure("processor for one code of 50,000 tokens", (1000 * spent,), "ms")
+        yield Figure("sent to a tab for one code of 50,000 tokens", (sent / 1024,), "KB")
         yield from full_speed(home)
 
 

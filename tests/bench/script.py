@@ -18,6 +18,7 @@ BLOCKS = (
 CODE = "    owls = [owl for owl in forest if owl.hears(vole, under='snow')]\n    print('hoo', len(owls))\n"
 ITEM = "- an owl that hears a vole under the *snow* from far away\n"
 ROW = "| barn owl | 500 g | voles, and **mice** | at night |\n"
+WORDS = "An owl hears a vole under the *snow* from far away, and so does its young. "
 PARAGRAPH = 20  # stamped tokens
 PREVIEWED = "These words come first, so that the list of rooms shows them, and no stamp of another room. " * 2
 
@@ -27,7 +28,7 @@ class Script:
     """So many tokens of a form, at so many a second; rate 0 stands for as fast as it can be sent.
 
     Forms: `stamped` tokens hold the time they are sent at, by the monotonic clock in ns; `markdown` is of every kind;
-    `code`, `list` and `table` are one block without end.
+    `code`, `list`, `table` and `paragraph` are one block without end.
     """
 
     tokens: int
@@ -52,7 +53,7 @@ class Script:
             for n in range(2, self.tokens + 1):
                 yield stamp() + ("\n\n" if n % PARAGRAPH == 0 else " ")
             return
-        endless = {"markdown": "".join(BLOCKS), "code": CODE, "list": ITEM, "table": ROW}[self.form]
+        endless = {"markdown": "".join(BLOCKS), "code": CODE, "list": ITEM, "table": ROW, "paragraph": WORDS}[self.form]
         begin = {"code": "```python\n", "table": "| owl | weighs | eats | when |\n|---|---|---|---|\n"}.get(
             self.form, ""
         )
