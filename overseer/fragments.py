@@ -11,6 +11,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import partial as bind
@@ -18,7 +19,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from flask import Flask
-from jinja2 import StrictUndefined
+from jinja2 import FileSystemBytecodeCache, StrictUndefined
+from jinja2.bccache import Bucket
 from markupsafe import Markup
 from werkzeug.routing import MapAdapter
 
@@ -225,6 +227,19 @@ class Fragments:
         return self.url("static", filename=name, v=self._static.version(name))
 
 
+class Compiled(FileSystemBytecodeCache):
+    """The compiled templates, beside Python's own; where nothing can be written they are compiled at each start."""
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        with suppress(OSError):
+            super().load_bytecode(bucket)
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        with suppress(OSError):
+            Path(self.directory).mkdir(exist_ok=True)
+            super().dump_bytecode(bucket)
+
+
 class Memo:
     """Rendered HTML by what it shows, at most `limit` characters of it, the least recently used dropped first."""
 
@@ -262,6 +277,7 @@ def partial(target: str, swap: str, html: str) -> str:
 
 def prepare(app: Flask) -> None:
     """Give the templates what they all use."""
+    app.jinja_env.bytecode_cache = Compiled(str(Path(app.root_path) / "__pycache__"))
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True

@@ -13,12 +13,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from flask import Flask
-from jinja2 import Template
+from jinja2 import DictLoader, Environment, Template
 
 from overseer.assets import Assets
 from overseer.drafts import Drafts
 from overseer.events import PartAdded, PartGrew
-from overseer.fragments import Cursor, Fragments, Memo, dom_id, partial
+from overseer.fragments import Compiled, Cursor, Fragments, Memo, dom_id, partial
 from overseer.llm import Model
 from overseer.llm.offline import OfflineResponder
 from overseer.llm.openai import OpenAIServer
@@ -573,3 +573,29 @@ def test_a_finished_message_is_rendered_once(app: Flask, fragments: Fragments, m
     for _ in range(2):
         fragments.message(ROOM_ID, reply("waiting"))
     assert rendered.count("messages/_message.html") == 5
+
+
+# Templates
+
+
+@pytest.mark.parametrize("folder", ["__pycache__", "a file/__pycache__"])
+def test_templates_are_compiled_once_for_all_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    """As Python's own modules are, but where nothing can be written, and not if their words are others meanwhile."""
+    (tmp_path / "a file").touch()
+
+    def started(words: str) -> str:
+        environment = Environment(loader=DictLoader({"x.html": words}), bytecode_cache=Compiled(str(tmp_path / folder)))
+        return environment.get_template("x.html").render()
+
+    assert started("{{ 1 + 1 }}") == "2"
+    compiled: list[object] = []
+    compile_anew = Environment.compile
+    monkeypatch.setattr(
+        Environment,
+        "compile",
+        lambda *a, **k: [compiled.append(a), compile_anew(*a, **k)][1],  # type: ignore[func-returns-value]
+    )
+    assert started("{{ 1 + 1 }}") == "2" and len(compiled) == ("file" in folder)
+    assert started("{{ 2 + 2 }}") == "4"
