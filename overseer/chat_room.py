@@ -6,8 +6,8 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from overseer.context import DEFAULT_BUDGET, estimate, size
@@ -231,7 +231,8 @@ class ChatRoom:
     # What a turn tells
 
     def added(self, turn: Turn, position: int) -> None:
-        with self._while_running(turn):
+        with self._lock:
+            self._check_running(turn)
             part = turn.draft.parts()[position]
             if isinstance(part, ToolCall):
                 self._save(turn, position)
@@ -239,27 +240,32 @@ class ChatRoom:
             self._emit(PartAdded(self._room_id, turn.number, position, part.kind, text))
 
     def grew(self, turn: Turn, position: int, text: str) -> None:
-        with self._while_running(turn):
+        with self._lock:
+            self._check_running(turn)
             if time.monotonic() - self._saved_at > SAVE_EVERY:
                 self._save_if_possible(turn, position)
             self._emit(PartGrew(self._room_id, turn.number, position, text))
 
     def changed(self, turn: Turn, position: int) -> None:
-        with self._while_running(turn):
+        with self._lock:
+            self._check_running(turn)
             self._save(turn, position)
             if isinstance(turn.draft.parts()[position], ToolCall):
                 self._emit(PartChanged(self._room_id, turn.number, position))
 
     def delayed(self, turn: Turn) -> None:
-        with self._while_running(turn):
+        with self._lock:
+            self._check_running(turn)
             self._emit(TurnDelayed(self._room_id, turn.number))
 
     def reads(self, turn: Turn, number: int) -> None:
-        with self._while_running(turn):
+        with self._lock:
+            self._check_running(turn)
             self._note_reading(number)
 
     def ended(self, turn: Turn, state: State, reason: str) -> None:
-        with self._while_running(turn):
+        with self._lock:
+            self._check_running(turn)
             self._turn = None
             self._unstored[turn.number] = _ending(turn, state, reason)
             try:
@@ -363,12 +369,9 @@ class ChatRoom:
             turn.cut()
         return turn
 
-    @contextmanager
-    def _while_running(self, turn: Turn) -> Iterator[None]:
-        with self._lock:
-            if self._turn is not turn:
-                raise TurnOver
-            yield
+    def _check_running(self, turn: Turn) -> None:
+        if self._turn is not turn:
+            raise TurnOver
 
     def _save_if_possible(self, turn: Turn, position: int) -> None:
         try:

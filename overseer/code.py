@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from functools import cache, lru_cache
 from html import escape
 from io import StringIO
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from pygments.formatters.html import HtmlFormatter
+    from pygments.lexer import Lexer
 
 T = TypeVar("T")
 
@@ -14,6 +19,7 @@ MAX_LABEL = 30  # characters of a language's name that are shown
 MAX_HIGHLIGHT = 20_000  # characters of one code block that are coloured,
 MAX_GROWING = 4_000  # and of one that is growing
 HIGHLIGHT_SECONDS = 0.2  # of the processor, after which it stays plain: some lexers take the square of its length
+LANGUAGES = 100  # that are known by their names; a model may make up any
 ALL_HIGHLIGHT_SECONDS = 0.5  # the same for all code of one text
 
 BUTTONS = "".join(
@@ -50,27 +56,37 @@ def _label(language: str) -> str:
 
 
 def _highlighted(code: str, language: str, limit: int, colours: Colours) -> str:
-    # Imported late: it takes a while, and many rooms hold no code.
-    from pygments.formatters.html import HtmlFormatter
-    from pygments.lexers import get_lexer_by_name
-    from pygments.util import ClassNotFound
-
-    if not language or len(code) > limit or colours.left <= 0:
-        return escape(code)
-    try:
-        lexer = get_lexer_by_name(language, stripnl=False)
-    except ClassNotFound:
+    if not language or len(code) > limit or colours.left <= 0 or (lexer := _lexer(language)) is None:
         return escape(code)
     coloured, began = StringIO(), time.thread_time()
     try:
-        HtmlFormatter(nowrap=True).format(
-            _in_time(lexer.get_tokens(code), began + min(colours.left, HIGHLIGHT_SECONDS)), coloured
-        )
+        _formatter().format(_in_time(lexer.get_tokens(code), began + min(colours.left, HIGHLIGHT_SECONDS)), coloured)
     except TimeoutError:
         return escape(code)
     finally:
         colours.left -= time.thread_time() - began
     return coloured.getvalue()
+
+
+# Imported late: it takes a while, and many rooms hold no code.
+
+
+@cache
+def _formatter() -> HtmlFormatter[str]:
+    from pygments.formatters.html import HtmlFormatter
+
+    return HtmlFormatter(nowrap=True)
+
+
+@lru_cache(LANGUAGES)
+def _lexer(language: str) -> Lexer | None:
+    from pygments.lexers import get_lexer_by_name
+    from pygments.util import ClassNotFound
+
+    try:
+        return get_lexer_by_name(language, stripnl=False)
+    except ClassNotFound:
+        return None
 
 
 def _in_time(tokens: Iterable[T], until: float) -> Iterator[T]:

@@ -80,6 +80,7 @@ class Storage:
         self._slow = False  # the disk, at the last commit
         self.patient_until = math.inf  # by the monotonic clock: then nobody waits while another program writes
         self._db: sqlite3.Connection | None = None
+        self._paths = {suffix: os.fspath(beside(path, suffix)) for suffix in SUFFIXES}
         self._marks: dict[str, Marks | None] = {}  # of the file and its companions, by suffix
         self._spoilt: Marks | None = None
 
@@ -103,7 +104,7 @@ class Storage:
                 if keep_older and 0 < version < len(migrations):
                     keep_copy(self._db, self.path.with_name(f"{self.path.name}.before-v{len(migrations)}"))
                 _migrate(self._db, migrations, application_id, version)
-                self._marks = {suffix: marks(beside(self.path, suffix)) for suffix in SUFFIXES}
+                self._marks = {suffix: marks(self._paths[suffix]) for suffix in SUFFIXES}
             except BaseException as error:
                 self.close()
                 if isinstance(error, OSError):
@@ -142,7 +143,7 @@ class Storage:
                 raise
             finally:
                 if self._db is db:
-                    self._marks[""] = marks(self.path) or self._marks[""]  # a commit may write into the file
+                    self._marks[""] = marks(self._paths[""]) or self._marks[""]  # a commit may write into the file
                     if not durable:
                         db.execute("PRAGMA synchronous = FULL")
 
@@ -198,7 +199,7 @@ class Storage:
     def _connection(self) -> sqlite3.Connection:
         if self._db is None:
             raise StorageClosed(f"{self.path.name} is closed.")
-        found = marks(self.path)
+        found = marks(self._paths[""])
         if found != self._marks[""]:
             self._look_into(found)
         if not self._has_its_log():
@@ -211,7 +212,7 @@ class Storage:
 
     def _has_its_log(self) -> bool:
         """Whether what is stored goes where the next process will look; if not, closing still puts it into the file."""
-        known, found = self._marks.get("-wal"), marks(beside(self.path, "-wal"))
+        known, found = self._marks.get("-wal"), marks(self._paths["-wal"])
         return known is None or (found is not None and found.file == known.file)
 
     def _look_into(self, found: Marks | None) -> None:
@@ -238,10 +239,10 @@ def beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
-def marks(path: Path) -> Marks | None:
+def marks(path: Path | str) -> Marks | None:
     """By what a file will be known again; None if there is none."""
     try:
-        found = path.stat()
+        found = os.stat(path)
     except OSError:
         return None
     return Marks(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)

@@ -17,9 +17,10 @@ def redacted(deltas: Iterator[Delta], secret: str) -> Iterator[Delta]:
 
     What may be its beginning waits for the next.
     """
-    if len(secret) < SHORTEST:
-        yield from deltas
-        return
+    return _without_secret(deltas, secret) if len(secret) >= SHORTEST else deltas
+
+
+def _without_secret(deltas: Iterator[Delta], secret: str) -> Iterator[Delta]:
     held: TextDelta | ReasoningDelta | None = None
     try:
         for delta in deltas:
