@@ -242,9 +242,12 @@ class ChatRoom:
     def grew(self, turn: Turn, position: int, text: str) -> None:
         with self._lock:
             self._check_running(turn)
-            if time.monotonic() - self._saved_at > SAVE_EVERY:
-                self._save_if_possible(turn, position)
             self._emit(PartGrew(self._room_id, turn.number, position, text))
+        if time.monotonic() - self._saved_at > SAVE_EVERY:
+            time.sleep(0)  # who reads it comes first: the disk may take longer
+            with self._lock:
+                self._check_running(turn)
+                self._save_if_possible(turn, position)
 
     def changed(self, turn: Turn, position: int) -> None:
         with self._lock:
