@@ -72,7 +72,8 @@ def pair() -> Iterator[Pair]:
 
 def test_one_frame_is_the_same_bytes_for_every_tab() -> None:
     """It is a plain server frame, as the library that speaks the protocol makes it."""
-    assert text_frame("<p>ü</p>") == bytes(FrameProtocol(client=False, extensions=[]).send_data("<p>ü</p>", fin=True))
+    for html in ("", "<p>ü</p>", "x" * 125, "x" * 126, "ü" * 63, "x" * 65_535, "x" * 65_536, "x" * 200_000):
+        assert text_frame(html) == bytes(FrameProtocol(client=False, extensions=[]).send_data(html, fin=True))
     assert text_frame("x")[0] == 0x81
 
 
