@@ -9,7 +9,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import replace
 from functools import partial as bind
 from typing import Generic, TypeVar
 
@@ -206,7 +205,8 @@ class Hub:
                 for topic in due:
                     del self._dirty[topic]
                 wait = min((topic.due_at - now for topic in self._dirty), default=None)
-            self._serve_each(ready, self._list_frames, self._room_frames)
+            if ready:
+                self._serve_each(ready, self._list_frames, self._room_frames)
             for topic in due:
                 # One send may follow at once: a question's first token comes right after the question.
                 topic.due_at = max(topic.due_at, now - topic.interval) + topic.interval
@@ -247,7 +247,7 @@ class Hub:
             if sight not in made.frames:
                 renewal = self._renewal(sight.prefix)
                 frames = renewal.of_list(sight, names, self._told(place), changes=made.changes)
-                made.frames[sight] = frames, replace(sight, place=place)
+                made.frames[sight] = frames, ListSight(sight.prefix, sight.room_id, place)
             frames, tab.list_sight = made.frames[sight]
             return frames
         return b""
@@ -266,7 +266,7 @@ class Hub:
                 dear = (time.monotonic() - began - CHEAP) / RENDERING
                 large = len(frames) / BYTES if names else 0.0  # not what a tab is sent that only joins
                 topic.due_at = max(topic.due_at, began + min(max(dear, large), LATEST))
-                made[sight] = frames, replace(renewed, place=place)
+                made[sight] = frames, renewed.at(place)
             frames, tab.room_sight = made[sight]
             return frames
         return b""
