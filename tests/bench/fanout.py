@@ -40,7 +40,7 @@ def figures(program: tuple[str, ...]) -> Iterator[Figure]:
                     "ms",
                     bound,
                     floor=percentile(floor.late, percent) if floor else None,
-                    times=times if tabs == 1 or percent == 99 else None,
+                    times=times if percent == (50 if tabs == 1 else 99) else None,
                 )
             bound = 0.7 if tabs == 500 else None
             name = f"processor for that, {tabs:,} tab{'s' * (tabs > 1)}"
