@@ -157,7 +157,18 @@ def aside(work: Callable[[], object]) -> object:
     """Do something in a thread of its own, and let other greenlets run meanwhile."""
     from gevent import get_hub
 
-    return get_hub().threadpool.apply(work)
+    # An error is carried over by hand: gevent would print it, too.
+    result, error = get_hub().threadpool.apply(_outcome, (work,))
+    if error is not None:
+        raise error
+    return result
+
+
+def _outcome(work: Callable[[], object]) -> tuple[object, BaseException | None]:
+    try:
+        return work(), None
+    except BaseException as error:
+        return None, error
 
 
 def check_aside(hashed: str, password: str) -> bool:

@@ -762,9 +762,13 @@ from overseer.events import PartGrew
 from overseer.llm.choice import Models, ModelSettings
 from overseer.overseer import Overseer
 
+grown = []
+
 def die(event):
     if isinstance(event, PartGrew):
-        os.kill(os.getpid(), signal.SIGKILL)
+        grown.append(event)
+        if len(grown) > 2:  # what came before is saved: a token is told first, and then saved
+            os.kill(os.getpid(), signal.SIGKILL)
 
 chat_room.SAVE_EVERY = 0
 overseer = Overseer(Path(sys.argv[1]), models=Models(ModelSettings(ollama_url="http://127.0.0.1:9/v1", offline_pace=0)))
