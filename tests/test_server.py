@@ -11,12 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import requests
 
 from tests.support.model_server import ModelServer, held, silent, text
+from tests.support.nursery import Nursery
 from tests.support.server import DEADLINE, ROOT, Server
 from tests.support.tab import Tab
 
@@ -211,3 +213,28 @@ def test_nobody_writes_a_log_line_of_their_own(server: Server) -> None:
     server.stop()
     assert [line for line in server.log if "FORGED" in line and "GET /rooms/" not in line] == []
     assert any("FORGED" in line for line in server.log)
+
+
+def test_a_slow_disk_holds_up_nobody_else(tmp_path: Path, model_server: ModelServer, nursery: Nursery) -> None:
+    """While one message is being made safe, others are served; it is acknowledged when it is, and then is there."""
+    environment = {"OPENAI_BASE_URL": model_server.url, "OPENAI_MODEL": "stand-in"}
+    slow = ("-m", "tests.support.slow_disk")
+    server = Server(tmp_path / "instance", environment=environment, program=slow, nursery=nursery).start()
+    try:
+        room = f"{server.url}/rooms/{new_room(server)}"
+        with ThreadPoolExecutor(2) as pool:
+            wait = {"Prefer": "wait=15"}
+            asked = pool.submit(requests.post, f"{room}/messages", {"text": "Owls?"}, headers=wait, timeout=DEADLINE)
+            served = 0
+            while not asked.done():
+                assert requests.get(f"{server.url}/healthz", timeout=DEADLINE).ok
+                served += not asked.done()
+        assert asked.result().status_code == 201 and served > 3
+        assert requests.delete(f"{room}/turn", timeout=DEADLINE).ok
+        server.restart(signal.SIGKILL)
+        page = requests.get(f"{room}/messages", timeout=DEADLINE).text
+        assert "Owls?" in page and "All right." in page
+        log = "".join(server.log)
+        assert "Traceback" not in log
+    finally:
+        server.stop()
