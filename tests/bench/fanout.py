@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from types import TracebackType
 from urllib.parse import quote
 
 import requests
 
 from tests.bench.bare import Bare
+from tests.bench.caller import PART, Caller
 from tests.bench.figure import Figure, percentile
 from tests.bench.house import House, cpu, house
 from tests.bench.script import Script
 from tests.bench.tabs import Seen, Watch
 
 RATE = 50.0
+MESSAGES = 200.0  # a second
 BOUNDS: dict[int, tuple[float | None, float]] = {
     1: (1.0, 7.0),
     100: (None, 20.0),
@@ -45,10 +49,53 @@ def figures(program: tuple[str, ...]) -> Iterator[Figure]:
             bound = 0.7 if tabs == 500 else None
             name = f"processor for that, {tabs:,} tab{'s' * (tabs > 1)}"
             yield Figure(name, spent, "s/s", bound, floor=floor_spent, times=3.0 if tabs == 500 else None)
+        yield from beside_a_busy_room(home)
         rooms = [home.new_room() for _ in range(100)]
         (one,), spent = watched(home, [rooms], 5)
         yield Figure(f"token to socket, 100 rooms × 5 tabs, each {RATE:g}/s, p50", (percentile(one.late, 50),), "ms")
         yield Figure("the same, p99", (percentile(one.late, 99),), "ms", 250)
+
+
+def beside_a_busy_room(home: House) -> Iterator[Figure]:
+    """A room with one tab, while another room, with a tab of its own, takes messages at an even pace."""
+    seen, rates = [], []
+    for _ in range(3):
+        busy, quiet = home.new_room(), home.new_room()
+        home.ask(busy, Script(1, rate=0.001))  # one room answers one at a time: the others wait
+        with Watch(home.server.port, [busy], each=1), Messages(home.server.port, busy, MESSAGES) as messages:
+            found, _ = watched(home, [quiet], 1)
+            seen.append(found[0])
+        rates.append(messages.rate)
+    yield Figure("messages a second that another room takes meanwhile", tuple(rates), "/s", 0.9 * MESSAGES, least=True)
+    for percent, bound in ((50, None), (99, 50)):
+        late = tuple(percentile(one.late, percent) for one in seen)
+        yield Figure(f"token to socket beside that room, 1 tab, {RATE:g}/s, p{percent}", late, "ms", bound)
+
+
+class Messages:
+    """Sends messages into a room, so many a second, for as long as the `with` lasts; `rate` is what came of it."""
+
+    def __init__(self, port: int, room: str, wanted: float) -> None:
+        self._caller, self._path, self._wanted = Caller(port), f"/rooms/{room}/messages", wanted
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._send)
+        self.rate = 0.0
+
+    def __enter__(self) -> Messages:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _send(self) -> None:
+        began, sent = time.monotonic(), 0
+        with self._caller:
+            while not self._over.wait(max(0.0, began + sent / self._wanted - time.monotonic())):
+                self._caller.call("POST", self._path, {"text": "Who eats voles?"}, PART)
+                sent += 1
+        self.rate = sent / (time.monotonic() - began)
 
 
 def watched(
