@@ -103,9 +103,8 @@ class GrowingMarkdown:
         whole = text.rfind("\n") + 1
         if whole > self._examined or rest:
             blocks, lines = list(_blocks(text[:whole])), _lines(text)
-            for block, end in zip(blocks, [*(block.start for block in blocks[1:]), None], strict=False):
-                if end is None and block.ended:
-                    end = block.end
+            for block, after in zip(blocks, [*(block.start for block in blocks[1:]), None], strict=False):
+                end = block.end if block.ended else after
                 text = self._rest_of(block, "".join(lines[block.start : end]))
                 if end is not None:
                     self._finish_block(text)

@@ -851,6 +851,17 @@ def test_a_long_block_is_finished_in_pieces(kind: str, count: int, after: str, c
         assert html.count("code__bar") == 1 and html.count("code--more") == html.count("<pre") - 1
 
 
+@settings(max_examples=200, deadline=None)
+@given(TEXTS, st.integers(8, 40), CUTS)
+@example("|a|\n|-|\n|b|\n\n\n\nend\n", 12, [13])
+@example("```\na\nb\n```\n\n\n\nend\n", 12, [12])
+def test_where_a_block_is_cut_does_not_depend_on_the_pieces(text: str, piece: int, cuts: list[int]) -> None:
+    """Blank lines after a block that has ended are no part of it, whether they came with it or later."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grows, "PIECE", piece)
+        assert grown(*pieces_of(text, cuts)) == grown(text) == grown(*text)
+
+
 def test_every_kind_of_block_is_finished_by_the_next() -> None:
     """Headings, paragraphs, lists, code, quotes, tables and rules are each a block of their own."""
     blocks = ["# a\n\n", "b\nb\n\n", "- c\n\n  c\n- c\n\n", "1. d\n2. d\n\n", "```\n\ne\n\n```\n", "> f\n\n"]
