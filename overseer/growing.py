@@ -209,19 +209,25 @@ def _blocks(text: str) -> Iterator[_Block]:
             if token.type == "fence":
                 inside = token.content.count("\n")
                 closed = end - start == inside + 2
-                yield _Block(start, end, closed, range(start + 2, start + inside + 2), head=1)
+                # With a bar in it, and a line of dashes below, the head would be that of a table.
+                joints = range(start + 2, start + inside + 2) if "|" not in lines[start] else ()
+                yield _Block(start, end, closed, joints, head=1)
             elif token.type == "table_open":
                 yield _Block(start, end, ended, range(start + 3, end + 1), head=2)
             elif token.type in ("bullet_list_open", "ordered_list_open"):
-                yield _Block(start, end, ended, list(_items(tokens, at))[1:])
+                # A line with a bar may begin a table where it is no item after another.
+                yield _Block(start, end, ended, [line for line in _items(tokens, at) if "|" not in lines[line]])
             else:
                 yield _Block(start, end, ended)
 
 
 def _items(tokens: Sequence[Token], at: int) -> Iterator[int]:
-    """The first lines of a list's own items."""
-    for token in tokens[at + 1 :]:
+    """The first lines of a list's own items, but of those that a list of their own would number otherwise."""
+    number = int(tokens[at].attrs.get("start", 1))
+    for token in tokens[at + 2 :]:
         if token.level == 0:
             return
         if token.type == "list_item_open" and token.level == 1 and token.map:
-            yield token.map[0]
+            number += 1
+            if not token.info or int(token.info) == number:
+                yield token.map[0]

@@ -822,7 +822,7 @@ LONG = {
     "code in a longer fence": ("````\n", "```\n", "````\n"),
     "a list": ("", "- an item\n", ""),
     "a loose list": ("", "- an item\n\n  more of it\n\n", ""),
-    "a numbered list": ("", "7. an item\n   - in it\n", ""),
+    "a numbered list": ("", "{}. an item\n    - in it\n", ""),
     "a table": ("|a|b|\n|:-|-|\n", "|c|d|\n", ""),
     "lines that are too long": ("```\n", "y" * 70 + "\n", "```\n"),
 }
@@ -833,7 +833,7 @@ LONG = {
 def test_a_long_block_is_finished_in_pieces(kind: str, count: int, after: str, cuts: list[int]) -> None:
     """However it came: the pieces are the same, and together they say what the whole says."""
     begin, once, end = LONG[kind]
-    text = begin + once * count + end + after
+    text = begin + "".join(once.replace("{}", str(number)) for number in range(count)) + end + after
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(grows, "PIECE", 60)
         blocks, open_block = grown(*pieces_of(text, cuts))
@@ -860,6 +860,54 @@ def test_where_a_block_is_cut_does_not_depend_on_the_pieces(text: str, piece: in
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(grows, "PIECE", piece)
         assert grown(*pieces_of(text, cuts)) == grown(text) == grown(*text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```a|b\nx = 1\nx = 2\n-|-\nx = 3\nx = 4\n",
+        "~~~~ sh | less\nx = 1\nx = 2\n|-|-|\nx = 3\nx = 4\n",
+        "- an item\n- an item\n- a|b\n-|-\n- an item\n- an item\n",
+        "1. an item\n2. an item\n3. a|b\n-|-\n4. an item\n",
+    ],
+)
+def test_a_piece_is_no_table_by_its_first_line(text: str) -> None:
+    """A bar in it, and dashes below, make none inside of code or of a list, and so none where these are cut."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grows, "PIECE", 12)
+        blocks, open_block = grown(*text)
+        assert (blocks, open_block) == grown(text)
+    shown = checked("".join([*blocks, open_block]))
+    assert shown.text.split() == checked(render(text, growing=True)).text.split() and "table" not in shown.tags()
+
+
+NUMBERS = ["1. 1. 1. 1. 1. 1.", "3. 3. 3. 3.", "0. 1. 2. 3. 4.", "1. 2. 3. 3. 4. 5. 6.", "7. 8. 9. 10.", "2. 1. 2. 3."]
+    "1. 1. 1. 1. 1. 1.",
+    "3. 3. 3. 3.",
+    "0. 1. 2. 3. 4.",
+    "1. 2. 3. 3. 4. 5. 6.",
+    "7. 8. 9. 10. 11.",
+    "2. 1. 2. 3.",
+]
+
+
+@pytest.mark.parametrize("numbers", NUMBERS)
+def test_a_list_in_pieces_has_the_numbers_of_the_whole(numbers: str) -> None:
+    """Only the first number of a list counts, and so it is cut only where the next is the number that comes then."""
+    text = "".join(f"{number} an item\n" for number in numbers.split())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grows, "PIECE", 12)
+        blocks, open_block = grown(text)
+    shown = []
+    for tag, attributes in checked("".join([*blocks, open_block])).elements:
+        if tag == "ol":
+            number = int(attributes.get("start") or "1")
+        elif tag == "li":
+            shown.append(number)
+            number += 1
+    first = int(numbers.partition(".")[0])
+    assert shown == list(range(first, first + len(numbers.split())))
+    assert len(blocks) > 1 or not numbers.startswith(("0.", "7."))
 
 
 def test_every_kind_of_block_is_finished_by_the_next() -> None:
