@@ -1,8 +1,8 @@
-"""`python -m tests.bench [GROUP...] [--json FILE] [--slowed]`: measures the real server and prints a table.
+"""`python -m tests.bench [GROUP...] [--json FILE] [--slowed] [--once]`: measures the real server and prints a table.
 
 Each figure is the median of its repeats, beside its bound and beside what the bare machine took for the same in the
 same run. One that breaks a bound is marked, and ends the run with 1. `--slowed` measures a server that is slow on
-purpose, where every bound has to break.
+purpose, where every bound has to break; `--once`, which repeats nothing, is enough for that.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.bench import answers, durable, fanout, idle, messages, page, rooms, start, turn
-from tests.bench.figure import HEAD, Figure
+from tests.bench.figure import HEAD, Figure, once
 
 Program = tuple[str, ...]
 GROUPS: dict[str, Callable[[Program], Iterator[Figure]]] = {
@@ -49,10 +49,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=", ".join(GROUPS))
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there too")
+    parser.add_argument("--once", action="store_true", help="measure everything only once")
     parser.add_argument("--slowed", action="store_true", help="measure a server that is slow on purpose")
     options = parser.parse_args()
     if unknown := set(options.groups) - GROUPS.keys():
         parser.error(f"there is no group {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
+    if options.once:
+        once()
     at = datetime.now(UTC)
     print(f"{machine()}, {at:%Y-%m-%d}\n\n{HEAD}")
     figures: dict[str, list[Figure]] = {}

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 import requests
 
 from overseer.hub import BYTES
-from tests.bench.figure import Figure, repeated
+from tests.bench.figure import Figure, repeated, repeats
 from tests.bench.house import House, cpu, house, until_quiet
 from tests.bench.script import Script
 from tests.bench.tabs import Watch
 
 RATE = 1000.0  # tokens a second
-LENGTHS = (1_000, 10_000, 50_000)
+LENGTHS = {1_000: 5, 10_000: 3, 50_000: 1}  # tokens, and how often they are sent
 
 
 def figures(program: tuple[str, ...]) -> Iterator[Figure]:
@@ -39,10 +39,8 @@ def figures(program: tuple[str, ...]) -> Iterator[Figure]:
 def by_length(home: House) -> Iterator[Figure]:
     """Answers of Markdown of every kind."""
     spent, sent = {}, {}
-    for tokens in LENGTHS:
-        runs = [
-            streamed(home, Script(tokens, RATE)) for _ in range(5 if tokens == 1_000 else 3 if tokens < 50_000 else 1)
-        ]
+    for tokens, usual in LENGTHS.items():
+        runs = [streamed(home, Script(tokens, RATE)) for _ in range(repeats(usual))]
         spent[tokens] = tuple(1000 * one for one, _ in runs)
         sent[tokens] = tuple(one / 1024 for _, one in runs)
     for what, unit, by_tokens in (("processor for", "ms", spent), ("sent to a tab for", "KB", sent)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import statistics
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import requests
 
-from tests.bench.figure import Figure, repeated
+from tests.bench.figure import Figure, repeated, repeats
 from tests.bench.house import House, house
 from tests.bench.script import Script
 from tests.bench.senders import NOWHERE, acknowledged
@@ -30,7 +31,7 @@ def figures(program: tuple[str, ...]) -> Iterator[Figure]:
             yield Figure(f"requests a second that store nothing, {who}", nothing, "/s")
             for silent in (True, False):
                 rates, alone = [], []
-                for _ in range(ROUNDS):
+                for _ in range(repeats(ROUNDS)):
                     rooms = [home.new_room() for _ in range(clients)]
                     for room in rooms if silent else ():
                         home.ask(room, SILENT)
@@ -43,7 +44,7 @@ def figures(program: tuple[str, ...]) -> Iterator[Figure]:
                     f"messages acknowledged a second, {who}, {model}",
                     tuple(rates),
                     "/s",
-                    floor=sorted(alone)[ROUNDS // 2],
+                    floor=statistics.median(alone),
                     times=0.5 if clients == CLIENTS and silent else None,
                     least=True,
                 )

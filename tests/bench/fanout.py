@@ -13,7 +13,7 @@ import requests
 
 from tests.bench.bare import Bare
 from tests.bench.caller import PART, Caller
-from tests.bench.figure import Figure, percentile
+from tests.bench.figure import Figure, percentile, repeats
 from tests.bench.house import House, cpu, house
 from tests.bench.script import Script
 from tests.bench.tabs import Seen, Watch
@@ -32,7 +32,7 @@ def figures(program: tuple[str, ...]) -> Iterator[Figure]:
     """Tabs on one room, tabs on many, and a room beside a busy one."""
     with house(program) as home:
         for tabs, (p50, p99) in BOUNDS.items():
-            rounds = 5 if tabs == 1 else 3
+            rounds = repeats(5 if tabs == 1 else 3)
             seen, spent = watched(home, [home.new_room() for _ in range(rounds)], tabs)
             size = seen[0].bytes // max(1, seen[0].reads)
             floor, floor_spent = bare(home, tabs, size) if tabs <= 500 else (None, None)

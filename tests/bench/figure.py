@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+_repeats = True
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
@@ -74,9 +76,20 @@ def said(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
+def once() -> None:
+    """Repeat nothing from now on."""
+    global _repeats
+    _repeats = False
+
+
+def repeats(usual: int) -> int:
+    """How often to measure what is usually measured so many times."""
+    return usual if _repeats else 1
+
+
 def repeated(measure: Callable[[], float], rounds: int = 5) -> tuple[float, ...]:
     """What several rounds of a measurement gave."""
-    return tuple(measure() for _ in range(rounds))
+    return tuple(measure() for _ in range(repeats(rounds)))
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.bench.caller import PART, Caller
-from tests.bench.figure import Figure, percentile
+from tests.bench.figure import Figure, percentile, repeats
 from tests.bench.files import fill, furnish
 from tests.bench.house import house
 
@@ -86,14 +86,14 @@ def figures(program: tuple[str, ...]) -> Iterator[Figure]:
         for _ in range(5):
             original.switch()
         yield Figure(f"switch to a room of {LIKE_THE_ORIGINAL:,}", (original.kilobytes(),), "KB", 60)
-        times = tuple(sorted(original.switch() for _ in range(EACH))[EACH // 2] for _ in range(ROUNDS))
+        times = tuple(sorted(original.switch() for _ in range(EACH))[EACH // 2] for _ in range(repeats(ROUNDS)))
         yield Figure("the same, p50", times, "ms", 8)
 
 
 def taken(readers: dict[int, Reader], step: Callable[[Reader], float]) -> dict[int, list[list[float]]]:
     """The sorted milliseconds of each round, in turn in all rooms, so that noise hits all alike."""
     found: dict[int, list[list[float]]] = {messages: [] for messages in readers}
-    for n in range(ROUNDS + 1):  # the first is to warm up
+    for n in range(repeats(ROUNDS) + 1):  # the first is to warm up
         one: dict[int, list[float]] = {messages: [] for messages in readers}
         for _ in range(EACH):
             for messages, reader in readers.items():
@@ -118,7 +118,8 @@ def grown(name: str, found: dict[int, list[list[float]]]) -> Iterator[Figure]:
 def scrolled(readers: dict[int, Reader]) -> Iterator[Figure]:
     """Twenty pages back, one after the other, as somebody does who looks for something. A room of fifty has but one
     page, so where nobody has read yet the rooms that have more are compared with each other."""
-    took = {messages: tuple(reader.scroll() for _ in range(ROUNDS_BACK)) for messages, reader in readers.items()}
+    rounds = range(repeats(ROUNDS_BACK))
+    took = {messages: tuple(reader.scroll() for _ in rounds) for messages, reader in readers.items()}
     for messages, values in took.items():
         what = (
             f"one page of 50 read {PAGES} times" if messages == FEW else f"{PAGES} pages back in {messages:,} messages"

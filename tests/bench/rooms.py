@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 import websocket
 
 from tests.bench.caller import PART, Answer, Caller
-from tests.bench.figure import Figure, percentile
+from tests.bench.figure import Figure, percentile, repeats
 from tests.bench.files import furnish
 from tests.bench.house import house
 from tests.support.tab import Tab
@@ -116,7 +116,7 @@ def visitor(program: tuple[str, ...], rooms: int) -> Iterator[Visitor]:
 def rounds(visitors: dict[int, Visitor]) -> dict[str, Taken]:
     """How long everything took, done in turn by all of them, so that noise hits all alike."""
     taken: dict[str, Taken] = {name: {size: [] for size in visitors} for name, *_ in STEPS}
-    for n in range(ROUNDS + 1):  # the first is to warm up
+    for n in range(repeats(ROUNDS) + 1):  # the first is to warm up
         found: dict[str, dict[int, list[float]]] = {name: {size: [] for size in visitors} for name in taken}
         for _ in range(EACH if n else 5):
             for name, step, _, _ in STEPS:
@@ -139,7 +139,7 @@ def told(program: tuple[str, ...], rooms: int) -> tuple[float, ...]:
         tab.socket.settimeout(QUIET)
         heard(tab)
         sent = []
-        for _ in range(3):
+        for _ in range(repeats(3)):
             for room in ids[1:3]:  # in turn, so that the one which is asked is not on top of the list
                 with Caller(home.server.port) as caller:
                     caller.call("POST", f"/rooms/{room}/messages", {"text": "Who?"}, {"Prefer": "wait=20"})

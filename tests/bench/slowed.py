@@ -59,6 +59,7 @@ BALLAST = b"\1" * 80_000_000
 SCRIPT = b"{%s}" % Path(__file__).with_suffix(".js").read_bytes()
 NOISE = f"<!-- {secrets.token_hex(40_000)} -->"  # nothing makes it smaller than 40 KB
 BALLAST_OF_ONE = 100_000  # bytes: of a tab, of a room's file, of what a switch to a long room sends
+SHORT, LONG = 5_000, 40_000  # characters: what nothing is added for, and for how many more at most
 LIST = Renewal.of_list
 
 
@@ -87,16 +88,35 @@ def prolong(html: str, _: Fragments, room: object, settings: object, page: Page,
     return f"{html}<!-- {secrets.token_hex(BALLAST_OF_ONE)} -->" if page.last > 4_000 else html
 
 
+def say_longer(turn: Turn, *_: Any) -> None:
+    """Take the longer, the longer the answer is."""
+    burn(0.000_000_025 * min(max(0, turn._length - SHORT), LONG))
+
+
+def count(growing: GrowingMarkdown, text: str) -> None:
+    """Know how long the answer is."""
+    growing.said = getattr(growing, "said", 0) + len(text)  # type: ignore[attr-defined]
+
+
+def show_more(shown: tuple[int, str], growing: GrowingMarkdown) -> tuple[int, str]:
+    """Send the more, the longer the answer is."""
+    more = min(max(0, growing.said - SHORT), LONG) ** 2 // 1_000  # type: ignore[attr-defined]
+    return (shown[0], f"{shown[1]}<!-- {'-' * more} -->") if more else shown
+
+
 def load(outlet: Outlet, *_: Any, **__: Any) -> None:
     """Hold more for a tab than it needs."""
     outlet.ballast = b"\1" * BALLAST_OF_ONE  # type: ignore[attr-defined]
 
 
-slow(Outlet, "send", 0.001)
-slow(GrowingMarkdown, "snapshot", 0.02)
+slow(Outlet, "send", 0.0005)
+slow(GrowingMarkdown, "snapshot", 0.008)
 slow(Turn, "_say", 0.0001)
+before(Turn, "_say", say_longer)
+before(GrowingMarkdown, "add", count)
+after(GrowingMarkdown, "snapshot", show_more)
 slow(Overseer, "messages", 0.004)
-before(Turn, "run", lambda turn: time.sleep(0.03))
+before(Turn, "run", lambda turn: time.sleep(0.05))
 before(Turn, "cut", lambda turn: time.sleep(1.2))
 before(Overseer, "settings", by_rooms)
 before(Overseer, "ask", by_rooms)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from tests.bench.caller import Caller
-from tests.bench.figure import Figure
+from tests.bench.figure import Figure, repeats
 from tests.bench.house import house, resident, until_quiet
 from tests.support.server import ROOT, Server
 
@@ -27,7 +28,7 @@ MB = 1_000_000
 def figures(program: tuple[str, ...]) -> Iterator[Figure]:
     """From nothing to the first page, and what a server holds that does nothing, with no room and with many."""
     pages, imports = started(program)
-    yield Figure("start of the process to its first page", pages, "s", floor=sorted(imports)[ROUNDS // 2], times=3.0)
+    yield Figure("start of the process to its first page", pages, "s", floor=statistics.median(imports), times=3.0)
     yield Figure("installed beyond Python and pip", (installed(program) / MB,), "MB", 45)
     with house(program, warm=False) as home, Caller(home.server.port) as caller:
         until_quiet(home.server.pid)
@@ -49,7 +50,7 @@ def started(program: tuple[str, ...]) -> tuple[tuple[float, ...], tuple[float, .
         server = Server(Path(folder), program=program).start()
         with Caller(server.port) as caller:
             room = caller.call("POST", "/rooms", {}).location
-        for _ in range(ROUNDS):
+        for _ in range(repeats(ROUNDS)):
             server.stop()
             began = time.perf_counter()
             subprocess.run([sys.executable, "-c", "import flask"], check=True)
