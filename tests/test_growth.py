@@ -614,7 +614,7 @@ KINDS = {
     "one list": lines("Here:\n\n", "- ", "\n"),
     "one table": lines("| a | b |\n|---|---|\n", "| ", "| more |\n"),
     "one block of code": lines("```python\n", "", "\n"),
-    "items of several lines": lines("", "1. ", "\n\n   and\n\n"),
+    "items of several lines": lines("", "- ", "\n\n  and\n\n"),
 }
 
 
