@@ -82,9 +82,9 @@ def once() -> None:
     _repeats = False
 
 
-def repeats(usual: int) -> int:
-    """How often to measure what is usually measured so many times."""
-    return usual if _repeats else 1
+def repeats(usual: int, least: int = 1) -> int:
+    """How often to measure what is usually measured so many times, and at least so many."""
+    return usual if _repeats else least
 
 
 def repeated(measure: Callable[[], float], rounds: int = 5) -> tuple[float, ...]:

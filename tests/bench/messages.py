@@ -15,7 +15,7 @@ FEW, MANY, MOST = 50, 5_000, 100_000
 SIZES = (FEW, MANY, MOST)
 LIKE_THE_ORIGINAL = 4_098
 PAGE = 50
-ROUNDS, EACH = 5, 80
+ROUNDS, EACH, FEWER = 5, 80, 10
 PAGES, ROUNDS_BACK = 20, 4  # as many as the room of 5,000 has that were not shown before
 GROWTH = 1.5  # times as long as in a room of 50
 
@@ -86,7 +86,8 @@ def figures(program: tuple[str, ...]) -> Iterator[Figure]:
         for _ in range(5):
             original.switch()
         yield Figure(f"switch to a room of {LIKE_THE_ORIGINAL:,}", (original.kilobytes(),), "KB", 60)
-        times = tuple(sorted(original.switch() for _ in range(EACH))[EACH // 2] for _ in range(repeats(ROUNDS)))
+        each = repeats(EACH, FEWER)
+        times = tuple(sorted(original.switch() for _ in range(each))[each // 2] for _ in range(repeats(ROUNDS)))
         yield Figure("the same, p50", times, "ms", 8)
 
 
@@ -95,7 +96,7 @@ def taken(readers: dict[int, Reader], step: Callable[[Reader], float]) -> dict[i
     found: dict[int, list[list[float]]] = {messages: [] for messages in readers}
     for n in range(repeats(ROUNDS) + 1):  # the first is to warm up
         one: dict[int, list[float]] = {messages: [] for messages in readers}
-        for _ in range(EACH):
+        for _ in range(repeats(EACH, FEWER)):
             for messages, reader in readers.items():
                 one[messages].append(step(reader))
         for messages in readers if n else ():

@@ -17,7 +17,7 @@ from tests.bench.house import house
 from tests.support.tab import Tab
 
 SIZES = (10, 1_000, 10_000)
-ROUNDS, EACH = 5, 80
+ROUNDS, EACH, FEWER = 5, 80, 10
 GROWTH = 1.5  # times as long as with ten rooms
 TOLD = (10, 300, 10_000)
 QUIET = 0.4  # seconds without a frame, after which none is to come
@@ -118,7 +118,7 @@ def rounds(visitors: dict[int, Visitor]) -> dict[str, Taken]:
     taken: dict[str, Taken] = {name: {size: [] for size in visitors} for name, *_ in STEPS}
     for n in range(repeats(ROUNDS) + 1):  # the first is to warm up
         found: dict[str, dict[int, list[float]]] = {name: {size: [] for size in visitors} for name in taken}
-        for _ in range(EACH if n else 5):
+        for _ in range(repeats(EACH, FEWER) if n else 5):
             for name, step, _, _ in STEPS:
                 for size, one in visitors.items():
                     found[name][size].append(step(one).ms)

@@ -72,7 +72,7 @@ def by_rooms(overseer: Overseer, *_: Any, **__: Any) -> None:
 
 def by_messages(page: Page, *_: Any) -> Page:
     """Take the longer, the more messages there are."""
-    burn(0.000_002 * min(page.last, 20_000))
+    burn(0.000_02 * min(page.last, 10_000))
     return page
 
 
