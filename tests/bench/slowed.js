@@ -24,3 +24,5 @@ document.addEventListener("htmx:before:swap", () => {
   const answer = document.querySelector("#messages > article:last-of-type");
   burn(Math.min(rows() ** 2 / 20, 100) + Math.min((answer?.textContent.length ?? 0) / 100, 60));
 });
+
+document.addEventListener("room:opened", () => burn(100));

@@ -67,7 +67,7 @@ def by_rooms(overseer: Overseer, *_: Any, **__: Any) -> None:
     """Take the longer, the more rooms there are."""
     with overseer._storage.read() as db:
         rooms = db.execute("SELECT count(*) FROM rooms").fetchone()[0]
-    burn(0.0004 * rooms**0.5)
+    burn(0.001 * rooms**0.5)
 
 
 def by_messages(page: Page, *_: Any) -> Page:
@@ -125,7 +125,7 @@ before(Outlet, "__init__", load)
 after(Transcript, "page", by_messages)
 after(Fragments, "room", prolong)
 after(Fragments, "room", lambda html, *_, **__: html + NOISE)
-slow(Fragments, "room", 0.1)
+slow(Fragments, "room", 0.03)
 after(Assets, "content", lambda content, assets, name: content + SCRIPT if name == "app.js" else content)
 after(Renewal, "of_list", lambda frame, *a, **k: LIST(a[0], a[1], None, a[3], **k))
 
