@@ -10,7 +10,7 @@ from playwright.sync_api import BrowserContext, Page, Request, expect
 
 from tests.browser.steps import message, new_room, row, say, settled
 from tests.browser.test_reading import fill
-from tests.support.model_server import ModelServer, answer
+from tests.support.model_server import ModelServer, answer, end, held, text
 from tests.support.server import Server
 
 OpenPage = Callable[..., Page]
@@ -68,6 +68,33 @@ def test_paper_holds_the_conversation_and_nothing_else(open_page: OpenPage, mode
         expect(page.locator(gone)).to_be_hidden()
     heights = page.locator("#scroller").evaluate("list => [list.scrollHeight, list.clientHeight]")
     assert heights[0] <= heights[1] + 1
+
+
+LONG = {
+    "code": ("```python\n" + "x = 'some words in a line of code'\n" * 150 + "```\n\n", ".code--more"),
+    "a numbered list": ("".join(f"{n}. some words in an item\n" for n in range(1, 200)) + "\n", "ol + ol"),
+    "a list": ("- some words in an item\n" * 200 + "\n", "ul + ul"),
+    "a table": ("| a | b |\n|---|---|\n" + "| some words | in a row |\n" * 150 + "\n", ".table--more"),
+}
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_a_long_block_that_grows_shows_no_seams(open_page: OpenPage, model_server: ModelServer, kind: str) -> None:
+    """It comes in pieces, and takes the place of one: nothing moves when it has ended."""
+    words, piece = LONG[kind]
+    page = open_page()
+    new_room(page)
+    reply = model_server.will(held(text(words), text("That is all.")))
+    say(page, "Write much")
+    body = message(page, 2, state="streaming").locator(".message__body")
+    expect(body).to_contain_text("That is all.")
+    assert body.locator(f".part__done > {piece}").count() > 0
+    grown = body.evaluate("body => body.getBoundingClientRect().height")
+    reply.say(end())
+    body = message(page, 2, state="complete").locator(".message__body")
+    expect(body).to_contain_text("That is all.")
+    moved = abs(body.evaluate("body => body.getBoundingClientRect().height") - grown)
+    assert moved <= (2 if "table" in kind else 0.5)  # the line below a piece of a table is not shared with the next
 
 
 def test_a_switch_is_one_small_request(open_page: OpenPage, server: Server) -> None:
