@@ -727,14 +727,15 @@ def test_after_a_crash_what_was_acknowledged_is_there_and_nothing_waits_for_ever
     monkeypatch.setattr("overseer.chat_room.SAVE_EVERY", 0)
     done, busy = overseer.create("Done"), overseer.create("Busy")
     answered(done.id, "zero")
-    reply = model_server.will(held(text("Half"), text(" an"), text(" answer")))
+    reply = model_server.will(held(text("Half"), text(" an"), text(" answer"), text(" …")))
     overseer.ask(busy.id, "one")
     overseer.ask(busy.id, "two", key="k2")
-    ear.wait_for(lambda event: isinstance(event, PartGrew) and event.text == " answer")
+    # What came before a word is saved when that is told; the word itself is about to be.
+    ear.wait_for(lambda event: isinstance(event, PartGrew) and event.text == " …")
     shutil.copytree(instance, tmp_path / "crashed")
     crashed = opened(tmp_path / "crashed")
     found = crashed.messages(busy.id).messages
-    assert [(message.text, message.state) for message in found] == [
+    assert [(message.text.removesuffix(" …"), message.state) for message in found] == [
         ("one", "complete"),
         ("Half an answer", "interrupted"),
         ("two", "complete"),
