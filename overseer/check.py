@@ -97,7 +97,11 @@ class Check:
         return listed, [Finding(f"{LIST} is damaged: {one}. {again}") for one in wrong]
 
     def room(self, room_id: str, listed: Listed) -> list[Finding]:
-        """What is wrong with a room. What a server changes just then is looked at again before it is called wrong."""
+        """What is wrong with a room.
+
+        The list and the room's file are read one after the other, so a room that a server is changing may seem wrong.
+        What is wrong with it is what every look finds, word for word.
+        """
         findings = list(self._room(room_id, listed.rooms.get(room_id), listed.in_order))
         for _ in range(LOOKS if self.server else 0):
             if not findings:
@@ -108,7 +112,8 @@ class Check:
                 break
             if room_id not in now.rooms and not room_file(self._directory, room_id).exists():
                 return []
-            findings = list(self._room(room_id, now.rooms.get(room_id), now.in_order))
+            found = list(self._room(room_id, now.rooms.get(room_id), now.in_order))
+            findings = [finding for finding in findings if finding in found]
         return findings
 
     def leftovers(self) -> list[Finding]:
