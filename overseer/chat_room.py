@@ -71,6 +71,9 @@ class ChatRoom:
 
     The text of a growing answer is in memory and shown from there. It is written when a part or the answer ends, and
     about once a second, so that a crash loses little and no token waits for the disk.
+
+    `emit` takes an event under the room's lock, after the commit, and only queues it. `deliver` passes the queued
+    events on; a turn calls it without the lock, and whoever calls a public method does so afterwards.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class ChatRoom:
         room_id: str,
         *,
         emit: Callable[[RoomEvent], None],
+        deliver: Callable[[], None] = lambda: None,
         pick_model: Callable[[str], Model],
         tools: Toolbox,
         limits: Limits = Limits(),
@@ -86,8 +90,9 @@ class ChatRoom:
     ) -> None:
         self._lock = storage.lock
         self._transcript = Transcript(storage, create=create)
-        self._room_id = room_id
+        self.room_id = room_id
         self._emit = emit
+        self._deliver = deliver
         self._pick_model = pick_model
         self._tools = tools
         self._limits = limits
@@ -106,14 +111,14 @@ class ChatRoom:
     def rename(self, name: str) -> None:
         """Call the room what a person wants it called."""
         self._transcript.rename(name)
-        self._emit(RoomRenamed(self._room_id))
+        self._emit(RoomRenamed(self.room_id))
 
     def configure(self, changes: Changes, *, name: str | None = None) -> None:
         """Change some of the room's settings, and its name if there is one; the next turn goes by them."""
         self._transcript.configure(replace(self._transcript.settings(), **changes), name=name)
         if name is not None:
-            self._emit(RoomRenamed(self._room_id))
-        self._emit(RoomConfigured(self._room_id))
+            self._emit(RoomRenamed(self.room_id))
+        self._emit(RoomConfigured(self.room_id))
 
     def ask(self, text: str, *, key: str | None = None) -> Asked:
         """Store a question and the row of its answer, and let it be answered when its turn comes.
@@ -124,8 +129,8 @@ class ChatRoom:
         asked = self._transcript.add(text, key, name=name_from(text))
         if not asked.repeated:
             if asked.named_room:
-                self._emit(RoomRenamed(self._room_id))
-            self._emit(MessageAdded(self._room_id, asked.question, asked.answer))
+                self._emit(RoomRenamed(self.room_id))
+            self._emit(MessageAdded(self.room_id, asked.question, asked.answer))
             self._begin_next()
         return asked
 
@@ -137,7 +142,7 @@ class ChatRoom:
         """
         self._check_idle()
         self._transcript.edit(number, text, last=last)
-        self._emit(MessagesDropped(self._room_id, number))
+        self._emit(MessagesDropped(self.room_id, number))
         self._begin_next()
 
     def retry(self) -> int:
@@ -147,7 +152,7 @@ class ChatRoom:
         """
         self._check_idle()
         number = self._transcript.reset_last()
-        self._emit(MessageChanged(self._room_id, number))
+        self._emit(MessageChanged(self.room_id, number))
         self._begin_next()
         return number
 
@@ -158,7 +163,7 @@ class ChatRoom:
         """
         self._check_idle()
         message = self._transcript.resume_last()
-        self._emit(MessageChanged(self._room_id, message.number))
+        self._emit(MessageChanged(self.room_id, message.number))
         self._begin_next()
         return message.number
 
@@ -172,14 +177,14 @@ class ChatRoom:
             others = self._transcript.end_all(state=state, reason=reason)
         finally:
             for number in ([turn.number] if turn is not None else []) + others:
-                self._emit(TurnEnded(self._room_id, number, state))
+                self._emit(TurnEnded(self.room_id, number, state))
 
     def clear(self) -> None:
         """Remove all messages; a running answer is stopped first."""
         self._transcript.clear()
         self._cut("cleared")
         self._unstored.clear()
-        self._emit(MessagesCleared(self._room_id))
+        self._emit(MessagesCleared(self.room_id))
 
     # Queries
 
@@ -237,12 +242,14 @@ class ChatRoom:
             if isinstance(part, ToolCall):
                 self._save(turn, position)
             text = "" if isinstance(part, ToolCall) else part.text
-            self._emit(PartAdded(self._room_id, turn.number, position, part.kind, text))
+            self._emit(PartAdded(self.room_id, turn.number, position, part.kind, text))
+        self._deliver()
 
     def grew(self, turn: Turn, position: int, text: str) -> None:
         with self._lock:
             self._check_running(turn)
-            self._emit(PartGrew(self._room_id, turn.number, position, text))
+            self._emit(PartGrew(self.room_id, turn.number, position, text))
+        self._deliver()
         if time.monotonic() - self._saved_at > SAVE_EVERY:
             time.sleep(0)  # who reads it comes first: the disk may take longer
             with self._lock:
@@ -254,17 +261,20 @@ class ChatRoom:
             self._check_running(turn)
             self._save(turn, position)
             if isinstance(turn.draft.parts()[position], ToolCall):
-                self._emit(PartChanged(self._room_id, turn.number, position))
+                self._emit(PartChanged(self.room_id, turn.number, position))
+        self._deliver()
 
     def delayed(self, turn: Turn) -> None:
         with self._lock:
             self._check_running(turn)
-            self._emit(TurnDelayed(self._room_id, turn.number))
+            self._emit(TurnDelayed(self.room_id, turn.number))
+        self._deliver()
 
     def reads(self, turn: Turn, number: int) -> None:
         with self._lock:
             self._check_running(turn)
             self._note_reading(number)
+        self._deliver()
 
     def ended(self, turn: Turn, state: State, reason: str) -> None:
         with self._lock:
@@ -275,14 +285,15 @@ class ChatRoom:
                 self._store_endings()
             except StorageError as error:
                 # It is kept in memory, and written before anything else is.
-                log.error("turn %s/%s could not be stored: %s", self._room_id, turn.number, error)
+                log.error("turn %s/%s could not be stored: %s", self.room_id, turn.number, error)
                 state = "failed"
                 ending = replace(self._unstored[turn.number], state=state, reason=f"The answer is not stored. {error}")
                 self._unstored[turn.number] = ending
             turn.outcome = state
-            self._emit(TurnEnded(self._room_id, turn.number, state))
+            self._emit(TurnEnded(self.room_id, turn.number, state))
             with suppress(StorageError):  # then the next question begins it
                 self._begin_next()
+        self._deliver()
 
     # In call order
 
@@ -310,37 +321,37 @@ class ChatRoom:
         self._saved_at = time.monotonic()
         if begun is not None:
             self._tell_begun(begun)
-        threading.Thread(target=self._run, args=(self._turn,), name=f"turn-{self._room_id}", daemon=True).start()
+        threading.Thread(target=self._run, args=(self._turn,), name=f"turn-{self.room_id}", daemon=True).start()
 
     def _tell_begun(self, message: Message) -> None:
         """What was said before is a part that grows again."""
         part = message.parts[-1]
         assert isinstance(part, Text)
-        self._emit(PartAdded(self._room_id, message.number, len(message.parts) - 1, part.kind, part.text))
+        self._emit(PartAdded(self.room_id, message.number, len(message.parts) - 1, part.kind, part.text))
 
     def _note_reading(self, number: int) -> None:
         try:
             moved = self._transcript.note_reading(number)
         except StorageError as error:  # the line in the list is wrong then, and nothing else
-            log.error("room %s: from where the model reads could not be stored: %s", self._room_id, error)
+            log.error("room %s: from where the model reads could not be stored: %s", self.room_id, error)
             return
         if moved:
-            self._emit(ReadingMoved(self._room_id, number))
+            self._emit(ReadingMoved(self.room_id, number))
 
     def _run(self, turn: Turn) -> None:
         began = time.monotonic()
         try:
             turn.run()
         except StorageError as error:
-            log.error("turn %s/%s could not be written: %s", self._room_id, turn.number, error)
+            log.error("turn %s/%s could not be written: %s", self.room_id, turn.number, error)
             self._give_up(turn, f"The answer could not be stored. {error}")
         except Exception:
             number = secrets.token_hex(4)
-            log.exception("error %s: turn %s/%s broke", number, self._room_id, turn.number)
+            log.exception("error %s: turn %s/%s broke", number, self.room_id, turn.number)
             sentence = f"Something went wrong inside Overseer. Its log says what, under {number}. Retry asks again."
             self._give_up(turn, sentence)
         seconds = time.monotonic() - began
-        log.info("turn %s/%s %s %s %.1fs", self._room_id, turn.number, turn.model_name or "-", turn.outcome, seconds)
+        log.info("turn %s/%s %s %s %.1fs", self.room_id, turn.number, turn.model_name or "-", turn.outcome, seconds)
 
     def _give_up(self, turn: Turn, reason: str) -> None:
         with suppress(TurnOver):
@@ -381,7 +392,7 @@ class ChatRoom:
             self._save(turn, position)
         except StorageFull as error:
             self._saved_at = time.monotonic()
-            log.error("turn %s/%s goes on unsaved: %s", self._room_id, turn.number, error)
+            log.error("turn %s/%s goes on unsaved: %s", self.room_id, turn.number, error)
 
     def _save(self, turn: Turn, position: int) -> None:
         self._transcript.save(turn.number, turn.draft.parts(), first=position, model=turn.model_name)

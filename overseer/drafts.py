@@ -52,20 +52,19 @@ class Drafts:
             elif isinstance(event, TurnEnded | MessageChanged | MessagesCleared | MessagesDropped | RoomDeleted):
                 self._growing.pop(event.room_id, None)
 
-    def growth(
-        self, room_id: str, number: int, position: int, *, since: int = 0, text: str | None = None
-    ) -> Growth | None:
-        """The growing part as it is now, without the first `since` of its finished blocks.
-
-        One that is not growing any more is made of `text`, or is None without.
-        """
+    def growth(self, room_id: str, number: int, position: int, *, since: int = 0) -> Growth | None:
+        """The growing part as it is now, without the first `since` of its finished blocks; None if it does not grow."""
         with self._lock:
             known = self._growing.get(room_id)
-            if known is not None and known[:2] == (number, position):
-                growing = known[2]
-            elif text is not None:
-                growing = GrowingMarkdown(text)
-            else:
+            if known is None or known[:2] != (number, position):
                 return None
-            count, open_block = growing.snapshot()
-            return Growth(Markup("".join(growing.blocks[since:])), Markup(open_block), count)
+            return _growth(known[2], since)
+
+    def of_text(self, text: str) -> Growth:
+        """A growing part that says `text`, for one that is not known yet."""
+        return _growth(GrowingMarkdown(text), 0)
+
+
+def _growth(growing: GrowingMarkdown, since: int) -> Growth:
+    count, open_block = growing.snapshot()
+    return Growth(Markup("".join(growing.blocks[since:])), Markup(open_block), count)

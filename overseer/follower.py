@@ -53,7 +53,7 @@ class Follower:
         until = time.monotonic() + min(seconds, FOREVER)
         if not (asked.repeated and self._is_over(asked)):
             for event in self._until(until):
-                if _ends(event, asked.answer):
+                if self._ended(event, asked):
                     return
 
     def plain_text(self, asked: Asked) -> PlainText:
@@ -73,7 +73,7 @@ class Follower:
         between = ""
         while True:
             event = self._events.get()
-            if _ends(event, asked.answer):
+            if self._ended(event, asked):
                 yield self._ending(asked)
                 return
             match event:
@@ -96,10 +96,16 @@ class Follower:
             yield self._message(asked).text
         yield self._ending(asked)
 
+    def _ended(self, event: RoomEvent, asked: Asked) -> bool:
+        """Whether the answer has ended, as the event suggests. It may be older than the question: events come late."""
+        if isinstance(event, TurnEnded):
+            return event.number == asked.answer
+        return isinstance(event, MessagesCleared | MessagesDropped | RoomDeleted) and self._is_over(asked)
+
     def _is_over(self, asked: Asked) -> bool:
         try:
             return self._message(asked).finished
-        except (NoSuchRoom, NoSuchMessage):
+        except (NoSuchRoom, NoSuchMessage, StorageError):
             return True  # nothing more comes of it
 
     def _ending(self, asked: Asked) -> str:
@@ -135,9 +141,3 @@ class PlainText:
     def close(self) -> None:
         """The client has it all, or has gone."""
         self._follower.close()
-
-
-def _ends(event: RoomEvent, answer: int) -> bool:
-    if isinstance(event, TurnEnded):
-        return event.number == answer
-    return isinstance(event, MessagesCleared | MessagesDropped | RoomDeleted)

@@ -168,8 +168,11 @@ class Fragments:
         growth = cursor = None
         if message.parts and not isinstance(last := message.parts[-1], ToolCall):
             position = len(message.parts) - 1
-            growth = self._drafts.growth(room_id, message.number, position, text=last.text)
-            cursor = Cursor(message.number, position, growth.blocks) if growth else None
+            growth = self._drafts.growth(room_id, message.number, position)
+            if growth is not None:
+                cursor = Cursor(message.number, position, growth.blocks)
+            else:  # its events are still to come; until then there is nothing to count blocks in
+                growth = self._drafts.of_text(last.text)
         html = self._render("messages/_message.html", room_id=room_id, message=message, growth=growth)
         return Markup(html), cursor
 

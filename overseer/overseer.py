@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
+from weakref import WeakValueDictionary
 
 from overseer.chat_room import INTERRUPTED, ChatRoom, Limits
+from overseer.event_queue import EventQueue
 from overseer.events import (
     MessageAdded,
     PartAdded,
@@ -62,6 +64,19 @@ TICK = 20  # milliseconds by which a file's time may lag behind the clock: the k
 NOT_IN_SUMMARY = (PartAdded, PartGrew, PartChanged, TurnDelayed, ReadingMoved)
 
 
+class Notice(NamedTuple):
+    """What happened in a room, and the summary of the room after that; either may be None.
+
+    `taken_at` is the time of the summary in UTC milliseconds; an active room moves to the top of the list.
+    """
+
+    room_id: str
+    event: RoomEvent | None
+    summary: Summary | None = None
+    active: bool = False
+    taken_at: int = 0
+
+
 class Overseer:
     """The rooms of one instance directory, which no other process may use meanwhile.
 
@@ -87,6 +102,8 @@ class Overseer:
             directory / "facets", limit=open_facets, closed=self._closed_idle, aside=aside
         )
         self._listeners: dict[str | None, tuple[Listener, ...]] = {}
+        self._queues: WeakValueDictionary[str, EventQueue[Notice]] = WeakValueDictionary()
+        self._queueing = threading.Lock()
         self._subscribing = threading.Lock()
         self._opening = threading.Lock()
         self._lock = InstanceLock(directory)
@@ -137,6 +154,8 @@ class Overseer:
             # Whoever calls from now on is told so, and opens nothing any more.
             registry, self._registry = self._registry, None
             self._facets.close("the server was shut down")
+            for queue in list(self._queues.values()):
+                queue.deliver(queue.last)
             if not self._behind:  # else the next start takes those summaries
                 with suppress(StorageError):
                     registry.end_run()
@@ -144,10 +163,10 @@ class Overseer:
             self._lock.release()
 
     def subscribe(self, listener: Listener, room_id: str | None = None) -> Callable[[], None]:
-        """Call `listener` with every event from now on, or every one of a room, in the thread it happened in; returns
-        what ends that.
+        """Call `listener` with every event from now on, or every one of a room; returns what ends that.
 
-        A listener must be quick, and must not ask anything of a room.
+        The events of a room come in order and one at a time, after the commit, in any thread and under no lock of the
+        room. A listener that raises is logged, and affects neither the room nor other listeners.
         """
         with self._subscribing:
             self._listeners[room_id] = (*self._listeners.get(room_id, ()), listener)
@@ -178,7 +197,7 @@ class Overseer:
         except BaseException:
             self._facets.delete(_facet_name(room_id))
             raise
-        self._tell(RoomCreated(room_id))
+        self._publish(RoomCreated(room_id))
         return self.room(room_id)
 
     def rename(self, room_id: str, name: str) -> Room:
@@ -198,7 +217,7 @@ class Overseer:
         try:
             self._remove(room_id)
         finally:
-            self._tell(RoomDeleted(room_id))
+            self._publish(RoomDeleted(room_id))
 
     def clear(self, room_id: str) -> None:
         """Remove all messages of the room."""
@@ -226,7 +245,7 @@ class Overseer:
 
     def sync_state(self, room_id: str, *, active: bool = False) -> None:
         """Refresh the registry's summary of one room from its file; an active room moves to the top."""
-        self._sync(room_id, self._call(room_id, ChatRoom.summary), active=active)
+        self._call(room_id, self._queue_summary, active=active)
 
     # Queries
 
@@ -296,11 +315,22 @@ class Overseer:
     ) -> R:
         _check_id(room_id)
         room = self._known.room(room_id)
+        queue, own = self._queue(room_id), 0
+        known = queue.last
+
+        def run(chat_room: ChatRoom) -> R:
+            nonlocal own
+            before = queue.last
+            try:
+                result = method(chat_room, *args, **kwargs)
+                if room.problem:
+                    self._queue_summary(chat_room)
+                return result
+            finally:
+                own = queue.last if queue.last != before else 0
+
         try:
-            result = self._facet(room_id).call(method, *args, **kwargs)
-            if room.problem:
-                self._sync(room_id, self._facet(room_id).call(ChatRoom.summary), active=False)
-            return result
+            return self._facet(room_id).call(run)
         except FacetAborted:
             if self._closed:
                 raise StorageFull(SHUTTING_DOWN) from None
@@ -309,13 +339,19 @@ class Overseer:
             raise
         except StorageError as error:
             raise self._broken(room_id, error) from error
+        finally:
+            if queue.last != known:
+                queue.deliver(own)  # what the call itself has caused is in the list when it returns
 
     def _facet(self, room_id: str, *, create: bool = False) -> Facet[ChatRoom]:
+        queue = self._queue(room_id)
+
         def start(storage: Storage) -> ChatRoom:
             chat_room = ChatRoom(
                 storage,
                 room_id,
-                emit=lambda event: self._heard(chat_room, event),
+                emit=lambda event: self._queue_event(queue, chat_room, event),
+                deliver=queue.deliver,
                 pick_model=self._models.pick,
                 tools=self._tools,
                 limits=self._limits,
@@ -327,48 +363,82 @@ class Overseer:
         return self._facets.get(_facet_name(room_id), start)
 
     def _renew(self, room_id: str, chat_room: ChatRoom) -> None:
-        """Take over the summary of a room that was just opened, if its file is another than was closed: a copy that was
-        put back, for one."""
+        """Queue the summary of a room that was just opened if the list has another one, since its file was replaced by
+        a copy, for instance."""
         summary = chat_room.summary()
         try:
             known = self._known.room(room_id)
             listed = (known.name, known.messages, known.preview, known.answering, known.pinned)
             if listed != (summary.name, summary.messages, summary.preview, summary.answering, summary.pinned):
-                self._sync(room_id, summary, active=False)
+                self._queue(room_id).put(Notice(room_id, None, summary, taken_at=now()))
         except NoSuchRoom:
-            pass  # it is being made
-        except StorageError as error:  # the list cannot be written just now, which keeps nobody out of the room
-            self._behind.add(room_id)
-            log.error("room %s could not be synced: %s", room_id, error)
+            pass  # it is being created
+        except StorageError as error:  # the list cannot be read just now, which keeps nobody out of the room
+            self._fall_behind(room_id, error)
 
     def _broken(self, room_id: str, error: StorageError) -> StorageError:
         """Note in the list that the room's file cannot be used."""
         if self._known.room(room_id).problem != str(error):
             log.error("room %s: %s", room_id, error)
             self._known.mark_broken(room_id, str(error))
-            self._tell(RoomSynced(room_id, raised=False))
+            self._publish(RoomSynced(room_id, raised=False))
         return error
 
-    def _heard(self, chat_room: ChatRoom, event: RoomEvent) -> None:
-        """A room tells what happened; it holds its lock meanwhile, and has committed."""
-        if not isinstance(event, NOT_IN_SUMMARY):
-            try:
-                self._sync(event.room_id, chat_room.summary(), active=isinstance(event, MessageAdded | TurnEnded))
-            except StorageError as error:
-                # The room's own file has it; the list catches up with the next request, or the next start.
-                self._behind.add(event.room_id)
-                log.error("room %s could not be synced: %s", event.room_id, error)
-        self._tell(event)
+    def _queue(self, room_id: str) -> EventQueue[Notice]:
+        """The room's queue. It lives as long as the room is open or somebody delivers its events."""
+        with self._queueing:
+            queue = self._queues.get(room_id)
+            if queue is None:
+                queue = self._queues[room_id] = EventQueue(self._deliver)
+            return queue
 
-    def _sync(self, room_id: str, summary: Summary, *, active: bool) -> None:
-        move = self._known.sync(room_id, summary, active=active)
-        self._tell(RoomSynced(room_id, raised=move == "raised", moved=move == "elsewhere"))
+    def _queue_event(self, queue: EventQueue[Notice], chat_room: ChatRoom, event: RoomEvent) -> None:
+        """Queue what happened in a room, with its summary. Called under the room's lock, after the commit."""
+        if isinstance(event, NOT_IN_SUMMARY):
+            queue.put(Notice(event.room_id, event))
+        else:
+            self._queue_summary(chat_room, event, active=isinstance(event, MessageAdded | TurnEnded))
+
+    def _queue_summary(self, chat_room: ChatRoom, event: RoomEvent | None = None, *, active: bool = False) -> None:
+        """Queue the room's summary for the list. Called under the room's lock, so that summaries stay in order."""
+        room_id, summary = chat_room.room_id, None
+        try:
+            summary = chat_room.summary()
+        except StorageError as error:
+            if event is None:
+                raise
+            self._fall_behind(room_id, error)
+        self._queue(room_id).put(Notice(room_id, event, summary, active=active, taken_at=now()))
+
+    def _publish(self, event: RoomEvent) -> None:
+        """Deliver an event of the Overseer itself, after those that the room has queued."""
+        queue = self._queue(event.room_id)
+        queue.put(Notice(event.room_id, event))
+        queue.deliver(queue.last)
+
+    def _deliver(self, notice: Notice) -> None:
+        """Take the summary over into the list, and tell the listeners what happened."""
+        if notice.summary is not None:
+            try:
+                move = self._known.sync(notice.room_id, notice.summary, active=notice.active, taken_at=notice.taken_at)
+            except StorageError as error:
+                self._fall_behind(notice.room_id, error)
+            else:
+                self._tell(RoomSynced(notice.room_id, raised=move == "raised", moved=move == "elsewhere"))
+        if notice.event is not None:
+            self._tell(notice.event)
+
+    def _fall_behind(self, room_id: str, error: StorageError) -> None:
+        """Remember that the list lacks the room's last summary: the next request takes it, or else the next start."""
+        self._behind.add(room_id)
+        log.error("room %s could not be synced: %s", room_id, error)
 
     def _tell(self, event: RoomEvent) -> None:
-        for listener in self._listeners.get(None, ()):
-            listener(event)
-        for listener in self._listeners.get(event.room_id, ()):
-            listener(event)
+        for listener in (*self._listeners.get(None, ()), *self._listeners.get(event.room_id, ())):
+            try:
+                listener(event)
+            except Exception:
+                log.exception("a listener failed on %s of room %s", type(event).__name__, event.room_id)
 
     def _begin(self) -> None:
         """Open the registry, or make one anew from the rooms if it is damaged, and put right what a crash left."""
@@ -414,7 +484,9 @@ class Overseer:
     def _closed_idle(self, name: str) -> None:
         """A room's file was closed, and so written a last time: after a crash it need not be looked into for that."""
         room_id, registry = name.removeprefix("room-"), self._registry
-        if registry is not None and room_id not in self._behind:
+        # A summary that is still queued would be lost in a crash, and the file has to be read again after it.
+        queue = self._queues.get(room_id)
+        if registry is not None and room_id not in self._behind and (queue is None or queue.is_delivered):
             with suppress(StorageError):  # then it is looked into
                 registry.note_closed(room_id, at=now() + TICK + 1)
 
@@ -437,13 +509,13 @@ class Overseer:
     def _catch_up(self) -> None:
         """Take the summaries that could not be taken when something happened."""
         for room_id in list(self._behind):
+            self._behind.discard(room_id)
             try:
                 self.sync_state(room_id)
             except StorageFull:
-                continue
+                self._behind.add(room_id)
             except (NoSuchRoom, StorageError):
-                pass
-            self._behind.discard(room_id)
+                pass  # there is nothing to take
 
     def _found(self, room_id: str) -> Summary | None:
         """A room whose file lies in the directory, from a crash in `create`, a list that is lost, or put there by hand.

@@ -117,13 +117,14 @@ class Registry:
             for room_id, summary in sorted(rooms, key=lambda found: (found[1].active_at, found[0])):
                 _add(db, room_id, summary, active_at=summary.active_at if empty else now())
 
-    def sync(self, room_id: str, summary: Summary, *, active: bool) -> Move:
-        """Take over a room's summary; an active room moves to the top of its part of the list. Returns how it moved.
+    def sync(self, room_id: str, summary: Summary, *, active: bool, taken_at: int) -> Move:
+        """Take over the summary that a room had at `taken_at` (UTC milliseconds); an active room moves to the top of
+        its part of the list. Returns how it moved.
 
         The room's own file has it for good, and `begin_run` tells when it has to be taken over again.
         """
         with self._storage.write(durable=False) as db:
-            moved = _sync(db, room_id, summary)
+            moved = _sync(db, room_id, summary, taken_at)
             if not active:
                 return moved
             db.execute("UPDATE rooms SET active_at = ? WHERE id = ?", (now(), room_id))
@@ -215,10 +216,10 @@ def _add(db: sqlite3.Connection, room_id: str, summary: Summary, *, active_at: i
         "INSERT INTO rooms (id, name, created_at, rank, active_at, synced_at) VALUES (?, ?, ?, ?, ?, 0)",
         (room_id, summary.name, summary.created_at, _top(db), active_at),
     )
-    _sync(db, room_id, summary)
+    _sync(db, room_id, summary, now())
 
 
-def _sync(db: sqlite3.Connection, room_id: str, summary: Summary) -> Move:
+def _sync(db: sqlite3.Connection, room_id: str, summary: Summary, taken_at: int) -> Move:
     """Where a room belongs by its activity it comes back to when it is not pinned any more."""
     moved = db.execute(
         "UPDATE rooms SET rank = rank + ? WHERE id = ? AND (rank >= ?) != ?",
@@ -226,7 +227,7 @@ def _sync(db: sqlite3.Connection, room_id: str, summary: Summary) -> Move:
     )
     db.execute(
         "UPDATE rooms SET name = ?, messages = ?, preview = ?, answering = ?, problem = '', synced_at = ? WHERE id = ?",
-        (summary.name, summary.messages, summary.preview, summary.answering, now(), room_id),
+        (summary.name, summary.messages, summary.preview, summary.answering, taken_at, room_id),
     )
     return "elsewhere" if moved.rowcount else ""
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Protocol
@@ -21,9 +22,13 @@ import pytest
 from overseer.chat_room import INTERRUPTED, NotNow
 from overseer.events import (
     MessageAdded,
+    MessageChanged,
     MessagesCleared,
+    MessagesDropped,
     PartAdded,
+    PartChanged,
     PartGrew,
+    RoomConfigured,
     RoomCreated,
     RoomDeleted,
     RoomEvent,
@@ -41,6 +46,7 @@ from overseer.transcript import KeyReused, NoSuchMessage, Transcript
 from overseer.words import MAX_NAME, MAX_TEXT, NEW_ROOM, Invalid, TooLarge
 from tests.support.model_server import ModelServer, Reply, answer, end, held, text, tool_call
 from tests.support.server import ROOT
+from tests.support.waiting import until
 
 DEADLINE = 20.0
 DESCRIPTORS = Path("/proc/self/fd")
@@ -518,6 +524,97 @@ def test_who_has_unsubscribed_hears_no_more(overseer: Overseer, ear: Ear) -> Non
     ear.stop()
     overseer.create("Cellar")
     assert (len(ear.events), len(other.events)) == (1, 2)
+
+
+def test_listener_that_raises_affects_neither_the_room_nor_other_listeners(
+    overseer: Overseer, answered: Ask, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The question is acknowledged, its answer ends, and whoever subscribed later hears everything; the log tells."""
+
+    def fail(event: RoomEvent) -> None:
+        raise RuntimeError("a listener that is broken")
+
+    overseer.subscribe(fail)
+    room = overseer.create("Kitchen")
+    overseer.subscribe(fail, room.id)
+    later = Ear(overseer)
+    number = overseer.ask(room.id, "Do you hear me?").answer
+    assert later.ended(room.id, number) == "complete"
+    overseer.rename(room.id, "Cellar")
+    later.wait_for(lambda event: isinstance(event, RoomRenamed))
+    assert texts(overseer, room.id) == ["Do you hear me?", "All right."]
+    assert (overseer.room(room.id).name, overseer.room(room.id).messages) == ("Cellar", 2)
+    assert "a listener failed on TurnEnded" in caplog.text and "a listener that is broken" in caplog.text
+
+
+def test_listener_is_called_without_the_lock_of_the_room(overseer: Overseer, model_server: ModelServer) -> None:
+    """Another thread can use the room while a listener runs, whatever happened, and finds it committed."""
+    room, kinds = overseer.create("Kitchen"), set[type[RoomEvent]]()
+
+    def read(event: RoomEvent) -> None:
+        if not isinstance(event, RoomDeleted):
+            pool.submit(overseer.settings, room.id).result(DEADLINE)
+        kinds.add(type(event))
+
+    with ThreadPoolExecutor(1) as pool:
+        overseer.subscribe(read)
+        ear = Ear(overseer)
+        model_server.will(Reply(tool_call("roll_dice", '{"sides": 6}'), end("tool_calls")), answer("A ", "die."))
+        ear.ended(room.id, overseer.ask(room.id, "Roll").answer)
+        overseer.edit(room.id, 1, "Roll again")
+        ear.ended(room.id, 2, times=2)
+        ear.ended(room.id, overseer.retry(room.id), times=3)
+        overseer.configure(room.id, {"temperature": 0.5})
+        overseer.rename(room.id, "Cellar")
+        overseer.clear(room.id)
+        model_server.will(held(text("Half")))
+        number = overseer.ask(room.id, "And now?").answer
+        ear.wait_for(lambda event: isinstance(event, PartAdded) and event.number == number)
+        overseer.stop(room.id)
+        overseer.delete(room.id)
+    assert kinds >= {MessageAdded, MessageChanged, MessagesDropped, MessagesCleared, PartAdded, PartGrew, PartChanged}
+    assert kinds >= {TurnEnded, RoomConfigured, RoomRenamed, RoomSynced, RoomDeleted}
+
+
+def test_events_of_a_room_come_in_the_order_of_its_commits(overseer: Overseer, ear: Ear) -> None:
+    """However many threads ask at once; and the list has the room's last state when the last one has returned."""
+    room = overseer.create("Kitchen")
+    with ThreadPoolExecutor(8) as pool:
+        asked = list(pool.map(lambda n: overseer.ask(room.id, f"Question {n}"), range(24)))
+        heard = [event.question for event in ear.events if isinstance(event, MessageAdded)]
+        assert heard == sorted(one.question for one in asked)
+        assert overseer.room(room.id).messages == 48
+    for one in asked:
+        ear.ended(room.id, one.answer)
+    ended = [event.number for event in ear.events if isinstance(event, TurnEnded)]
+    assert ended == sorted(ended) and not overseer.room(room.id).answering
+
+
+def test_summary_that_was_not_delivered_before_a_crash_is_taken_by_the_next_start(
+    overseer: Overseer, instance: Path, opened: Open, answered: Ask
+) -> None:
+    """The list's row is as old as the summary in it, and not as the moment at which it was written."""
+    room = overseer.create("Kitchen")
+    answered(room.id, "Do you hear me?")
+    stuck, go_on = threading.Event(), threading.Event()
+
+    def wait(event: RoomEvent) -> None:
+        if isinstance(event, RoomRenamed):
+            stuck.set()
+            assert go_on.wait(DEADLINE)
+
+    overseer.subscribe(wait)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(overseer.rename, room.id, "First")
+        assert stuck.wait(DEADLINE)
+        second = pool.submit(overseer.rename, room.id, "Second")
+        until(lambda: ask_file(room_file(instance, room.id), "SELECT name FROM room") == [("Second",)])
+        copy = instance.with_name("crashed")
+        shutil.copytree(instance, copy)
+        go_on.set()
+        first.result(DEADLINE)
+        second.result(DEADLINE)
+    assert opened(copy).room(room.id).name == "Second"
 
 
 # What is said
