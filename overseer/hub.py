@@ -1,122 +1,61 @@
-"""The hub: every connected tab, and the thread that sends each what became stale since its place."""
+"""The hub: every connected tab, and a publisher for each topic that tabs follow."""
 
 from __future__ import annotations
 
 import itertools
-import logging
 import secrets
 import threading
-import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable
-from functools import partial as bind
-from typing import Generic, TypeVar
-
-from wsproto.frame_protocol import CloseReason
+from collections.abc import Callable, Sequence
 
 from overseer import stale
-from overseer.channel import Channel
 from overseer.events import RoomEvent
-from overseer.outlet import GONE, LOGGED_OUT, RESTART, Outlet, WebSocket, text_frame
+from overseer.outlet import LOGGED_OUT, RESTART, WebSocket, text_frame
+from overseer.publisher import Pacing, Publisher, Tab
 from overseer.sight import ListSight, Renewal, RoomSight
-from overseer.sqlite import StorageError
 
-log = logging.getLogger(__name__)
-
-INTERVAL = 1 / 59  # seconds between two sends to a tab, on average at least
-LIST_INTERVAL = 1 / 10  # the same for the list of rooms, which nobody reads that fast
 ROOMS_REMEMBERED = 1000  # rooms without a tab whose changes are still remembered
-BREATH = 0.005  # seconds of serving before others may run
-CHEAP = 0.002  # seconds that a rendering may take; what takes longer is done less often, so that about
-RENDERING = 0.1  # of the time, at most, goes into what one room shows,
-LATEST = 0.5  # but nobody waits longer than so many seconds for it
-BYTES = 500_000  # that a tab is sent a second of what grows: frames that are large come less often, too
+ROOM_PACING = Pacing(interval_seconds=1 / 59)
+LIST_PACING = Pacing(interval_seconds=1 / 10)  # nobody reads the list of rooms any faster
 
-Name = TypeVar("Name", bound=Hashable)
-Sight = TypeVar("Sight", bound=Hashable)
-
-
-class Tab:
-    """One connected socket and what it shows."""
-
-    def __init__(self, ws: WebSocket, *, session: str, ready: Callable[[Tab], None]) -> None:
-        self.outlet = Outlet(ws, ready=bind(ready, self))
-        self.session = session
-        self.list_sight: ListSight
-        self.room_sight: RoomSight | None = None
-
-
-class Made(Generic[Sight]):
-    """What was rendered since the last change: the frames for each sight, and changes that several sights share."""
-
-    def __init__(self) -> None:
-        self.frames: dict[Sight, tuple[bytes, Sight]] = {}
-        self.changes: dict[object, str] = {}
-
-
-class Topic(Generic[Name, Sight]):
-    """A channel with the tabs that follow it, and what was made for their sights since the last change."""
-
-    def __init__(self, place: int, interval: float) -> None:
-        self.channel: Channel[Name] = Channel(place)
-        self.tabs: dict[Tab, None] = {}
-        self.made: Made[Sight] = Made()
-        self.interval = interval
-        self.due_at = 0.0
-
-    def changed(self) -> None:
-        """No frame is good any more. A new object: what is being rendered just now must not land in it."""
-        self.made = Made()
+RoomPublisher = Publisher[stale.RoomName, RoomSight]
+ListPublisher = Publisher[stale.ListName, ListSight]
 
 
 class Hub:
-    """Serves the tabs whose sight is stale: at once after a quiet while, else 60 times a second, and less often when
-    a round takes longer than that.
+    """Tells the publishers what changed, and which tabs follow them.
 
-    Tabs that look at the same thing and are equally far get the same bytes, rendered and framed once.
+    A revision is a number that grows with every event. It says how new something is that a tab shows; as text it also
+    names the run of the server, since numbers begin again with each.
     """
 
     def __init__(self, renewal: Callable[[str], Renewal]) -> None:
         self._renewal = renewal
         self._run_id = secrets.token_hex(4)
-        self._places = itertools.count(1)
-        self._place = 0
+        self._revisions = itertools.count(1)
+        self._revision = 0
         self._lock = threading.Lock()
-        self._list: Topic[stale.ListName, ListSight] = Topic(0, LIST_INTERVAL)
-        self._rooms: OrderedDict[str, Topic[stale.RoomName, RoomSight]] = OrderedDict()
-        self._dirty: dict[Topic[stale.ListName, ListSight] | Topic[stale.RoomName, RoomSight], None] = {}
-        self._ready: dict[Tab, None] = {}
-        self._wake = threading.Event()
-        self._closed = False
-        self._breathed = 0.0
-        self._thread: threading.Thread | None = None
+        self._tabs: dict[Tab, None] = {}
+        self._list = ListPublisher(
+            self._lock, self._newest, render=self._render_list, pacing=LIST_PACING, dismiss=self._dismiss
+        )
+        self._watched: dict[str, RoomPublisher] = {}  # by room, those with a tab
+        self._unwatched: OrderedDict[str, RoomPublisher] = OrderedDict()  # the others, the last that changed at the end
 
     def place(self, room_id: str | None = None) -> str:
         """How new something is that is read after this call. Who comes with it is told what changed since."""
         with self._lock:
             if room_id is not None:
-                self._topic(room_id)
-            return self._told(self._place)
+                self._room(room_id)
+            return self._told(self._revision)
 
     def heard(self, event: RoomEvent) -> None:
-        """Something happened: note which fragments it made stale."""
+        """Something happened: note which fragments it made stale, and wake their publishers."""
         with self._lock:
-            self._place = next(self._places)
-            for row in stale.in_list(event):
-                if isinstance(row, stale.Order):
-                    self._list.channel.forget(self._place)
-                else:
-                    self._list.channel.mark(row, self._place)
-                self._note(self._list)
-            for name in stale.in_room(event):
-                topic = self._topic(event.room_id)
-                if isinstance(name, stale.Messages | stale.Gone):
-                    topic.channel.forget(self._place)
-                else:
-                    topic.channel.mark(name, self._place)
-                self._note(topic)
-        if self._dirty:
-            self._wake.set()
+            self._revision = next(self._revisions)
+            changed: list[ListPublisher | RoomPublisher] = [*self._note_in_list(event), *self._note_in_room(event)]
+        for publisher in changed:
+            publisher.wake()
 
     def join(self, ws: WebSocket, room_id: str | None, prefix: str, *, seen: str, rooms: str, session: str = "") -> Tab:
         """Serve this socket from now on, first with all that its sight lacks.
@@ -124,152 +63,109 @@ class Hub:
         `seen` and `rooms` are the places of what it shows of the room and of the list; without them, or with those of
         another run, it shows nothing yet. `session` is the log-in it came with.
         """
-        tab = Tab(ws, session=session, ready=self._serve_soon)
-        tab.list_sight = ListSight(prefix, room_id, self._heard_of(rooms))
+        tab = Tab(ws, session=session, room_id=room_id, free=self._serve_soon)
         with self._lock:
-            self._list.tabs[tab] = None
+            self._tabs[tab] = None
+            self._list.add(tab, ListSight(prefix, room_id, self._heard_of(rooms)))
             if room_id is not None:
-                tab.room_sight = RoomSight(prefix, room_id, self._heard_of(seen))
-                self._topic(room_id).tabs[tab] = None
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="hub", daemon=True)
-                self._thread.start()
+                room = self._watched[room_id] = self._room(room_id)
+                self._unwatched.pop(room_id, None)
+                room.add(tab, RoomSight(prefix, room_id, self._heard_of(seen)))
         self._serve_soon(tab)
         return tab
 
     def leave(self, tab: Tab) -> None:
         """Forget the socket."""
         with self._lock:
-            self._list.tabs.pop(tab, None)
-            self._ready.pop(tab, None)
-            if tab.room_sight is not None and (topic := self._rooms.get(tab.room_sight.room_id)) is not None:
-                topic.tabs.pop(tab, None)
-                if not topic.tabs:
-                    topic.changed()  # its frames are of use to nobody
+            self._tabs.pop(tab, None)
+            self._list.discard(tab)
+            if tab.room_id is not None and (room := self._watched.get(tab.room_id)) is not None:
+                room.discard(tab)
+                if not room.followed:
+                    self._remember(tab.room_id, self._watched.pop(tab.room_id))
 
     def log_out(self, session: str, html: str) -> None:
         """Tell the tabs that came with this log-in something last, and send them away for good."""
-        for tab in list(self._list.tabs):
+        for tab in list(self._tabs):
             if tab.session == session:
                 tab.outlet.send(text_frame(html))
                 self._dismiss(tab, LOGGED_OUT, "logged out")
 
     def close(self) -> None:
         """Tell every tab to come back to the next run."""
-        self._closed = True
-        self._wake.set()
-        for tab in list(self._list.tabs):
+        with self._lock:
+            self._list.close()
+            for room in self._watched.values():
+                room.close()
+        for tab in list(self._tabs):
             tab.outlet.end(RESTART, "the server restarts")
 
     # In call order
 
-    def _told(self, place: int) -> str:
-        return f"{self._run_id}.{place}"
+    def _newest(self) -> int:
+        return self._revision
+
+    def _told(self, revision: int) -> str:
+        return f"{self._run_id}.{revision}"
 
     def _heard_of(self, place: str) -> int:
         run_id, _, number = place.partition(".")
         known = run_id == self._run_id and number.isascii() and number.isdecimal() and len(number) < 20
         return int(number) if known else -1
 
-    def _topic(self, room_id: str) -> Topic[stale.RoomName, RoomSight]:
-        topic = self._rooms.get(room_id)
-        if topic is None:
-            topic = self._rooms[room_id] = Topic(self._place, INTERVAL)
-            if len(self._rooms) > ROOMS_REMEMBERED:
-                for known, old in self._rooms.items():
-                    if not old.tabs and old is not topic:
-                        del self._rooms[known]
-                        break
-        else:
-            self._rooms.move_to_end(room_id)
-        return topic
+    def _room(self, room_id: str) -> RoomPublisher:
+        room = self._watched.get(room_id) or self._unwatched.get(room_id)
+        if room is None:
+            room = RoomPublisher(
+                self._lock, self._newest, render=self._render_room, pacing=ROOM_PACING, dismiss=self._dismiss
+            )
+        if not room.followed:
+            self._remember(room_id, room)
+        return room
 
-    def _note(self, topic: Topic[stale.ListName, ListSight] | Topic[stale.RoomName, RoomSight]) -> None:
-        topic.changed()
-        if topic.tabs:
-            self._dirty[topic] = None
+    def _remember(self, room_id: str, room: RoomPublisher) -> None:
+        self._unwatched[room_id] = room
+        self._unwatched.move_to_end(room_id)
+        if len(self._unwatched) > ROOMS_REMEMBERED:
+            self._unwatched.popitem(last=False)
+
+    def _note_in_list(self, event: RoomEvent) -> Sequence[ListPublisher]:
+        rows = list(stale.in_list(event))
+        for row in rows:
+            if isinstance(row, stale.Order):
+                self._list.channel.forget(self._revision)
+            else:
+                self._list.channel.mark(row, self._revision)
+        return [self._list] if rows and self._list.note_change() else []
+
+    def _note_in_room(self, event: RoomEvent) -> Sequence[RoomPublisher]:
+        names = list(stale.in_room(event))
+        if not names:
+            return []
+        room = self._room(event.room_id)
+        for name in names:
+            if isinstance(name, stale.Messages | stale.Gone):
+                room.channel.forget(self._revision)
+            else:
+                room.channel.mark(name, self._revision)
+        return [room] if room.note_change() else []
 
     def _serve_soon(self, tab: Tab) -> None:
-        with self._lock:
-            if tab in self._list.tabs:
-                self._ready[tab] = None
-        self._wake.set()
+        self._list.serve_soon(tab)
+        if tab.room_id is not None and (room := self._watched.get(tab.room_id)) is not None:
+            room.serve_soon(tab)
 
-    def _run(self) -> None:
-        while not self._closed:
-            self._wake.clear()
-            now = time.monotonic()
-            with self._lock:
-                ready, self._ready = self._ready, {}
-                due = [topic for topic in self._dirty if topic.due_at <= now]
-                for topic in due:
-                    del self._dirty[topic]
-                wait = min((topic.due_at - now for topic in self._dirty), default=None)
-            if ready:
-                self._serve_each(ready, self._list_frames, self._room_frames)
-            for topic in due:
-                # One send may follow at once: a question's first token comes right after the question.
-                topic.due_at = max(topic.due_at, now - topic.interval) + topic.interval
-                self._serve_each(list(topic.tabs), self._list_frames if topic is self._list else self._room_frames)
-                # A round that takes long leaves a fifth of the time to everything else.
-                topic.due_at = max(topic.due_at, now + 1.25 * (time.monotonic() - now))
-            if not ready and not due:
-                self._wake.wait(wait)
-                self._breathed = time.monotonic()
+    def _render_list(
+        self, sight: ListSight, names: Sequence[stale.ListName] | None, revision: int, shared: dict[object, str]
+    ) -> tuple[bytes, ListSight]:
+        frames = self._renewal(sight.prefix).of_list(sight, names, self._told(revision), changes=shared)
+        return frames, ListSight(sight.prefix, sight.room_id, revision)
 
-    def _serve_each(self, tabs: Iterable[Tab], *stale_frames: Callable[[Tab], bytes]) -> None:
-        for tab in tabs:
-            self._serve(tab, *stale_frames)
-            if time.monotonic() - self._breathed > BREATH:
-                time.sleep(0)
-                self._breathed = time.monotonic()
-
-    def _serve(self, tab: Tab, *stale_frames: Callable[[Tab], bytes]) -> None:
-        if tab.outlet.busy:
-            return  # it says when it has caught up
-        try:
-            if frames := b"".join(render(tab) for render in stale_frames):
-                tab.outlet.send(frames)
-            if tab.room_sight is not None and tab.room_sight.gone:
-                self._dismiss(tab, GONE, "the room was deleted")
-        except StorageError as error:
-            log.error("a tab could not be served: %s", error)
-            self._dismiss(tab, RESTART, "come back in a moment")
-        except Exception:
-            log.exception("a tab could not be served")
-            self._dismiss(tab, CloseReason.INTERNAL_ERROR, "see the log of the server")
-
-    def _list_frames(self, tab: Tab) -> bytes:
-        sight, topic = tab.list_sight, self._list
-        with self._lock:
-            place, made, names = self._place, topic.made, topic.channel.since(sight.place)
-        if names is None or names:
-            if sight not in made.frames:
-                renewal = self._renewal(sight.prefix)
-                frames = renewal.of_list(sight, names, self._told(place), changes=made.changes)
-                made.frames[sight] = frames, ListSight(sight.prefix, sight.room_id, place)
-            frames, tab.list_sight = made.frames[sight]
-            return frames
-        return b""
-
-    def _room_frames(self, tab: Tab) -> bytes:
-        sight = tab.room_sight
-        if sight is None:
-            return b""
-        with self._lock:
-            topic = self._topic(sight.room_id)
-            place, made, names = self._place, topic.made.frames, topic.channel.since(sight.place)
-        if names is None or names:
-            if sight not in made:
-                began = time.monotonic()
-                frames, renewed = self._renewal(sight.prefix).of_room(sight, names)
-                dear = (time.monotonic() - began - CHEAP) / RENDERING
-                large = len(frames) / BYTES if names else 0.0  # not what a tab is sent that only joins
-                topic.due_at = max(topic.due_at, began + min(max(dear, large), LATEST))
-                made[sight] = frames, renewed.at(place)
-            frames, tab.room_sight = made[sight]
-            return frames
-        return b""
+    def _render_room(
+        self, sight: RoomSight, names: Sequence[stale.RoomName] | None, revision: int, shared: dict[object, str]
+    ) -> tuple[bytes, RoomSight]:
+        frames, renewed = self._renewal(sight.prefix).of_room(sight, names)
+        return frames, renewed.at(revision)
 
     def _dismiss(self, tab: Tab, code: int, reason: str) -> None:
         self.leave(tab)

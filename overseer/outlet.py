@@ -39,14 +39,15 @@ class WebSocket(Protocol):
 class Outlet:
     """Stands in for the socket of a simple-websocket, whose own `send` neither locks nor writes everything.
 
-    What the kernel does not take at once is finished by a thread of its own; meanwhile the outlet is busy and
-    takes no more frames, so that it holds at most one. It calls `ready` when it has caught up.
+    What the kernel does not take at once is finished by a thread of its own. Meanwhile the outlet is not free: whoever
+    asks first sends no more frames, so that each sender has at most one batch waiting. It calls `free` when it has
+    caught up. Several threads may send; each batch of frames stays whole.
     """
 
-    def __init__(self, ws: WebSocket, *, ready: Callable[[], None]) -> None:
+    def __init__(self, ws: WebSocket, *, free: Callable[[], None]) -> None:
         self._ws = ws
         self._sock: socket.socket = ws.sock
-        self._ready = ready
+        self._free = free
         self._lock = threading.RLock()
         self._rest = b""
         self._ending = False
@@ -57,10 +58,14 @@ class Outlet:
 
     # For the hub
 
-    @property
-    def busy(self) -> bool:
-        """Whether something sent is still on its way."""
-        return bool(self._rest) or self._ending
+    def is_free(self) -> bool:
+        """Whether the kernel has taken all that was sent, so that more may be sent. If not, `free` is called later.
+
+        Asked under the lock: while another thread is writing, there may be something left only for a moment, and then
+        `free` would not be called.
+        """
+        with self._lock:
+            return not self._rest and not self._ending
 
     def end(self, code: int, reason: str = "") -> None:
         """Say good-bye with a close code; nothing is sent after that."""
@@ -128,7 +133,7 @@ class Outlet:
                 return  # closed meanwhile
             while self._push_on(selector):
                 continue
-        self._ready()
+        self._free()
 
     def _push_on(self, selector: selectors.BaseSelector) -> bool:
         """Write once more when the kernel takes something; whether there is more to do."""

@@ -25,6 +25,11 @@ class ListSight:
     room_id: str | None
     place: int
 
+    @property
+    def gone(self) -> bool:
+        """There is always a list."""
+        return False
+
 
 @dataclass(frozen=True, slots=True)
 class RoomSight:

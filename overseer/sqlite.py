@@ -19,7 +19,6 @@ Aside = Callable[[Callable[[], object]], object]  # does something, in another t
 
 BUSY_SECONDS = 1.0  # to wait while another program writes
 SUFFIXES = ("", "-wal", "-shm")
-SLOW = 0.002  # seconds of a commit, from which on it is worth a change of threads
 LEAST = 512  # bytes of a database that holds anything
 PRIVATE = 0o600  # the mode of a file that is made
 READING = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS)
@@ -70,14 +69,14 @@ class Storage:
     Opening is lazy: nothing touches the disk before `migrate`. An open connection goes on working in a file that was
     removed, replaced or written over from outside, and what it stores is lost: so every use looks at the file first.
 
-    Commits to a slow disk are made by `aside`, which may let others run meanwhile, but nobody who needs the lock.
+    Every commit is made by `aside`, which may let other threads run meanwhile: it may wait for the disk, also where
+    only a checkpoint does. Nobody gets the lock before it is done.
     """
 
     def __init__(self, path: Path, *, lock: threading.RLock | None = None, aside: Aside = here) -> None:
         self.path = path
         self.lock = lock or threading.RLock()
         self._aside = aside
-        self._slow = False  # the disk, at the last commit
         self.patient_until = math.inf  # by the monotonic clock: then nobody waits while another program writes
         self._db: sqlite3.Connection | None = None
         self._paths = {suffix: os.fspath(beside(path, suffix)) for suffix in SUFFIXES}
@@ -129,10 +128,7 @@ class Storage:
             try:
                 _begin(db, self.patient_until)
                 yield db
-                if durable:
-                    self._commit(db)
-                else:
-                    db.execute("COMMIT")
+                self._commit(db)
             except BaseException as error:
                 # Some errors end the transaction by themselves.
                 with suppress(sqlite3.Error):
@@ -189,12 +185,10 @@ class Storage:
     # In call order
 
     def _commit(self, db: sqlite3.Connection) -> None:
-        began = time.monotonic()
-        if self._slow:
-            self._aside(partial(db.execute, "COMMIT"))
-        else:
-            db.execute("COMMIT")
-        self._slow = time.monotonic() - began > SLOW
+        self._aside(partial(self._execute_commit, db))
+
+    def _execute_commit(self, db: sqlite3.Connection) -> None:
+        db.execute("COMMIT")
 
     def _connection(self) -> sqlite3.Connection:
         if self._db is None:

@@ -35,7 +35,7 @@ class Pair:
         self.reader.settimeout(DEADLINE)
         self.ready = threading.Event()
         self.ws = Ws(ours)
-        self.outlet = Outlet(self.ws, ready=self.ready.set)
+        self.outlet = Outlet(self.ws, free=self.ready.set)
 
     def read_all(self) -> tuple[list[str], int | None]:
         """Every frame up to the end, and the close code."""
@@ -81,7 +81,7 @@ def test_a_frame_larger_than_the_kernel_takes_arrives_whole(pair: Pair) -> None:
     """The sender does not wait, and control frames stay between frames."""
     big = "x" * 3_000_000
     pair.outlet.send(text_frame(big))
-    assert pair.outlet.busy
+    assert not pair.outlet.is_free()
     pair.outlet.send(bytes(FrameProtocol(client=False, extensions=[]).ping()))
     pair.outlet.send(text_frame("after"))
     pair.outlet.end(1012, "restart")
@@ -89,13 +89,13 @@ def test_a_frame_larger_than_the_kernel_takes_arrives_whole(pair: Pair) -> None:
 
 
 def test_it_says_when_it_has_caught_up(pair: Pair) -> None:
-    """Then it is not busy any more."""
+    """Then it is free again."""
     pair.outlet.send(text_frame("y" * 1_000_000))
-    assert pair.outlet.busy and not pair.ready.is_set()
+    assert not pair.outlet.is_free() and not pair.ready.is_set()
     read = threading.Thread(target=pair.read_all, daemon=True)
     read.start()
     assert pair.ready.wait(DEADLINE)
-    assert not pair.outlet.busy
+    assert pair.outlet.is_free()
     pair.outlet.end(1012)
     read.join(DEADLINE)
 
@@ -128,7 +128,7 @@ def test_a_peer_that_is_gone_ends_it(pair: Pair) -> None:
     pair.reader.close()
     pair.outlet.send(text_frame("hello"))
     assert pair.ws.event.wait(DEADLINE)
-    assert not pair.ws.connected and pair.outlet.busy
+    assert not pair.ws.connected and not pair.outlet.is_free()
 
 
 def test_pings_of_who_reads_nothing_are_not_answered(pair: Pair) -> None:

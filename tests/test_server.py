@@ -10,8 +10,9 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,9 @@ import requests
 from tests.support.model_server import ModelServer, held, silent, text
 from tests.support.nursery import Nursery
 from tests.support.server import DEADLINE, ROOT, Server
+from tests.support.slow_disk import held as slow_disk_held
 from tests.support.tab import Tab
+from tests.support.waiting import until
 
 OpenTab = Callable[..., Tab]
 
@@ -215,26 +218,60 @@ def test_nobody_writes_a_log_line_of_their_own(server: Server) -> None:
     assert any("FORGED" in line for line in server.log)
 
 
-def test_a_slow_disk_holds_up_nobody_else(tmp_path: Path, model_server: ModelServer, nursery: Nursery) -> None:
-    """While one message is being made safe, others are served; it is acknowledged when it is, and then is there."""
+@pytest.fixture
+def slow_disk(tmp_path: Path, model_server: ModelServer, nursery: Nursery) -> Iterator[Server]:
+    """A server on a disk where a test holds up the commits to a room."""
     environment = {"OPENAI_BASE_URL": model_server.url, "OPENAI_MODEL": "stand-in"}
-    slow = ("-m", "tests.support.slow_disk")
-    server = Server(tmp_path / "instance", environment=environment, program=slow, nursery=nursery).start()
-    try:
-        room = f"{server.url}/rooms/{new_room(server)}"
-        with ThreadPoolExecutor(2) as pool:
+    program = ("-m", "tests.support.slow_disk")
+    server = Server(tmp_path / "instance", environment=environment, program=program, nursery=nursery).start()
+    yield server
+    server.stop()
+
+
+def test_question_on_a_slow_disk_is_acknowledged_after_its_commit_and_delays_no_request(slow_disk: Server) -> None:
+    """While one message is being made safe, others are served; it is acknowledged when it is, and then is there."""
+    room_id = new_room(slow_disk)
+    room = f"{slow_disk.url}/rooms/{room_id}"
+    with ThreadPoolExecutor(1) as pool:
+        with slow_disk_held(slow_disk.instance, room_id):
             wait = {"Prefer": "wait=15"}
             asked = pool.submit(requests.post, f"{room}/messages", {"text": "Owls?"}, headers=wait, timeout=DEADLINE)
-            served = 0
-            while not asked.done():
-                assert requests.get(f"{server.url}/healthz", timeout=DEADLINE).ok
-                served += not asked.done()
-        assert asked.result().status_code == 201 and served > 3
-        assert requests.delete(f"{room}/turn", timeout=DEADLINE).ok
-        server.restart(signal.SIGKILL)
-        page = requests.get(f"{room}/messages", timeout=DEADLINE).text
-        assert "Owls?" in page and "All right." in page
-        log = "".join(server.log)
-        assert "Traceback" not in log
-    finally:
-        server.stop()
+            for _ in range(5):
+                assert requests.get(f"{slow_disk.url}/healthz", timeout=DEADLINE).ok
+                new_room(slow_disk)
+            assert not asked.done()
+        assert asked.result(DEADLINE).status_code == 201
+    slow_disk.restart(signal.SIGKILL)
+    page = requests.get(f"{room}/messages", timeout=DEADLINE).text
+    assert "Owls?" in page and "All right." in page
+    assert "Traceback" not in "".join(slow_disk.log)
+
+
+def test_room_on_a_slow_disk_delays_no_other_room(slow_disk: Server, model_server: ModelServer) -> None:
+    """Tabs wait for the lock of a room whose commit hangs; tokens, rows and new tabs of another room do not."""
+    slow_id, quick_id = new_room(slow_disk), new_room(slow_disk)
+    reply = model_server.will(held())
+    requests.post(f"{slow_disk.url}/rooms/{quick_id}/messages", {"text": "Owls?"}, timeout=DEADLINE)
+    with ThreadPoolExecutor(1) as pool, ExitStack() as tabs:
+
+        def tab_on(room_id: str) -> Tab:
+            return tabs.enter_context(closing(Tab(slow_disk.url, f"room={room_id}")))
+
+        quick = tab_on(quick_id)
+        quick.read_until("Owls?")
+        with slow_disk_held(slow_disk.instance, slow_id) as marker:
+            url = f"{slow_disk.url}/rooms/{slow_id}"
+            renamed = pool.submit(requests.patch, url, {"name": "Renamed"}, timeout=DEADLINE)
+            until(lambda: marker.stat().st_size > 0)  # the room is locked now
+            waiting = [tab_on(slow_id) for _ in range(3)]
+            for tab in waiting:
+                tab.read_until('hx-target="#rooms"')  # the list comes, the room has to wait
+            for n in range(5):
+                reply.say(text(f"word{n} "))
+                quick.read_until(f"word{n}")
+            tab_on(quick_id).read_until("word4")
+            assert not renamed.done()
+        assert renamed.result(DEADLINE).ok
+        for tab in waiting:
+            tab.read_until(lambda frame: 'hx-target="#header"' in frame and "Renamed" in frame)
+    reply.hang_up()

@@ -1,4 +1,8 @@
-"""The server as it is, on a disk that takes half a second for each commit that waits for it."""
+"""The server as it is, on a disk where a commit to a room takes as long as the test wants.
+
+A commit to `room-<id>.sqlite` waits while there is a file `room-<id>.sqlite.held` beside it, which is empty until a
+commit waits for it.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +11,44 @@ from gevent import monkey
 if __name__ == "__main__":
     monkey.patch_all()
 
+import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
-SECONDS = 0.5
+HELD = ".held"
+
+
+@contextmanager
+def held(instance: Path, room_id: str) -> Iterator[Path]:
+    """Commits to the room wait until the block ends; yields a file that is not empty once a commit waits."""
+    marker = instance / "facets" / f"room-{room_id}.sqlite{HELD}"
+    marker.touch()
+    try:
+        yield marker
+    finally:
+        marker.unlink()
 
 
 def main() -> int:
     """`python -m tests.support.slow_disk` and the server's own flags."""
     import app
-    from overseer import sqlite
+    from overseer.sqlite import Storage
 
-    aside, wait = app.aside, monkey.get_original("time", "sleep")
+    wait = monkey.get_original("time", "sleep")
 
-    def slowly(work: Callable[[], object]) -> object:
-        def waiting() -> object:
-            wait(SECONDS)
-            return work()
+    execute = Storage._execute_commit
 
-        return aside(waiting)
+    def commit(storage: Storage, db: sqlite3.Connection) -> None:
+        marker = storage.path.with_name(storage.path.name + HELD)
+        while marker.exists():
+            with suppress(FileNotFoundError), marker.open("r+") as file:
+                file.write("waiting")
+            wait(0.01)
+        execute(storage, db)
 
-    sqlite.SLOW = -1.0  # every disk is slow
-    app.aside = slowly
+    Storage._execute_commit = commit  # type: ignore[method-assign]
     return app.main()
 
 
