@@ -328,6 +328,8 @@ class Overseer:
                 create=create,
             )
             self._renew(room_id, chat_room)
+            for number in chat_room.interrupted:  # a tab may show one as growing, if the file was closed under its turn
+                self._tell(TurnEnded(room_id, number, "interrupted"))
             return chat_room
 
         return self._facets.get(_facet_name(room_id), start)
