@@ -6,6 +6,7 @@ import logging
 import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -38,6 +39,7 @@ from overseer.words import name_from
 log = logging.getLogger(__name__)
 
 SAVE_EVERY = 1.0  # seconds between writes of a growing part
+START_AGAIN = (0.1, 0.5, 2.0, 5.0)  # seconds after which a turn that could not be started is tried again
 PAGE = 50  # messages
 INTERRUPTED = "The server went down while this answer was being made. What had arrived is kept; Retry asks again."
 STOPPED = "Stopped."
@@ -49,7 +51,7 @@ class NotNow(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How an answer ended."""
+    """How an answer ended; without parts and model for one that was not begun, which keeps what it has."""
 
     parts: tuple[Part, ...]
     state: State
@@ -74,6 +76,10 @@ class ChatRoom:
 
     `emit` takes an event under the room's lock, after the commit, and only queues it. `deliver` passes the queued
     events on; a turn calls it without the lock, and whoever calls a public method does so afterwards.
+
+    An answer that is committed as `waiting` is in `_waiting` until its turn runs. Whatever puts one there or ends a
+    turn calls `_begin_next`, which raises nothing and leaves one of three: a turn runs, nothing waits, or a timer is
+    set that tries again. So no answer waits for ever.
     """
 
     def __init__(
@@ -97,10 +103,13 @@ class ChatRoom:
         self._tools = tools
         self._limits = limits
         self._turn: Turn | None = None
+        self._waiting: deque[int] = deque()  # the numbers of the answers that have still to be begun
+        self._timer: threading.Timer | None = None  # begins the next turn, if that failed
+        self._failures = 0  # to begin it
         self._saved_at = 0.0
         self._unstored: dict[int, Ending] = {}
         # Nothing runs in a file that was just opened: what is unfinished was cut off by a crash.
-        self._transcript.end_all(state="interrupted", reason=INTERRUPTED)
+        self.interrupted = self._transcript.end_all(state="interrupted", reason=INTERRUPTED)
 
     # Commands
 
@@ -127,11 +136,13 @@ class ChatRoom:
         """
         self._store_endings()
         asked = self._transcript.add(text, key, name=name_from(text))
+        events: list[RoomEvent] = []
         if not asked.repeated:
+            self._waiting.append(asked.answer)
             if asked.named_room:
-                self._emit(RoomRenamed(self.room_id))
-            self._emit(MessageAdded(self.room_id, asked.question, asked.answer))
-            self._begin_next()
+                events.append(RoomRenamed(self.room_id))
+            events.append(MessageAdded(self.room_id, asked.question, asked.answer))
+        self._tell_and_begin(*events)
         return asked
 
     def edit(self, number: int, text: str, *, last: int | None = None) -> None:
@@ -142,8 +153,8 @@ class ChatRoom:
         """
         self._check_idle()
         self._transcript.edit(number, text, last=last)
-        self._emit(MessagesDropped(self.room_id, number))
-        self._begin_next()
+        self._waiting.append(number + 1)
+        self._tell_and_begin(MessagesDropped(self.room_id, number))
 
     def retry(self) -> int:
         """Answer the last question again; returns the answer's number.
@@ -152,8 +163,8 @@ class ChatRoom:
         """
         self._check_idle()
         number = self._transcript.reset_last()
-        self._emit(MessageChanged(self.room_id, number))
-        self._begin_next()
+        self._waiting.append(number)
+        self._tell_and_begin(MessageChanged(self.room_id, number))
         return number
 
     def resume(self) -> int:
@@ -163,20 +174,23 @@ class ChatRoom:
         """
         self._check_idle()
         message = self._transcript.resume_last()
-        self._emit(MessageChanged(self.room_id, message.number))
-        self._begin_next()
+        self._waiting.append(message.number)
+        self._tell_and_begin(MessageChanged(self.room_id, message.number))
         return message.number
 
     def stop(self, *, state: State = "stopped", reason: str = STOPPED) -> None:
         """End the running answer and those that wait, and keep what was said."""
-        turn, others = self._cut(state), []
+        waiting, turn = list(self._waiting), self._cut(state)
         if turn is not None:
             self._unstored[turn.number] = _ending(turn, state, reason)
+        for number in waiting:
+            self._unstored[number] = Ending((), state, reason, "", None)
+        ended = ([turn.number] if turn is not None else []) + waiting
         try:
             self._store_endings()
-            others = self._transcript.end_all(state=state, reason=reason)
+            ended += self._transcript.end_all(state=state, reason=reason)
         finally:
-            for number in ([turn.number] if turn is not None else []) + others:
+            for number in ended:
                 self._emit(TurnEnded(self.room_id, number, state))
 
     def clear(self) -> None:
@@ -190,6 +204,7 @@ class ChatRoom:
 
     def messages(self, *, before: int | None = None, limit: int = PAGE) -> Page:
         """The newest `limit` messages, or those before number `before`, the growing answer as it is now."""
+        self._begin_next()
         page = self._transcript.page(before, limit)
         return replace(page, messages=tuple(map(self._as_it_is, page.messages)))
 
@@ -221,12 +236,12 @@ class ChatRoom:
     def summary(self) -> Summary:
         """What the registry keeps of the room."""
         summary = self._transcript.summary()
-        return replace(summary, answering=summary.answering and self._first_waiting() is not None)
+        return replace(summary, answering=self._turn is not None or bool(self._waiting))
 
     # What facets ask of a child
 
     def idle(self) -> bool:
-        return self._turn is None and not self._unstored
+        return self._turn is None and not self._waiting and not self._unstored
 
     def close(self) -> None:
         self._cut("closed")
@@ -290,24 +305,84 @@ class ChatRoom:
                 ending = replace(self._unstored[turn.number], state=state, reason=f"The answer is not stored. {error}")
                 self._unstored[turn.number] = ending
             turn.outcome = state
-            self._emit(TurnEnded(self.room_id, turn.number, state))
-            with suppress(StorageError):  # then the next question begins it
-                self._begin_next()
+            self._tell_and_begin(TurnEnded(self.room_id, turn.number, state))
         self._deliver()
 
     # In call order
 
+    def _tell_and_begin(self, *events: RoomEvent) -> None:
+        """Emit what was committed, and begin the next turn."""
+        for event in events:
+            self._emit(event)
+        self._begin_next()
+
     def _begin_next(self) -> None:
-        """Begin the oldest turn that waits, unless one is running. What its answer has already is gone on with."""
-        if self._turn is not None or (number := self._first_waiting()) is None:
-            return
+        """Begin the oldest turn that waits, unless one is running. Raises nothing: what waits is committed.
+
+        One that cannot be begun is tried again after a while, and with the next question, Retry or read of the room;
+        it ends as failed when it has been tried often enough.
+        """
+        while self._turn is None and self._waiting:
+            number = self._waiting[0]
+            try:
+                self._begin(number)
+            except Exception as error:
+                log.error("turn %s/%s could not be started: %s", self.room_id, number, error)
+                log.debug("turn %s/%s", self.room_id, number, exc_info=True)
+                if self._timer is not None or self._begin_later():
+                    return
+                self._fail_to_begin(number, error)
+            else:
+                self._waiting.popleft()
+                self._forget_timer()
+
+    def _begin_later(self) -> bool:
+        """Try again after a while; False if that was done often enough, or no timer can be started."""
+        if self._failures == len(START_AGAIN):
+            return False
+        timer = threading.Timer(START_AGAIN[self._failures], lambda: self._begin_again(timer))
+        timer.daemon = True
+        try:
+            timer.start()
+        except RuntimeError:  # no more threads
+            return False
+        self._timer = timer
+        self._failures += 1
+        return True
+
+    def _begin_again(self, timer: threading.Timer) -> None:
+        with self._lock:
+            if self._timer is timer:
+                self._timer = None
+                self._begin_next()
+        self._deliver()
+
+    def _fail_to_begin(self, number: int, error: Exception) -> None:
+        """End an answer that was never begun. Who asked sees why, and may retry."""
+        why = str(error) if isinstance(error, StorageError) else "Overseer's log says why."
+        reason = f"The answer could not be started. {why} Retry asks again."
+        self._unstored[number] = Ending((), "failed", reason, "", None)
+        self._waiting.popleft()
+        self._forget_timer()
+        with suppress(StorageError):  # it is kept in memory, and written before anything else is
+            self._store_endings()
+        self._emit(TurnEnded(self.room_id, number, "failed"))
+
+    def _forget_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        self._failures = 0
+        if timer is not None:
+            timer.cancel()
+
+    def _begin(self, number: int) -> None:
+        """Begin a turn. What its answer has already is gone on with."""
         message = self._transcript.message(number)
         begun = message if message.parts else None
         settings = self._transcript.settings()
         budget = self._limits.context_tokens - estimate(settings.system_prompt) - (size(begun) if begun else 0)
         history = self._transcript.history(number, budget)
         self._note_reading(history[0].number if history and history[0].number > self._transcript.first() else 0)
-        self._turn = Turn(
+        turn = Turn(
             number,
             history,
             pick_model=lambda: self._pick_model(settings.model),
@@ -318,10 +393,12 @@ class ChatRoom:
             budget=budget,
             max_answer=self._limits.answer_chars,
         )
+        # Whatever the turn says waits for the lock, which is held until all of this is done.
+        threading.Thread(target=self._run, args=(turn,), name=f"turn-{self.room_id}", daemon=True).start()
+        self._turn = turn
         self._saved_at = time.monotonic()
         if begun is not None:
             self._tell_begun(begun)
-        threading.Thread(target=self._run, args=(self._turn,), name=f"turn-{self.room_id}", daemon=True).start()
 
     def _tell_begun(self, message: Message) -> None:
         """What was said before is a part that grows again."""
@@ -345,7 +422,7 @@ class ChatRoom:
         except StorageError as error:
             log.error("turn %s/%s could not be written: %s", self.room_id, turn.number, error)
             self._give_up(turn, f"The answer could not be stored. {error}")
-        except Exception:
+        except BaseException:  # SystemExit of a tool too: nobody else would end the turn
             number = secrets.token_hex(4)
             log.exception("error %s: turn %s/%s broke", number, self.room_id, turn.number)
             sentence = f"Something went wrong inside Overseer. Its log says what, under {number}. Retry asks again."
@@ -370,13 +447,10 @@ class ChatRoom:
             )
             del self._unstored[number]
 
-    def _first_waiting(self) -> int | None:
-        """The oldest answer that has still to be made."""
-        oldest = self._transcript.unfinished(len(self._unstored) + 1)
-        return next((number for number in oldest if number not in self._unstored), None)
-
     def _cut(self, outcome: str) -> Turn | None:
-        """Take the running turn away, if there is one; whatever it still says goes nowhere."""
+        """Take the running turn away, if there is one, and those that wait; whatever it still says goes nowhere."""
+        self._waiting.clear()
+        self._forget_timer()
         turn, self._turn = self._turn, None
         if turn is not None:
             turn.outcome = outcome
@@ -400,18 +474,19 @@ class ChatRoom:
 
     def _check_idle(self) -> None:
         self._store_endings()
-        if self._first_waiting() is not None:
+        self._begin_next()
+        if self._turn is not None or self._waiting:
             raise NotNow("An answer is being made in this room. Stop it, or wait until it has ended.")
 
     def _as_it_is(self, message: Message) -> Message:
         if ending := self._unstored.get(message.number):
             return replace(
                 message,
-                parts=ending.parts,
+                parts=ending.parts or message.parts,
                 state=ending.state,
                 reason=ending.reason,
-                model=ending.model,
-                usage=ending.usage,
+                model=ending.model or message.model,
+                usage=ending.usage or message.usage,
             )
         turn = self._turn
         if turn is None or turn.number != message.number:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 from typing import Concatenate, Generic, ParamSpec, Protocol, TypeVar
@@ -123,11 +124,13 @@ class Facet(Generic[T]):
 
     def _close(self) -> None:
         child, self._child = self._child, None
-        if child is not None:
-            child.close()
-        self._storage.close()
-        if self._slot.running is self:
-            self._slot.running = None
+        try:
+            if child is not None:
+                child.close()
+        finally:
+            if self._slot.running is self:
+                self._slot.running = None
+            self._storage.close()
 
     def _check(self) -> None:
         if self._reason is not None:
@@ -211,8 +214,9 @@ class Facets(Generic[T]):
 
     def close(self, reason: str) -> None:
         """Stop every open facet."""
-        for name in list(self._open):
-            self.abort(name, reason)
+        with ExitStack() as stack:  # one that cannot be closed keeps no other open
+            for name in list(self._open):
+                stack.callback(self.abort, name, reason)
 
     # What a facet tells
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -32,7 +33,7 @@ class InstanceLock:
         self._lock = FileLock(self._path, mode=0o600, thread_local=False)
 
     def take(self) -> None:
-        """Raises InstanceError if another process has the directory, or if it cannot be written."""
+        """Raises InstanceError, and holds nothing, if another process has the directory or it cannot be written."""
         try:
             self._directory.parent.mkdir(parents=True, exist_ok=True)
             for directory in (self._directory, self._directory / "facets"):
@@ -40,23 +41,28 @@ class InstanceLock:
             self._lock.acquire(timeout=0)
             self._lock_directory()
             self._path.write_text(f"{os.getpid()} on {socket.gethostname()}\n")
-        except (Timeout, BlockingIOError):
+        except BaseException as error:
             owner = _named(self._path)
-            self._lock.release()
-            raise InstanceError(
-                f"{self._directory} is in use by process {owner}. Stop that one, or choose another --instance."
-            ) from None
-        except OSError as error:
-            raise InstanceError(
-                f"{self._directory} cannot be written ({error.strerror}). Check its rights, or choose another."
-            ) from error
+            self.release()
+            if isinstance(error, Timeout | BlockingIOError):
+                raise InstanceError(
+                    f"{self._directory} is in use by process {owner}. Stop that one, or choose another --instance."
+                ) from None
+            if isinstance(error, OSError):
+                remedy = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Check its rights"
+                raise InstanceError(
+                    f"{self._directory} cannot be written ({error.strerror}). {remedy}, or choose another."
+                ) from error
+            raise
 
     def release(self) -> None:
         """Let others have it."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-        self._lock.release()
+        descriptor, self._descriptor = self._descriptor, None
+        try:
+            if descriptor is not None:
+                os.close(descriptor)
+        finally:
+            self._lock.release()
 
     def _lock_directory(self) -> None:
         descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)

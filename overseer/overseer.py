@@ -8,7 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
@@ -43,6 +43,7 @@ from overseer.sqlite import (
     StorageEmpty,
     StorageError,
     StorageFull,
+    StorageReplaced,
     beside,
     here,
     marks,
@@ -129,14 +130,18 @@ class Overseer:
                     self._begin()
                 except BaseException as error:
                     self._registry = None
-                    self._storage.close()
-                    self._lock.release()
+                    with ExitStack() as stack:
+                        stack.callback(self._lock.release)
+                        stack.callback(self._facets.close, "the server did not start")
                     if isinstance(error, StorageError | OSError):
                         raise InstanceError(str(error)) from error
                     raise
             elif not self._storage.is_sound():
                 log.error("%s was removed, replaced or written over while the server runs", self._storage.path.name)
-                self._begin()
+                try:
+                    self._begin()
+                except OSError as error:
+                    raise InstanceError(str(error)) from error
             self._catch_up()
 
     def close(self) -> None:
@@ -153,14 +158,15 @@ class Overseer:
                             self._call(room_id, ChatRoom.stop, state="interrupted", reason=INTERRUPTED)
             # Whoever calls from now on is told so, and opens nothing any more.
             registry, self._registry = self._registry, None
-            self._facets.close("the server was shut down")
-            for queue in list(self._queues.values()):
-                queue.deliver(queue.last)
-            if not self._behind:  # else the next start takes those summaries
-                with suppress(StorageError):
-                    registry.end_run()
-            self._storage.close()
-            self._lock.release()
+            with ExitStack() as stack:
+                stack.callback(self._lock.release)
+                stack.callback(self._storage.close)
+                self._facets.close("the server was shut down")
+                for queue in list(self._queues.values()):
+                    queue.deliver(queue.last)
+                if not self._behind:  # else the next start takes those summaries
+                    with suppress(StorageError):
+                        registry.end_run()
 
     def subscribe(self, listener: Listener, room_id: str | None = None) -> Callable[[], None]:
         """Call `listener` with every event from now on, or every one of a room; returns what ends that.
@@ -358,6 +364,8 @@ class Overseer:
                 create=create,
             )
             self._renew(room_id, chat_room)
+            for number in chat_room.interrupted:  # a tab may show one as growing, if the file was closed under its turn
+                queue.put(Notice(room_id, TurnEnded(room_id, number, "interrupted")))
             return chat_room
 
         return self._facets.get(_facet_name(room_id), start)
@@ -441,17 +449,28 @@ class Overseer:
                 log.exception("a listener failed on %s of room %s", type(event).__name__, event.room_id)
 
     def _begin(self) -> None:
-        """Open the registry, or make one anew from the rooms if it is damaged, and put right what a crash left."""
+        """Open the registry, or make one anew from the rooms if it is damaged, and put right what a crash left.
+
+        The file is closed again if anything of that fails, so that the next call does all of it.
+        """
         self._storage.close()
         try:
-            registry = Registry(self._storage)
+            self._registry = registry = self._open_registry()
+            self._recover(in_order=registry.begin_run())
+        except BaseException:
+            self._storage.close()
+            raise
+
+    def _open_registry(self) -> Registry:
+        try:
+            return Registry(self._storage)
+        except StorageReplaced:
+            raise  # what is there now may be sound
         except StorageDamaged as error:
             self._storage.close()
             kept = set_aside(self._storage.path, time.strftime(".damaged-%Y%m%dT%H%M%SZ", time.gmtime()))
             log.error("%s It is kept as %s, and the list is made anew from the rooms.", error, kept.name)
-            registry = Registry(self._storage)
-        self._registry = registry
-        self._recover(in_order=registry.begin_run())
+            return Registry(self._storage)
 
     def _recover(self, *, in_order: bool) -> None:
         registry = self._known

@@ -9,14 +9,14 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from itsdangerous import BadSignature, URLSafeSerializer
 
-from overseer.sqlite import Storage, StorageDamaged, remove
+from overseer.sqlite import Storage, StorageDamaged, StorageReplaced, remove
 
 APPLICATION_ID = 0x4F565254  # "OVRT"
 LASTS = 30 * 24 * 3600  # seconds
@@ -88,17 +88,13 @@ class Sessions:
     def end(self, session: Session) -> None:
         """End a log-in for good."""
         self._open()
-        now = int(self._clock())
+        ended = {**self._ended, session.id: session.until}
         try:
-            with self._storage.write() as db:
-                db.execute("DELETE FROM ended WHERE until < ?", (now,))
-                db.execute("INSERT OR IGNORE INTO ended (id, until) VALUES (?, ?)", (session.id, session.until))
+            self._store([session.id], ended)
         except StorageDamaged:
             self.close()
-            self._open()  # makes it anew, and this log-in has ended with all others
-            return
-        self._ended = {known: until for known, until in self._ended.items() if until >= now}
-        self._ended[session.id] = session.until
+            self._open()  # made anew, or another that was put in its place, which knows less than we do
+            self._store(ended, ended)
 
     def close(self) -> None:
         """Close the file; it is opened again when it is needed."""
@@ -114,6 +110,9 @@ class Sessions:
             secret = _secret(self._directory / "secret")
             try:
                 era = self._read()
+            except StorageReplaced:
+                self._storage.close()
+                era = self._read()  # what is there now may be sound
             except StorageDamaged:
                 self._storage.close()
                 remove(self._storage.path)
@@ -124,6 +123,14 @@ class Sessions:
                 key, salt="session", signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256}
             )
             return signer
+
+    def _store(self, ids: Iterable[str], ended: dict[str, int]) -> None:
+        """Keep for good that these of the `ended` log-ins have ended, and forget those that have expired."""
+        now = int(self._clock())
+        with self._storage.write() as db:
+            db.execute("DELETE FROM ended WHERE until < ?", (now,))
+            db.executemany("INSERT OR IGNORE INTO ended (id, until) VALUES (?, ?)", [(one, ended[one]) for one in ids])
+        self._ended = {known: until for known, until in ended.items() if until >= now}
 
     def _read(self) -> str:
         self._storage.migrate(MIGRATIONS, application_id=APPLICATION_ID, create=True)
@@ -140,9 +147,13 @@ def _secret(path: Path) -> bytes:
             return known
     made = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(secrets.token_hex(SECRET_BYTES).encode())
-        file.flush()
-        os.fsync(descriptor)
-    os.replace(made, path)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_hex(SECRET_BYTES).encode())
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(made, path)
+    except BaseException:
+        made.unlink(missing_ok=True)
+        raise
     return path.read_bytes()

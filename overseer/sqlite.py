@@ -6,6 +6,7 @@ import errno
 import math
 import os
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ Aside = Callable[[Callable[[], object]], object]  # does something, in another t
 BUSY_SECONDS = 1.0  # to wait while another program writes
 SUFFIXES = ("", "-wal", "-shm")
 LEAST = 512  # bytes of a database that holds anything
+FULL_LOG = 4 * 2**20  # bytes of a -wal file, from which on it is checkpointed
 PRIVATE = 0o600  # the mode of a file that is made
 READING = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS)
 
@@ -37,6 +39,10 @@ class StorageDamaged(StorageError):
     """What is in the file is not what was written there, or the file is not there any more."""
 
 
+class StorageReplaced(StorageDamaged):
+    """The open file, or its log, is not the one at its path any more; what is there now may be sound."""
+
+
 class StorageEmpty(StorageError):
     """The file is there, but nothing was ever stored in it."""
 
@@ -50,24 +56,29 @@ class StorageFull(StorageError):
 
 
 class Marks(NamedTuple):
-    """By what a file is known again: which one it is, and whether anybody has written in it."""
+    """By what a file is known again: which one it is, and whether anybody has written in it.
+
+    `link` if its path is a symbolic link to it: SQLite keeps the log beside the file itself, not beside the link.
+    """
 
     device: int
     inode: int
+    link: bool
     size: int
     written_at: int
 
     @property
-    def file(self) -> tuple[int, int]:
-        """Which file it is."""
-        return self.device, self.inode
+    def file(self) -> tuple[int, int, bool]:
+        """Which file it is, and how its path leads there."""
+        return self.device, self.inode, self.link
 
 
 class Storage:
     """A SQLite file with its one connection and the one lock that everything done with it takes.
 
     Opening is lazy: nothing touches the disk before `migrate`. An open connection goes on working in a file that was
-    removed, replaced or written over from outside, and what it stores is lost: so every use looks at the file first.
+    removed, replaced or written over from outside, and what it stores is lost: so every use looks at the file first,
+    and every write looks again after its commit, before anybody is told that it is stored.
 
     Every commit is made by `aside`, which may let other threads run meanwhile: it may wait for the disk, also where
     only a checkpoint does. Nobody gets the lock before it is done.
@@ -92,10 +103,16 @@ class Storage:
         a file that is missing, not SQLite, not ours, or written by a newer version.
         """
         with self.lock:
+            self.close()
             if not create and not self.path.exists():
                 raise StorageError(f"{self.path.name} is missing. Put back a copy from a backup.")
             self._marks, self._spoilt = {}, None
             try:
+                if create:
+                    _make(self.path)
+                self._paths = {suffix: os.path.realpath(self.path) + suffix for suffix in SUFFIXES[1:]}
+                self._paths[""] = os.fspath(self.path)
+                self._marks[""] = marks(self._paths[""])
                 self._db = _connect(self.path, create)
                 version = version_of(self._db, migrations, application_id)
                 if version == 0 and not create:
@@ -103,7 +120,11 @@ class Storage:
                 if keep_older and 0 < version < len(migrations):
                     keep_copy(self._db, self.path.with_name(f"{self.path.name}.before-v{len(migrations)}"))
                 _migrate(self._db, migrations, application_id, version)
-                self._marks = {suffix: marks(self._paths[suffix]) for suffix in SUFFIXES}
+                found = {suffix: marks(self._paths[suffix]) for suffix in SUFFIXES}
+                in_place = self._is_at_path(found[""]) and found["-wal"] is not None
+                self._marks = found if in_place else {**found, "": self._marks[""]}
+                if not in_place:
+                    raise StorageFull("was removed or replaced while it was opened. Try again.")
             except BaseException as error:
                 self.close()
                 if isinstance(error, OSError):
@@ -119,7 +140,7 @@ class Storage:
         """A transaction: committed when the block ends, rolled back when it raises.
 
         One that is not durable survives a crash of the process, but maybe not a power cut; it does not wait for the
-        disk.
+        disk. Raises StorageReplaced after the commit if the file or its log was removed or replaced meanwhile.
         """
         with self.lock:
             db = self._connection()
@@ -129,6 +150,8 @@ class Storage:
                 _begin(db, self.patient_until)
                 yield db
                 self._commit(db)
+                self._confirm()
+                self._checkpoint(db)
             except BaseException as error:
                 # Some errors end the transaction by themselves.
                 with suppress(sqlite3.Error):
@@ -138,10 +161,8 @@ class Storage:
                     raise explain(error, self.path) from error
                 raise
             finally:
-                if self._db is db:
-                    self._marks[""] = marks(self._paths[""]) or self._marks[""]  # a commit may write into the file
-                    if not durable:
-                        db.execute("PRAGMA synchronous = FULL")
+                if self._db is db and not durable:
+                    db.execute("PRAGMA synchronous = FULL")
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -164,11 +185,11 @@ class Storage:
             return self._db is None or (self._is_at_path(marks(self.path)) and self._has_its_log())
 
     def is_sound(self) -> bool:
-        """Whether nobody has removed, replaced or harmed the file since it was opened."""
+        """Whether the file is open, and nobody has removed, replaced or harmed it since."""
         with self.lock:
             try:
-                return self._db is None or bool(self._connection())
-            except StorageDamaged:
+                return bool(self._connection())
+            except (StorageClosed, StorageDamaged):
                 return False
 
     def close(self) -> None:
@@ -190,15 +211,44 @@ class Storage:
     def _execute_commit(self, db: sqlite3.Connection) -> None:
         db.execute("COMMIT")
 
+    def _confirm(self) -> None:
+        """Make sure that what was just committed is where the next process looks for it."""
+        try:
+            self._look()
+        except StorageDamaged:
+            raise
+        except StorageError:
+            pass  # another program keeps us from looking into a file that is still in its place; the next use looks
+
+    def _checkpoint(self, db: sqlite3.Connection) -> None:
+        """Move a log that has grown long into the file.
+
+        Nothing else here changes the file, so every other change of it is another program's. SQLite's own checkpoints,
+        which are part of a commit, would hide one that came during a transaction.
+        """
+        log = marks(self._paths["-wal"])
+        if log is None or log.size < FULL_LOG:
+            return
+        checkpoint = partial(db.execute, "PRAGMA wal_checkpoint(TRUNCATE)")
+        with suppress(sqlite3.Error):  # everything is in the log as well; the next write tries again
+            self._aside(checkpoint)
+        found = marks(self._paths[""])
+        if self._is_at_path(found):
+            self._marks[""] = found
+
     def _connection(self) -> sqlite3.Connection:
         if self._db is None:
             raise StorageClosed(f"{self.path.name} is closed.")
+        self._look()
+        return self._db
+
+    def _look(self) -> None:
+        """Raises StorageReplaced or StorageDamaged if the file or its log is not as it was left."""
         found = marks(self._paths[""])
         if found != self._marks[""]:
             self._look_into(found)
         if not self._has_its_log():
-            raise StorageDamaged(f"{self.path.name}-wal was removed while it was open. Leave it there, and try again.")
-        return self._db
+            raise StorageReplaced(f"{self.path.name}-wal was removed while it was open. Leave it there, and try again.")
 
     def _is_at_path(self, found: Marks | None) -> bool:
         known = self._marks.get("")
@@ -212,7 +262,7 @@ class Storage:
     def _look_into(self, found: Marks | None) -> None:
         """The file is not as we left it: another program wrote in it, which may be well, or harmed it."""
         if found is None or not self._is_at_path(found):
-            raise StorageDamaged(f"{self.path.name} was removed or replaced while it was open.")
+            raise StorageReplaced(f"{self.path.name} was removed or replaced while it was open. Try again.")
         if found != self._spoilt and found.size >= LEAST and _is_whole(self.path):
             self._marks[""] = found
             return
@@ -222,10 +272,10 @@ class Storage:
     def _remove_companions(self) -> None:
         """What belonged to a file that is gone would spoil the copy that is put in its place."""
         for suffix in SUFFIXES[1:]:
-            known, path = self._marks[suffix], beside(self.path, suffix)
-            found = marks(path)
+            known, found = self._marks.get(suffix), marks(self._paths[suffix])
             if known is not None and found is not None and found.file == known.file:
-                path.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):
+                    os.unlink(self._paths[suffix])
 
 
 def beside(path: Path, suffix: str) -> Path:
@@ -236,10 +286,13 @@ def beside(path: Path, suffix: str) -> Path:
 def marks(path: Path | str) -> Marks | None:
     """By what a file will be known again; None if there is none."""
     try:
-        found = os.stat(path)
+        found = os.lstat(path)
+        link = stat.S_ISLNK(found.st_mode)
+        if link:
+            found = os.stat(path)
     except OSError:
         return None
-    return Marks(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    return Marks(found.st_dev, found.st_ino, link, found.st_size, found.st_mtime_ns)
 
 
 def remove(path: Path) -> None:
@@ -290,17 +343,25 @@ def keep_copy(db: sqlite3.Connection, target: Path) -> None:
     flush(target.parent)
 
 
+def _make(path: Path) -> None:
+    """Make an empty file if there is none. SQLite would let everybody read it."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE))
+
+
 def _connect(path: Path, create: bool) -> sqlite3.Connection:
     # Autocommit: transactions are written out in `write`. The lock of Storage stands in for the thread check.
     mode = "rwc" if create else "rw"
     uri = f"{path.absolute().as_uri()}?mode={mode}"
-    if create:
-        with suppress(FileExistsError):  # SQLite would let everybody read it
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE))
     db = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
-    db.row_factory = sqlite3.Row
-    db.create_function("casefold", 1, str.casefold, deterministic=True)
-    db.execute("PRAGMA foreign_keys = ON")
+    try:
+        db.row_factory = sqlite3.Row
+        db.create_function("casefold", 1, str.casefold, deterministic=True)
+        db.execute("PRAGMA foreign_keys = ON")
+        db.execute("PRAGMA wal_autocheckpoint = 0")  # see Storage._checkpoint
+    except BaseException:
+        db.close()
+        raise
     return db
 
 
@@ -345,6 +406,7 @@ def _migrate(db: sqlite3.Connection, migrations: Sequence[Migration], applicatio
     # Journal mode cannot change inside a transaction, and is kept in the file: only a new one needs it.
     if db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         db.execute("PRAGMA journal_mode = WAL")
+        db.execute("SELECT 1 FROM sqlite_schema").fetchone()  # makes the log, which is known by its marks from then on
     # The first commit after these waits for the disk, and takes them with it.
     db.execute("PRAGMA synchronous = NORMAL")
     for number, migration in list(enumerate(migrations, 1))[version:]:

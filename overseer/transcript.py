@@ -174,10 +174,11 @@ class Transcript:
     def end(
         self, number: int, parts: Sequence[Part], *, state: State, reason: str, model: str, usage: Usage | None
     ) -> None:
-        """Write an answer whole, with its last state."""
+        """Write an answer whole, with its last state. One that was not begun, without parts or a model, keeps what it
+        has."""
         with self._storage.write() as db:
             rows.put(db, number, list(map(rows.ended, parts)))
-            rows.end(db, number, state, reason, model)
+            rows.end(db, number, state, reason, model or None)
             if usage is not None:
                 rows.note_usage(db, number, usage)
 
@@ -247,11 +248,6 @@ class Transcript:
             for message in rows.read(db, [number]):
                 return message
         raise NoSuchMessage(f"There is no message {number} in this room.")
-
-    def unfinished(self, limit: int) -> list[int]:
-        """The numbers of the oldest `limit` answers that are not finished, in order."""
-        with self._storage.read() as db:
-            return rows.unfinished(db, limit)
 
     def history(self, number: int, budget: int) -> tuple[Message, ...]:
         """The messages before `number`, the newest that fit into a budget of tokens; see `context.newest`."""

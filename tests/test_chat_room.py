@@ -1232,3 +1232,187 @@ def test_a_clear_that_cannot_be_written_changes_nothing(house: House) -> None:
     reply.end()
     assert house.ended(2) == "complete"
     assert house.texts() == ["one", "Half and half"]
+
+
+# Turns that cannot be begun
+
+
+class Unreadable:
+    """What begins a turn cannot read the room's settings: SQLite itself refuses that column, `times` times.
+
+    No file can be made to fail for one read and be whole for the next one, so SQLite's authorizer stands in. All else
+    works, above all the commit before.
+    """
+
+    def __init__(self, house: House, times: int = 1_000_000) -> None:
+        self.times = times
+        self.refused = threading.Event()
+        house.room.call(ChatRoom.settings)
+        with house.storage.read() as db:
+            db.set_authorizer(self._check)
+
+    def _check(self, action: int, table: str | None, column: str | None, *_: str | None) -> int:
+        if (action, table, column) != (sqlite3.SQLITE_READ, "room", "system_prompt") or not self.times:
+            return sqlite3.SQLITE_OK
+        self.times -= 1
+        self.refused.set()
+        return sqlite3.SQLITE_DENY
+
+
+NEVER = (3600.0, 3600.0)
+
+
+def test_ask_whose_answer_cannot_be_begun_at_once_is_answered_by_itself(house: House) -> None:
+    """The question is committed, so who asked is told that it is, and one failed read is not the end of it."""
+    broken = Unreadable(house, times=1)
+    asked = house.ask("one", key="k")
+    assert broken.refused.is_set()
+    assert house.ended(asked.answer) == "complete"
+    assert house.texts() == ["one", "All right."]
+
+
+@pytest.mark.parametrize("how", ["the same key", "another question", "a read", "a retry", "a resume"])
+def test_an_answer_that_could_not_be_begun_is_begun_by_whatever_comes_next(
+    house: House, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for a timer if somebody comes before."""
+    monkeypatch.setattr("overseer.chat_room.START_AGAIN", NEVER)
+    broken = Unreadable(house, times=1)
+    first = house.ask("one", key="k")
+    assert broken.refused.is_set() and house.room.call(ChatRoom.summary).answering
+    if how == "the same key":
+        assert house.ask("one", key="k") == replace(first, repeated=True)
+    elif how == "another question":
+        assert house.ended(house.ask("two").answer) == "complete"
+    elif how == "a read":
+        house.messages()
+    else:
+        with pytest.raises(NotNow):
+            house.room.call(ChatRoom.retry if how == "a retry" else ChatRoom.resume)
+    assert house.ended(first.answer) == "complete"
+    assert set(house.states()) == {"complete"}
+
+
+@pytest.mark.parametrize("again", ["retry", "edit", "resume"])
+def test_an_answer_that_is_made_again_is_begun_by_itself_too(house: House, again: str) -> None:
+    """Every way to have an answer made is committed before it is begun."""
+    house.will(Said(TextDelta("Half"), ModelCut("It broke off.")))
+    house.ask("one")
+    assert house.ended(2) == "interrupted"
+    no_turns()
+    Unreadable(house, times=2)
+    if again == "edit":
+        house.room.call(ChatRoom.edit, 1, "other")
+    else:
+        house.room.call(ChatRoom.retry if again == "retry" else ChatRoom.resume)
+    assert house.ended(2, times=2) == "complete"
+    assert house.message(2).text == ("HalfAll right." if again == "resume" else "All right.")
+
+
+def test_the_next_in_the_queue_that_cannot_be_begun_is_begun_by_itself(house: House) -> None:
+    """Nobody comes to ask for it when the answer before it ends."""
+    reply = house.will(held(TextDelta("First")))
+    house.ask("one")
+    second = house.ask("two")
+    reply.taken_in()
+    broken = Unreadable(house, times=2)
+    reply.end()
+    assert house.ended(second.answer) == "complete"
+    assert broken.refused.is_set() and house.states() == ["complete", "complete"]
+
+
+def test_an_answer_that_can_never_be_begun_fails_with_a_sentence(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is tried a few times; then it has an end, so do those behind it, and Retry works when reading does."""
+    monkeypatch.setattr("overseer.chat_room.START_AGAIN", (0.001, 0.001))
+    broken = Unreadable(house)
+    house.ask("one")
+    house.ask("two")
+    assert house.ended(2) == house.ended(4) == "failed"
+    broken.times = 0
+    assert house.room.call(ChatRoom.idle) and not house.room.call(ChatRoom.summary).answering
+    assert house.message(4).reason.startswith("The answer could not be started. room.sqlite could not be used")
+    assert house.message(4).reason.endswith("Retry asks again.")
+    assert "turn room/2 could not be started" in caplog.text
+    assert house.on_disk("SELECT state FROM messages WHERE role = 'assistant'") == [("failed",), ("failed",)]
+    house.room.call(ChatRoom.retry)
+    assert house.ended(4, times=2) == "complete"
+
+
+def test_stop_ends_an_answer_that_could_not_be_begun(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is shown as waiting, so Stop is shown beside it; nothing begins it afterwards, and Retry does."""
+    monkeypatch.setattr("overseer.chat_room.START_AGAIN", NEVER)
+    broken = Unreadable(house)
+    asked = house.ask("one")
+    (timer,) = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+    house.stop()
+    timer.join(DEADLINE)
+    assert not timer.is_alive(), "the timer is cancelled"
+    assert house.ended(asked.answer) == "stopped" and house.room.call(ChatRoom.idle)
+    broken.times = 0
+    house.room.call(ChatRoom.retry)
+    assert house.ended(asked.answer, times=2) == "complete"
+
+
+@pytest.mark.parametrize("how", ["clear", "close"])
+def test_no_timer_outlives_what_it_would_begin(house: House, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A room that is cleared or closed begins nothing any more."""
+    monkeypatch.setattr("overseer.chat_room.START_AGAIN", NEVER)
+    Unreadable(house)
+    house.ask("one")
+    assert not house.room.evict(), "a room in which an answer waits is not dropped from memory"
+    (timer,) = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+    if how == "clear":
+        house.room.call(ChatRoom.clear)
+        assert house.room.call(ChatRoom.idle)
+    else:
+        house.restarted()
+        assert house.states() == ["interrupted"]
+    timer.join(DEADLINE)
+    assert not timer.is_alive()
+
+
+def test_an_answer_fails_with_a_sentence_when_there_are_no_threads(house: House) -> None:
+    """Neither its own nor one that would try again can be started; with threads again, Retry works."""
+    before = threading.stack_size(2**46)  # more than there is: the system refuses
+    try:
+        house.ask("one")
+    finally:
+        threading.stack_size(before)
+    assert house.ended(2) == "failed" and "Retry asks again" in house.message(2).reason
+    house.room.call(ChatRoom.retry)
+    assert house.ended(2, times=2) == "complete"
+
+
+def test_a_tool_that_ends_its_thread_ends_the_answer(house: House) -> None:
+    """`sys.exit` in a tool is a fault of that tool, and no reason to wait for ever."""
+
+    @tool
+    def leave() -> str:
+        """End the thread."""
+        raise SystemExit(1)
+
+    house.restarted(leave)
+    house.will(Said(ToolRequest("1", "leave", "{}")))
+    house.ask("one")
+    assert house.ended(2) == "failed" and house.room.call(ChatRoom.idle)
+    house.answered("two")
+
+
+def test_stop_ends_those_who_wait_also_when_nothing_can_be_written(house: House) -> None:
+    """They are shown as stopped, nothing begins them, and they are written when that is possible again."""
+    reply = house.will(held(TextDelta("Half")))
+    house.ask("one")
+    house.ask("two")
+    reply.taken_in()
+    with closing(sqlite3.connect(house.storage.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StorageFull):
+            house.stop()
+        assert house.ended(2) == house.ended(4) == "stopped"
+        assert house.states() == ["stopped", "stopped"]
+        other.execute("ROLLBACK")
+    house.room.call(ChatRoom.retry)
+    assert house.ended(4, times=2) == "complete"
+    assert house.on_disk("SELECT state FROM messages WHERE role = 'assistant'") == [("stopped",), ("complete",)]

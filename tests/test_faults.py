@@ -16,7 +16,11 @@ from pathlib import Path
 
 import pytest
 import requests
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
+from overseer import create_app
+from overseer.llm.choice import ModelSettings
 from tests.support.model_server import ModelServer, end, held, text
 from tests.support.nursery import Nursery
 from tests.support.server import DEADLINE, Server
@@ -368,6 +372,23 @@ def test_a_file_that_is_removed_in_mid_answer_ends_the_answer(
     rooms.are_whole()
 
 
+def test_an_answer_whose_log_is_removed_is_shown_as_interrupted(
+    rooms: Rooms, model_server: ModelServer, tab: OpenTab
+) -> None:
+    """The file is opened anew with the next request, and no tab shows an answer as growing that nobody makes."""
+    room, _ = rooms.kept
+    one = tab(room)
+    reply = model_server.will(held(text("Half of it")))
+    requests.post(f"{rooms.server.url}/rooms/{room}/messages", {"text": "Speak"}, timeout=DEADLINE)
+    one.read_until("Half of it")
+    rooms.file(room).with_name(f"{rooms.file(room).name}-wal").unlink()
+    assert "Speak" in rooms.shown(room)
+    one.read_until(lambda frame: 'id="message-4"' in frame and 'data-state="interrupted"' in frame)
+    assert reply.closed.wait(DEADLINE)
+    rooms.ask(room, "There again?")
+    rooms.are_whole()
+
+
 def test_a_file_that_another_program_wrote_in_goes_on(rooms: Rooms) -> None:
     """Somebody's `sqlite3` is no harm: what it did is there, and so is what is said after it."""
     room, _ = rooms.kept
@@ -453,3 +474,109 @@ def test_a_list_that_is_harmed_under_the_server_is_made_anew(rooms: Rooms) -> No
         assert rooms.listed() == [cellar, attic, kitchen], harm
     assert list(rooms.server.instance.glob("overseer.sqlite.damaged-*"))
     rooms.are_whole()
+
+
+# A file replaced during a transaction
+
+
+class Replacing:
+    """Commits to the disk, and what happens between one and the answer of whoever asked for it."""
+
+    def __init__(self) -> None:
+        self.then: Callable[[], object] | None = None
+
+    def __call__(self, work: Callable[[], object]) -> object:
+        result = work()
+        then, self.then = self.then, None
+        if then is not None:
+            then()
+        return result
+
+
+@pytest.fixture
+def commits(monkeypatch: pytest.MonkeyPatch) -> Replacing:
+    """Every commit of the app goes through here, as those to a slow disk do."""
+    monkeypatch.setattr("overseer.sqlite.SLOW", -1.0)
+    return Replacing()
+
+
+@pytest.fixture
+def browser(instance: Path, model_server: ModelServer, commits: Replacing) -> Iterator[FlaskClient]:
+    """A client of an app whose commits go there. It is in this process: a server's own could not be met so exactly."""
+    app = create_app(instance, models=ModelSettings(base_url=model_server.url, name="stand-in"), aside=commits)
+    app.extensions["overseer"].open()
+    yield app.test_client()
+    app.extensions["overseer"].close()
+
+
+def post(browser: FlaskClient, room: str, words: str) -> TestResponse:
+    return browser.post(f"/rooms/{room}/messages", data={"text": words}, headers={"Prefer": "wait=20"})
+
+
+def remove_log(path: Path) -> None:
+    path.with_name(f"{path.name}-wal").unlink()
+
+
+@pytest.mark.parametrize("harm", [None, remove_log])
+def test_a_question_is_not_acknowledged_when_its_file_is_replaced_during_the_transaction(
+    browser: FlaskClient, commits: Replacing, instance: Path, harm: Callable[[Path], None] | None
+) -> None:
+    """Who asks is told so; the next request goes to the file that is there now, and what that acknowledges is kept."""
+    made = browser.post("/rooms", data={"name": "Kitchen"})
+    room = made.headers["Location"].rsplit("/", 1)[-1]
+    assert post(browser, room, "Before?").status_code == 201
+    path = instance / "facets" / f"room-{room}.sqlite"
+    copy = copy_of(path)
+    commits.then = (lambda: harm(path)) if harm else (lambda: os.replace(copy, path))
+    refused = post(browser, room, "During?")
+    assert refused.status_code == 500 and "while it was open" in refused.text and "try again" in refused.text.lower()
+    assert post(browser, room, "After?").status_code == 201
+    shown = browser.get(f"/rooms/{room}/messages").text
+    assert "Before?" in shown and "After?" in shown and 'data-state="waiting"' not in shown
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
+        kept = [row[0] for row in db.execute("SELECT text FROM parts WHERE text LIKE '%?'")]
+    assert kept == (["Before?", "During?", "After?"] if harm else ["Before?", "After?"])
+
+
+def test_a_room_is_not_acknowledged_when_the_list_is_replaced_during_the_transaction(
+    browser: FlaskClient, commits: Replacing, instance: Path
+) -> None:
+    """The list that was put back goes on, and no room is lost or there twice."""
+    assert browser.post("/rooms", data={"name": "Kitchen"}).status_code == 201
+    path = instance / "overseer.sqlite"
+    copy = copy_of(path)
+
+    def after_the_first() -> None:
+        commits.then = lambda: os.replace(copy, path)
+
+    commits.then = after_the_first  # commit, which is that of the room's own file; the second is that of the list
+    refused = browser.post("/rooms", data={"name": "Cellar"})
+    assert refused.status_code == 500, refused.text
+    assert browser.post("/rooms", data={"name": "Attic"}).status_code == 201
+    listed = browser.get("/rooms").text
+    assert "Kitchen" in listed and "Attic" in listed and "Cellar" not in listed
+
+
+# A read that fails once
+
+
+def test_a_question_is_answered_when_the_first_read_after_its_commit_fails(browser: FlaskClient) -> None:
+    """It is stored, so it is 201 and never an error, and its answer begins by itself a moment later.
+
+    No file fails for one read and is whole for the next, so SQLite is told to refuse one.
+    """
+    made = browser.post("/rooms", data={"name": "Kitchen"})
+    room = made.headers["Location"].rsplit("/", 1)[-1]
+    refused: list[str] = []
+
+    def authorize(action: int, table: str | None, column: str | None, *_: str | None) -> int:
+        if refused or (action, table, column) != (sqlite3.SQLITE_READ, "messages", "reason"):
+            return sqlite3.SQLITE_OK
+        refused.append("once")
+        return sqlite3.SQLITE_DENY
+
+    with browser.application.extensions["overseer"]._facet(room)._storage.read() as db:
+        db.set_authorizer(authorize)
+    asked = post(browser, room, "Are you there?")
+    assert refused and asked.status_code == 201, asked.text
+    assert 'data-state="complete"' in asked.text and "All right." in asked.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -13,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -1208,6 +1209,77 @@ def test_who_removes_the_lock_file_lets_nobody_else_in(overseer: Overseer, insta
     overseer.close()
     assert owner(instance) is None
     assert names(opened(instance)) == []
+
+
+@contextmanager
+def limited(what: int, to: int) -> Iterator[None]:
+    """The system gives this process no more of something than that."""
+    before = resource.getrlimit(what)
+    resource.setrlimit(what, (to, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(what, before)
+
+
+def no_space() -> AbstractContextManager[None]:
+    """Files can be made, and nothing written in them."""
+    return limited(resource.RLIMIT_FSIZE, 0)
+
+
+def no_descriptor_for_the_directory() -> AbstractContextManager[None]:
+    """The lock file takes the last descriptor."""
+    last = os.open(os.devnull, os.O_RDONLY)
+    os.close(last)
+    return limited(resource.RLIMIT_NOFILE, last + 1)
+
+
+@pytest.mark.parametrize("fault", [no_space, no_descriptor_for_the_directory])
+def test_open_succeeds_after_a_fault_that_came_when_the_lock_was_taken(
+    overseer: Overseer, instance: Path, fault: Callable[[], AbstractContextManager[None]]
+) -> None:
+    """What failed holds neither the lock nor a descriptor, so neither this process nor another is kept out."""
+    overseer.create("Kitchen")
+    overseer.close()
+    before = len(list(DESCRIPTORS.iterdir()))
+    for _ in range(2):
+        with fault(), pytest.raises(InstanceError, match="cannot be written"):
+            overseer.open()
+        assert owner(instance) is None
+        assert len(list(DESCRIPTORS.iterdir())) == before
+    overseer.open()
+    assert names(overseer) == ["Kitchen"]
+
+
+def test_a_start_that_fails_after_it_opened_rooms_closes_them(
+    overseer: Overseer, instance: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directory is let go of, so another process may write in them."""
+    overseer.create("Kitchen")
+    overseer.close()
+    (instance / "overseer.sqlite").unlink()
+    before = len(list(DESCRIPTORS.iterdir()))
+    with monkeypatch.context() as patched:
+        patched.setattr("overseer.registry.Registry.adopt", lambda *_: 1 / 0)  # the last thing a start does
+        with pytest.raises(ZeroDivisionError):
+            overseer.open()
+    assert len(list(DESCRIPTORS.iterdir())) == before
+    overseer.open()
+    assert names(overseer) == ["Kitchen"]
+
+
+def test_a_list_that_could_not_be_made_anew_under_the_server_is_made_by_the_next_request(
+    overseer: Overseer, instance: Path
+) -> None:
+    """It was replaced, and then the disk was full: nobody has to start the server again for that."""
+    overseer.create("Kitchen")
+    (instance / "other").write_bytes(b"This is no database. " * 1000)
+    os.replace(instance / "other", instance / "overseer.sqlite")
+    for _ in range(2):
+        with no_space(), pytest.raises((StorageError, InstanceError)):
+            overseer.open()
+    overseer.open()
+    assert names(overseer) == ["Kitchen"]
 
 
 def test_a_path_that_cannot_be_a_directory_is_refused_with_a_sentence(tmp_path: Path, opened: Open) -> None:

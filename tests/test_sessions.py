@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -99,6 +102,44 @@ def test_where_it_is_lost_which_log_ins_were_ended_all_are(tmp_path: Path, rest:
     sessions = Sessions(tmp_path, "password")
     assert not sessions.find(token)
     sessions.close()
+
+
+@pytest.mark.parametrize("during", [False, True])
+def test_a_log_out_is_stored_in_the_copy_that_replaced_the_file(tmp_path: Path, *, during: bool) -> None:
+    """A copy that was put back knows the same log-ins, and must learn of those that have ended since."""
+    sessions = Sessions(tmp_path, "password")
+    (first, one), (second, two), (third, _) = (sessions.begin() for _ in range(3))
+    sessions.close()
+    shutil.copy(tmp_path / "sessions.sqlite", tmp_path / "copy")
+    sessions = Sessions(tmp_path, "password")
+    sessions.end(one)
+
+    def restore() -> None:
+        os.replace(tmp_path / "copy", tmp_path / "sessions.sqlite")
+
+    if not during:
+        restore()
+    else:
+        with sessions._storage.read() as db:  # SQLite itself says when the transaction writes
+            db.set_trace_callback(lambda sql: restore() if sql.startswith("INSERT") else None)
+    sessions.end(two)
+    sessions.close()
+    sessions = Sessions(tmp_path, "password")
+    assert not sessions.find(first) and not sessions.find(second) and sessions.find(third)
+    sessions.close()
+
+
+def test_a_secret_that_cannot_be_written_leaves_no_file_behind(sessions: Sessions, tmp_path: Path) -> None:
+    """Every request would leave another one on a disk that is full already."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(OSError):
+            sessions.begin()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list((tmp_path / "instance").iterdir()) == []
+    assert sessions.find(sessions.begin()[0])
 
 
 @pytest.mark.parametrize("rest", ["", "0" * 31])

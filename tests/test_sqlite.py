@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from overseer.sqlite import SUFFIXES, Migration, Storage, StorageClosed, StorageError, StorageFull, remove
+from overseer.sqlite import (
+    FULL_LOG,
+    SUFFIXES,
+    Migration,
+    Storage,
+    StorageClosed,
+    StorageDamaged,
+    StorageError,
+    StorageFull,
+    StorageReplaced,
+    beside,
+    remove,
+)
 
 DEADLINE = 20.0
 OURS = 0x54455354
@@ -446,3 +460,188 @@ def test_commits_to_a_slow_disk_are_made_aside(path: Path, monkeypatch: pytest.M
     storage.close()
     assert len(threads) == 2 and threading.get_ident() not in threads, "d and e, each as the one before it was"
     assert ask(path, "SELECT word FROM words ORDER BY word") == list("abcdef")
+
+
+# Replaced during a transaction
+
+
+def backup_of(path: Path) -> Path:
+    """A whole copy of the file as it is now."""
+    copy = beside(path, ".backup")
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as source, closing(sqlite3.connect(copy)) as to:
+        source.backup(to)
+    return copy
+
+
+def replace_file(path: Path) -> None:
+    os.replace(beside(path, ".backup"), path)
+
+
+def replace_by_link(path: Path) -> None:
+    beside(path, ".link").symlink_to(beside(path, ".backup"))
+    os.replace(beside(path, ".link"), path)
+
+
+def move_and_link(path: Path) -> None:
+    """The same file, but its log is looked for elsewhere from now on."""
+    elsewhere = path.with_name("elsewhere")
+    elsewhere.mkdir()
+    path.rename(elsewhere / path.name)
+    path.symlink_to(elsewhere / path.name)
+
+
+def rename_folder(path: Path) -> None:
+    path.parent.rename(path.parents[1] / "away")
+
+
+def unlink_file(path: Path) -> None:
+    path.unlink()
+
+
+def unlink_log(path: Path) -> None:
+    beside(path, "-wal").unlink()
+
+
+def replace_log(path: Path) -> None:
+    shutil.copy(beside(path, "-wal"), beside(path, ".log"))
+    os.replace(beside(path, ".log"), beside(path, "-wal"))
+
+
+REPLACED = (replace_file, replace_by_link, move_and_link, rename_folder, unlink_file, unlink_log, replace_log)
+
+
+@pytest.fixture
+def inner(tmp_path: Path) -> Path:
+    """Where the file will be, in a folder of its own."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    return folder / "some.sqlite"
+
+
+@pytest.mark.parametrize("durable", [True, False])
+@pytest.mark.parametrize("harm", REPLACED)
+def test_write_raises_when_the_file_or_its_log_is_replaced_during_the_transaction(
+    inner: Path, harm: Callable[[Path], None], *, durable: bool
+) -> None:
+    """A commit into a file that is not at its path any more would be acknowledged and lost."""
+    storage = Storage(inner)
+    storage.migrate((words_table,), application_id=OURS, create=True)
+    add(storage, "before")
+    backup_of(inner)
+    with pytest.raises(StorageReplaced, match="while it was open"), storage.write(durable=durable) as db:
+        db.execute("INSERT INTO words VALUES ('during')")
+        harm(inner)
+    assert not storage.in_place() and not storage.is_sound()
+    with pytest.raises(StorageReplaced):
+        add(storage, "after")
+    storage.close()
+    if harm is rename_folder:
+        (inner.parents[1] / "away").rename(inner.parent)
+    storage.migrate((words_table,), application_id=OURS, create=True)
+    add(storage, "again")
+    storage.close()
+    assert "again" in ask(inner, "SELECT word FROM words")
+    assert ("before" in ask(inner, "SELECT word FROM words")) == (harm is not unlink_file)
+
+
+@pytest.mark.parametrize("harm", REPLACED)
+def test_write_raises_when_the_file_or_its_log_is_replaced_between_commit_and_return(
+    inner: Path, harm: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever was told nothing yet can ask again; what was told is stored."""
+    monkeypatch.setattr("overseer.sqlite.SLOW", -1.0)  # so that commits are made aside
+    armed = False
+
+    def aside(work: Callable[[], object]) -> object:
+        result = work()
+        if armed:
+            harm(inner)
+        return result
+
+    storage = Storage(inner, aside=aside)
+    storage.migrate((words_table,), application_id=OURS, create=True)
+    add(storage, "before")
+    backup_of(inner)
+    armed = True
+    with pytest.raises(StorageReplaced):
+        add(storage, "during")
+    storage.close()
+
+
+def test_write_raises_when_the_file_is_written_over_during_the_transaction(opened: Open, path: Path) -> None:
+    """It is the same file still, and there is no room for what was stored in it."""
+    opened().close()  # nothing is in the log
+    storage = opened()
+    with pytest.raises(StorageDamaged, match="written over"), storage.write() as db:
+        db.execute("INSERT INTO words VALUES ('during')")
+        path.write_bytes(b"This is no database. " * 1000)
+
+
+def test_write_goes_on_when_another_program_writes_in_the_file(opened: Open, path: Path) -> None:
+    """Its checkpoint changes the file and harms nothing."""
+    storage = opened()
+    add(storage, "ours")
+    with storage.write() as db:
+        db.execute("INSERT INTO words VALUES ('during')")
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    add(storage, "after")
+    assert ask(path, "SELECT word FROM words") == ["ours", "during", "after"]
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_long_log_is_moved_into_the_file(opened: Open, path: Path, *, durable: bool) -> None:
+    """It does not grow without end, and the file is known as our own afterwards."""
+    storage = opened()
+    for n in range(3):
+        with storage.write(durable=durable) as db:
+            db.execute("INSERT INTO words VALUES (?)", (f"{n}" * FULL_LOG,))
+        assert beside(path, "-wal").stat().st_size < FULL_LOG
+        assert path.stat().st_size > (n + 1) * FULL_LOG
+        assert storage.in_place() and storage.is_sound()
+    assert ask(path, "SELECT length(word) FROM words") == [FULL_LOG] * 3
+
+
+def test_a_log_is_watched_from_the_opening_on_in_a_file_that_had_none(opened: Open, path: Path) -> None:
+    """A copy from a backup has no log of its own until it is opened."""
+    opened().close()
+    tell(path, "PRAGMA journal_mode = DELETE")
+    storage = opened(create=False)
+    beside(path, "-wal").unlink()
+    assert not storage.in_place()
+
+
+def test_a_file_that_is_replaced_while_it_is_opened_is_not_used(opened: Open, path: Path) -> None:
+    """What is written would go into the one that is not there any more; the next try opens the other."""
+    opened().close()
+    backup_of(path)
+
+    def numbers_and_replace(db: sqlite3.Connection) -> None:
+        numbers_table(db)
+        replace_file(path)
+
+    with pytest.raises(StorageFull, match="replaced while it was opened"):
+        opened((words_table, numbers_and_replace))
+    assert files(path) == {path.name}, "a log of the old file would be played into the new one"
+    add(opened((words_table, numbers_table)), "one")
+
+
+def test_a_link_to_a_file_is_opened_with_the_log_beside_the_file(opened: Open, path: Path) -> None:
+    """SQLite keeps it there, so that is where it is watched."""
+    elsewhere = path.with_name("elsewhere.sqlite")
+    path.symlink_to(elsewhere)
+    elsewhere.touch()
+    storage = opened()
+    add(storage, "one")
+    assert storage.in_place()
+    beside(elsewhere, "-wal").unlink()
+    assert not storage.in_place()
+
+
+def test_opening_again_closes_the_connection_before(opened: Open, path: Path) -> None:
+    """A retry after an error leaves no descriptor behind."""
+    storage = opened()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        storage.migrate((words_table,), application_id=OURS, create=False)
+    assert len(os.listdir("/proc/self/fd")) == before
