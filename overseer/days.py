@@ -1,10 +1,13 @@
-"""Days as a person counts them: today, yesterday, the seven before, and earlier."""
+"""The groups of the list of rooms: pinned, and by the UTC day of the last activity.
+
+In a browser times.js moves the headings to where the days begin in the reader's zone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 
 from overseer.registry import Room
 
@@ -29,7 +32,7 @@ class Group:
 
 
 def grouped(rooms: Sequence[Room], *, today: date, under: str = "") -> tuple[Group, ...]:
-    """Rooms in the order of the list, by the day of their last activity; `under` is the last key of the page before."""
+    """Rooms in the order of the list, by the UTC day of their last activity; `under` is the page before's last key."""
     found: dict[str, list[Room]] = {} if under else {key: [] for key in ALWAYS}
     latest = 0
     for room in rooms:
@@ -43,5 +46,5 @@ def group_of(room: Room, today: date) -> str:
     """The key of the group that a room belongs to."""
     if room.pinned:
         return "pinned"
-    days = (today - datetime.fromtimestamp(room.active_at / 1000).date()).days
+    days = (today - datetime.fromtimestamp(room.active_at / 1000, UTC).date()).days
     return "today" if days < 1 else "yesterday" if days == 1 else "week" if days <= 7 else "earlier"

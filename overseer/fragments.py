@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from functools import partial as bind
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -212,7 +212,7 @@ class Fragments:
             fragments=self,
             locked=self._locked,
             model=self._named,
-            grouped=bind(grouped, today=date.today()),
+            grouped=bind(grouped, today=datetime.now(UTC).date()),
         )
 
     def _once(self, key: object, template: str, **values: object) -> Markup:
@@ -268,6 +268,11 @@ class Memo:
                 self._size -= len(self._known.popitem(last=False)[1])
 
 
+def _formatted(ms: int, *, form: str) -> str:
+    """A moment, in milliseconds since 1970, in UTC."""
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime(form)
+
+
 def dom_id(noun: str, *numbers: object) -> str:
     """The id of an element: `message-12`, `part-12-0`, `room-3f9c21ab77d0`."""
     return "-".join([noun, *map(str, numbers)])
@@ -290,6 +295,12 @@ def prepare(app: Flask) -> None:
     app.jinja_env.filters["number"] = lambda number: f"{number:,}"
     app.jinja_env.filters["level"] = lambda words: TURNS.sub("", words)
     app.jinja_env.filters["rate"] = lambda rate: f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
-    app.jinja_env.filters["date"] = lambda ms: datetime.fromtimestamp(ms / 1000).strftime("%A, %-d %B %Y, %H:%M")
-    app.jinja_env.filters["clock"] = lambda ms: datetime.fromtimestamp(ms / 1000).strftime("%H:%M")
-    app.jinja_env.filters["iso"] = lambda ms: datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")
+    # In UTC, so that a fragment is the same for all readers; times.js shows the reader's own time.
+    for name, form in {
+        "date": "%A, %-d %B %Y, %H:%M UTC",
+        "day": "%A, %-d %B %Y",
+        "isoday": "%Y-%m-%d",
+        "clock": "%H:%M UTC",
+        "iso": "%Y-%m-%dT%H:%M:%S+00:00",
+    }.items():
+        app.jinja_env.filters[name] = bind(_formatted, form=form)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from string import digits
@@ -12,7 +12,7 @@ from string import digits
 from markdown_it.token import Token
 
 from overseer import markdown
-from overseer.code import code_block
+from overseer.code import Colours, code_block, pieces
 from overseer.markdown import MAX_INLINE, block_parser, parted, plain_ends, render
 
 PIECE = 1_000  # characters of one block that may be open; of a longer one, what comes first is finished
@@ -36,6 +36,8 @@ class GrowingMarkdown:
         self._open = ""
         self._head = ""  # with which the open block begins to be what it is, though it was shown before
         self._continues = False  # the block that was finished last
+        self._loose = False  # what is open is a list with blank lines between its items
+        self._colours = Colours()
         self._room = markdown.MAX_MARKDOWN, markdown.MAX_LINES
         self._full = False  # what is open is not read as Markdown any more
         self._examined = 0
@@ -85,8 +87,14 @@ class GrowingMarkdown:
     def _shown(self) -> str:
         if self._full:
             return code_block(self._open, growing=True, continued=self._continues) if self._open else ""
-        self._seam = self._seam or Seam.of(self._open, continued=self._continues)
-        return self._seam.html if self._seam else render(self._open, growing=True, continued=self._continues)
+        self._seam = self._seam or Seam.of(self._open, self._render_open)
+        return self._seam.html if self._seam else self._render_open(self._open)
+
+    def _render_open(self, text: str) -> str:
+        return self._render(text, growing=True, colours=self._colours.copy())
+
+    def _render(self, text: str, *, growing: bool, colours: Colours) -> str:
+        return render(text, growing=growing, continued=self._continues, loose=self._loose, colours=colours)
 
     def _finish(self) -> None:
         if not self._full:
@@ -127,14 +135,17 @@ class GrowingMarkdown:
             fitting = bisect_right(joints, most)
             if (found := next((joint for joint in joints[max(0, fitting - 1) :] if joint > least), None)) is None:
                 break
-            self.blocks.append(render(rest[: len(rest) - len(text) + found], growing=True, continued=self._continues))
-            self._head, self._continues = head, bool(head)
+            piece = rest[: len(rest) - len(text) + found]
+            # By itself a piece does not tell that an item follows its last line.
+            self._loose = self._loose or (block.is_list and not _lines(piece)[-2].strip(" \t\n"))
+            self.blocks.append(self._render(piece, growing=True, colours=self._colours))
+            self._head, self._continues = head, bool(head) or block.is_list
             rest, cut = head + text[found:], found
         return rest
 
     def _finish_block(self, text: str) -> None:
-        self.blocks.append(render(text, growing=self._continues, continued=self._continues))
-        self._head, self._continues = "", False
+        self.blocks.append(self._render(text, growing=bool(self._head), colours=self._colours))
+        self._head, self._continues, self._loose = "", False, False
 
     def _finish_plain(self) -> None:
         while len(self._open) > PIECE:
@@ -152,13 +163,13 @@ class Seam:
         self._after = after
 
     @classmethod
-    def of(cls, text: str, *, continued: bool) -> Seam | None:
-        """The seam of a text that ends in words: one more letter there shows where."""
+    def of(cls, text: str, rendered: Callable[[str], str]) -> Seam | None:
+        """The seam of a text that ends in words: one more letter there shows where, when it is `rendered`."""
         # A definition, or a title in one, may still end in plain words; code is coloured anew by each.
         known = text.rstrip(BETWEEN + digits)
         if not known[-1:].isalpha() or any(mark in known for mark in ("]:", "```", "~~~", PROBE)):
             return None
-        before, probe, after = render(known + PROBE, growing=True, continued=continued).partition(PROBE)
+        before, probe, after = rendered(known + PROBE).partition(PROBE)
         return cls(before, text[len(known) :], after) if probe and PROBE not in after and SEAM.match(after) else None
 
     def takes(self, text: str) -> bool:
@@ -197,6 +208,7 @@ class _Block:
     ended: bool
     joints: Sequence[int] = ()
     head: int = 0
+    is_list: bool = False
 
 
 def _blocks(text: str) -> Iterator[_Block]:
@@ -210,15 +222,22 @@ def _blocks(text: str) -> Iterator[_Block]:
                 inside = token.content.count("\n")
                 closed = end - start == inside + 2
                 # With a bar in it, and a line of dashes below, the head would be that of a table.
-                joints = range(start + 2, start + inside + 2) if "|" not in lines[start] else ()
-                yield _Block(start, end, closed, joints, head=1)
+                cuts = _joints(token.content, start + 1) if "|" not in lines[start] else ()
+                yield _Block(start, end, closed, cuts, head=1)
             elif token.type == "table_open":
                 yield _Block(start, end, ended, range(start + 3, end + 1), head=2)
             elif token.type in ("bullet_list_open", "ordered_list_open"):
                 # A line with a bar may begin a table where it is no item after another.
-                yield _Block(start, end, ended, [line for line in _items(tokens, at) if "|" not in lines[line]])
+                joints = [line for line in _items(tokens, at) if "|" not in lines[line]]
+                yield _Block(start, end, ended, joints, is_list=True)
             else:
                 yield _Block(start, end, ended)
+
+
+def _joints(code: str, line: int) -> Sequence[int]:
+    """The lines of code that begins at a `line` where it is cut to be coloured, but for its first."""
+    *before_last, _ = accumulate((piece.count("\n") for piece in pieces(code)), initial=line)
+    return before_last[1:]
 
 
 def _items(tokens: Sequence[Token], at: int) -> Iterator[int]:

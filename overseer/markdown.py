@@ -37,14 +37,17 @@ DASHES = re.compile(r"[ \t>]*[|:-][|:\s-]*$")
 BLANK_START = re.compile(r"\A(?:[ \t]*\n)+")
 
 
-def render(text: str, *, growing: bool = False, continued: bool = False) -> str:
+def render(
+    text: str, *, growing: bool = False, continued: bool = False, loose: bool = False, colours: Colours | None = None
+) -> str:
     """A whole text as safe HTML.
 
-    Of one that is growing, code has no buttons, and long code no colour, yet. If it is `continued`, the code or table
-    that it begins with goes on with the one before.
+    Of one that is growing, code has no buttons yet. If it is `continued`, the code, table or list that it begins with
+    goes on with the one before. In a `loose` list there are blank lines between the items, though they may be beyond
+    this text. `colours` are those of the code before.
     """
     text, rest = parted(plain_ends(text))
-    env = {"growing": growing, "continued": continued, "colours": Colours()}
+    env = {"growing": growing, "continued": continued, "loose": loose, "colours": colours or Colours()}
     html = sanitised(_parser().render(text, env))
     return html + code_block(rest, growing=growing) if rest else html
 
@@ -96,6 +99,7 @@ def _parser() -> MarkdownIt:
     parser.core.ruler.at("inline", _bounded_inline)
     _bound_blocks(parser)
     parser.core.ruler.before("inline", "tasks", _tasks)
+    parser.core.ruler.after("block", "continued", _continued)
     return parser
 
 
@@ -140,6 +144,20 @@ def _typed_inline(words: str) -> str:
         f"<code>{escape(one.content)}</code>" if one.type == "code_inline" else escape(one.content) for one in tokens
     )
     return "".join(html).replace("\0", "\n")
+
+
+def _continued(state: StateCore) -> None:
+    """A piece of a list says that it goes on with the one before, and has paragraphs if any piece has."""
+    first = state.tokens[0] if state.tokens else None
+    if first is None or first.type not in ("bullet_list_open", "ordered_list_open"):
+        return
+    if state.env.get("continued"):
+        first.attrSet("class", "list--more")
+    for token in state.tokens[1:]:
+        if token.level == 0:
+            break
+        if token.level == 2 and state.env.get("loose") and token.type in ("paragraph_open", "paragraph_close"):
+            token.hidden = False
 
 
 def _tasks(state: StateCore) -> None:

@@ -20,6 +20,8 @@ CLASSES = {
     "button": {"code__button"},
     "div": {"code", "code--more", "code__bar", "table", "table--more"},
     "li": {"task"},
+    "ul": {"list--more"},
+    "ol": {"list--more"},
     "th": ALIGNMENTS,
     "td": ALIGNMENTS,
 }

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, time, timedelta
+import re
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
 
-from overseer.days import grouped
+from overseer.days import LABELS, grouped
 from overseer.registry import PINNED, Room
 
 TODAY = date(2026, 3, 1)
 
 
 def room(name: str, days_ago: int, *, pinned: bool = False, at: time = time(12)) -> Room:
-    moment = datetime.combine(TODAY - timedelta(days=days_ago), at)
+    moment = datetime.combine(TODAY - timedelta(days=days_ago), at, UTC)
     rank = PINNED + 1 if pinned else 1
     return Room(name, name, 0, "", False, "", rank=rank, active_at=int(moment.timestamp() * 1000))
 
@@ -60,3 +62,10 @@ def test_a_clock_that_was_set_back_makes_no_heading_twice() -> None:
         "today": ["today"],
         "earlier": ["old", "new again", "tomorrow"],
     }
+
+
+def test_labels_are_those_that_the_browser_puts_in_the_readers_zone() -> None:
+    """The script makes the headings that the server has no rooms for."""
+    script = (Path(__file__).parents[1] / "static/js/times.js").read_text("utf-8")
+    found = re.search(r"LABELS = \{(.*)\}", script)
+    assert found and dict(re.findall(r'(\w+): "([^"]+)"', found[1])) == LABELS

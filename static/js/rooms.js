@@ -1,4 +1,4 @@
-// The rooms: which one is open, and a list that stays true to the filter, to the day and to the keyboard.
+// The rooms: which one is open, and a list that stays true to the filter and to the keyboard.
 
 const list = () => document.getElementById("rooms");
 const shown = () => document.querySelector("#room > :first-child");
@@ -62,11 +62,3 @@ document.addEventListener("htmx:ws:after:message:incoming", ({ detail: { message
 function refresh() {
   htmx.trigger(document.getElementById("filter"), "refresh");
 }
-
-// What was today's is yesterday's after midnight.
-let day = new Date().toDateString();
-setInterval(() => {
-  if (day === new Date().toDateString()) return;
-  day = new Date().toDateString();
-  refresh();
-}, 60_000);

@@ -1,0 +1,192 @@
+"""A growing answer: its end changes nothing of what is there, and what a reader does in it stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.steps import message, new_room, say
+from tests.support.model_server import ModelServer, Reply, end, held, reasoning, text, tool_call
+
+OpenPage = Callable[..., Page]
+
+TABLE = "| a | b |\n|---|---|\n" + "".join(f"| cell {n} | {'more ' * (n % 7)} |\n" for n in range(80))
+CODE = "".join(f"def f{n}(x):  # a comment\n    return 'words {n}' + x\n\n" for n in range(20))
+ANSWERS = {
+    "a short paragraph": ["Some words that one may ", "select, with *emphasis* and more of them."],
+    "paragraphs": ["One that has ended.\n\nAnd one ", "with more of them.\n\n", "Third."],
+    "a long list": [f"- item {n} with `code` in it\n" for n in range(80)],
+    "a long loose list": [f"{n}. item {n} with words\n\n" for n in range(1, 60)],
+    "a table": [TABLE[:100], TABLE[100:1500], TABLE[1500:]],
+    "a block of code": ["Look:\n\n```python\n" + CODE[:300], CODE[300:], "```\n"],
+    "long code that has not ended": ["```python\n" + CODE[:300], CODE[300:], *(CODE for _ in range(18)), "x = the_end"],
+}
+
+# Keeps the selection and what it goes from and to; and counts what moves without the reader.
+WATCH = """(article) => {
+    const selection = getSelection();
+    const range = selection.getRangeAt(0);
+    const body = article.querySelector(".message__body");
+    window.kept = {
+        words: selection.toString(), from: range.startContainer, to: range.endContainer,
+        nodes: [...body.querySelectorAll(".part__done *")], height: article.getBoundingClientRect().height,
+        top: range.getBoundingClientRect().top, shift: 0,
+    };
+    new PerformanceObserver((list) => { for (const entry of list.getEntries()) window.kept.shift += entry.value; })
+        .observe({ type: "layout-shift" });
+}"""
+LOOK = """async (article) => {
+    await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done))));
+    const selection = getSelection();
+    const range = selection.getRangeAt(0);
+    const { kept } = window;
+    return {
+        words: selection.toString() === kept.words, shift: Math.round(kept.shift * 1000) / 1000,
+        same: range.startContainer === kept.from && range.endContainer === kept.to,
+        lost: kept.nodes.filter((node) => !node.isConnected).length,
+        height: article.getBoundingClientRect().height - kept.height,
+        top: range.getBoundingClientRect().top - kept.top,
+    };
+}"""
+
+
+def select(page: Page, number: int) -> str:
+    """Drag the mouse over some words of the last line in sight of a growing answer; returns them."""
+    place = message(page, number).evaluate("""(article) => {
+        const walker = document.createTreeWalker(article.querySelector(".message__body"), NodeFilter.SHOW_TEXT);
+        const { bottom } = document.getElementById("scroller").getBoundingClientRect();
+        let found;
+        while (walker.nextNode()) {
+            const range = document.createRange();
+            range.selectNodeContents(walker.currentNode);
+            const box = range.getBoundingClientRect();
+            if (walker.currentNode.data.trim().length > 4 && box.width > 20 && box.bottom < bottom) found = box;
+        }
+        return [found.left + 1, found.right - 1, found.top + 8];
+    }""")
+    left, right, top = place
+    page.mouse.move(left, top)
+    page.mouse.down()
+    page.mouse.move(right, top, steps=3)
+    page.mouse.up()
+    words = str(page.evaluate("getSelection().toString()"))
+    assert words.strip()
+    return words
+
+
+def grown(page: Page, model_server: ModelServer, chunks: list[str]) -> Reply:
+    """Ask, and let the answer come piece by piece, each shown before the next is said."""
+    reply = model_server.will(held())
+    say(page, "A question")
+    assert reply.begun.wait(20)
+    for number, chunk in enumerate(chunks):
+        reply.say(text(chunk))
+        if number % 20 == 0 or number == len(chunks) - 1:
+            last = chunk.split()[-1].strip("`*|")
+            if last:
+                expect(message(page, 2).locator(".message__body")).to_contain_text(last)
+    return reply
+
+
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_answer_ending_keeps_selection_and_moves_nothing(
+    open_page: OpenPage, model_server: ModelServer, kind: str
+) -> None:
+    """The same nodes, the same words selected in them, at the same place."""
+    page = open_page()
+    new_room(page)
+    reply = grown(page, model_server, ANSWERS[kind])
+    article = message(page, 2)
+    select(page, 2)
+    article.evaluate(WATCH)
+    before = article.locator(".part__done").inner_html()
+    reply.say(end())
+    expect(message(page, 2, state="complete").locator(".message__actions")).to_be_visible()
+    assert article.evaluate(LOOK) == {"words": True, "same": True, "shift": 0, "lost": 0, "height": 0, "top": 0}
+    buttons = '<button type="button" class="code__button" data-{}="">{}</button>'
+    bar = buttons.format("wrap", "Wrap") + buttons.format("copy", "Copy")
+    assert article.locator(".part__done").inner_html().replace(bar, "") == before.replace(bar, "").rstrip("\n") + "\n"
+
+
+def test_growing_answer_keeps_selection_in_open_and_finished_blocks(
+    open_page: OpenPage, model_server: ModelServer
+) -> None:
+    """Words that come add to the text node that is there, and a block that ends stays where it is."""
+    page = open_page()
+    new_room(page)
+    reply = grown(page, model_server, ["Some words to be selected"])
+    words = select(page, 2)
+    body = message(page, 2).locator(".message__body")
+    for more in (" and more", " with *emphasis", "* and\nthe end.", "\n\n", "- a\n- list\n", "\n# End\n\n", "last"):
+        reply.say(text(more))
+    expect(body).to_contain_text("last")
+    assert page.evaluate("getSelection().toString()") == words
+    reply.say(end())
+    expect(message(page, 2, state="complete")).to_be_visible()
+    assert page.evaluate("getSelection().toString()") == words
+    assert [body.locator(f".part__done > {tag}").count() for tag in ("p", "ul", "h1")] == [2, 1, 1]
+
+
+def test_long_code_table_and_list_are_one_element_each_while_they_grow(
+    open_page: OpenPage, model_server: ModelServer
+) -> None:
+    """Pieces are put together, also by a reload in mid-answer, and scrolled sideways they stay so."""
+    page = open_page()
+    new_room(page)
+    listed = "".join(f"- item {n}\n" for n in range(200))
+    reply = grown(
+        page, model_server, [TABLE + "\n", listed + "\n\n```python\n", CODE * 4, "long = '" + "y" * 900, "'\n"]
+    )
+    page.reload()
+    done = message(page, 2).locator(".part__done")
+    for _ in range(2):
+        expect(message(page, 2).locator(".part__open > *")).to_have_count(0)
+        assert done.locator("> *").count() == 3
+        assert done.locator("li").count() == 200 and done.locator("tbody tr").count() == 80
+        assert done.locator("code").inner_text().startswith(CODE * 4 + "long")
+        reply.say(text("z = 'more'\n"))
+        expect(done.locator("code")).to_contain_text("z = 'more'")
+        page.wait_for_function("document.querySelector('pre').scrollWidth > 1000")
+        page.evaluate("document.querySelector('pre').scrollLeft = 90")
+    reply.say(text("last = 1\n"))
+    expect(done.locator("code")).to_contain_text("last = 1")
+    reply.say(end())
+    expect(message(page, 2, state="complete")).to_be_visible()
+    assert page.evaluate("document.querySelector('pre').scrollLeft") == 90
+    assert done.locator("> *").count() == 3
+
+
+def test_answer_ending_after_reasoning_and_tool_call_keeps_them_open(
+    open_page: OpenPage, model_server: ModelServer
+) -> None:
+    """What a reader unfolded stays so, with what was selected in it; nothing moves at the end."""
+    page = open_page()
+    new_room(page)
+    roll = Reply(reasoning("Let me think\n\nabout it."), tool_call("roll_dice", '{"sides": 6}'), end("tool_calls"))
+    _, reply = model_server.will(roll, last := held(text("The die shows "))), last
+    say(page, "Roll a die")
+    article = message(page, 2)
+    expect(article.locator(".message__body")).to_contain_text("The die shows")
+    for summary in article.locator("summary").all():
+        summary.click()
+    select(page, 2)
+    article.evaluate(WATCH)
+    reply.say(text("a number."), end())
+    expect(message(page, 2, state="complete").locator(".message__actions")).to_be_visible()
+    assert article.evaluate(LOOK) == {"words": True, "same": True, "shift": 0, "lost": 0, "height": 0, "top": 0}
+    assert article.locator("details[open]").count() == 2
+
+
+def test_wrapped_code_stays_wrapped_when_the_answer_ends(open_page: OpenPage, model_server: ModelServer) -> None:
+    """The buttons of a finished block may be used while the rest grows."""
+    page = open_page()
+    new_room(page)
+    reply = grown(page, model_server, ["```python\nx = 1\n```\n\n", "And"])
+    page.get_by_role("button", name="Wrap").click()
+    reply.say(text(" more"), end())
+    expect(message(page, 2, state="complete")).to_contain_text("And more")
+    expect(page.locator(".code[data-wrapped]")).to_have_count(1)
+    expect(page.get_by_role("button", name="Wrap")).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_role("button", name="Wrap")).to_be_focused()
