@@ -162,9 +162,11 @@ class Overseer:
                 stack.callback(self._lock.release)
                 stack.callback(self._storage.close)
                 self._facets.close("the server was shut down")
-                for queue in list(self._queues.values()):
+                queues = list(self._queues.values())
+                for queue in queues:
                     queue.deliver(queue.last)
-                if not self._behind:  # else the next start takes those summaries
+                # Else the next start takes the summaries that are missing.
+                if not self._behind and all(queue.is_delivered for queue in queues):
                     with suppress(StorageError):
                         registry.end_run()
 

@@ -494,9 +494,8 @@ class Replacing:
 
 
 @pytest.fixture
-def commits(monkeypatch: pytest.MonkeyPatch) -> Replacing:
-    """Every commit of the app goes through here, as those to a slow disk do."""
-    monkeypatch.setattr("overseer.sqlite.SLOW", -1.0)
+def commits() -> Replacing:
+    """Every commit of the app goes through here."""
     return Replacing()
 
 
