@@ -8,7 +8,8 @@ run: .venv/installed
 	@exec $(BIN)/python app.py
 
 test: .venv/installed-test .venv/installed-node
-	@CHROMIUM="$$(sh tests/chromium.sh)" && W3M="$$(sh tests/w3m.sh)" && NODE="$$(sh tests/node.sh)" && export CHROMIUM W3M NODE && \
+	@CHROMIUM="$$(sh tests/chromium.sh)" && W3M="$$(sh tests/w3m.sh)" && NGINX="$$(sh tests/nginx.sh)" && \
+	NODE="$$(sh tests/node.sh)" && export CHROMIUM W3M NGINX NODE && \
 	exec $(BIN)/python -X dev -m pytest -n 3 --dist worksteal $(ARGS)
 
 lint: .venv/installed-test

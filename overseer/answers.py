@@ -42,7 +42,7 @@ SENTENCES = {
 }
 PAGES = ("rooms.index", "rooms.list_rooms", "rooms.show_room", "rooms.show_message", "rooms.edit_message")
 VERBS = ("PATCH", "DELETE")
-TOLD_BY_HEADERS = ("Allow", "Retry-After", "WWW-Authenticate")
+TOLD_BY_HEADERS = ("Allow", "Retry-After", "Sec-WebSocket-Version", "Upgrade", "WWW-Authenticate")
 
 
 def init_app(app: Flask) -> None:

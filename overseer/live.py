@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, abort, current_app, g, request
 from flask_sock import Sock
-from simple_websocket import Server
+from simple_websocket import ConnectionClosed, Server
+from werkzeug.exceptions import HTTPException
+from wsproto.frame_protocol import CloseReason
 
 from overseer.hub import Hub
 from overseer.login import farewell
@@ -20,15 +23,28 @@ from overseer.security import door, logged_in
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
+log = logging.getLogger(__name__)
+
 PING_SECONDS = 25
+VERSION = "13"
 MAX_FRAME = 4096  # bytes; tabs have nothing to say
 HEADER, PLAIN = re.compile("HTTP_[A-Z0-9_]+"), re.compile(r"[^\x00-\x1f\x7f]*")
 HANDSHAKE = {
     "HTTP_CONNECTION": re.compile(r"(.*,)?\s*upgrade\s*(,.*)?", re.I),
     "HTTP_UPGRADE": re.compile("websocket", re.I),
-    "HTTP_SEC_WEBSOCKET_VERSION": re.compile("13"),
+    "HTTP_SEC_WEBSOCKET_VERSION": re.compile(".+"),
     "HTTP_SEC_WEBSOCKET_KEY": re.compile("[A-Za-z0-9+/]{22}=="),
 }
+
+
+class OtherVersion(HTTPException):
+    """426: the client speaks another version of the protocol, and is told which one is spoken here."""
+
+    code = 426
+    name = "Upgrade Required"
+
+    def get_headers(self, *args: Any, **kwargs: Any) -> list[tuple[str, str]]:
+        return [*super().get_headers(*args, **kwargs), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", VERSION)]
 
 
 def init_app(app: Flask, house: House) -> None:
@@ -60,6 +76,10 @@ def check_handshake(environ: WSGIEnvironment) -> None:
     """Refuse what is none, and take away the headers that the library would fail on, or unpack what a tab says for."""
     if not all(one.fullmatch(environ.get(name, "")) for name, one in HANDSHAKE.items()):
         abort(400, "This address is for WebSockets, and this is no handshake of one.")
+    if environ.get("CONTENT_LENGTH", "0").strip("0") or "HTTP_TRANSFER_ENCODING" in environ:
+        abort(400, "The handshake of a WebSocket has no body.")
+    if environ["HTTP_SEC_WEBSOCKET_VERSION"] != VERSION:
+        raise OtherVersion(f"This server speaks version {VERSION} of the WebSocket protocol only.")
     for name, value in list(environ.items()):
         odd = name.startswith("HTTP_") and not (HEADER.fullmatch(name) and PLAIN.fullmatch(value))
         if odd or name == "HTTP_SEC_WEBSOCKET_EXTENSIONS":
@@ -67,8 +87,19 @@ def check_handshake(environ: WSGIEnvironment) -> None:
 
 
 def live(ws: Server) -> None:
+    """Serve a tab until it closes. An error closes it with 1011, and has no page: this is no HTTP any more."""
+    try:
+        serve(ws)
+    except ConnectionClosed:
+        raise
+    except Exception:
+        log.exception("a tab could not be served")
+        ws.close(CloseReason.INTERNAL_ERROR, "see the log of the server")
+
+
+def serve(ws: Server) -> None:
     """Serve a tab until it goes, or its log-in ends. `room` is what it has open, `seen` and `rooms` how new what it
-    shows is."""
+    shows is. Raises ConnectionClosed."""
     hub: Hub = current_app.extensions["hub"]
     session = logged_in()
     tab = hub.join(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -15,6 +17,7 @@ from overseer.llm.choice import ModelSettings
 from overseer.overseer import Overseer
 from tests.support.model_server import ModelServer
 from tests.support.nursery import Nursery
+from tests.support.raw import Caller, Listening
 from tests.support.server import Server
 from tests.support.tab import Tab
 from tests.support.templates import compile_once
@@ -115,3 +118,14 @@ def tab(server: Server) -> Iterator[Callable[..., Tab]]:
     yield open_tab
     for one in tabs:
         one.close()
+
+
+@pytest.fixture
+def call() -> Iterator[Callable[..., Caller]]:
+    """Opens sockets to servers, on which anything can be sent."""
+    with ExitStack() as ends:
+
+        def call(to: Listening, **options: Any) -> Caller:
+            return ends.enter_context(closing(Caller(to, **options)))
+
+        yield call

@@ -32,7 +32,8 @@ MAY_IMPORT = {
     "security": "access password proxies sessions",
     "forms": "",
     "seats": "access",
-    "doorway": "access seats",
+    "http_syntax": "",
+    "doorway": "access http_syntax seats",
     "assets": "",
     "compression": "assets",
     "events": "messages",
@@ -85,7 +86,8 @@ ONLY_IN = {
         {"assets", "fragments", "live", "forms", "security", "compression", "answers", "login", "views", "commands"}
         | {"__init__"},
     ),
-    "werkzeug": {"answers", "forms", "login", "password", "proxies", "security", "views", "fragments", "__init__"},
+    "werkzeug": {"answers", "forms", "live", "login", "password", "proxies", "security", "views", "fragments"}
+    | {"__init__"},
     "itsdangerous": {"sessions"},
     "markupsafe": {"drafts", "fragments"},
     "sqlite3": {"sqlite", "rows", "schema", "transcript", "registry", "snapshot", "backup", "check", "sessions"},

@@ -101,7 +101,6 @@ GOOD = {
 }
 BAD = [
     *({key: value for key, value in GOOD.items() if key != left_out} for left_out in GOOD),
-    {**GOOD, "Sec-WebSocket-Version": "8"},
     {**GOOD, "Sec-WebSocket-Key": "short"},
     {**GOOD, "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==, x"},
     {**GOOD, "Upgrade": "h2c"},
@@ -125,7 +124,7 @@ def test_who_is_refused_takes_no_seat(small: Server) -> None:
 def test_nothing_that_a_tab_says_is_unpacked(small: Server) -> None:
     """What it offers is not taken, junk among its headers harms nothing."""
     for offer in ("permessage-deflate", "permessage-deflate; client_max_window_bits=99"):
-        tab = Tab(small.url, header={"Sec-WebSocket-Extensions": offer, "X-\xe9": "\xff", "Y": "\x01"})
+        tab = Tab(small.url, header={"Sec-WebSocket-Extensions": offer, "X": "\xff", "Y": "\x01"})
         tab.read_until('hx-target="#rooms"')
         assert "sec-websocket-extensions" not in tab.socket.headers
         tab.close()

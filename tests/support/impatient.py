@@ -16,16 +16,26 @@ import sys
 def main() -> int:
     """`python -m tests.support.impatient` and the server's own flags; IMPATIENT says what differs."""
     from app import main as serve
-    from overseer import seats
+    from overseer import live, seats
     from overseer.doorway import Doorway, Patience
+    from overseer.hub import Hub
 
     given = json.loads(os.environ["IMPATIENT"])
     if descriptors := given.pop("descriptors", 0):
         resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
     if given.pop("strangers", False):
         seats.is_loopback = lambda address: address == "127.0.0.1"  # all others of this machine are somebody else
+    if ping := given.pop("ping", 0):
+        live.PING_SECONDS = ping
+    if given.pop("broken_hub", False):
+        Hub.join = join_fails  # type: ignore[method-assign]
     Doorway.patience = Patience(**given)
     return serve()
+
+
+def join_fails(*_: object, **__: object) -> None:
+    """Stand in for a fault in the server."""
+    raise RuntimeError("a fault in the hub")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,62 @@
+"""A real nginx in front of a server, configured as the README says."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+from pathlib import Path
+
+NGINX = os.environ.get("NGINX", "nginx")
+README = Path(__file__).parents[2] / "README.md"
+DEADLINE = 20.0
+CONFIGURATION = """
+daemon off;
+user root;
+pid {folder}/pid;
+error_log {folder}/error.log;
+events {{ worker_connections 64; }}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  server {{
+    listen 127.0.0.1:{port};
+    {location}
+  }}
+}}
+"""
+
+
+class Nginx:
+    """Listens on `port` and passes `/chat/` on to the server at `url`; its files are in `folder`."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        folder.mkdir()
+        blocks: list[str] = re.findall(r"```nginx\n(.*?)```", README.read_text(), re.S)
+        location = blocks[0].replace("http://127.0.0.1:8000/", f"{url}/")
+        assert location != blocks[0]
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.port: int = listener.getsockname()[1]
+            configuration = folder / "nginx.conf"
+            configuration.write_text(CONFIGURATION.format(folder=folder, port=self.port, location=location))
+            # nginx takes over listening sockets that this variable names: nobody has to wait until it listens.
+            self._process = subprocess.Popen(
+                [NGINX, "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(configuration)],
+                env={"PATH": os.environ["PATH"], "NGINX": f"{listener.fileno()};"},
+                pass_fds=[listener.fileno()],
+                stderr=subprocess.DEVNULL,
+            )
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/chat"
+
+    def stop(self) -> None:
+        """End it."""
+        self._process.terminate()
+        self._process.wait(DEADLINE)

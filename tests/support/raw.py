@@ -1,0 +1,81 @@
+"""Requests as bytes, on a socket of their own."""
+
+from __future__ import annotations
+
+import re
+import socket
+from contextlib import suppress
+from typing import Protocol
+
+from tests.support.tab import DEADLINE
+
+FORM = "Content-Type: application/x-www-form-urlencoded\r\n"
+
+
+class Listening(Protocol):
+    """A server on a port of 127.0.0.1."""
+
+    port: int
+
+
+class Caller:
+    """A socket to a server on which anything can be sent."""
+
+    def __init__(self, server: Listening, *, buffer: int = 0, source: str = "") -> None:
+        self.socket = socket.socket()
+        self.socket.bind((source, 0))
+        if buffer:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        self.socket.settimeout(DEADLINE)
+        self.socket.connect(("127.0.0.1", server.port))
+
+    def say(self, *words: str | bytes) -> Caller:
+        for one in words:
+            self.socket.sendall(one if isinstance(one, bytes) else one.encode("latin-1"))
+        return self
+
+    def hear_until(self, wanted: bytes) -> bytes:
+        """What comes, as far as something that is wanted."""
+        heard = b""
+        while wanted not in heard:
+            data = self.socket.recv(65536)
+            assert data, heard
+            heard += data
+        return heard
+
+    def hear(self) -> str:
+        """All that comes to the end of the connection."""
+        heard = b""
+        with suppress(ConnectionResetError):
+            while data := self.socket.recv(65536):
+                heard += data
+        return heard.decode("latin-1")
+
+    def answers(self) -> list[int]:
+        """The statuses of all that comes, and that each which is no page is a sentence."""
+        heard = self.hear()
+        for words in re.findall(
+            r"Content-Type: text/plain; charset=utf-8\r\n.*?\r\n\r\n(.*?)(?=HTTP/1.1|\Z)", heard, re.S
+        ):
+            assert re.fullmatch(r"[A-Z].{8,}\.\n|ok", words), words
+        return [int(status) for status in re.findall(r"HTTP/1\.1 (\d+) ", heard)]
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def get(path: str = "/healthz", headers: str = "", *, close: bool = True) -> str:
+    end = "Connection: close\r\n" if close else ""
+    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{end}{headers}\r\n"
+
+
+def post(path: str, headers: str, body: str = "", *, close: bool = True) -> str:
+    return get(path, FORM + headers, close=close).replace("GET", "POST", 1) + body
+
+
+def handshake(path: str = "/live", headers: str = "", *, host: str = "127.0.0.1", version: str = "13") -> str:
+    """Return the request that opens a WebSocket."""
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        f"Sec-WebSocket-Version: {version}\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
+    )
