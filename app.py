@@ -38,6 +38,7 @@ from overseer.access import is_loopback
 from overseer.environment import BadEnvironment
 from overseer.instance import InstanceError
 from overseer.markdown import render
+from overseer.tools import MAX_THREADS, Outcome
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -61,6 +62,8 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
     logging.getLogger("urllib3").setLevel(logging.WARNING)
     raise_file_limit()
+    # Beside a tool that computes, each token waits several times for the interpreter: p98 5 ms instead of 21 ms.
+    sys.setswitchinterval(0.0005)
     try:
         access = environment.access(os.environ)
         if not access.password and not is_loopback(options.host):
@@ -68,7 +71,13 @@ def main() -> int:
                 f"--host {options.host or '(all)'} would let others in, and no password is set. Set OVERSEER_PASSWORD "
                 "or OVERSEER_PASSWORD_FILE, or use 127.0.0.1."
             )
-        app = make_app(options.instance, access=access.on(options.host), check_password=check_aside, aside=aside)
+        app = make_app(
+            options.instance,
+            access=access.on(options.host),
+            check_password=check_aside,
+            aside=aside,
+            apart=ToolThreads().start,
+        )
         app.debug = False  # whatever FLASK_DEBUG says: that is for `flask run`
         app.extensions["overseer"].open()
         listener = listen(options.host, options.port)
@@ -169,6 +178,22 @@ def _outcome(work: Callable[[], object]) -> tuple[object, BaseException | None]:
         return work(), None
     except BaseException as error:
         return None, error
+
+
+class ToolThreads:
+    """Threads of the operating system for tools: one that computes or blocks must hold up no greenlet.
+
+    They are other than those of `aside`, so that tools that hang keep no commit and no log-in waiting.
+    """
+
+    def __init__(self) -> None:
+        from gevent.threadpool import ThreadPool
+
+        self._pool = ThreadPool(MAX_THREADS)
+
+    def start(self, work: Callable[[], Outcome], done: Callable[[Outcome], None]) -> None:
+        """Do some work, and tell its outcome in the thread that all greenlets share."""
+        self._pool.spawn(work).rawlink(lambda result: done(result.value))
 
 
 def check_aside(hashed: str, password: str) -> bool:

@@ -27,10 +27,10 @@ from overseer.events import (
     TurnEnded,
 )
 from overseer.llm import Model
-from overseer.messages import Message, Part, State, Text, ToolCall, Usage
+from overseer.messages import Message, Part, State, Text, ToolCall, Usage, ended
 from overseer.settings import Changes, Settings
 from overseer.sqlite import Storage, StorageError, StorageFull
-from overseer.tools import Toolbox
+from overseer.tools import SECONDS, Toolbox
 from overseer.transcript import MAX_NUMBER, Asked, Page, Summary, Transcript
 from overseer.turn import MAX_ANSWER, Turn, TurnOver
 from overseer.words import name_from
@@ -60,10 +60,12 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much a model reads (tokens), and how much it may say in one answer (characters)."""
+    """How much a model reads (tokens), how much it may say in one answer (characters), and how long one call of a tool
+    may take (seconds)."""
 
     context_tokens: int = DEFAULT_BUDGET
     answer_chars: int = MAX_ANSWER
+    tool_seconds: float = SECONDS
 
 
 class ChatRoom:
@@ -424,4 +426,4 @@ class ChatRoom:
 
 
 def _ending(turn: Turn, state: State, reason: str) -> Ending:
-    return Ending(turn.draft.parts(), state, reason, turn.model_name, turn.usage)
+    return Ending(tuple(map(ended, turn.draft.parts())), state, reason, turn.model_name, turn.usage)

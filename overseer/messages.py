@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 Role = Literal["user", "assistant"]
 State = Literal["waiting", "streaming", "complete", "stopped", "failed", "interrupted"]
-CallState = Literal["running", "done", "failed"]
+CallState = Literal["running", "done", "failed", "abandoned"]
 
 UNFINISHED: tuple[State, ...] = ("waiting", "streaming")
 
@@ -30,7 +30,10 @@ class Reasoning:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A tool the model used: `arguments` is the JSON it sent, `result` what the tool answered."""
+    """A tool the model used: `arguments` is the JSON it sent, `result` what the tool answered.
+
+    An abandoned call was given up before it had a result, and `result` says why.
+    """
 
     kind: ClassVar[str] = "tool_call"
     call_id: str
@@ -46,6 +49,13 @@ class ToolCall:
 
 
 Part = Text | Reasoning | ToolCall
+
+
+def ended(part: Part) -> Part:
+    """The part as it is in an answer that has ended: a call that has no result by then is abandoned."""
+    if isinstance(part, ToolCall) and part.state == "running":
+        return replace(part, state="abandoned", result="Abandoned: the answer ended before the tool did.")
+    return part
 
 
 @dataclass(frozen=True, slots=True)

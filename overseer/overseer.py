@@ -48,7 +48,7 @@ from overseer.sqlite import (
     marks,
     set_aside,
 )
-from overseer.tools import TOOLS, Toolbox
+from overseer.tools import TOOLS, Apart, Toolbox, in_thread
 from overseer.transcript import MAX_NUMBER, Asked, Page, Summary
 from overseer.words import NEW_ROOM, clean, idempotency_key, question, room_name
 
@@ -81,8 +81,8 @@ class Overseer:
     """The rooms of one instance directory, which no other process may use meanwhile.
 
     Every method that names a room raises NoSuchRoom for one that does not exist, StorageError for one whose file
-    cannot be used, and StorageFull when nothing can be written just now. Commits to a
-    slow disk are made by `aside`.
+    cannot be used, and StorageFull when nothing can be written just now. Commits to a slow disk are made by `aside`,
+    and tools are run by `apart`.
     """
 
     def __init__(
@@ -93,11 +93,12 @@ class Overseer:
         limits: Limits | None = None,
         open_facets: int = 50,
         aside: Aside = here,
+        apart: Apart = in_thread,
     ) -> None:
         self.directory = directory
         self._models = models
         self._limits = limits or Limits()
-        self._tools = Toolbox(TOOLS)
+        self._tools = Toolbox(TOOLS, seconds=self._limits.tool_seconds, apart=apart)
         self._facets: Facets[ChatRoom] = Facets(
             directory / "facets", limit=open_facets, closed=self._closed_idle, aside=aside
         )

@@ -6,7 +6,6 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import chain, repeat
 
 from overseer.messages import UNFINISHED, Message, Part, Reasoning, State, Text, ToolCall, Usage
@@ -97,12 +96,6 @@ def note_usage(db: sqlite3.Connection, number: int, usage: Usage) -> None:
         "UPDATE messages SET tokens_in = ?, tokens_out = ?, seconds = ?, speaking = ?, estimated = ? WHERE number = ?",
         (usage.tokens_in, usage.tokens_out, usage.seconds, usage.speaking, usage.estimated, number),
     )
-
-
-def ended(part: Part) -> Part:
-    if isinstance(part, ToolCall) and part.state == "running":
-        return replace(part, state="failed", result="The answer ended before the tool did.")
-    return part
 
 
 def unfinished(db: sqlite3.Connection, limit: int = -1) -> list[int]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from overseer import rows
 from overseer.context import newest
-from overseer.messages import Message, Part, State, Text, Usage
+from overseer.messages import Message, Part, State, Text, Usage, ended
 from overseer.schema import APPLICATION_ID, MIGRATIONS
 from overseer.settings import Settings
 from overseer.sqlite import Storage
@@ -176,7 +176,7 @@ class Transcript:
     ) -> None:
         """Write an answer whole, with its last state."""
         with self._storage.write() as db:
-            rows.put(db, number, list(map(rows.ended, parts)))
+            rows.put(db, number, parts)
             rows.end(db, number, state, reason, model)
             if usage is not None:
                 rows.note_usage(db, number, usage)
@@ -187,7 +187,7 @@ class Transcript:
             numbers = rows.unfinished(db)
             for number in numbers:
                 for message in rows.read(db, [number]):
-                    rows.put(db, number, list(map(rows.ended, message.parts)))
+                    rows.put(db, number, list(map(ended, message.parts)))
                 rows.end(db, number, state, reason)
             return numbers
 

@@ -70,8 +70,8 @@ def messages(version: int) -> list[Message]:
     """What each of the dumped rooms holds; the later versions know more of it."""
     counted = Usage(120, 30, 2.5, 1.5), Usage(9, 3, 0.5, 0.25, estimated=True)
     usage = counted if version >= 2 else (None, None)
-    cut = "The answer ended before the tool did."
-    roll = ToolCall("call-3", "roll_dice", '{"sides": 6}', cut, "failed")
+    cut = "Abandoned: the answer ended before the tool did."
+    roll = ToolCall("call-3", "roll_dice", '{"sides": 6}', cut, "abandoned")
     time = ToolCall("call-1", "get_current_time", "{}", "2026-09-21T14:13:20+00:00", "done")
     none = ToolCall("call-2", "roll_dice", '{"sides": 1}', "A die has at least two sides.", "failed")
     spoken = Text("It is **14:13**.\n\n```python\nprint('😀')\n```")
