@@ -56,6 +56,7 @@ class Ending:
     reason: str
     model: str
     usage: Usage | None
+    left_out: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,6 +370,7 @@ class ChatRoom:
                 reason=ending.reason,
                 model=ending.model,
                 usage=ending.usage,
+                left_out=ending.left_out,
             )
             del self._unstored[number]
 
@@ -397,7 +399,9 @@ class ChatRoom:
             log.error("turn %s/%s goes on unsaved: %s", self.room_id, turn.number, error)
 
     def _save(self, turn: Turn, position: int) -> None:
-        self._transcript.save(turn.number, turn.draft.parts(), first=position, model=turn.model_name)
+        self._transcript.save(
+            turn.number, turn.draft.parts(), first=position, model=turn.model_name, left_out=turn.left_out
+        )
         self._saved_at = time.monotonic()
 
     def _check_idle(self) -> None:
@@ -414,6 +418,7 @@ class ChatRoom:
                 reason=ending.reason,
                 model=ending.model,
                 usage=ending.usage,
+                left_out=ending.left_out,
             )
         turn = self._turn
         if turn is None or turn.number != message.number:
@@ -422,8 +427,11 @@ class ChatRoom:
             message = replace(message, reason=delay.reason, retry_at=delay.until)
         if not len(turn.draft):
             return message
-        return replace(message, state="streaming", parts=turn.draft.parts(), model=turn.model_name)
+        return replace(
+            message, state="streaming", parts=turn.draft.parts(), model=turn.model_name, left_out=turn.left_out
+        )
 
 
 def _ending(turn: Turn, state: State, reason: str) -> Ending:
-    return Ending(tuple(map(ended, turn.draft.parts())), state, reason, turn.model_name, turn.usage)
+    parts = tuple(map(ended, turn.draft.parts()))
+    return Ending(parts, state, reason, turn.model_name, turn.usage, turn.left_out)

@@ -120,7 +120,10 @@ class Follower:
             return "\n\n[deleted]\n"
         except StorageError as error:
             return f"\n\n[interrupted: {error}]\n"
-        return "\n" if message.state == "complete" else f"\n\n[{message.state}: {message.reason}]\n"
+        notes = [message.note] if message.note else []
+        if message.state != "complete":
+            notes.append(f"{message.state}: {message.reason}")
+        return "".join(f"\n\n[{note}]" for note in notes) + "\n"
 
     def _part(self, asked: Asked, position: int) -> ToolCall | None:
         try:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from overseer.context import estimate, size
-from overseer.llm import Delta, TokenCount, ToolRequest
+from overseer.llm import Delta, LeftOut, TokenCount, ToolRequest
 from overseer.messages import Message, Usage
 
 
@@ -34,6 +34,8 @@ class Meter:
 
     def hear(self, delta: Delta) -> None:
         """It says something."""
+        if isinstance(delta, LeftOut):
+            return
         if isinstance(delta, TokenCount):
             self._counted = delta  # servers that count as they go count from the beginning
             return

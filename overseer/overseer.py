@@ -218,6 +218,7 @@ class Overseer:
         try:
             self._remove(room_id)
         finally:
+            self._models.forget(room_id)
             self._publish(RoomDeleted(room_id))
 
     def clear(self, room_id: str) -> None:
@@ -353,7 +354,7 @@ class Overseer:
                 room_id,
                 emit=lambda event: self._queue_event(queue, chat_room, event),
                 deliver=queue.deliver,
-                pick_model=self._models.pick,
+                pick_model=lambda name: self._models.pick(name, room=room_id),
                 tools=self._tools,
                 limits=self._limits,
                 create=create,

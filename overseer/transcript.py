@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from overseer import rows
@@ -165,19 +165,32 @@ class Transcript:
             done = db.execute("UPDATE room SET reads_from = ? WHERE reads_from != ?", (number, number))
             return done.rowcount > 0
 
-    def save(self, number: int, parts: Sequence[Part], *, first: int, model: str) -> None:
+    def save(
+        self, number: int, parts: Sequence[Part], *, first: int, model: str, left_out: Collection[str] = ()
+    ) -> None:
         """Write the parts of a growing answer, from position `first` on."""
         with self._storage.write() as db:
-            db.execute("UPDATE messages SET state = 'streaming', model = ? WHERE number = ?", (model, number))
+            db.execute(
+                "UPDATE messages SET state = 'streaming', model = ?, left_out = ? WHERE number = ?",
+                (model, rows.names(left_out), number),
+            )
             rows.put(db, number, parts, first)
 
     def end(
-        self, number: int, parts: Sequence[Part], *, state: State, reason: str, model: str, usage: Usage | None
+        self,
+        number: int,
+        parts: Sequence[Part],
+        *,
+        state: State,
+        reason: str,
+        model: str,
+        usage: Usage | None,
+        left_out: Collection[str] = (),
     ) -> None:
         """Write an answer whole, with its last state."""
         with self._storage.write() as db:
             rows.put(db, number, parts)
-            rows.end(db, number, state, reason, model)
+            rows.end(db, number, state, reason, model=model, left_out=left_out)
             if usage is not None:
                 rows.note_usage(db, number, usage)
 

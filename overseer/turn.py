@@ -10,6 +10,7 @@ from typing import Protocol
 
 from overseer.context import newest, size
 from overseer.llm import (
+    LeftOut,
     Model,
     ModelBusy,
     ModelCut,
@@ -139,6 +140,7 @@ class Turn:
     ) -> None:
         self.number = number
         self.model_name = begun.model if begun else ""
+        self.left_out = frozenset(begun.left_out if begun else ())
         self.draft = Draft(begun.parts if begun else ())
         self.delay: Delay | None = None
         self.outcome = ""  # how it ended, by the word of whoever ended it
@@ -239,6 +241,8 @@ class Turn:
                 self._meter.hear(delta)
                 if isinstance(delta, ToolRequest):
                     requests.append(delta)
+                elif isinstance(delta, LeftOut):
+                    self.left_out |= delta.names
                 elif not isinstance(delta, TokenCount):
                     self._say(Text if isinstance(delta, TextDelta) else Reasoning, delta.text)
                 # A model faster than its readers would starve them: greenlets switch only where one waits.

@@ -120,6 +120,30 @@ def test_what_is_pushed_at_the_end_is_what_a_reload_shows(
     assert row in page
 
 
+def test_what_was_left_out_is_told_in_every_tab_and_after_a_reload(
+    server: Server, tab: OpenTab, model_server: ModelServer
+) -> None:
+    """Also while the answer grows, in the export, and to curl."""
+    note = "Without tools: the server refused them."
+    room_id = new_room(server)
+    here, there = tab(room_id), tab(room_id)
+    refused = b'{"error": {"message": "Unknown parameter: \'tools\'.", "code": "unknown_parameter", "param": "tools"}}'
+    model_server.will(Reply(refused, status=400, headers={"Content-Type": "application/json"}))
+    reply = model_server.will(held(text("Greetings")))
+    ask(server, room_id, "Hello")
+    for one in (here, there):
+        assert f'<p class="message__note">{note}</p>' in one.read_until("Greetings")
+    reply.say(end())
+    reply.hang_up()
+    for one in (here, there):
+        assert note in one.read_until(ended)
+    assert note in fragment(server, f"/rooms/{room_id}")
+    url = f"{server.url}/rooms/{room_id}/messages"
+    assert f"\n*{note}*\n" in requests.get(url, headers={"Accept": "text/markdown"}).text
+    said = requests.post(url, {"text": "Again"}, headers={"Accept": "text/plain"}).text
+    assert said == f"All right.\n\n[{note}]\n"
+
+
 def test_finished_blocks_are_sent_once(server: Server, tab: OpenTab, model_server: ModelServer) -> None:
     """The bytes for a long answer grow with its length, not with its square."""
     room_id = new_room(server)

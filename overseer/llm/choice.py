@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from overseer.llm import Model, ModelError
 from overseer.llm.offline import OfflineResponder
 from overseer.llm.openai import DEFAULT_BASE_URL, OpenAIServer, Patience
+from overseer.llm.refusal import Memory
 
 OLLAMA = "http://127.0.0.1:11434/v1"
 PROBE_SECONDS = 0.5
@@ -39,18 +41,26 @@ def ollama_url(host: str) -> str:
 class Models:
     """Chooses who answers the next question."""
 
-    def __init__(self, settings: ModelSettings) -> None:
+    def __init__(self, settings: ModelSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
         self._probing = threading.Lock()
         self._offline = OfflineResponder(pace=settings.offline_pace)
-        self._configured = _configured(settings)
-        self._ollama = OpenAIServer(settings.ollama_url, patience=settings.patience)
+        self._refused = Memory(clock)
+        self._configured = _configured(settings, self._refused)
+        self._ollama = OpenAIServer(settings.ollama_url, patience=settings.patience, refused=self._refused)
         self._ollama_names: tuple[str, ...] = ()
         self._probed: float | None = None
 
-    def pick(self, name: str = "") -> Model:
-        """The model of this name, or the one to use where nobody has named one; offline there is but one."""
-        return self._chosen(name, self._local())
+    def pick(self, name: str = "", *, room: str = "") -> Model:
+        """The model of this name, or the one to use where nobody has named one; offline there is but one.
+
+        What its server refuses is remembered for the `room` alone.
+        """
+        return self._chosen(name, self._local(), room)
+
+    def forget(self, room: str) -> None:
+        """The room is gone."""
+        self._refused.forget(room)
 
     def names(self, *, refresh: bool = False) -> tuple[str, ...]:
         """The names that can be picked; may be some minutes old unless it is to `refresh`. Raises ModelError."""
@@ -64,11 +74,11 @@ class Models:
             threading.Thread(target=self._local, daemon=True).start()
         return self._chosen(name, self._ollama_names if self._probed is not None else self._local())
 
-    def _chosen(self, name: str, ollama: tuple[str, ...]) -> Model:
+    def _chosen(self, name: str, ollama: tuple[str, ...], room: str = "") -> Model:
         if self._configured is not None:
-            return self._configured.model(name or self._settings.name)
+            return self._configured.model(name or self._settings.name, room=room)
         if ollama:
-            return self._ollama.model(name or self._settings.name or ollama[0])
+            return self._ollama.model(name or self._settings.name or ollama[0], room=room)
         return self._offline
 
     def _local(self, *, refresh: bool = False) -> tuple[str, ...]:
@@ -88,7 +98,9 @@ class Models:
         return self._probed is None or time.monotonic() - self._probed >= PROBE_AGAIN
 
 
-def _configured(settings: ModelSettings) -> OpenAIServer | None:
+def _configured(settings: ModelSettings, refused: Memory) -> OpenAIServer | None:
     if not settings.base_url and not settings.api_key:
         return None
-    return OpenAIServer(settings.base_url or DEFAULT_BASE_URL, api_key=settings.api_key, patience=settings.patience)
+    return OpenAIServer(
+        settings.base_url or DEFAULT_BASE_URL, api_key=settings.api_key, patience=settings.patience, refused=refused
+    )
