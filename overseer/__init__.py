@@ -79,6 +79,7 @@ def create_app(
     hub = Hub(lru_cache(PREFIXES)(lambda prefix: Renewal(overseer, fragments(prefix), drafts)))
     overseer.subscribe(drafts.heard)
     overseer.subscribe(hub.heard)
+    chosen.watch(hub.models_changed)
     app.extensions.update(overseer=overseer, hub=hub, fragments=fragments)
 
     app.before_request(note_start)

@@ -32,6 +32,11 @@ class Meter:
         self._spoke = 0.0
         self._running = True
 
+    @property
+    def spoken(self) -> bool:
+        """Whether the model has said something in this step."""
+        return bool(self._spoke)
+
     def hear(self, delta: Delta) -> None:
         """It says something."""
         if isinstance(delta, LeftOut):

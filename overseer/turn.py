@@ -238,6 +238,8 @@ class Turn:
         yielded = time.monotonic()
         try:
             for delta in reply:
+                if not self._meter.spoken:
+                    self.model_name = clean(model.name)  # only the server's list may have told it
                 self._meter.hear(delta)
                 if isinstance(delta, ToolRequest):
                     requests.append(delta)

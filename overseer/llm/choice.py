@@ -46,7 +46,8 @@ class Models:
         self._probing = threading.Lock()
         self._offline = OfflineResponder(pace=settings.offline_pace)
         self._refused = Memory(clock)
-        self._configured = _configured(settings, self._refused)
+        self._listeners: tuple[Callable[[], None], ...] = ()
+        self._configured = _configured(settings, refused=self._refused, renamed=self._renamed)
         self._ollama = OpenAIServer(settings.ollama_url, patience=settings.patience, refused=self._refused)
         self._ollama_names: tuple[str, ...] = ()
         self._probed: float | None = None
@@ -69,10 +70,39 @@ class Models:
         return self._local(refresh=refresh)
 
     def shown(self, name: str = "") -> Model:
-        """The same as `pick`, as it was last known: no page and no push waits for a look at Ollama's port."""
-        if self._configured is None and self._probed is not None and self._stale():
+        """The same as `pick`, as it was last known: no page and no push waits for a server.
+
+        If that is old, or the name of the model is not known yet, it is looked for meanwhile: see `watch`.
+        """
+        if self._configured is not None:
+            self._look(self._configured)
+        elif self._probed is not None and self._stale():
             threading.Thread(target=self._local, daemon=True).start()
         return self._chosen(name, self._ollama_names if self._probed is not None else self._local())
+
+    def watch(self, listener: Callable[[], None]) -> None:
+        """Call `listener` when another model answers by default, or its name became known."""
+        self._listeners = (*self._listeners, listener)
+
+    def _renamed(self) -> None:
+        for listener in self._listeners:
+            listener()
+
+    def _look(self, server: OpenAIServer) -> None:
+        """Ask a server for its models in the background if the first one answers and its name is not known."""
+        if self._settings.name or server.first_name or not self._stale() or not self._probing.acquire(blocking=False):
+            return
+
+        def look() -> None:
+            try:
+                server.names()
+            except ModelError:
+                pass  # a question will tell
+            finally:
+                self._probed = time.monotonic()
+                self._probing.release()
+
+        threading.Thread(target=look, name="models", daemon=True).start()
 
     def _chosen(self, name: str, ollama: tuple[str, ...], room: str = "") -> Model:
         if self._configured is not None:
@@ -85,6 +115,7 @@ class Models:
         if self._configured is not None:
             return ()
         if (refresh or self._stale()) and self._probing.acquire(blocking=self._probed is None):
+            known = self._ollama_names
             try:
                 self._ollama_names = self._ollama.listed(PROBE_SECONDS)
             except ModelError:
@@ -92,15 +123,21 @@ class Models:
             finally:
                 self._probed = time.monotonic()
                 self._probing.release()
+            if self._ollama_names[:1] != known[:1]:
+                self._renamed()
         return self._ollama_names
 
     def _stale(self) -> bool:
         return self._probed is None or time.monotonic() - self._probed >= PROBE_AGAIN
 
 
-def _configured(settings: ModelSettings, refused: Memory) -> OpenAIServer | None:
+def _configured(settings: ModelSettings, *, refused: Memory, renamed: Callable[[], None]) -> OpenAIServer | None:
     if not settings.base_url and not settings.api_key:
         return None
     return OpenAIServer(
-        settings.base_url or DEFAULT_BASE_URL, api_key=settings.api_key, patience=settings.patience, refused=refused
+        settings.base_url or DEFAULT_BASE_URL,
+        api_key=settings.api_key,
+        patience=settings.patience,
+        refused=refused,
+        renamed=renamed,
     )
