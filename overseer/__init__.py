@@ -27,6 +27,7 @@ from overseer.security import Door
 from overseer.sessions import Sessions
 from overseer.sight import Renewal
 from overseer.sqlite import Aside, here
+from overseer.tools import Apart, in_thread
 from overseer.views import NumberConverter, bp
 
 log = logging.getLogger(__name__)
@@ -46,12 +47,13 @@ def create_app(
     access: Access | None = None,
     check_password: Check = check_password_hash,
     aside: Aside = here,
+    apart: Apart = in_thread,
 ) -> Flask:
     """The app for one instance directory, which it opens with the first request, or by `overseer.open()`.
 
     What is not given it reads from the environment: OVERSEER_INSTANCE, and see `overseer.environment`. Raises
     BadEnvironment for what cannot be used there. `check_password` is what compares a hash with a password, and slow;
-    commits to a slow disk are made by `aside`.
+    commits are made by `aside`, and tools are run by `apart`.
     """
     app = Flask(__name__, template_folder=str(ROOT / "templates"), static_folder=str(ROOT / "static"))
     app.request_class = BoundedRequest
@@ -61,7 +63,8 @@ def create_app(
 
     chosen = Models(models or environment.model_settings(os.environ))
     directory = Path(instance or os.environ.get("OVERSEER_INSTANCE") or ROOT / "instance").absolute()
-    overseer = Overseer(directory, models=chosen, limits=limits or environment.limits(os.environ), aside=aside)
+    limits = limits or environment.limits(os.environ)
+    overseer = Overseer(directory, models=chosen, limits=limits, aside=aside, apart=apart)
     drafts = Drafts()
 
     access = access or environment.access(os.environ)
@@ -76,6 +79,7 @@ def create_app(
     hub = Hub(lru_cache(PREFIXES)(lambda prefix: Renewal(overseer, fragments(prefix), drafts)))
     overseer.subscribe(drafts.heard)
     overseer.subscribe(hub.heard)
+    chosen.watch(hub.models_changed)
     app.extensions.update(overseer=overseer, hub=hub, fragments=fragments)
 
     app.before_request(note_start)

@@ -28,10 +28,10 @@ from overseer.events import (
     TurnEnded,
 )
 from overseer.llm import Model
-from overseer.messages import Message, Part, State, Text, ToolCall, Usage
+from overseer.messages import Message, Part, State, Text, ToolCall, Usage, ended
 from overseer.settings import Changes, Settings
 from overseer.sqlite import Storage, StorageError, StorageFull
-from overseer.tools import Toolbox
+from overseer.tools import SECONDS, Toolbox
 from overseer.transcript import MAX_NUMBER, Asked, Page, Summary, Transcript
 from overseer.turn import MAX_ANSWER, Turn, TurnOver
 from overseer.words import name_from
@@ -56,16 +56,19 @@ class Ending:
     parts: tuple[Part, ...]
     state: State
     reason: str
-    model: str
-    usage: Usage | None
+    model: str = ""
+    usage: Usage | None = None
+    left_out: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much a model reads (tokens), and how much it may say in one answer (characters)."""
+    """How much a model reads (tokens), how much it may say in one answer (characters), and how long one call of a tool
+    may take (seconds)."""
 
     context_tokens: int = DEFAULT_BUDGET
     answer_chars: int = MAX_ANSWER
+    tool_seconds: float = SECONDS
 
 
 class ChatRoom:
@@ -184,7 +187,7 @@ class ChatRoom:
         if turn is not None:
             self._unstored[turn.number] = _ending(turn, state, reason)
         for number in waiting:
-            self._unstored[number] = Ending((), state, reason, "", None)
+            self._unstored[number] = Ending((), state, reason)
         ended = ([turn.number] if turn is not None else []) + waiting
         try:
             self._store_endings()
@@ -361,7 +364,7 @@ class ChatRoom:
         """End an answer that was never begun. Who asked sees why, and may retry."""
         why = str(error) if isinstance(error, StorageError) else "Overseer's log says why."
         reason = f"The answer could not be started. {why} Retry asks again."
-        self._unstored[number] = Ending((), "failed", reason, "", None)
+        self._unstored[number] = Ending((), "failed", reason)
         self._waiting.popleft()
         self._forget_timer()
         with suppress(StorageError):  # it is kept in memory, and written before anything else is
@@ -444,6 +447,7 @@ class ChatRoom:
                 reason=ending.reason,
                 model=ending.model,
                 usage=ending.usage,
+                left_out=ending.left_out,
             )
             del self._unstored[number]
 
@@ -469,7 +473,9 @@ class ChatRoom:
             log.error("turn %s/%s goes on unsaved: %s", self.room_id, turn.number, error)
 
     def _save(self, turn: Turn, position: int) -> None:
-        self._transcript.save(turn.number, turn.draft.parts(), first=position, model=turn.model_name)
+        self._transcript.save(
+            turn.number, turn.draft.parts(), first=position, model=turn.model_name, left_out=turn.left_out
+        )
         self._saved_at = time.monotonic()
 
     def _check_idle(self) -> None:
@@ -487,6 +493,7 @@ class ChatRoom:
                 reason=ending.reason,
                 model=ending.model or message.model,
                 usage=ending.usage or message.usage,
+                left_out=ending.left_out or message.left_out,
             )
         turn = self._turn
         if turn is None or turn.number != message.number:
@@ -495,8 +502,11 @@ class ChatRoom:
             message = replace(message, reason=delay.reason, retry_at=delay.until)
         if not len(turn.draft):
             return message
-        return replace(message, state="streaming", parts=turn.draft.parts(), model=turn.model_name)
+        return replace(
+            message, state="streaming", parts=turn.draft.parts(), model=turn.model_name, left_out=turn.left_out
+        )
 
 
 def _ending(turn: Turn, state: State, reason: str) -> Ending:
-    return Ending(turn.draft.parts(), state, reason, turn.model_name, turn.usage)
+    parts = tuple(map(ended, turn.draft.parts()))
+    return Ending(parts, state, reason, turn.model_name, turn.usage, turn.left_out)

@@ -41,11 +41,12 @@ def model_settings(environment: Mapping[str, str]) -> ModelSettings:
 
 
 def limits(environment: Mapping[str, str]) -> Limits:
-    """OVERSEER_CONTEXT_TOKENS and OVERSEER_MAX_ANSWER_CHARS. Raises BadEnvironment."""
+    """OVERSEER_CONTEXT_TOKENS, OVERSEER_MAX_ANSWER_CHARS and OVERSEER_TOOL_SECONDS. Raises BadEnvironment."""
     usual = Limits()
     return Limits(
         context_tokens=int(_number(environment, "OVERSEER_CONTEXT_TOKENS", usual.context_tokens)),
         answer_chars=int(_number(environment, "OVERSEER_MAX_ANSWER_CHARS", usual.answer_chars)),
+        tool_seconds=_number(environment, "OVERSEER_TOOL_SECONDS", usual.tool_seconds),
     )
 
 

@@ -17,6 +17,8 @@ def as_markdown(name: str, messages: Iterable[Message]) -> Iterator[str]:
         yield f"\n## {who}, {when:%Y-%m-%d %H:%M} UTC\n"
         for part in message.parts:
             yield f"\n{_part(part)}\n"
+        if message.note:
+            yield f"\n*{message.note}*\n"
         if message.state != "complete":
             yield f"\n*{message.state}: {message.reason}*\n" if message.reason else f"\n*{message.state}*\n"
 

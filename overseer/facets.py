@@ -141,7 +141,7 @@ class Facets(Generic[T]):
     """The facets of one parent: a folder of SQLite files, at most one running object per name.
 
     At most `limit` stay open while idle; the least recently used is closed first, never one that is busy, and
-    `closed` is told its name. Commits to a slow disk are made by `aside`.
+    `closed` is told its name. Commits are made by `aside`.
     """
 
     def __init__(

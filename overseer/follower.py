@@ -70,21 +70,26 @@ class Follower:
 
     def _told(self, asked: Asked) -> Iterator[str]:
         speaking: int | None = None  # the part of text that grows
+        working: int | None = None  # the tool call that has no result yet
         between = ""
         while True:
             event = self._events.get()
             if self._ended(event, asked):
+                if working is not None and (part := self._part(asked, working)) is not None:
+                    yield between + part.in_brackets
                 yield self._ending(asked)
                 return
             match event:
                 case PartAdded(_, asked.answer, position, kind, text):
                     speaking = position if kind == "text" else None
+                    working = position if kind == "tool_call" else None
                     if kind == "text":
                         yield between + text
                         between = "\n\n"
                 case PartGrew(_, asked.answer, position, text) if position == speaking:
                     yield text
                 case PartChanged(_, asked.answer, position):
+                    working = None
                     part = self._part(asked, position)
                     if part is not None:
                         yield between + part.in_brackets
@@ -115,7 +120,10 @@ class Follower:
             return "\n\n[deleted]\n"
         except StorageError as error:
             return f"\n\n[interrupted: {error}]\n"
-        return "\n" if message.state == "complete" else f"\n\n[{message.state}: {message.reason}]\n"
+        notes = [message.note] if message.note else []
+        if message.state != "complete":
+            notes.append(f"{message.state}: {message.reason}")
+        return "".join(f"\n\n[{note}]" for note in notes) + "\n"
 
     def _part(self, asked: Asked, position: int) -> ToolCall | None:
         try:

@@ -118,6 +118,10 @@ class Fragments:
         """`#rooms-place`: how new the list of rooms is."""
         return self._render("rooms/_place.html", place=place)
 
+    def default_model(self) -> str:
+        """`#model`: what answers where a room is set to nothing else."""
+        return self._render("rooms/_model.html")
+
     def room(self, room: Room, settings: Settings, page: Page, *, place: str, newest: bool, key: str) -> str:
         """`#room`: the open room. `place` says how new it is; `key` is for the first question asked in it."""
         return self._render(

@@ -57,6 +57,24 @@ class Hub:
         for publisher in changed:
             publisher.wake()
 
+    def models_changed(self) -> None:
+        """The model that answers by default is another one, or has a name now: every tab names it.
+
+        The cost grows with the rooms that are watched or remembered, and not with all that there are.
+        """
+        with self._lock:
+            self._revision = next(self._revisions)
+            changed: list[ListPublisher | RoomPublisher] = []
+            self._list.channel.mark(stale.DefaultModel(), self._revision)
+            if self._list.note_change():
+                changed.append(self._list)
+            for room in (*self._watched.values(), *self._unwatched.values()):
+                room.channel.mark(stale.Header(), self._revision)
+                if room.note_change():
+                    changed.append(room)
+        for publisher in changed:
+            publisher.wake()
+
     def join(self, ws: WebSocket, room_id: str | None, prefix: str, *, seen: str, rooms: str, session: str = "") -> Tab:
         """Serve this socket from now on, first with all that its sight lacks.
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 Role = Literal["user", "assistant"]
 State = Literal["waiting", "streaming", "complete", "stopped", "failed", "interrupted"]
-CallState = Literal["running", "done", "failed"]
+CallState = Literal["running", "done", "failed", "abandoned"]
 
+# What of a request a server may refuse, and what an answer made without it says. The rest is left out in silence: it
+# costs the answer nothing.
+LEFT_OUT = {
+    "tools": "Without tools: the server refused them.",
+    "temperature": "Without temperature: the server refused it.",
+    "system": "System prompt sent with the first message: the server refused the system role.",
+}
 UNFINISHED: tuple[State, ...] = ("waiting", "streaming")
 
 
@@ -30,7 +37,10 @@ class Reasoning:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A tool the model used: `arguments` is the JSON it sent, `result` what the tool answered."""
+    """A tool the model used: `arguments` is the JSON it sent, `result` what the tool answered.
+
+    An abandoned call was given up before it had a result, and `result` says why.
+    """
 
     kind: ClassVar[str] = "tool_call"
     call_id: str
@@ -46,6 +56,13 @@ class ToolCall:
 
 
 Part = Text | Reasoning | ToolCall
+
+
+def ended(part: Part) -> Part:
+    """The part as it is in an answer that has ended: a call that has no result by then is abandoned."""
+    if isinstance(part, ToolCall) and part.state == "running":
+        return replace(part, state="abandoned", result="Abandoned: the answer ended before the tool did.")
+    return part
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +99,8 @@ class Message:
     """One entry of a room. `number` is SQLite's, from 1, and never used again; times are UTC milliseconds.
 
     `reason` is the sentence that explains a state other than complete; `model` names what answered, and `usage` says
-    what that took. A model that is asked again later is asked at `retry_at`.
+    what that took. A model that is asked again later is asked at `retry_at`. `left_out` names what the server
+    refused of the request.
     """
 
     number: int
@@ -95,11 +113,17 @@ class Message:
     ended_at: int | None = None
     usage: Usage | None = None
     retry_at: int | None = None
+    left_out: frozenset[str] = frozenset()
 
     @property
     def text(self) -> str:
         """The words of the message, without reasoning and tool calls."""
         return "\n\n".join(part.text for part in self.parts if isinstance(part, Text))
+
+    @property
+    def note(self) -> str:
+        """What the answer was made without, in words."""
+        return " ".join(words for name, words in LEFT_OUT.items() if name in self.left_out)
 
     @property
     def finished(self) -> bool:

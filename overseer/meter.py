@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from overseer.context import estimate, size
-from overseer.llm import Delta, TokenCount, ToolRequest
+from overseer.llm import Delta, LeftOut, TokenCount, ToolRequest
 from overseer.messages import Message, Usage
 
 
@@ -32,8 +32,15 @@ class Meter:
         self._spoke = 0.0
         self._running = True
 
+    @property
+    def spoken(self) -> bool:
+        """Whether the model has said something in this step."""
+        return bool(self._spoke)
+
     def hear(self, delta: Delta) -> None:
         """It says something."""
+        if isinstance(delta, LeftOut):
+            return
         if isinstance(delta, TokenCount):
             self._counted = delta  # servers that count as they go count from the beginning
             return

@@ -49,7 +49,7 @@ from overseer.sqlite import (
     marks,
     set_aside,
 )
-from overseer.tools import TOOLS, Toolbox
+from overseer.tools import TOOLS, Apart, Toolbox, in_thread
 from overseer.transcript import MAX_NUMBER, Asked, Page, Summary
 from overseer.words import NEW_ROOM, clean, idempotency_key, question, room_name
 
@@ -82,8 +82,8 @@ class Overseer:
     """The rooms of one instance directory, which no other process may use meanwhile.
 
     Every method that names a room raises NoSuchRoom for one that does not exist, StorageError for one whose file
-    cannot be used, and StorageFull when nothing can be written just now. Commits to a
-    slow disk are made by `aside`.
+    cannot be used, and StorageFull when nothing can be written just now. Commits are made by `aside`,
+    and tools are run by `apart`.
     """
 
     def __init__(
@@ -94,11 +94,12 @@ class Overseer:
         limits: Limits | None = None,
         open_facets: int = 50,
         aside: Aside = here,
+        apart: Apart = in_thread,
     ) -> None:
         self.directory = directory
         self._models = models
         self._limits = limits or Limits()
-        self._tools = Toolbox(TOOLS)
+        self._tools = Toolbox(TOOLS, seconds=self._limits.tool_seconds, apart=apart)
         self._facets: Facets[ChatRoom] = Facets(
             directory / "facets", limit=open_facets, closed=self._closed_idle, aside=aside
         )
@@ -225,6 +226,7 @@ class Overseer:
         try:
             self._remove(room_id)
         finally:
+            self._models.forget(room_id)
             self._publish(RoomDeleted(room_id))
 
     def clear(self, room_id: str) -> None:
@@ -360,7 +362,7 @@ class Overseer:
                 room_id,
                 emit=lambda event: self._queue_event(queue, chat_room, event),
                 deliver=queue.deliver,
-                pick_model=self._models.pick,
+                pick_model=lambda name: self._models.pick(name, room=room_id),
                 tools=self._tools,
                 limits=self._limits,
                 create=create,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain, repeat
 
 from overseer.messages import UNFINISHED, Message, Part, Reasoning, State, Text, ToolCall, Usage
@@ -66,6 +65,7 @@ def read(db: sqlite3.Connection, numbers: Sequence[int]) -> Iterable[Message]:
             created_at=row["created_at"],
             ended_at=row["ended_at"],
             usage=_usage(row),
+            left_out=frozenset(filter(None, row["left_out"].split(","))),
         )
 
 
@@ -77,7 +77,10 @@ def _usage(row: sqlite3.Row) -> Usage | None:
 
 def reset(db: sqlite3.Connection, number: int) -> None:
     db.execute("DELETE FROM parts WHERE message = ?", (number,))
-    db.execute("UPDATE messages SET model = '', tokens_out = NULL, created_at = ? WHERE number = ?", (now(), number))
+    db.execute(
+        "UPDATE messages SET model = '', tokens_out = NULL, left_out = '', created_at = ? WHERE number = ?",
+        (now(), number),
+    )
     wait(db, number)
 
 
@@ -85,11 +88,25 @@ def wait(db: sqlite3.Connection, number: int) -> None:
     db.execute("UPDATE messages SET state = 'waiting', reason = '', ended_at = NULL WHERE number = ?", (number,))
 
 
-def end(db: sqlite3.Connection, number: int, state: State, reason: str, model: str | None = None) -> None:
+def end(
+    db: sqlite3.Connection,
+    number: int,
+    state: State,
+    reason: str,
+    *,
+    model: str | None = None,
+    left_out: Collection[str] | None = None,
+) -> None:
     db.execute(
-        "UPDATE messages SET state = ?, reason = ?, model = coalesce(?, model), ended_at = ? WHERE number = ?",
-        (state, reason, model, now(), number),
+        "UPDATE messages SET state = ?, reason = ?, model = coalesce(?, model), left_out = coalesce(?, left_out),"
+        " ended_at = ? WHERE number = ?",
+        (state, reason, model, None if left_out is None else names(left_out), now(), number),
     )
+
+
+def names(left_out: Collection[str]) -> str:
+    """What was left out of a request, as it is stored."""
+    return ",".join(sorted(left_out))
 
 
 def note_usage(db: sqlite3.Connection, number: int, usage: Usage) -> None:
@@ -97,12 +114,6 @@ def note_usage(db: sqlite3.Connection, number: int, usage: Usage) -> None:
         "UPDATE messages SET tokens_in = ?, tokens_out = ?, seconds = ?, speaking = ?, estimated = ? WHERE number = ?",
         (usage.tokens_in, usage.tokens_out, usage.seconds, usage.speaking, usage.estimated, number),
     )
-
-
-def ended(part: Part) -> Part:
-    if isinstance(part, ToolCall) and part.state == "running":
-        return replace(part, state="failed", result="The answer ended before the tool did.")
-    return part
 
 
 def unfinished(db: sqlite3.Connection, limit: int = -1) -> list[int]:

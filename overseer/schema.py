@@ -62,4 +62,9 @@ def m003_pinned(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE room ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0")
 
 
-MIGRATIONS = (m001_messages, m002_settings, m003_pinned)  # append only
+def m004_left_out(db: sqlite3.Connection) -> None:
+    """What of the request for an answer its server refused, as names with commas between."""
+    db.execute("ALTER TABLE messages ADD COLUMN left_out TEXT NOT NULL DEFAULT ''")
+
+
+MIGRATIONS = (m001_messages, m002_settings, m003_pinned, m004_left_out)  # append only

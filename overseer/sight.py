@@ -71,11 +71,11 @@ class Renewal:
         """
         if names is None:
             rooms = self._fragments.rooms(self._overseer.rooms(), active=sight.room_id, q="")
-            html = partial("rooms", "outerMorph", rooms)
+            html = partial("rooms", "outerMorph", rooms) + self._default_model()
         else:
             raised = {name.room_id for name in names if isinstance(name, stale.Raised)}
             # A room that is raised need not be renewed where it was.
-            needed = (name for name in names if isinstance(name, stale.Raised) or name.room_id not in raised)
+            needed = (name for name in names if not (isinstance(name, stale.Row) and name.room_id in raised))
             html = "".join(self._known_change(sight, name, changes) for name in needed)
         return text_frame(html + partial("rooms-place", "outerHTML", self._fragments.list_place(place)))
 
@@ -96,12 +96,18 @@ class Renewal:
         return b"".join(frames), sight
 
     def _known_change(self, sight: ListSight, name: stale.ListName, changes: dict[object, str]) -> str:
-        key = (name, name.room_id == sight.room_id, sight.prefix)
+        here = not isinstance(name, stale.DefaultModel) and name.room_id == sight.room_id
+        key = (name, here, sight.prefix)
         if key not in changes:
             changes[key] = self._row(sight, name)
         return changes[key]
 
+    def _default_model(self) -> str:
+        return partial("model", "outerMorph", self._fragments.default_model())
+
     def _row(self, sight: ListSight, name: stale.ListName) -> str:
+        if isinstance(name, stale.DefaultModel):
+            return self._default_model()
         target = dom_id("room", name.room_id)
         try:
             room = self._overseer.room(name.room_id)

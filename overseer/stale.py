@@ -45,6 +45,11 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
+class DefaultModel:
+    """What is said below the list of the model that answers by default."""
+
+
+@dataclass(frozen=True, slots=True)
 class Header:
     """The open room's header."""
 
@@ -94,7 +99,7 @@ class Reading:
     """The line from which on the model reads."""
 
 
-ListName = Row | Raised
+ListName = Row | Raised | DefaultModel
 RoomName = Header | Messages | Gone | Exchange | Whole | Piece | Growth | Reading
 
 

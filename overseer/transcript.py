@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from overseer import rows
 from overseer.context import newest
-from overseer.messages import Message, Part, State, Text, Usage
+from overseer.messages import Message, Part, State, Text, Usage, ended
 from overseer.schema import APPLICATION_ID, MIGRATIONS
 from overseer.settings import Settings
 from overseer.sqlite import Storage
@@ -165,20 +165,33 @@ class Transcript:
             done = db.execute("UPDATE room SET reads_from = ? WHERE reads_from != ?", (number, number))
             return done.rowcount > 0
 
-    def save(self, number: int, parts: Sequence[Part], *, first: int, model: str) -> None:
+    def save(
+        self, number: int, parts: Sequence[Part], *, first: int, model: str, left_out: Collection[str] = ()
+    ) -> None:
         """Write the parts of a growing answer, from position `first` on."""
         with self._storage.write() as db:
-            db.execute("UPDATE messages SET state = 'streaming', model = ? WHERE number = ?", (model, number))
+            db.execute(
+                "UPDATE messages SET state = 'streaming', model = ?, left_out = ? WHERE number = ?",
+                (model, rows.names(left_out), number),
+            )
             rows.put(db, number, parts, first)
 
     def end(
-        self, number: int, parts: Sequence[Part], *, state: State, reason: str, model: str, usage: Usage | None
+        self,
+        number: int,
+        parts: Sequence[Part],
+        *,
+        state: State,
+        reason: str,
+        model: str,
+        usage: Usage | None,
+        left_out: Collection[str] = (),
     ) -> None:
         """Write an answer whole, with its last state. One that was not begun, without parts or a model, keeps what it
         has."""
         with self._storage.write() as db:
-            rows.put(db, number, list(map(rows.ended, parts)))
-            rows.end(db, number, state, reason, model or None)
+            rows.put(db, number, parts)
+            rows.end(db, number, state, reason, model=model or None, left_out=left_out or None)
             if usage is not None:
                 rows.note_usage(db, number, usage)
 
@@ -188,7 +201,7 @@ class Transcript:
             numbers = rows.unfinished(db)
             for number in numbers:
                 for message in rows.read(db, [number]):
-                    rows.put(db, number, list(map(rows.ended, message.parts)))
+                    rows.put(db, number, list(map(ended, message.parts)))
                 rows.end(db, number, state, reason)
             return numbers
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from overseer.context import newest, size
 from overseer.llm import (
+    LeftOut,
     Model,
     ModelBusy,
     ModelCut,
@@ -20,10 +21,10 @@ from overseer.llm import (
     TokenCount,
     ToolRequest,
 )
-from overseer.messages import Message, Part, Reasoning, State, Text, ToolCall, Usage
+from overseer.messages import CallState, Message, Part, Reasoning, State, Text, ToolCall, Usage
 from overseer.meter import Meter
 from overseer.settings import Settings
-from overseer.tools import Toolbox, ToolError
+from overseer.tools import Call, ToolAbandoned, Toolbox, ToolError
 from overseer.words import clean
 
 MAX_STEPS = 5
@@ -118,7 +119,7 @@ class Delay:
 
 
 class Turn:
-    """One answer. `run` makes it, in a thread of its own; `cut` ends the model's connection from any other.
+    """One answer. `run` makes it, in a thread of its own; `cut` ends it from any other.
 
     `history` is what was said before, and `begun` the answer as far as it is made already, to be gone on with. The
     model reads as much of them as fits into `budget` tokens.
@@ -139,6 +140,7 @@ class Turn:
     ) -> None:
         self.number = number
         self.model_name = begun.model if begun else ""
+        self.left_out = frozenset(begun.left_out if begun else ())
         self.draft = Draft(begun.parts if begun else ())
         self.delay: Delay | None = None
         self.outcome = ""  # how it ended, by the word of whoever ended it
@@ -152,6 +154,7 @@ class Turn:
         self._max_answer = max_answer
         self._meter = Meter(begun.usage if begun else None)
         self._reply: Reply | None = None
+        self._call: Call | None = None
         self._cut = threading.Event()
         self._half = ""
         self._half_of: type[Text] | type[Reasoning] = Text
@@ -171,10 +174,12 @@ class Turn:
             return
 
     def cut(self) -> None:
-        """Close the model's connection at once. Who cuts a turn writes its ending."""
+        """Close the model's connection and abandon the tool that works, at once. Who cuts a turn writes its ending."""
         self._cut.set()
         if self._reply is not None:
             self._reply.close()
+        if self._call is not None:
+            self._call.abandon()
 
     def _answer(self) -> tuple[State, str]:
         model = self._pick_model()
@@ -233,9 +238,13 @@ class Turn:
         yielded = time.monotonic()
         try:
             for delta in reply:
+                if not self._meter.spoken:
+                    self.model_name = clean(model.name)  # only the server's list may have told it
                 self._meter.hear(delta)
                 if isinstance(delta, ToolRequest):
                     requests.append(delta)
+                elif isinstance(delta, LeftOut):
+                    self.left_out |= delta.names
                 elif not isinstance(delta, TokenCount):
                     self._say(Text if isinstance(delta, TextDelta) else Reasoning, delta.text)
                 # A model faster than its readers would starve them: greenlets switch only where one waits.
@@ -306,9 +315,15 @@ class Turn:
         position = self.draft.begin(call)
         self._record.added(self, position)
         try:
-            done = replace(call, result=clean(self._tools.use(call.name, call.arguments)), state="done")
+            self._call = started = self._tools.call(call.name, call.arguments)
+            if self._cut.is_set():
+                started.abandon()
+            done = replace(call, result=clean(started.run()), state="done")
         except ToolError as error:
-            done = replace(call, result=clean(str(error)), state="failed")
+            state: CallState = "abandoned" if isinstance(error, ToolAbandoned) else "failed"
+            done = replace(call, result=clean(str(error)), state=state)
+        if self._cut.is_set():
+            raise TurnOver  # the call counts as it was when the turn was cut
         self.draft.change(position, done)
         self._record.changed(self, position)
 

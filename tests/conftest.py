@@ -48,6 +48,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         "OVERSEER_FIRST_BYTE_SECONDS",
         "OVERSEER_SILENCE_SECONDS",
         "OVERSEER_ANSWER_SECONDS",
+        "OVERSEER_TOOL_SECONDS",
     ):
         monkeypatch.delenv(name, raising=False)
 

@@ -936,9 +936,11 @@ def test_a_room_can_be_read_and_asked_while_a_tool_works(house: House) -> None:
     assert house.message(2).parts[0] == ToolCall("c1", "wait", "{}", "waited", "done")
 
 
-@pytest.mark.parametrize("how", ["stop", "crash"])
-def test_no_tool_is_shown_as_running_in_an_answer_that_has_ended(house: House, how: str) -> None:
-    """Whether a person or a crash ended it, nothing says for ever that it is at work."""
+@pytest.mark.parametrize("how", ["stop", "crash", "full disk"])
+def test_a_tool_that_works_when_its_answer_ends_is_shown_as_abandoned(
+    house: House, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever ended it, the turn ends at once, and what the tool returns later goes nowhere."""
     begun, gate = threading.Event(), threading.Event()
 
     @tool
@@ -952,15 +954,33 @@ def test_no_tool_is_shown_as_running_in_an_answer_that_has_ended(house: House, h
     house.model.replies.append(Said(ToolRequest("c1", "wait", "{}")))
     house.ask("one")
     assert begun.wait(DEADLINE)
-    if how == "stop":
+    if how == "crash":
+        house.facets.abort("room", "killed")
+    elif how == "stop":
         house.stop()
     else:
-        house.facets.abort("room", "killed")
-    gate.set()
+        with monkeypatch.context() as full:
+            full.setattr("overseer.transcript.Transcript.end", lambda *args, **kwargs: no_space())
+            with pytest.raises(StorageFull):
+                house.stop()
+            assert abandoned(house.message(2))
     no_turns()
-    call = house.message(2).parts[0]
-    assert house.message(2).finished
-    assert isinstance(call, ToolCall) and call.state != "running"
+    assert abandoned(house.message(2))
+    gate.set()
+    house.answered("two")
+    house.restarted(wait)
+    assert abandoned(house.message(2)) and house.message(2).finished
+
+
+def no_space() -> None:
+    raise StorageFull("The disk is full.")
+
+
+def abandoned(message: Message) -> bool:
+    """Whether the message is one call that has no result and says why."""
+    return message.parts == (
+        ToolCall("c1", "wait", "{}", "Abandoned: the answer ended before the tool did.", "abandoned"),
+    )
 
 
 # Changing what was said

@@ -87,7 +87,7 @@ def test_a_configured_address_alone_uses_its_first_model(model_server: ModelServ
 def test_a_configured_address_is_used_even_if_nothing_answers_there() -> None:
     """A mistyped address is told when it is asked, not hidden behind another model."""
     model = Models(ModelSettings(base_url=NOBODY, ollama_url=NOBODY)).pick()
-    assert not model.offline and model.name == "127.0.0.1"
+    assert not model.offline and model.name == "model at 127.0.0.1:9"
 
 
 def test_a_key_alone_means_openai() -> None:
@@ -95,7 +95,7 @@ def test_a_key_alone_means_openai() -> None:
     model = Models(ModelSettings(api_key="sk-x", ollama_url=NOBODY)).pick()
     assert isinstance(model, OpenAIModel)
     assert model.where == DEFAULT_BASE_URL == "https://api.openai.com/v1"
-    assert (model.name, model.offline) == ("api.openai.com", False)
+    assert (model.name, model.offline) == ("model at api.openai.com", False)
 
 
 def test_the_key_goes_to_the_configured_address(model_server: ModelServer) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from overseer import create_app, turn
 from overseer.chat_room import Limits
-from overseer.llm import Delta, ModelError, ReasoningDelta, TextDelta, TokenCount, ToolRequest
+from overseer.llm import Delta, ModelError, ReasoningDelta, TextDelta, TokenCount, ToolRequest, refusal
 from overseer.llm.choice import ModelSettings
 from overseer.llm.openai import OpenAIServer
 from overseer.messages import Message, Part, Reasoning, Text, ToolCall
@@ -271,6 +271,60 @@ def test_what_a_model_does_not_take_is_left_out_from_then_on(house: House, diale
     other = house.room(temperature=0.7, system_prompt=PROMPT)
     other.hear(dialect.stream(Text("Yes.")))
     assert [holds(other.requests[0], one) for one in OPTIONAL] == [True] * 4
+
+
+NOTES = {
+    "tools": "Without tools: the server refused them.",
+    "temperature": "Without temperature: the server refused it.",
+    "system": "System prompt sent with the first message: the server refused the system role.",
+}
+
+
+@pytest.mark.parametrize(("dialect", "what"), that_refuse(*OPTIONAL), ids=label)
+def test_an_answer_says_what_was_left_out_of_its_request(house: House, dialect: Dialect, what: str) -> None:
+    """So does the next one, which was never refused anything; what nobody would miss is not mentioned."""
+    room = house.room(temperature=0.7, system_prompt=PROMPT)
+    first = room.hear(dialect.refuses[what].reply(), dialect.stream(Text("Yes.")))
+    assert first.note == room.hear(dialect.stream(Text("Yes."))).note == NOTES.get(what, "")
+
+
+def test_what_one_room_was_refused_another_is_asked_for(house: House) -> None:
+    """Also with the same model; and a room that goes back to a model finds what it knew of it."""
+    here = house.room()
+    there = Room(house, house.overseer.create().id, here.before)
+    model = house.overseer.settings(here.room_id).model
+    house.overseer.configure(there.room_id, {"model": model})
+    assert here.hear(OPENAI.refuses["tools"].reply(), OPENAI.stream(Text("Yes."))).note
+    assert not there.hear(OPENAI.stream(Text("Yes."))).note
+    house.overseer.configure(here.room_id, {"model": f"{model}-other"})
+    assert not here.hear(OPENAI.stream(Text("Yes."))).note
+    house.overseer.configure(here.room_id, {"model": model})
+    assert here.hear(OPENAI.stream(Text("Yes."))).note
+    assert [holds(request, "tools") for request in here.requests] == [True, False, True, True, False]
+
+
+def test_what_was_refused_is_asked_for_again_after_a_while(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers are changed, and nobody restarts Overseer for it; the answer then says nothing more of it."""
+    monkeypatch.setattr(refusal, "FORGET_AFTER", 0.0)
+    room = house.room()
+    assert room.hear(OPENAI.refuses["tools"].reply(), OPENAI.stream(Text("Yes."))).note
+    assert not room.hear(OPENAI.stream(Text("Yes."))).note
+    assert [holds(request, "tools") for request in room.requests] == [True, False, True]
+
+
+def test_an_answer_made_anew_says_only_what_was_left_out_of_that_one(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the one before was made without is gone with it."""
+    monkeypatch.setattr(refusal, "FORGET_AFTER", 0.0)
+    room = house.room()
+    first = room.hear(OPENAI.refuses["tools"].reply(), OPENAI.stream(Text("Yes.")))
+    house.server.will(Reply(OPENAI.stream(Text("Anew."))))
+    house.overseer.retry(room.room_id)
+    again = until(
+        house.overseer, room.room_id, first.number, lambda message: ended(message) and message.text == "Anew."
+    )
+    assert first.note and not again.note
 
 
 def test_several_things_are_left_out_one_after_the_other(house: House) -> None:

@@ -19,6 +19,7 @@ from overseer.password import hashed
 READ: dict[str, Callable[[Mapping[str, str]], float]] = {
     "OVERSEER_CONTEXT_TOKENS": lambda given: limits(given).context_tokens,
     "OVERSEER_MAX_ANSWER_CHARS": lambda given: limits(given).answer_chars,
+    "OVERSEER_TOOL_SECONDS": lambda given: limits(given).tool_seconds,
     "OVERSEER_FIRST_BYTE_SECONDS": lambda given: model_settings(given).patience.first,
     "OVERSEER_SILENCE_SECONDS": lambda given: model_settings(given).patience.gap,
     "OVERSEER_ANSWER_SECONDS": lambda given: model_settings(given).patience.total,

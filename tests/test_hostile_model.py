@@ -181,12 +181,16 @@ def test_a_value_that_is_refused_is_no_parameter_that_is(
 def test_a_complaint_about_the_conversation_costs_no_tools(
     client: FlaskClient, overseer: Overseer, model_server: ModelServer
 ) -> None:
-    """They are left out of that one request."""
-    body = {"error": {"message": "Invalid 'messages[2].tool_calls[0].id': not supported"}}
-    model_server.will(refused(400, body))
-    asked(client, overseer)
-    asked(client, overseer)
-    assert ["tools" in request for request in model_server.requests] == [True, False, True]
+    """Not even those of that one request: the answer fails with the server's words."""
+    for said in (
+        "Invalid 'messages[2].tool_calls[0].id': not supported",
+        "Unexpected role 'user' after role 'tool'",
+        "this request is not allowed right now",
+    ):
+        model_server.will(refused(400, {"error": {"message": said}}))
+        message = asked(client, overseer)
+        assert message.state == "failed" and said in message.reason and not message.note
+    assert ["tools" in request for request in model_server.requests] == [True, True, True]
 
 
 def test_a_tool_call_that_was_nonsense_is_sent_as_one_that_is_not(

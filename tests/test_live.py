@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 
+import pytest
 import requests
 import websocket
 
 from tests.support.model_server import ModelServer, Reply, answer, end, held, reasoning, text, tool_call
+from tests.support.nursery import Nursery
 from tests.support.server import Server
 from tests.support.tab import DEADLINE, Tab
 
@@ -46,7 +49,7 @@ def test_a_connect_brings_a_tab_fully_up_to_date(server: Server, tab: OpenTab) -
     one.read_until('hx-target="#messages"')
     page = fragment(server, f"/rooms/{room_id}")
     pushed = {target: html for target, _, html in one.partials()}
-    assert set(pushed) == {"rooms", "rooms-place", "header", "messages"}
+    assert set(pushed) == {"rooms", "rooms-place", "model", "header", "messages"}
     assert pushed["header"] in page
     assert pushed["messages"] in page
     assert pushed["messages"] == fragment(server, f"/rooms/{room_id}/messages")
@@ -118,6 +121,83 @@ def test_what_is_pushed_at_the_end_is_what_a_reload_shows(
     one.has(lambda frame: 'data-messages="2"' in frame and 'data-state="idle"' in frame)
     row = [html for _, _, html in one.partials() if html.startswith(f'<li id="room-{room_id}"')][-1]
     assert row in page
+
+
+@pytest.fixture
+def nameless(instance: Path, model_server: ModelServer, nursery: Nursery) -> Iterator[Server]:
+    """The real server, which is not told what its model is called."""
+    model_server.may_list.clear()
+    server = Server(instance, environment={"OPENAI_BASE_URL": model_server.url}, nursery=nursery).start()
+    yield server
+    model_server.may_list.set()
+    server.stop()
+
+
+def test_the_name_of_the_model_reaches_every_tab_when_it_is_known(nameless: Server, model_server: ModelServer) -> None:
+    """No page waits for it: until then the model is called after its address. The rest is as a reload shows it."""
+    model_server.models = ["owl"]
+    unnamed = f"model at 127.0.0.1:{model_server.port}"
+    rooms = [new_room(nameless), new_room(nameless)]
+    page = fragment(nameless, f"/rooms/{rooms[0]}")
+    assert f'aria-label="Model and settings: {unnamed}"' in page and f"<strong>{unnamed}</strong>" in page
+    tabs = [Tab(nameless.url, f"room={room}") for room in rooms] + [Tab(nameless.url)]
+    for one in tabs:
+        one.read_until(f"<strong>{unnamed}</strong>")
+    for one in tabs[:2]:
+        one.has(f"Model and settings: {unnamed}")
+    model_server.may_list.set()
+    for one in tabs:
+        pushed = one.read_until("<strong>owl</strong>")
+        assert 'hx-target="#model"' in pushed
+    for one, room in zip(tabs, rooms, strict=False):
+        one.has("Model and settings: owl")
+        header = [html for target, _, html in one.partials() if target == "header"][-1]
+        assert header in fragment(nameless, f"/rooms/{room}")
+    for one in tabs:
+        one.close()
+
+
+def test_an_answer_is_labelled_with_the_name_that_only_its_turn_found_out(
+    nameless: Server, model_server: ModelServer
+) -> None:
+    """From its first word on, and the header of another room with it."""
+    model_server.models = ["owl"]
+    room_id, other = new_room(nameless), new_room(nameless)
+    here, there = Tab(nameless.url, f"room={room_id}"), Tab(nameless.url, f"room={other}")
+    reply = model_server.will(held(text("Hoo")))
+    ask(nameless, room_id, "Who?")
+    model_server.may_list.set()
+    assert 'aria-label="owl"' in here.read_until("Hoo")
+    there.read_until("Model and settings: owl")
+    reply.say(end())
+    reply.hang_up()
+    assert 'aria-label="owl"' in here.read_until(ended)
+    here.close()
+    there.close()
+
+
+def test_what_was_left_out_is_told_in_every_tab_and_after_a_reload(
+    server: Server, tab: OpenTab, model_server: ModelServer
+) -> None:
+    """Also while the answer grows, in the export, and to curl."""
+    note = "Without tools: the server refused them."
+    room_id = new_room(server)
+    here, there = tab(room_id), tab(room_id)
+    refused = b'{"error": {"message": "Unknown parameter: \'tools\'.", "code": "unknown_parameter", "param": "tools"}}'
+    model_server.will(Reply(refused, status=400, headers={"Content-Type": "application/json"}))
+    reply = model_server.will(held(text("Greetings")))
+    ask(server, room_id, "Hello")
+    for one in (here, there):
+        assert f'<p class="message__note">{note}</p>' in one.read_until("Greetings")
+    reply.say(end())
+    reply.hang_up()
+    for one in (here, there):
+        assert note in one.read_until(ended)
+    assert note in fragment(server, f"/rooms/{room_id}")
+    url = f"{server.url}/rooms/{room_id}/messages"
+    assert f"\n*{note}*\n" in requests.get(url, headers={"Accept": "text/markdown"}).text
+    said = requests.post(url, {"text": "Again"}, headers={"Accept": "text/plain"}).text
+    assert said == f"All right.\n\n[{note}]\n"
 
 
 def test_finished_blocks_are_sent_once(server: Server, tab: OpenTab, model_server: ModelServer) -> None:

@@ -842,7 +842,7 @@ def test_without_a_name_the_first_model_listed_is_used(model_server: ModelServer
     """The server is asked once, and from then on the page shows the model's own name."""
     model_server.models = ["llama-one", "llama-two"]
     model = model_of(model_server, name="")
-    assert model.name == "127.0.0.1"
+    assert model.name == f"model at 127.0.0.1:{model_server.port}"
     hear(model)
     model_server.models = ["other"]
     hear(model)
@@ -885,7 +885,10 @@ def test_a_list_of_models_that_is_none_is_told(said: bytes, advice: str) -> None
 
 def test_the_name_of_a_server_is_its_address_until_it_is_known() -> None:
     """The page can say who answers before anything was asked."""
-    assert OpenAIServer("https://openrouter.ai/api/v1").model().name == "openrouter.ai"
+    assert OpenAIServer("https://me:pw@openrouter.ai/api/v1").model().name == "model at openrouter.ai"
+    assert OpenAIServer("http://[::1]:8080/v1").model().name == "model at [::1]:8080"
+    assert OpenAIServer("http://[::1]:8080/v1").where == "http://[::1]:8080/v1"
+    assert OpenAIServer("nonsense").model().name == "model"
     assert OpenAIServer("https://openrouter.ai/api/v1").model("llama").name == "llama"
     assert not OpenAIServer("https://openrouter.ai/api/v1").model().offline
     assert re.fullmatch(

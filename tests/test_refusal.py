@@ -13,8 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from overseer.llm import ModelBusy, ModelError, ModelOverflow
-from overseer.llm.refusal import OPTIONAL, Refusal, in_stream
-from tests.support.dialects import DIALECTS, Dialect, Json, openai_error, that_refuse
+from overseer.llm.refusal import FORGET_AFTER, MAX_REMEMBERED, OPTIONAL, Memory, Refusal, in_stream
+from tests.support.dialects import DIALECTS, LITELLM, OPENAI, Dialect, Json, openai_error, that_refuse
 
 WHERE = "http://127.0.0.1:9/v1"
 
@@ -67,6 +67,38 @@ def test_what_a_server_does_not_take_is_understood(dialect: Dialect, what: str) 
         (400, openai_error("system messages are not supported"), "system"),
         (404, openai_error("No endpoints found that support tool use."), "tools"),
         (500, openai_error("tools param requires --jinja flag"), "tools"),
+        (400, openai_error("'tools' : property 'tools' is unsupported"), "tools"),
+        (400, openai_error("Unrecognized request arguments supplied: tool_choice, tools"), "tools"),
+        (400, {"error": {"code": 400, "message": 'Invalid JSON payload. Unknown name "tools": Cannot find field.',
+                         "status": "INVALID_ARGUMENT"}}, "tools"),
+        (400, openai_error("tools: Extra inputs are not permitted"), "tools"),
+        (400, openai_error("Additional properties are not allowed ('tools' was unexpected)"), "tools"),
+        (400, openai_error("The following parameters are not supported: temperature"), "temperature"),
+        (400, openai_error("got an unexpected keyword argument 'temperature'"), "temperature"),
+        (400, openai_error("unknown field `stream_options`, expected one of `model`, `tools`"), "stream_options"),
+        (400, openai_error("Unknown parameter: 'tools'.", param="tools", code="unknown_parameter"), "tools"),
+        (400, openai_error("No.", param="tools", code="unsupported_parameter"), "tools"),
+        (400, openai_error('messages: Unexpected role "system". Use the top-level `system` parameter'), "system"),
+        (400, openai_error("Only user and assistant roles are supported!"), "system"),
+        (400, openai_error("This endpoint isn't ready: tool calling isn't supported yet"), "tools"),
+        (400, openai_error("this request is not allowed right now"), None),
+        (400, openai_error("Unexpected role 'user' after role 'tool'"), None),
+        (400, openai_error("Not the same number of function calls and responses"), None),
+        (400, openai_error("An assistant message with 'tool_calls' must be followed by tool messages responding to "
+                           "each 'tool_call_id'. The following tool_call_ids did not have response messages: call_1",
+                           param="messages.[3].role"), None),
+        (400, openai_error("messages with role 'tool' must be a response to a preceding message with 'tool_calls'",
+                           param="messages.[1].role"), None),
+        (400, openai_error("Invalid 'messages[2].tool_calls[0].id': not supported"), None),
+        (400, openai_error("tools are not allowed", param="messages", code="invalid_value"), None),
+        (400, openai_error("Tool use is not allowed after a system message"), None),
+        (400, openai_error("Unexpected tool call id"), None),
+        (400, openai_error("Your account is not allowed to do this; the temperature of the room is unknown"), None),
+        (400, openai_error("Conversation roles must alternate user/assistant/user/assistant/..."), None),
+        (400, openai_error("System message must be at the beginning."), None),
+        (400, openai_error("Unsupported model; pass tools to another one"), None),
+        (422, {"detail": [{"type": "missing", "loc": ["body", "messages", 2, "tool_call_id"], "msg": "Field required: "
+                           "tools are not supported without it"}]}, None),
         (501, openai_error("tools are not supported"), None),
         (401, openai_error("Your key may not use tools"), None),
         (429, openai_error("Too many tools"), None),
@@ -79,10 +111,70 @@ def test_what_a_server_does_not_take_is_understood(dialect: Dialect, what: str) 
         (400, {"error": None}, None),
     ],
     ids=label,
-)
+)  # fmt: skip
 def test_what_is_unwanted(status: int, body: object, unwanted: str | None) -> None:
-    """It is read from the words that tell what is wrong, and only where a server refuses so."""
+    """Only a field that the error names and refuses: no single word of it, and not where no server refuses so."""
     assert refusal(status, body).unwanted(OPTIONAL) == unwanted
+
+
+@pytest.mark.parametrize(
+    ("said", "lasting"),
+    [
+        (openai_error("Unknown parameter: 'temperature'."), True),
+        (OPENAI.refuses["temperature"].body, True),
+        (LITELLM.refuses["temperature"].body, True),
+        (openai_error("temperature: range: 0..1"), False),
+        (openai_error("Invalid 'temperature': decimal above maximum value.", param="temperature"), False),
+        (openai_error("'temperature' must be between 0 and 1"), False),
+    ],
+    ids=label,
+)
+def test_a_value_that_is_refused_is_told_from_a_field_that_is(said: object, lasting: bool) -> None:
+    """The one costs this request, the other the next ones too."""
+    refused = refusal(400, said)
+    assert refused.unwanted(OPTIONAL) == "temperature" and refused.lasting("temperature") == lasting
+
+
+class Clock:
+    """A clock that goes as told."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_what_is_remembered_is_of_one_room_and_one_model_and_expires() -> None:
+    """After ten minutes by a clock that is never set, each thing by its own time."""
+    clock = Clock()
+    memory = Memory(clock)
+    memory.add("a", "one", {"tools"})
+    clock.now += FORGET_AFTER / 2
+    memory.add("a", "one", {"temperature"})
+    assert FORGET_AFTER == 600
+    assert memory.of("a", "one") == {"tools", "temperature"}
+    assert memory.of("b", "one") == memory.of("a", "two") == frozenset()
+    clock.now += FORGET_AFTER / 2
+    assert memory.of("a", "one") == {"temperature"}
+    clock.now += FORGET_AFTER / 2
+    assert memory.of("a", "one") == frozenset()
+
+
+def test_what_is_remembered_is_bounded_and_forgotten_with_its_room() -> None:
+    """The latest are kept; those that have expired take no place."""
+    clock = Clock()
+    memory = Memory(clock)
+    for number in range(MAX_REMEMBERED + 1):
+        memory.add(f"room-{number}", "one", {"tools"})
+    assert len(memory) == MAX_REMEMBERED
+    assert not memory.of("room-0", "one") and memory.of("room-1", "one")
+    memory.add("room-1", "two", {"tools"})
+    memory.forget("room-1")
+    assert not memory.of("room-1", "one") and not memory.of("room-1", "two")
+    clock.now += FORGET_AFTER
+    memory.add("new", "one", {"tools"})
+    assert len(memory) == 1
 
 
 REQUEST: Json = {

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
 
-from overseer.tools import TOOLS, Toolbox, ToolError, get_current_time, roll_dice, tool
+from overseer.tools import (
+    MAX_ABANDONED,
+    TOOLS,
+    Outcome,
+    ToolAbandoned,
+    Toolbox,
+    ToolError,
+    get_current_time,
+    roll_dice,
+    tool,
+)
+
+DEADLINE = 20.0
 
 
 @tool
@@ -132,6 +146,84 @@ def test_whatever_a_tool_raises_is_a_tool_error() -> None:
         TOOLBOX.use("explode", "{}")
     with pytest.raises(ToolError, match="^TypeError: "):
         TOOLBOX.use("repeat", '{"word": "ho", "times": "many"}')
+
+
+def test_a_tool_that_ends_its_thread_is_a_tool_error() -> None:
+    """What would end a program ends a call, and nobody waits for it in vain."""
+
+    @tool
+    def leave() -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(ToolError, match="^SystemExit: 3$"):
+        Toolbox([leave]).use("leave", "{}")
+
+
+def test_a_call_past_its_time_limit_is_abandoned_and_what_it_returns_goes_nowhere() -> None:
+    """The sentence says how long was waited."""
+    gate, returned = threading.Event(), threading.Event()
+
+    def apart(work: Callable[[], Outcome], done: Callable[[Outcome], None]) -> None:
+        def run() -> None:
+            done(work())
+            returned.set()
+
+        threading.Thread(target=run).start()
+
+    @tool
+    def hang() -> str:
+        assert gate.wait(DEADLINE)
+        return "late"
+
+    call = Toolbox([hang], seconds=0.01, apart=apart).call("hang", "{}")
+    with pytest.raises(ToolAbandoned, match=r"^hang took longer than 0\.01 s and was abandoned\.$"):
+        call.run()
+    gate.set()
+    assert returned.wait(DEADLINE)
+
+
+def test_a_call_that_is_abandoned_before_it_begins_never_begins() -> None:
+    """Stop may come first."""
+    begun = threading.Event()
+
+    @tool
+    def begin() -> None:
+        begun.set()
+
+    call = Toolbox([begin]).call("begin", "{}")
+    call.abandon()
+    with pytest.raises(ToolAbandoned):
+        call.run()
+    assert not begun.is_set()
+
+
+def test_abandoned_tools_that_hang_are_bounded() -> None:
+    """While too many of them run no other is started, and when they have ended tools can be used again."""
+    gate = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def apart(work: Callable[[], Outcome], done: Callable[[Outcome], None]) -> None:
+        threads.append(threading.Thread(target=lambda: done(work())))
+        threads[-1].start()
+
+    @tool
+    def hang() -> str:
+        assert gate.wait(DEADLINE)
+        return "late"
+
+    box = Toolbox([hang], seconds=0.01, apart=apart)
+    for _ in range(MAX_ABANDONED):
+        with pytest.raises(ToolAbandoned):
+            box.use("hang", "{}")
+    with pytest.raises(ToolError, match=f"{MAX_ABANDONED} abandoned tools still run.*Restart") as refused:
+        box.use("hang", "{}")
+    assert not isinstance(refused.value, ToolAbandoned) and len(threads) == MAX_ABANDONED
+    gate.set()
+    for thread in threads:
+        thread.join(DEADLINE)
+    box.seconds = DEADLINE
+    assert box.use("hang", "{}") == "late"
+    threads[-1].join(DEADLINE)
 
 
 def test_the_current_time_is_told_with_its_offset() -> None:

@@ -42,7 +42,14 @@ class TokenCount:
     tokens_out: int
 
 
-Delta = TextDelta | ReasoningDelta | ToolRequest | TokenCount
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What of the request the server refused, so that it was left out of it: see `Message.left_out`."""
+
+    names: frozenset[str]
+
+
+Delta = TextDelta | ReasoningDelta | ToolRequest | TokenCount | LeftOut
 
 
 class ModelError(Exception):
@@ -105,8 +112,14 @@ class Model(Protocol):
 class Models(Protocol):
     """Where models are found."""
 
-    def pick(self, name: str = "") -> Model:
-        """The model of this name, or the one to use where nobody has named one."""
+    def pick(self, name: str = "", *, room: str = "") -> Model:
+        """The model of this name, or the one to use where nobody has named one, to answer in a room.
+
+        What its server refuses is remembered for that room alone.
+        """
+
+    def forget(self, room: str) -> None:
+        """The room is gone."""
 
     def names(self, *, refresh: bool = False) -> tuple[str, ...]:
         """The names that can be picked; may be some minutes old unless it is to `refresh`. Raises ModelError."""

@@ -126,7 +126,7 @@ def _wanted(question: str, names: set[str]) -> Iterator[ToolRequest]:
 
 
 def _told(call: ToolCall) -> str:
-    if call.state == "failed":
+    if call.state != "done":
         return f"`{call.name}` did not work: {call.result}\n"
     if call.name == "get_current_time":
         return f"It is now **{call.result}** where this server runs.\n"

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -22,7 +21,7 @@ import urllib3
 from overseer.llm import ModelError
 from overseer.llm.connection import CHUNK, Deadline, Line, session
 from overseer.llm.redaction import REDACTED, SHORTEST
-from overseer.llm.refusal import Refusal
+from overseer.llm.refusal import Memory, Refusal
 from overseer.llm.reply import OpenAIReply
 from overseer.messages import Message
 from overseer.tools import Toolbox
@@ -49,22 +48,45 @@ class Patience:
 
 
 class OpenAIServer:
-    """One server, whose address may be shown as `where`: its models, and what each of them was found not to take."""
+    """One server, whose address may be shown as `where`: its models, and what they were found not to take.
 
-    def __init__(self, base_url: str, *, api_key: str = "", patience: Patience | None = None) -> None:
+    `renamed` is called when the first of its models, which answers by default, is another one or becomes known.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api_key: str = "",
+        patience: Patience | None = None,
+        refused: Memory | None = None,
+        renamed: Callable[[], None] = lambda: None,
+    ) -> None:
         self._base_url = base_url.rstrip("/")
-        self.host, self.where = _address(self._base_url)
+        self.host, at, self.where = _address(self._base_url)
+        self.unnamed = f"model at {at}" if at else "model"  # what its first model is called until its name is known
         self.patience = patience or Patience()
         self._api_key = api_key.strip()
-        self._lock = threading.Lock()
-        self.first_name = ""
+        self.refused = refused or Memory()
+        self._renamed = renamed
+        self._first_name = ""
         self._names: tuple[str, ...] = ()
         self._listed_at = 0.0
-        self._spared: dict[str, frozenset[str]] = {}
 
-    def model(self, name: str = "") -> OpenAIModel:
-        """The model of this name; the empty name stands for the first one the server lists."""
-        return OpenAIModel(self, name)
+    def model(self, name: str = "", *, room: str = "") -> OpenAIModel:
+        """The model of this name, to answer in a room; the empty name stands for the first one the server lists."""
+        return OpenAIModel(self, name, room)
+
+    @property
+    def first_name(self) -> str:
+        """The name of its first model; empty until it is known."""
+        return self._first_name
+
+    @first_name.setter
+    def first_name(self, name: str) -> None:
+        known, self._first_name = self._first_name, name
+        if name != known:
+            self._renamed()
 
     def names(self, *, refresh: bool = False) -> tuple[str, ...]:
         """The names of the server's models, kept for some minutes unless it is to `refresh`. Raises ModelError."""
@@ -92,16 +114,6 @@ class OpenAIServer:
     def post(self, session: requests.Session, request: Mapping[str, object]) -> requests.Response:
         """Send a chat request; the answer may be a refusal. Raises ModelError if there is none."""
         return self._request(session, "POST", "/chat/completions", self.patience.first, json=request)
-
-    def spared(self, model: str) -> frozenset[str]:
-        """What this model does not take."""
-        return self._spared.get(model, frozenset())
-
-    def spare(self, model: str, names: frozenset[str]) -> None:
-        """Remember what this model does not take."""
-        with self._lock:
-            if names:
-                self._spared[model] = self.spared(model) | names
 
     def refusal(self, response: requests.Response) -> Refusal:
         """What a response other than 200 says; it is closed."""
@@ -185,13 +197,14 @@ class OpenAIModel:
 
     offline = False
 
-    def __init__(self, server: OpenAIServer, name: str = "") -> None:
+    def __init__(self, server: OpenAIServer, name: str = "", room: str = "") -> None:
         self._server = server
         self._name = name
+        self._room = room
 
     @property
     def name(self) -> str:
-        return self._name or self._server.first_name or self._server.host or "model"
+        return self._name or self._server.first_name or self._server.unnamed
 
     @property
     def where(self) -> str:
@@ -201,7 +214,9 @@ class OpenAIModel:
     def answer(
         self, history: Sequence[Message], tools: Toolbox, *, system: str = "", temperature: float | None = None
     ) -> OpenAIReply:
-        return OpenAIReply(self._server, self._name, history, tools, system=system, temperature=temperature)
+        return OpenAIReply(
+            self._server, self._name, history, tools, system=system, temperature=temperature, room=self._room
+        )
 
 
 def _usable(name: object) -> bool:
@@ -209,11 +224,13 @@ def _usable(name: object) -> bool:
     return isinstance(name, str) and 0 < len(name) <= MAX_NAME and clean(name) == name
 
 
-def _address(url: str) -> tuple[str, str]:
-    """The host of an address, and the address as it may be shown: without any password in it."""
+def _address(url: str) -> tuple[str, str, str]:
+    """The host of an address, the host with its port, and the address as it may be shown: without any password."""
     try:
         parts = urlsplit(url)
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
-        return "", "OPENAI_BASE_URL"
-    return parts.hostname or "", f"{parts.scheme}://{parts.hostname}{port}{parts.path}"
+        return "", "", "OPENAI_BASE_URL"
+    host = parts.hostname or ""
+    at = f"[{host}]{port}" if ":" in host else f"{host}{port}"
+    return host, at, f"{parts.scheme}://{at}{parts.path}"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 
-from overseer.llm import Delta, ReasoningDelta, TextDelta, TokenCount, ToolRequest
+from overseer.llm import Delta, LeftOut, ReasoningDelta, TextDelta, TokenCount, ToolRequest
 
 REDACTED = "[key]"
 SHORTEST = 12  # characters; what is shorter is no key ("ollama", "EMPTY"), and may be said
@@ -24,7 +24,7 @@ def _without_secret(deltas: Iterator[Delta], secret: str) -> Iterator[Delta]:
     held: TextDelta | ReasoningDelta | None = None
     try:
         for delta in deltas:
-            if isinstance(delta, TokenCount):
+            if isinstance(delta, TokenCount | LeftOut):
                 yield delta  # some servers count with every word, and what is held back goes on after it
                 continue
             if isinstance(delta, ToolRequest):

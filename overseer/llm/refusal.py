@@ -4,38 +4,83 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
 from overseer.llm import ModelBusy, ModelError, ModelOverflow
 
-# What a request can do without, and how servers say that they do not take it. DeepSeek wants to hear what it thought.
-OPTIONAL = {
-    "silence": re.compile(r"reasoning_content"),
-    "stream_options": re.compile(r"stream_options|include_usage"),
-    "temperature": re.compile(r"temperature"),
-    "tools": re.compile(r"\btools?\b|\btool[_ -]|function[_ -]?call", re.I),
-    "system": re.compile(
-        r"system (role|message|prompt|instruction)|\brole\b.{0,24}\bsystem\b|developer instruction", re.I
-    ),
-}
+FORGET_AFTER = 600.0  # seconds
+MAX_REMEMBERED = 4096
+
+OPTIONAL = ("silence", "stream_options", "temperature", "tools", "system")  # what a request can do without
 OPTIONAL_STATUS = (400, 422)
-# OpenRouter and llama.cpp say it with these, which mean other things too.
-OPTIONAL_ELSEWHERE = {
-    404: {"tools": re.compile(r"support tool use")},
-    500: {
-        "tools": re.compile(r"--jinja|not support tools"),
-        "system": re.compile(r"system role not supported", re.I),
-    },
+OPTIONAL_ELSEWHERE = {404: ("tools",), 500: ("tools", "system")}  # OpenRouter and llama.cpp, by a template that fails
+
+# An error names a field in a place of its own, or in words. What of a request each such name belongs to:
+FIELDS = {
+    "stream_options": "stream_options",
+    "temperature": "temperature",
+    **dict.fromkeys(("tools", "tool_choice", "functions", "function_call"), "tools"),
 }
+FIRST_ROLE = re.compile(r"messages\W+0\W+role")
+NAMED = {
+    "stream_options": r"stream_options(?:\.include_usage)?|include_usage",
+    "temperature": r"temperature",
+    "tools": r"tools|tool[ _-](?:choice|use|usage|calling)|functions|function[ _-]call(?:ing)?",
+    "system": r"(?:system|developer)[ _-](?:role|message|prompt|instruction)s?",
+}
+# The sentences that refuse a field F, without quotes and brackets. Less does not count: "tool", "unexpected" and "not
+# allowed" stand in errors about the order of messages and about accounts, too.
+KIND = r"(?:parameter|param|field|argument|option|property|properties|key|name)s?"
+ALLOWED = r"(?:supported|allowed|permitted|enabled|accepted|available)"
+UNKNOWN = r"(?:unsupported|unknown|unrecogni[sz]ed|unexpected|extra|additional)"
+NOT = r"(?: currently| yet)? not(?: currently| yet)?"
+LISTED = r":?(?: [\w.]+,)*"
+REFUSALS = (
+    rf"F(?: {KIND})?(?: is| are| was| were)?{NOT} {ALLOWED}",
+    rf"F(?: {KIND})? (?:is|are|was|were) {UNKNOWN}",
+    rf"F: (?:{UNKNOWN}|not {ALLOWED})",
+    rf"F(?: {KIND})? requires? --\w",
+    rf"{NOT} (?:support|accept|allow|permit|take)(?: the| any| use of)*(?: {KIND})?{LISTED} F",
+    r"no \w+ found that support F",
+    rf"{UNKNOWN}(?: request| keyword| body| input)? {KIND}(?: \w+)?{LISTED} F",
+    rf"{KIND} (?:is|are) not {ALLOWED}{LISTED} F",
+)
+ROLES = (
+    r"(?:unsupported|unexpected|unknown|invalid) role:? (?:system|developer)",
+    rf"role:? (?:system|developer) (?:is )?(?:not {ALLOWED}|{UNKNOWN}|invalid)",
+    r"role does not support (?:system|developer)",
+    r"only user(?:,| and) assistant(?:,? and \w+)? roles are supported",
+)
+
+
+def _refusals(name: str) -> re.Pattern[str]:
+    field = rf"(?<![\w.-])(?:{NAMED[name]})(?![\w-])"
+    patterns = [pattern.replace("F", field) for pattern in REFUSALS]
+    return re.compile("|".join([*patterns, *(ROLES if name == "system" else ())]), re.I)
+
+
+REFUSED = {name: _refusals(name) for name in NAMED}
+# What is wrong with one value of it: that costs this request the value, and no later one.
+VALUE = re.compile(r"\btemperature\b.{0,40}\b(?:must|should|range|between|above|below|less|greater|only)\b", re.I)
+REFUSED_CODE = re.compile(r"unsupported_|unknown_|unrecognized_|extra_forbidden")
+REFUSED_FIELD = re.compile(rf"not {ALLOWED}|not support|{UNKNOWN}|cannot find|requires? --|only the default", re.I)
+# DeepSeek and Moonshot want to hear what their model thought.
+SILENCE = re.compile(
+    r"reasoning_content.*\b(?:missing|must|required)|\b(?:missing|must|required).*reasoning_content", re.I
+)
+ORDER = re.compile(r"\b(?:after|before|preceded|followed by|alternate|consecutive)\b|\bmessages?\.?[1-9]", re.I)
+SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
+MARKS = re.compile(r"""['"`\[\](){}]""")
+LOCATION = re.compile(r"""['"]loc['"]:\s*[(\[]([^)\]]*)[)\]]""")
 OVERFLOW = re.compile(
     r"context.{0,12}(length|window|size|limit|exceed|overflow)|exceed.{0,24}context|n_ctx|longer than the model"
     r"|(too many|maximum|less than).{0,20}tokens|(prompt|input).{0,12}too (long|large)|reduce the length",
     re.I,
-)
-LASTING = re.compile(
-    r"support|unknown|unrecogni[sz]ed|unexpected|extra|not (permitted|allowed)|requires|--jinja|only the default", re.I
 )
 OVERFLOW_STATUS = (400, 422, 500)
 # Not "billing" alone: OpenAI names that page to whoever only asks too fast.
@@ -43,7 +88,48 @@ QUOTA = re.compile(r"insufficient_quota|exceeded your current quota|(no|insuffic
 NO_TIME_STATUS = (503, 529)
 LOADING = re.compile(r"loading model|model is loading", re.I)
 OVERLOADED = re.compile(r"overloaded|server busy|at capacity", re.I)
+MAX_TEXT = 20_000  # characters of an error that are looked at
 ECHO = re.compile(r"""["']input["']\s*:|\binput_value=""")  # from here on an error repeats the request
+
+
+class Memory:
+    """What a server was found not to take, by room and model. It is forgotten after FORGET_AFTER seconds.
+
+    At most MAX_REMEMBERED rooms and models are remembered, the latest ones.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._until: OrderedDict[tuple[str, str], dict[str, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._until)
+
+    def of(self, room: str, model: str) -> frozenset[str]:
+        """What the model does not take in this room."""
+        with self._lock:
+            now = self._clock()
+            return frozenset(name for name, until in self._until.get((room, model), {}).items() if now < until)
+
+    def add(self, room: str, model: str, names: Collection[str]) -> None:
+        """The model does not take these in this room."""
+        with self._lock:
+            now = self._clock()
+            if names:
+                known = self._until.setdefault((room, model), {})
+                known.update(dict.fromkeys(names, now + FORGET_AFTER))
+                self._until.move_to_end((room, model))
+            while self._until and (
+                len(self._until) > MAX_REMEMBERED or max(next(iter(self._until.values())).values()) <= now
+            ):
+                self._until.popitem(last=False)
+
+    def forget(self, room: str) -> None:
+        """The room is gone."""
+        with self._lock:
+            for key in [key for key in self._until if key[0] == room]:
+                del self._until[key]
 
 
 class Refusal:
@@ -53,20 +139,22 @@ class Refusal:
         self._where = where
         self._status = status
         self._headers = headers
-        self._said, self._meant = _understood(body)
+        self._said, self._meant, self._complaints = _understood(body)
 
     def unwanted(self, sent: Collection[str]) -> str | None:
-        """What of the optional things that were sent the server does not take, if it is that."""
-        if self._overflows():
-            return None
-        known = OPTIONAL if self._status in OPTIONAL_STATUS else OPTIONAL_ELSEWHERE.get(self._status, {})
-        return next((name for name, meant in known.items() if name in sent and meant.search(self._meant)), None)
+        """Which of the optional things that were sent the server does not take, if the error names one."""
+        return next((name for name, _ in self._refused() if name in sent), None)
 
     def lasting(self, name: str) -> bool:
-        """Whether it is about the thing as such, and not only about this value of it or this conversation."""
-        if name in ("silence", "system"):
-            return True
-        return LASTING.search(self._meant) is not None and "messages[" not in self._meant
+        """Whether this is not taken at all, rather than one value of it."""
+        return (name, True) in self._refused()
+
+    def _refused(self) -> list[tuple[str, bool]]:
+        """What is not taken, and whether that is about more than a value."""
+        if self._overflows():
+            return []
+        known = OPTIONAL if self._status in OPTIONAL_STATUS else OPTIONAL_ELSEWHERE.get(self._status, ())
+        return [one for complaint in self._complaints for one in complaint.refused() if one[0] in known]
 
     def error(self, shown: Callable[[str], str]) -> ModelError:
         """The error to raise, with a sentence that says what to do."""
@@ -143,16 +231,93 @@ def overflow(where: str, said: str) -> ModelOverflow:
     )
 
 
-def _understood(body: bytes) -> tuple[str, str]:
-    """What a body says to a person (nothing if it is a page), and all of it that names what is wrong."""
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """One thing that an error says: a `field` and a `code` if they have a place of their own, and words."""
+
+    field: str
+    code: str
+    words: str
+
+    def refused(self) -> Iterator[tuple[str, bool]]:
+        """What of the optional things this refuses, and whether that is about more than a value."""
+        if FIRST_ROLE.match(self.field) and "system" in self.words:
+            yield "system", True
+        elif self.field and not self.field.startswith("messages"):
+            name = FIELDS.get(re.split(r"\W", self.field)[0], "")
+            if name and (REFUSED_CODE.search(self.code) or REFUSED_FIELD.search(_plain(self.words))):
+                yield name, True
+            elif name == "temperature":
+                yield name, False
+        else:
+            yield from self._refused_in_words()
+
+    def _refused_in_words(self) -> Iterator[tuple[str, bool]]:
+        for sentence in map(_plain, SENTENCE.split(self.words)):
+            if SILENCE.search(sentence):
+                yield "silence", True
+            if self.field or ORDER.search(sentence):
+                continue
+            refused = [name for name, pattern in REFUSED.items() if pattern.search(sentence)]
+            yield from ((name, True) for name in refused)
+            if "temperature" not in refused and VALUE.search(sentence):
+                yield "temperature", False
+
+
+def _plain(sentence: str) -> str:
+    """A sentence without marks around names, and without short forms."""
+    return " ".join(MARKS.sub("", re.sub("n[’']t\\b", " not", sentence)).split())
+
+
+def _complaints(error: object, depth: int = 8) -> Iterator[Complaint]:
+    """What an error says, without what in it only repeats the request."""
+    if not depth or error is None:
+        return
+    if isinstance(error, list):
+        for one in error[:20]:
+            yield from _complaints(one, depth - 1)
+    elif isinstance(error, dict):
+        param, loc = error.get("param"), error.get("loc")
+        field = param if isinstance(param, str) and param != "None" else _path(loc if isinstance(loc, list) else ())
+        code = f"{error.get('code')} {error.get('type')}"
+        for name in ("message", "msg"):
+            for said in _complaints(error.get(name), depth - 1):
+                yield Complaint(field or said.field, code, said.words)
+        for name in ("detail", "metadata", "raw", "error"):
+            yield from _complaints(error.get(name), depth - 1)
+    else:
+        yield from _in_text(str(error)[:MAX_TEXT], depth)
+
+
+def _in_text(text: str, depth: int) -> Iterator[Complaint]:
+    """The same of a text, which may be JSON again, or a list of errors as Python writes it."""
+    try:
+        inner = json.loads(text)
+    except (ValueError, RecursionError):
+        inner = None
+    if isinstance(inner, dict | list):
+        yield from _complaints(inner, depth - 1)
+        return
+    words = ECHO.split(text, maxsplit=1)[0][:2000]
+    loc = LOCATION.search(words)
+    yield Complaint(_path(re.findall(r"\w+", loc[1])) if loc else "", "", words)
+
+
+def _path(loc: Sequence[object]) -> str:
+    """Where in the body a field is."""
+    return ".".join(str(name) for name in loc[loc[:1] == ["body"] :])
+
+
+def _understood(body: bytes) -> tuple[str, str, tuple[Complaint, ...]]:
+    """What a body says to a person (nothing if it is a page), all that names what is wrong, and each complaint."""
     text = body.decode("utf-8", "replace")
     try:
-        said = json.loads(text)
+        whole = said = json.loads(text)
     except (ValueError, RecursionError):
-        return ("", "") if text.lstrip().startswith("<") else (text, text)
+        return ("", "", ()) if text.lstrip().startswith("<") else (text, text, tuple(_complaints(text)))
     if isinstance(said, dict):
         said = next((said[name] for name in ("error", "detail", "message") if name in said), said)
-    return _words(said), " ".join(_told(said))
+    return _words(said), " ".join(_told(said)), tuple(_complaints(whole))
 
 
 def _words(error: object) -> str:

@@ -13,7 +13,7 @@ import requests
 import sseclient
 import urllib3
 
-from overseer.llm import Delta, ModelCut, ModelError
+from overseer.llm import Delta, LeftOut, ModelCut, ModelError
 from overseer.llm.connection import MAX_EVENT, Deadline, Line, body, session
 from overseer.llm.redaction import redacted
 from overseer.llm.refusal import OPTIONAL, Refusal, in_stream, refusal_in_stream
@@ -45,6 +45,7 @@ class OpenAIReply:
         *,
         system: str,
         temperature: float | None,
+        room: str = "",
     ) -> None:
         self._server = server
         self._model = model
@@ -52,6 +53,7 @@ class OpenAIReply:
         self._tools = [schema(tool) for tool in tools]
         self._system = system
         self._temperature = temperature
+        self._room = room
         self._line = Line()
         self._refused = self._lasting = frozenset[str]()
 
@@ -73,6 +75,8 @@ class OpenAIReply:
             model = self._model or self._server.first(connected)
             while True:
                 with closing(self._accepted(connected, model)) as response:
+                    if left_out := self._optional() & self._without(model):
+                        yield LeftOut(left_out)
                     try:
                         yield from redacted(self._deltas(response, model), self._server.secret)
                         return
@@ -82,10 +86,10 @@ class OpenAIReply:
     def _accepted(self, connected: requests.Session, model: str) -> requests.Response:
         """The response to a request that the server takes: what it refuses of the optional things is left out."""
         while True:
-            without = self._server.spared(model) | self._refused
+            without = self._without(model)
             response = self._server.post(connected, self._request(model, without))
             if response.status_code == 200:
-                self._server.spare(model, self._lasting)
+                self._server.refused.add(self._room, model, self._lasting)
                 return response
             refusal = self._server.refusal(response)
             unwanted = refusal.unwanted(self._optional() - without)
@@ -94,6 +98,9 @@ class OpenAIReply:
                     self._server.first_name = ""
                 raise refusal.error(self._server.shown)
             self._leave_out(unwanted, refusal)
+
+    def _without(self, model: str) -> frozenset[str]:
+        return self._server.refused.of(self._room, model) | self._refused
 
     def _leave_out(self, name: str, refusal: Refusal) -> None:
         self._refused |= {name}
@@ -123,7 +130,7 @@ class OpenAIReply:
 
     def _deltas(self, response: requests.Response, model: str = "") -> Iterator[Delta]:
         hearing = Hearing()
-        sent = self._optional() - self._server.spared(model) - self._refused
+        sent = self._optional() - self._without(model)
         done = False
         events = 0
         try:

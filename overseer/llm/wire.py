@@ -10,6 +10,7 @@ from overseer.messages import Message, Reasoning, Text, ToolCall
 from overseer.tools import Tool
 
 TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+ENDED = "(This answer was ended here.)"
 GO_ON = "Your answer was cut off. Go on exactly where it stopped: no repetition, no introduction."
 
 
@@ -25,7 +26,8 @@ def conversation(
 
     Without `tools` what they gave is told in words; without `system_role` the first question begins with the prompt.
     With `thoughts` each answer says what was thought before it, too. A last answer that broke off in mid-text is asked
-    to go on.
+    to go on. An earlier one that ended with the results of tools gets a closing word, since strict servers take no
+    question after them.
     """
     if system and system_role:
         yield {"role": "system", "content": system}
@@ -37,6 +39,8 @@ def conversation(
         elif steps := list(_steps(message, tools=tools, thoughts=thoughts)):
             yield {"role": "user", "content": "\n\n".join(asked)}
             yield from steps
+            if steps[-1]["role"] == "tool" and message is not messages[-1]:
+                yield {"role": "assistant", "content": ENDED}
             asked = []
     if _broke_off(messages[-1:], tools=tools):
         asked.append(GO_ON)

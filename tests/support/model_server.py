@@ -108,6 +108,8 @@ class ModelServer:
         self.headers: list[dict[str, str]] = []
         self.replies: deque[Reply] = deque()
         self.models = ["stand-in"]
+        self.may_list = threading.Event()  # it does not list them before
+        self.may_list.set()
         self.otherwise: Callable[[dict[str, Any]], Reply] = lambda body: answer("All", " right.")
         self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         self._server.daemon_threads = True
@@ -128,6 +130,7 @@ class ModelServer:
         return replies[-1]
 
     def close(self) -> None:
+        self.may_list.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(DEADLINE)
@@ -139,6 +142,7 @@ class ModelServer:
             protocol_version = "HTTP/1.0"
 
             def do_GET(self) -> None:
+                server.may_list.wait(DEADLINE)
                 body = json.dumps({"object": "list", "data": [{"id": name} for name in server.models]}).encode()
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")
