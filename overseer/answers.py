@@ -12,13 +12,13 @@ from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed
 from werkzeug.routing import RequestRedirect
 
 from overseer.chat_room import NotNow
-from overseer.fragments import Fragments
+from overseer.fragments import Fragments, RefusedForm
 from overseer.instance import InstanceError
 from overseer.registry import NoSuchRoom, RoomList
 from overseer.security import accepts_page, is_inside
 from overseer.sqlite import StorageError, StorageFull
 from overseer.transcript import KeyReused, NoSuchMessage, Outdated
-from overseer.words import Invalid, TooLarge
+from overseer.words import Invalid, TooLarge, clean
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,18 @@ SENTENCES = {
     413: "That is more than can be sent at once. Send less.",
 }
 PAGES = ("rooms.index", "rooms.list_rooms", "rooms.show_room", "rooms.show_message", "rooms.edit_message")
+HIDDEN = ("_method", "_plain", "key", "last")  # the fields of those forms that the page fills in
 VERBS = ("PATCH", "DELETE")
+# Statuses whose page offers the form again. Never 403: another site may have filled it in.
+CORRECTABLE = (409, 413, 422, 500, 503)
+# The fields a person fills in, with their labels.
+TYPED = {
+    "text": "Message",
+    "name": "Name of the room",
+    "model": "Model",
+    "temperature": "Temperature",
+    "system_prompt": "System prompt",
+}
 TOLD_BY_HEADERS = ("Allow", "Retry-After", "Sec-WebSocket-Version", "Upgrade", "WWW-Authenticate")
 
 
@@ -179,13 +190,15 @@ def told(sentence: str, status: int) -> Response:
         where = {"HX-Retarget": "#error", "HX-Reselect": "#error", "HX-Reswap": "outerHTML", "HX-Push-Url": "false"}
         log_in = fragments().url("login.show_login", next=_wanted()) if status == 401 else ""
         return html(fragments().error(sentence, log_in=log_in), status, where)
-    if status in (401, 429):
+    if status in (401, 429) or (status == 413 and request.endpoint == "login.create_login"):
         why = "" if request.method == "GET" and status == 401 else sentence  # who only comes has done nothing wrong
         return html(fragments().login(wanted=_wanted(), sentence=why, typed=_typed(), again=_again()), status)
     place = current_app.extensions["hub"].place()
     # Who is not let in is not told which rooms there are.
     rooms, back = (_rooms(), _way_back()) if is_inside() else (RoomList((), None), "")
-    body = fragments().no_room(sentence=sentence, back=back, typed=_typed())
+    correctable = status in CORRECTABLE and (back or request.endpoint == "rooms.create_room")
+    refused = _refused_form(status) if correctable else None
+    body = fragments().no_room(sentence=sentence, back=back, typed=_typed(), refused=refused)
     return html(fragments().page(body, rooms, title="", active=None, q="", place=place), status)
 
 
@@ -216,11 +229,24 @@ def _way_back() -> str:
 
 
 def _typed() -> str:
-    """The words of a form that was refused: nobody types them twice."""
+    """Return the longest text of a form that was refused, so that nobody has to type it again."""
     try:
-        return request.form.get("text") or request.form.get("system_prompt") or ""
+        return clean(max((request.form.get(name, "") for name in TYPED), key=len))
     except HTTPException:
         return ""
+
+
+def _refused_form(status: int) -> RefusedForm | None:
+    """Return the form that was refused, to be corrected and sent again; None if it has no text or cannot be read."""
+    try:
+        form = {name: clean(value) for name, value in request.form.items()}
+    except HTTPException:
+        return None
+    if status < 500 and "key" in form:
+        form["key"] = secrets.token_urlsafe(12)  # the old one may be what was refused
+    fields = [(name, label, form[name]) for name, label in TYPED.items() if name in form]
+    hidden = [(name, form[name]) for name in HIDDEN if name in form]
+    return RefusedForm(request.script_root + request.path, hidden, fields) if fields else None
 
 
 def _rooms() -> RoomList:

@@ -58,6 +58,15 @@ class Cursor:
     blocks: int
 
 
+@dataclass(frozen=True, slots=True)
+class RefusedForm:
+    """A form to show again: where it goes, its hidden (name, value) and its visible (name, label, value) fields."""
+
+    action: str
+    hidden: Sequence[tuple[str, str]]
+    fields: Sequence[tuple[str, str, str]]
+
+
 class Fragments:
     """Renders the partials of the app, with URLs below one mount point `prefix`; `locked` if people log in."""
 
@@ -132,9 +141,15 @@ class Fragments:
         """`#room` of a room whose file cannot be used."""
         return self._render("rooms/_broken.html", room=room, sentence=sentence)
 
-    def no_room(self, *, sentence: str, back: str = "", typed: str = "") -> str:
-        """`#room` when none is open, with the reason; a way `back`, and what was `typed` in vain, if there is any."""
-        return self._render("rooms/_none.html", sentence=sentence, back=back, typed=typed)
+    def no_room(
+        self, *, sentence: str, back: str = "", typed: str = "", refused: RefusedForm | None = None
+    ) -> str:
+        """Render `#room` when none is open, with the reason and the address to go `back` to, if there is one.
+
+        The words of a request that failed are shown: in a form to correct and send again if it was `refused`,
+        otherwise as `typed`, to copy.
+        """
+        return self._render("rooms/_none.html", sentence=sentence, back=back, typed=typed, refused=refused)
 
     def header(self, room: Room, settings: Settings) -> str:
         """`#header`: the open room's name, its settings and what can be done with it."""

@@ -10,8 +10,10 @@ NAME_FROM_WORDS = 48  # of one that is made of the first words said in it,
 MAX_TEXT = 200_000  # of a question,
 MAX_KEY = 200  # and of the key it is sent with
 
-# NULs and other controls, and halves of surrogate pairs: no file, no page and no terminal can hold them.
-UNUSABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+# NUL, other control characters and lone surrogates: HTML cannot hold them.
+UNUSABLE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
+# HTML cannot hold these two either, but they end a line: a word processor's manual line break, and a page break.
+VERTICAL = re.compile(r"[\v\f]")
 
 
 class Invalid(Exception):
@@ -23,7 +25,8 @@ class TooLarge(Exception):
 
 
 def clean(text: str) -> str:
-    """The text, with a replacement character for each that cannot be stored or shown."""
+    """Return the text with vertical tabs and form feeds as line feeds, and U+FFFD for each other unusable character."""
+    text = VERTICAL.sub("\n", text)
     if UNUSABLE.search(text):
         # Halves that were escaped one by one, as JSON may, belong together.
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -17,6 +17,7 @@ from werkzeug.test import TestResponse
 
 from overseer import MAX_BODY
 from overseer.overseer import Overseer
+from overseer.settings import MAX_MODEL, MAX_SYSTEM_PROMPT
 from overseer.words import MAX_NAME, MAX_TEXT
 from tests.support.model_server import ModelServer, answer, held, text
 from tests.support.server import Server
@@ -240,6 +241,74 @@ def test_a_text_has_at_most_200_000_characters(client: FlaskClient) -> None:
     assert client.get(f"/rooms/{room_id}/messages").text == before
 
 
+@pytest.mark.parametrize(
+    ("path", "method", "field", "value", "status"),
+    [
+        ("/rooms/{}/messages", "", "text", "x" * (MAX_TEXT + 1) + "\nend", 413),
+        ("/rooms/{}/messages/1", "PATCH", "text", "\nx" * MAX_TEXT + "end", 413),
+        ("/rooms/{}", "PATCH", "name", "n" * (MAX_NAME + 1), 422),
+        ("/rooms/{}", "PATCH", "system_prompt", "\n<p>" * MAX_SYSTEM_PROMPT, 413),
+        ("/rooms/{}", "PATCH", "model", "m" * (MAX_MODEL + 1), 422),
+        ("/rooms/{}", "PATCH", "temperature", "<hot>", 422),
+        ("/rooms", "", "name", "n" * (MAX_NAME + 1), 422),
+    ],
+    ids=["composer", "edit form", "rename", "system prompt", "model", "temperature", "new room"],
+)
+def test_plain_form_that_is_refused_comes_back_filled_in(
+    client: FlaskClient, path: str, method: str, field: str, value: str, status: int
+) -> None:
+    """The page has the form with the whole text in a textarea; shortened there, it is accepted."""
+    room_id = new_room(client)
+    ask(client, room_id, "Hello")
+    given = {**PLAIN, "_method": method, "key": "k", field: value}
+    refused = client.post(path.format(room_id), data=given, headers=NAVIGATION)
+    assert refused.status_code == status and is_page(refused)
+    form = parsed(refused.text).one(id="room").one("form", class_="open__refused")
+    box = "".join(map(str, form.one("textarea", name=field).words))
+    assert box == f"\n{value}"  # a browser drops the first line end of a textarea
+    hidden = {str(given["name"]): given["value"] for given in form.every("input")}
+    assert hidden["_method"] == method and hidden["key"] != "k"
+    assert client.post(form["action"], data={**hidden, field: "1"}, headers=NAVIGATION).status_code == 303
+
+
+def test_plain_form_of_another_site_is_not_offered_again(client: FlaskClient) -> None:
+    """One click on it would do what the other site wants."""
+    room_id = new_room(client)
+    foreign = {**NAVIGATION, "Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site"}
+    for form in ({**PLAIN, "text": "x" * (MAX_TEXT + 1)}, {**PLAIN, "text": "Evil"}):
+        refused = client.post(f"/rooms/{room_id}/messages", data=form, headers=foreign)
+        assert refused.status_code == 403 and is_page(refused)
+        assert not parsed(refused.text).has(class_="open__refused")
+
+
+def test_no_field_of_the_page_has_a_maxlength() -> None:
+    """A browser cuts a pasted text to it without a word; the server's refusal says how long it may be."""
+    templates = list(Path("templates").rglob("*.html"))
+    assert templates
+    assert [path.name for path in templates if "maxlength" in path.read_text().lower()] == []
+
+
+@pytest.mark.parametrize("line_end", ["\f", "\v", "\r\n", "\r", "\n"])
+def test_question_with_any_line_end_is_stored_with_line_feeds(
+    client: FlaskClient, overseer: Overseer, line_end: str
+) -> None:
+    """A page break and a word processor's line break are line ends; a name has spaces in their place."""
+    room_id = new_room(client, f"Two{line_end}words")
+    assert overseer.room(room_id).name == "Two words"
+    ask(client, room_id, f"first{line_end}second")
+    client.patch(f"/rooms/{room_id}", data={"system_prompt": f"first{line_end}second"})
+    assert overseer.message(room_id, 1).text == "first\nsecond"
+    assert overseer.settings(room_id).system_prompt == "first\nsecond"
+
+
+@pytest.mark.parametrize("kept", ["\t", "\u00a0", "\u0085", "\u009b", "\u2028", "\u2029", "\ufeff", "\ufffe", "\u202e"])
+def test_question_keeps_characters_that_html_can_hold(client: FlaskClient, overseer: Overseer, kept: str) -> None:
+    """Nothing is dropped or replaced that can be stored and shown."""
+    room_id = new_room(client)
+    ask(client, room_id, f"a{kept}b")
+    assert overseer.message(room_id, 1).text == f"a{kept}b"
+
+
 @pytest.mark.parametrize("headers", [{}, HTMX, NAVIGATION], ids=["curl", "htmx", "navigation"])
 def test_a_body_over_the_limit_is_413(client: FlaskClient, headers: dict[str, str]) -> None:
     """More bytes than any message needs are refused unread, whoever sends them, with a sentence."""
@@ -342,7 +411,7 @@ def test_what_no_page_can_hold_is_stored_and_shown_safely(
     stored = [overseer.room(room_id).name, overseer.message(room_id, 1).text]
     for words in (*stored, model_server.requests[0]["messages"][0]["content"]):
         assert words.startswith("a") and words.endswith("c")
-        assert not re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", words)
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\ud800-\udfff]", words)
     for path in (f"/rooms/{room_id}", "/rooms", f"/rooms/{room_id}/messages", f"/rooms/{room_id}/messages/1"):
         shown = client.get(path)
         assert shown.status_code == 200

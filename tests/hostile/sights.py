@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from flask import Flask
 
-from overseer.fragments import Fragments
+from overseer.fragments import Fragments, RefusedForm
 from overseer.messages import Message, Reasoning, Text, ToolCall, Usage
 from overseer.registry import Room, RoomList
 from overseer.settings import Settings
@@ -49,6 +49,9 @@ def sights(app: Flask, given: str) -> dict[str, str]:
         "error": fragments.error(words),
         "notice": fragments.notice(words),
         "typed": fragments.no_room(sentence=words, typed=words),
+        "refused": fragments.no_room(
+            sentence=words, refused=RefusedForm("/rooms", [("key", words)], [("text", "Message", words)])
+        ),
         "broken": fragments.broken(broken, sentence=words),
         "editing": fragments.editing(ROOM, question, drops=2, last=6, alone=False),
         "question": str(fragments.message(ROOM, question)),
