@@ -17,7 +17,7 @@ const kept = (storage) => ({
   },
   forget() {
     try {
-      const ours = Object.keys(storage()).filter((key) => /^(draft .*|seen|theme|leaving|left)$/.test(key));
+      const ours = Object.keys(storage()).filter((key) => /^(draft .*|sent|seen|theme|leaving|left)$/.test(key));
       for (const key of ours) storage().removeItem(key);
     } catch {
       // There is nothing then.

@@ -1,17 +1,39 @@
 // The composer: Enter sends, Shift+Enter breaks, the box grows, and what is not sent is kept, room by room.
 
+const KEYS = 200; // keys of sent texts that are remembered
 const composer = () => document.getElementById("composer");
 const room = () => document.getElementById("room").dataset.room;
 const field = (form) => form.elements.namedItem("text");
 
+// A draft is a text and the key it will be sent with; every change gives it another key. So the copies of a draft that
+// several tabs hold are known to be the same, and the server takes only one of them.
+
+/** Parses a stored draft; an older version stored the text alone. */
+function parse(stored) {
+  try {
+    const { text, key } = JSON.parse(stored);
+    if (text && key) return { text, key };
+  } catch {
+    // It is such a text.
+  }
+  return stored ? { text: stored, key: newKey() } : null;
+}
+
 // Each tab has its own draft of a room; a new tab, and one that was closed, begins with the last that was typed anywhere.
 const drafts = {
-  of: (id) => tabStore.get(`draft ${id}`) ?? store.get(`draft ${id}`) ?? "",
-  set(id, text) {
-    for (const one of [store, tabStore]) text ? one.set(`draft ${id}`, text) : one.remove(`draft ${id}`);
+  sent: () => JSON.parse(store.get("sent") ?? "[]"),
+  of(id) {
+    const found = [tabStore, store].map((one) => parse(one.get(`draft ${id}`)));
+    return found.find((draft) => draft && !drafts.sent().includes(draft.key)) ?? null;
   },
-  arrived(id, text) {
-    for (const one of [store, tabStore]) if (one.get(`draft ${id}`) === text) one.remove(`draft ${id}`);
+  set(id, text, key) {
+    const draft = JSON.stringify({ text, key });
+    for (const one of [store, tabStore]) text ? one.set(`draft ${id}`, draft) : one.remove(`draft ${id}`);
+  },
+  /** Drops the draft here, and, by what the browser keeps, in all tabs that have not changed it. */
+  arrived(id, key) {
+    store.set("sent", JSON.stringify([...drafts.sent(), key].slice(-KEYS)));
+    for (const one of [store, tabStore]) if (parse(one.get(`draft ${id}`))?.key === key) one.remove(`draft ${id}`);
   },
 };
 
@@ -20,19 +42,47 @@ function grow(textarea) {
   textarea.style.blockSize = `${textarea.scrollHeight}px`;
 }
 
-function keep(textarea) {
-  drafts.set(room(), textarea.value);
-  grow(textarea);
+/** Shows a text in the composer and keeps it as the room's draft. */
+function put(text, key) {
+  field(composer()).value = text;
+  composer().elements.key.value = key;
+  drafts.set(room(), text, key);
+  grow(field(composer()));
 }
+
+/** Empties the composer if another tab has sent what it holds. */
+function dropSent() {
+  if (!composer() || !drafts.sent().includes(composer().elements.key.value)) return;
+  tabStore.remove(`draft ${room()}`);
+  composer().elements.key.value = newKey();
+  field(composer()).value = "";
+  grow(field(composer()));
+}
+
+// The tab may have been frozen, or kept for Back, while the other one sent.
+addEventListener("storage", ({ key }) => key === "sent" && dropSent());
+addEventListener("pageshow", dropSent);
+document.addEventListener("visibilitychange", dropSent);
 
 function newKey() {
   return [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 function begin() {
+  const sending = JSON.parse(tabStore.get("draft sending") ?? "null");
+  tabStore.remove("draft sending");
   if (!composer()) return;
+  // A form without htmx leads here, to the message it has made.
+  if (sending?.room === room() && location.hash.startsWith("#message-")) drafts.arrived(room(), sending.key);
   const textarea = field(composer());
-  textarea.value ||= drafts.of(room());
+  // The browser may have filled in what was there when the page was left.
+  const here = parse(tabStore.get(`draft ${room()}`));
+  const draft = drafts.of(room());
+  if (textarea.value === here?.text) textarea.value = "";
+  if (!textarea.value && draft) {
+    textarea.value = draft.text;
+    composer().elements.key.value = draft.key;
+  }
   grow(textarea);
   // On a screen that is touched the keyboard would come up and cover what one came to read.
   if (matchMedia("(hover: none)").matches || document.querySelector(":popover-open, dialog[open]")) return;
@@ -47,7 +97,9 @@ document.addEventListener("htmx:after:swap", () => {
   composer()?.toggleAttribute("data-over", Boolean(document.getElementById("messages")?.matches(".notice")));
 });
 
-document.addEventListener("input", ({ target }) => target.matches("#composer textarea") && keep(target));
+document.addEventListener("input", ({ target }) => {
+  if (target.matches("#composer textarea")) put(target.value, newKey());
+});
 
 document.addEventListener("keydown", (event) => {
   // While an input method composes a character, Enter belongs to it.
@@ -57,18 +109,19 @@ document.addEventListener("keydown", (event) => {
   if (event.target.value.trim()) event.target.form.requestSubmit();
 });
 
+document.addEventListener("submit", ({ target }) => {
+  if (target.matches("#composer:not([hx-post])")) {
+    tabStore.set("draft sending", JSON.stringify({ room: room(), key: target.elements.key.value }));
+  }
+});
+
 // At submit: what is typed while the request waits for an earlier one is the next message.
-let again = null; // what came back, and the key it was sent with
-let returned = []; // texts that came back since, in the order they were sent
+let returned = []; // texts that came back since the last one was sent, in the order they were sent
 document.addEventListener("htmx:config:request", ({ detail: { ctx } }) => {
   const form = ctx.sourceElement;
   if (form.id !== "composer") return;
-  const text = field(form).value;
-  // A resend of a text carries the key it was sent with, so that it is never asked twice; another text has its own.
-  if (again && again.text !== text) ctx.request.body.set("key", (form.elements.key.value = newKey()));
-  again = null;
   returned = [];
-  ctx.sent = { room: room(), text, key: form.elements.key.value };
+  ctx.sent = { room: room(), text: field(form).value, key: form.elements.key.value };
   form.elements.key.value = newKey();
   field(form).value = "";
   grow(field(form));
@@ -78,22 +131,24 @@ document.addEventListener("htmx:config:request", ({ detail: { ctx } }) => {
 document.addEventListener("htmx:finally:request", ({ detail: { ctx } }) => {
   const { sent } = ctx;
   if (!sent) return;
-  const arrived = ctx.response?.status < 400;
-  const draft = drafts.of(sent.room);
-  if (arrived) drafts.arrived(sent.room, sent.text);
-  if (!arrived && draft !== sent.text) drafts.set(sent.room, [sent.text, draft].filter(Boolean).join("\n"));
-  if (!composer() || room() !== sent.room) return;
-  const textarea = field(composer());
-  if (arrived) {
+  const here = composer() && room() === sent.room;
+  if (ctx.response?.status < 400) {
+    drafts.arrived(sent.room, sent.key);
     returned = [];
-    if (textarea.value === sent.text && draft === sent.text) textarea.value = ""; // one came back while it was on its way
-  } else {
-    const before = returned.join("\n");
-    const typed = textarea.value.startsWith(before) ? textarea.value.slice(before.length).replace(/^\n/, "") : textarea.value;
-    returned = textarea.value.startsWith(before) ? [...returned, sent.text] : [sent.text];
-    textarea.value = [...returned, typed].filter(Boolean).join("\n");
-    if (textarea.value === sent.text) composer().elements.key.value = (again = sent).key;
+    if (here) dropSent(); // it came back with the room while it was on its way
+    return;
   }
-  if (textarea.value) keep(textarea);
-  else grow(textarea);
+  if (!here) {
+    const draft = drafts.of(sent.room);
+    if (draft?.key !== sent.key) drafts.set(sent.room, [sent.text, draft?.text].filter(Boolean).join("\n"), draft ? newKey() : sent.key);
+    return;
+  }
+  const shown = field(composer()).value;
+  if (composer().elements.key.value === sent.key) return; // it came back with the room
+  const before = returned.join("\n");
+  const follows = shown.startsWith(before);
+  const typed = follows ? shown.slice(before.length).replace(/^\n/, "") : shown;
+  returned = follows ? [...returned, sent.text] : [sent.text];
+  const text = [...returned, typed].filter(Boolean).join("\n");
+  put(text, text === sent.text ? sent.key : newKey()); // sent again with its key, it is asked once
 });

@@ -173,3 +173,96 @@ def test_a_late_answer_to_the_form_brings_back_nothing_that_was_cleared(open_pag
     requests.post(f"{server.url}{path}/messages", {"text": "After it"})
     expect(message(page, 4, state="complete")).to_be_visible()
     expect(page.locator("#messages article")).to_have_count(2)
+
+
+def two_tabs_on_a_draft(open_page: OpenPage, words: str) -> tuple[Page, Page, str]:
+    """Type in a first tab, then open a second on the same room: it has the same draft."""
+    one = open_page()
+    path = new_room(one)
+    one.keyboard.type(words)
+    two = open_page(path)
+    expect(two.locator("#composer textarea")).to_have_value(words)
+    return one, two, path
+
+
+def test_draft_sent_in_one_tab_is_gone_from_the_other(open_page: OpenPage) -> None:
+    """In the tab itself, after a reload of it, and in a third one; the draft of another room stays."""
+    one, two, path = two_tabs_on_a_draft(open_page, "Only once")
+    three = open_page(path)
+    new_room(three)
+    three.keyboard.type("For another room")
+    two.locator("#composer textarea").press("Enter")
+    expect(message(two, 2, state="complete")).to_be_visible()
+    expect(one.locator("#composer textarea")).to_have_value("")
+    one.reload()
+    expect(message(one, 2, state="complete")).to_be_visible()
+    expect(one.locator("#composer textarea")).to_have_value("")
+    expect(three.locator("#composer textarea")).to_have_value("For another room")
+    three.go_back()
+    expect(message(three, 2, state="complete")).to_be_visible()
+    expect(three.locator("#composer textarea")).to_have_value("")
+    say(one, "Only once")
+    expect(message(two, 4, state="complete")).to_be_visible()
+
+
+def test_draft_changed_since_is_kept_when_the_other_tab_sends(open_page: OpenPage) -> None:
+    """By one letter, even one that was taken back: it is another text then, and can be sent."""
+    one, two, _ = two_tabs_on_a_draft(open_page, "Mine")
+    one.bring_to_front()
+    one.keyboard.type("!")
+    two.locator("#composer textarea").press("Enter")
+    expect(message(one, 2, state="complete")).to_be_visible()
+    expect(one.locator("#composer textarea")).to_have_value("Mine!")
+    one.reload()
+    expect(one.locator("#composer textarea")).to_have_value("Mine!")
+    one.locator("#composer textarea").press("Enter")
+    expect(message(one, 4, state="complete")).to_be_visible()
+
+
+def test_draft_whose_sending_fails_stays_in_both_tabs(open_page: OpenPage, complaints: list[str]) -> None:
+    """Sent again from either it is asked once, whether the request or only its answer was lost."""
+    one, two, path = two_tabs_on_a_draft(open_page, "Fragile")
+
+    def lose(route: Route) -> None:
+        route.fetch()
+        route.abort()
+
+    two.route("**/messages", lambda route: route.abort())
+    two.locator("#composer textarea").press("Enter")
+    expect(two.locator("#unreachable")).to_be_visible()
+    two.route("**/messages", lose)
+    two.locator("#composer textarea").press("Enter")
+    expect(message(two, 2, state="complete")).to_be_visible()
+    for page in (one, two):
+        expect(page.locator("#composer textarea")).to_have_value("Fragile")
+    two.reload()
+    expect(two.locator("#composer textarea")).to_have_value("Fragile")
+    one.locator("#composer textarea").press("Enter")
+    for page in (one, two):
+        expect(page.locator("#composer textarea")).to_have_value("")
+    say(one, "Next")
+    expect(message(two, 4, state="complete")).to_be_visible()
+    expect(two.locator("#messages article")).to_have_count(4)
+    complaints.clear()
+
+
+def test_draft_of_a_page_that_comes_back_by_history_is_gone_if_it_was_sent(open_page: OpenPage) -> None:
+    """Such a page was frozen, and heard nothing of it."""
+    one, two, _ = two_tabs_on_a_draft(open_page, "While away")
+    one.goto("about:blank")
+    two.locator("#composer textarea").press("Enter")
+    expect(message(two, 2, state="complete")).to_be_visible()
+    one.go_back()
+    expect(message(one, 2, state="complete")).to_be_visible()
+    expect(one.locator("#composer textarea")).to_have_value("")
+
+
+def test_draft_sent_from_a_page_of_earlier_messages_is_gone(open_page: OpenPage) -> None:
+    """There the form leads to another page, which does not bring it back, nor does another tab keep it."""
+    one, two, path = two_tabs_on_a_draft(open_page, "From the past")
+    two.goto(two.url + "?before=9")
+    expect(two.locator("#composer textarea")).to_have_value("From the past")
+    two.get_by_role("button", name="Send").click()
+    expect(message(two, 2, state="complete")).to_be_visible()
+    for page in (two, one):
+        expect(page.locator("#composer textarea")).to_have_value("")
