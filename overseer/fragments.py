@@ -141,9 +141,7 @@ class Fragments:
         """`#room` of a room whose file cannot be used."""
         return self._render("rooms/_broken.html", room=room, sentence=sentence)
 
-    def no_room(
-        self, *, sentence: str, back: str = "", typed: str = "", refused: RefusedForm | None = None
-    ) -> str:
+    def no_room(self, *, sentence: str, back: str = "", typed: str = "", refused: RefusedForm | None = None) -> str:
         """Render `#room` when none is open, with the reason and the address to go `back` to, if there is one.
 
         The words of a request that failed are shown: in a form to correct and send again if it was `refused`,

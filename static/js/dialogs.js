@@ -11,7 +11,12 @@ document.addEventListener("htmx:confirm", (event) => {
   document.getElementById("confirm-question").textContent = ctx.confirm;
   confirming.querySelector("[value=yes]").textContent = ctx.sourceElement.dataset.yes ?? "OK";
   confirming.returnValue = "";
-  confirming.addEventListener("close", () => (confirming.returnValue === "yes" ? issueRequest() : dropRequest()), { once: true });
+  const decide = () => {
+    if (confirming.returnValue !== "yes") return dropRequest();
+    issueRequest();
+    document.dispatchEvent(new CustomEvent("composer:focus"));
+  };
+  confirming.addEventListener("close", decide, { once: true });
   confirming.showModal();
 });
 
@@ -65,7 +70,7 @@ edit.addEventListener("keydown", (event) => {
 });
 
 document.addEventListener("htmx:after:request", ({ detail: { ctx } }) => {
-  const form = ctx.sourceElement.closest("dialog, [popover]");
+  const form = ctx.sourceElement.closest("dialog:not(.palette), [popover]");
   const complaint = form?.querySelector("[role=alert]");
   if (!complaint) return;
   const refused = ctx.response.status >= 400;

@@ -4,6 +4,12 @@ const keys = document.getElementById("keys");
 const busy = () => document.querySelector("dialog[open], :popover-open, .menu[open], [data-drawer=open]");
 const press = (selector) => document.querySelector(selector)?.click();
 
+/** Whether a key types a character. AltGr does, and is reported as Ctrl and Alt on some systems. */
+function types(event) {
+  const modified = (event.ctrlKey || event.altKey) && !event.getModifierState("AltGraph");
+  return [...event.key].length === 1 && !modified && !event.metaKey && event.keyCode !== 229;
+}
+
 function toNeighbour(step) {
   const rows = [...document.querySelectorAll("#rooms > .row")];
   const at = rows.findIndex((row) => row.matches("[aria-current]"));
@@ -27,11 +33,14 @@ document.addEventListener("keydown", (event) => {
   } else if (key === "F2") {
     event.preventDefault();
     (target.closest(".row")?.querySelector("[data-rename]") ?? document.querySelector("#header [data-rename]"))?.click();
-  } else if (key === "Escape" && bare && !(target.type === "search" && target.value)) {
+  } else if (key === "Escape" && bare && !event.repeat && !(target.type === "search" && target.value)) {
     press("#messages [data-stop]");
   } else if (key === "?" && bare && !typing) {
     event.preventDefault();
     keys.showModal();
+  } else if (!typing && types(event) && (key !== " " || target === document.body)) {
+    // What is typed outside a field goes to the composer, this key included. Space scrolls, or presses what has the focus.
+    document.querySelector("#composer textarea")?.focus({ preventScroll: true });
   }
 });
 

@@ -1,7 +1,5 @@
 // The connection: whether it is open, how new the list of rooms is, and waits that end by themselves.
 
-const unreachable = document.getElementById("unreachable");
-
 document.addEventListener("htmx:ws:before:connection", ({ detail: { connection } }) => {
   const url = new URL(connection.url);
   url.searchParams.set("rooms", document.getElementById("rooms-place")?.dataset.place ?? "");
@@ -10,8 +8,8 @@ document.addEventListener("htmx:ws:before:connection", ({ detail: { connection }
 
 document.addEventListener("htmx:ws:after:connection", () => {
   document.body.dataset.live = "open";
+  if (document.body.dataset.loggedOut) document.getElementById("error").replaceChildren();
   delete document.body.dataset.loggedOut;
-  unreachable.hidden = true;
 });
 document.addEventListener("htmx:ws:close", () => (document.body.dataset.live = "closed"));
 
@@ -32,18 +30,6 @@ document.addEventListener("htmx:ws:close", async ({ detail: { code } }) => {
   if (answer?.status !== 401) return;
   document.body.dataset.loggedOut = "yes";
   htmx.ajax("GET", list, { target: "#error", swap: "none" });
-});
-
-// A request that got no answer at all; any later answer takes the notice away.
-document.addEventListener("htmx:error", ({ detail }) => (unreachable.hidden = detail.ctx?.response !== undefined));
-document.addEventListener("htmx:after:request", () => (unreachable.hidden = true));
-
-// An error that is not Overseer's own is that of a proxy which cannot reach it: its page is not for ours.
-document.addEventListener("htmx:before:response", (event) => {
-  const { response } = event.detail.ctx;
-  if (response.status < 400 || response.headers.has("Content-Security-Policy")) return;
-  event.preventDefault();
-  unreachable.hidden = false;
 });
 
 let waiting = []; // the ids of the messages that may count down

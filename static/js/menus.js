@@ -28,15 +28,29 @@ document.addEventListener("htmx:after:request", ({ detail: { ctx } }) => {
   if (!(ctx.response?.status < 400) || ctx.request.method === "GET") return;
   document.getElementById("error").replaceChildren();
   const menu = ctx.sourceElement.closest(".menu__items")?.parentElement;
-  if (!menu || ctx.sourceElement.closest("#models")) return;
+  if (!menu?.open || ctx.sourceElement.closest("#models")) return;
   menu.open = false;
   menu.querySelector("summary").focus();
 });
 
-// A second click of a double click would ask for the same thing again, or stop it: Stop comes where Retry was.
+// Stop comes where Retry was, and the other way round: the second click of a slow double click was not meant for it.
+const SLOW = 1000; // milliseconds
+const NEAR = 5; // pixels
+let pressed = { at: 0, x: 0, y: 0, label: "" };
 document.addEventListener(
   "click",
-  (event) => event.detail > 1 && event.target.closest(".message__state, .message__again") && event.preventDefault(),
+  (event) => {
+    const label = event.target.closest(".message__state button, .message__again button")?.textContent;
+    if (!event.detail || !label) return;
+    const { clientX: x, clientY: y } = event;
+    const same = Date.now() - pressed.at < SLOW && Math.hypot(x - pressed.x, y - pressed.y) < NEAR;
+    if (event.detail > 1 || (same && label !== pressed.label)) {
+      event.preventDefault();
+      event.stopPropagation();
+    } else {
+      pressed = { at: Date.now(), x, y, label };
+    }
+  },
   { capture: true },
 );
 
@@ -50,7 +64,6 @@ document.addEventListener("click", (event) => {
   }
   // What the palette presses opens a menu that no click by hand may close.
   if (event.detail && !target.closest("#palette")) closeMenus(target);
-  if (target.matches("[data-dismiss]")) target.parentElement.replaceChildren();
 });
 
 document.addEventListener("room:opened", () => {

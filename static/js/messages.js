@@ -9,10 +9,12 @@ async function write(words) {
   }
   // Only a page from this machine or by HTTPS has a clipboard; elsewhere there is the old way.
   const area = Object.assign(document.createElement("textarea"), { value: await words });
+  const focused = document.activeElement;
   (document.querySelector("dialog[open]") ?? document.body).append(area);
   area.select();
   document.execCommand("copy");
   area.remove();
+  focused.focus({ preventScroll: true });
 }
 
 const labels = new WeakMap();
@@ -23,15 +25,18 @@ async function copy(button, words) {
     await write(words);
     say(done);
   } catch {
-    done = "Not copied";
+    done = "Couldn’t copy";
   }
   button.textContent = done;
   setTimeout(() => (button.textContent = labels.get(button)), 1500);
 }
 
 async function source(url) {
-  const response = await fetch(url, { headers: { Accept: "text/markdown" } });
-  if (!response.ok) throw new Error(response.statusText);
+  const response = await fetch(url, { headers: { Accept: "text/markdown" } }).catch(() => null);
+  if (!response?.headers.has("Content-Security-Policy")) {
+    document.dispatchEvent(new CustomEvent("server:unreachable", { detail: "The message wasn’t copied." }));
+  }
+  if (!response?.ok) throw new Error("no text to copy");
   return response.text();
 }
 
@@ -49,7 +54,12 @@ document.addEventListener("click", (event) => {
   if (!button) return;
   const code = button.closest(".code");
   if (button.matches("[data-copy]")) copy(button, code.querySelector("code").textContent);
-  else if (button.matches("[data-copy-link]")) copy(button, button.href);
+  else if (button.matches("[data-copy-link]")) {
+    event.preventDefault();
+    copy(button, button.href);
+    location.hash = button.hash; // the jump takes the focus away, so it is not left to happen later
+    document.dispatchEvent(new CustomEvent("composer:focus"));
+  }
   else if (button.matches("[data-wrap]")) button.ariaPressed = String(code.toggleAttribute("data-wrapped"));
   else {
     event.preventDefault();

@@ -17,7 +17,6 @@ document.addEventListener("htmx:after:swap", ({ detail }) => {
   if (shown() !== opened) {
     opened = shown();
     markOpen();
-    document.getElementById("error").replaceChildren();
     document.dispatchEvent(new CustomEvent("room:opened"));
   } else if (detail.ctx.target?.closest?.("#sidebar")) {
     document.dispatchEvent(new CustomEvent("rooms:changed"));

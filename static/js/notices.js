@@ -1,0 +1,67 @@
+// A request that did not reach the server: what it failed to do, until that is dismissed or the server is back.
+
+// Method, path, a field of the request, and what did not happen; the first that fits.
+const FAILED = [
+  ["POST", /\/messages$/, "", "Your message wasn’t sent."],
+  ["PATCH", /\/messages\/\d+$/, "", "Your edit wasn’t saved."],
+  ["GET", /\/messages\/\d+\/edit$/, "", "The message wasn’t opened for editing."],
+  ["GET", /\/messages$/, "", "Earlier messages weren’t loaded."],
+  ["DELETE", /\/messages$/, "", "The messages weren’t cleared."],
+  ["DELETE", /\/turn$/, "", "The answer wasn’t stopped."],
+  ["POST", /\/turn$/, "resume", "The answer wasn’t continued."],
+  ["POST", /\/turn$/, "", "No new answer was started."],
+  ["POST", /\/rooms$/, "", "No room was created."],
+  ["GET", /\/rooms$/, "after", "No more rooms were loaded."],
+  ["GET", /\/rooms$/, "", "The list of rooms wasn’t updated."],
+  ["GET", /\/rooms\/\w+$/, "", "The room wasn’t opened."],
+  ["PATCH", /\/rooms\/\w+$/, "pinned", "The room wasn’t pinned or unpinned."],
+  ["PATCH", /\/rooms\/\w+$/, "name", "The room wasn’t renamed."],
+  ["PATCH", /\/rooms\/\w+$/, "", "The settings weren’t saved."],
+  ["DELETE", /\/rooms\/\w+$/, "", "The room wasn’t deleted."],
+  ["GET", /\/models$/, "", "The list of models wasn’t loaded."],
+  ["GET", /\/palette$/, "", "Rooms and commands weren’t searched."],
+];
+
+const notice = () => document.getElementById("unreachable");
+let place = null; // where the sentence is: in a dialog or in the notice
+
+function show(what, dialog) {
+  hide();
+  place = dialog?.querySelector("[role=alert]") ?? notice().querySelector("p");
+  place.textContent = `Can’t reach the server. ${what}`;
+  if (!notice().contains(place)) return;
+  notice().hidden = false;
+  document.getElementById("error").replaceChildren(); // one at a time
+}
+
+function hide() {
+  notice().hidden = true;
+  place?.replaceChildren();
+  place = null;
+}
+
+function failed({ request, sourceElement }) {
+  const { pathname, searchParams } = new URL(request.action, location.href);
+  const has = (field) => request.body?.has?.(field) || searchParams.has(field);
+  const found = FAILED.find(([method, path, field]) => method === request.method && path.test(pathname) && (!field || has(field)));
+  show(found?.at(-1) ?? "Try again in a moment.", sourceElement.closest("dialog[open], :popover-open"));
+}
+
+// No response at all; one that was cut off while it was read; or one of a proxy, whose page is not for ours.
+document.addEventListener("htmx:error", ({ detail: { ctx } }) => ctx?.request && ctx.text === undefined && failed(ctx));
+document.addEventListener("htmx:before:response", (event) => {
+  const { ctx } = event.detail;
+  if (ctx.response.status < 400 || ctx.response.headers.has("Content-Security-Policy")) return;
+  event.preventDefault();
+  failed(ctx);
+});
+document.addEventListener("server:unreachable", ({ detail }) => show(detail));
+
+document.addEventListener("htmx:after:request", hide);
+document.addEventListener("htmx:ws:after:connection", hide);
+
+document.addEventListener("click", ({ target }) => {
+  if (!target.matches("[data-dismiss]")) return;
+  if (notice().contains(target)) hide();
+  else document.getElementById("error").replaceChildren();
+});
