@@ -69,7 +69,7 @@ function offer() {
 function follow() {
   const list = scroller();
   if (!list) return;
-  look(list); // the event of a move by hand may still be to come
+  look(list);
   if (following) move(list.scrollHeight);
   offer();
 }
@@ -87,10 +87,11 @@ function letGo() {
   offer();
 }
 
-/** Follows again when the reader has come to rest at the very end. */
+/** Follows again when the reader lets go of the list at its very end. */
 function rest() {
-  const list = scroller();
-  if (list && !following && left(list) < 2) follow((following = true));
+  if (!scroller() || following || left(scroller()) >= 2) return;
+  following = true;
+  offer();
 }
 
 // Places
@@ -166,10 +167,12 @@ function toLast() {
 
 let kept = null;
 document.addEventListener("htmx:before:swap", ({ detail: { ctx } }) => {
-  if (!scroller()) return;
-  look(scroller());
-  if (ctx.target?.id === "room") places.set(room(), following ? null : place());
-  kept = ctx.target?.id?.startsWith("earlier-") ? (place() ?? {}) : null;
+  const [list, id] = [scroller(), ctx.target?.id];
+  kept = null;
+  if (!list || !(id === "room" || id?.startsWith("earlier-"))) return;
+  look(list); // the event of a move by hand may still be to come
+  if (id === "room") places.set(room(), following ? null : place());
+  else kept = place() ?? {};
 });
 document.addEventListener("htmx:after:swap", () => {
   if (!messages()) return;
@@ -305,7 +308,7 @@ document.addEventListener("pointerdown", ({ target, offsetX, pointerType }) => {
   goal = null;
   if (target === scroller() && pointerType === "mouse" && offsetX >= target.clientWidth) letGo(); // the scroll bar
 });
-for (const event of ["pointerup", "touchend", "scrollend"]) document.addEventListener(event, rest, { capture: true, passive: true });
+for (const event of ["pointerup", "touchend"]) document.addEventListener(event, rest, { capture: true, passive: true });
 
 document.addEventListener(
   "scroll",
@@ -319,7 +322,7 @@ document.addEventListener(
 
 document.addEventListener("keydown", (event) => {
   const { key, target, ctrlKey, metaKey, altKey, shiftKey } = event;
-  if (event.defaultPrevented || !(here(target) || target.matches("body, #room"))) return;
+  if (event.defaultPrevented || !(here(target) || target.matches?.("body, #room"))) return;
   if (!scroller() || target.matches("input, textarea, select")) return;
   const plain = !altKey && !shiftKey;
   if (plain && key === "Home") {

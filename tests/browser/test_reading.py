@@ -108,12 +108,11 @@ def wheel(page: Page, distance: int) -> None:
 
 
 def swipe_up(page: Page) -> None:
-    """Move the list by a finger, towards its end."""
+    """Move the list by a finger, towards its end. The finger stays there: lifted it would leave the list in motion."""
     tools = page.context.new_cdp_session(page)
     tools.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
-    for kind, y in (("touchStart", 500), ("touchMove", 400), ("touchMove", 300), ("touchEnd", None)):
-        points = [{"x": 700, "y": y}] if y else []
-        tools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    for kind, y in (("touchStart", 500), ("touchMove", 400), ("touchMove", 300)):
+        tools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": 700, "y": y}]})
 
 
 def top_of(page: Page, number: int) -> float:
