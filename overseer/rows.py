@@ -146,6 +146,10 @@ def reads_from(db: sqlite3.Connection) -> int:
     return row["reads_from"] if row else 0
 
 
+def first(db: sqlite3.Connection) -> int:
+    return db.execute("SELECT min(number) FROM messages").fetchone()[0] or 0
+
+
 def last(db: sqlite3.Connection) -> int:
     return db.execute("SELECT max(number) FROM messages").fetchone()[0] or 0
 

@@ -48,13 +48,14 @@ class Page:
     """A stretch of messages in reading order; `more` if there are earlier ones.
 
     `last` is the highest number that was ever used in the room: the next question has the one after it. `reads_from`
-    is the message that the model reads the room from, 0 for all of it.
+    is the message that the model reads the room from, 0 for all of it. `first` is the room's first message, 0 for none.
     """
 
     messages: tuple[Message, ...]
     more: bool
     last: int
     reads_from: int = 0
+    first: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +223,8 @@ class Transcript:
             )
             numbers = [row["number"] for row in found]
             messages = tuple(rows.read(db, numbers[:limit][::-1]))
-            return Page(messages, more=len(numbers) > limit, last=rows.last_used(db), reads_from=rows.reads_from(db))
+            more = len(numbers) > limit
+            return Page(messages, more, rows.last_used(db), reads_from=rows.reads_from(db), first=rows.first(db))
 
     def after(self, number: int, limit: int) -> tuple[Message, ...]:
         """The `limit` messages after a number, in order."""

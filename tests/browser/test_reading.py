@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pytest
 import requests
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
-from tests.browser.steps import message, new_room, row, say, scroll, until
+from tests.browser.conftest import FLAGS
+from tests.browser.steps import message, new_room, row, say, scroll, settled, until
 from tests.support.model_server import ModelServer, end, held, text
 from tests.support.server import Server
 
@@ -38,6 +42,78 @@ def room_of(server: Server, name: str = "Long", questions: int = 0) -> str:
     path = requests.post(f"{server.url}/rooms", {"name": name}, timeout=20).headers["Location"]
     fill(server, path, questions)
     return str(path)
+
+
+def long_room(server: Server, messages: int, *, tall: bool = False) -> str:
+    """A room with so many messages, written into its file while the server is down; `tall` answers vary in height."""
+    path = room_of(server, questions=1)
+    server.stop()
+    with closing(sqlite3.connect(server.instance / "facets" / f"room-{path[-12:]}.sqlite")) as db, db:
+        for number in range(3, messages + 1):
+            fields = (number, "user" if number % 2 else "assistant")
+            db.execute("INSERT INTO messages (number, role, state, created_at) VALUES (?, ?, 'complete', 1)", fields)
+            words = f"Message {number}.\n\n" + "Another paragraph.\n\n" * (number % 23 if tall else 0)
+            db.execute("INSERT INTO parts (message, position, kind, text) VALUES (?, 0, 'text', ?)", (number, words))
+    server.start()
+    return path
+
+
+def loads(page: Page) -> list[str]:
+    """The requests for earlier messages that the page makes from now on."""
+    made: list[str] = []
+    page.on("request", lambda request: made.append(request.url) if "messages?before=" in request.url else None)
+    return made
+
+
+def hold_loads(page: Page, *, after: int = 0) -> list[Route]:
+    """Hold back the requests for earlier messages that follow the first `after` ones."""
+    held: list[Route] = []
+    seen: list[Route] = []
+
+    def handle(route: Route) -> None:
+        seen.append(route)
+        held.append(route) if len(seen) > after else route.continue_()
+
+    page.route("**/messages?before=*", handle)
+    return held
+
+
+def release_loads(page: Page, held: list[Route]) -> None:
+    """Let the requests go on, and wait until their responses are on the page."""
+    for route in held:
+        route.continue_()
+    page.unroute("**/messages?before=*")
+    settled(page)
+    frames(page)
+
+
+def frames(page: Page, count: int = 8) -> None:
+    """Wait until the page has drawn so many frames."""
+    page.evaluate("async (n) => { while (n--) await new Promise(requestAnimationFrame); }", count)
+
+
+def place(page: Page) -> float:
+    """How far the list is scrolled."""
+    return float(page.locator("#scroller").evaluate("list => list.scrollTop"))
+
+
+def to_end(page: Page) -> float:
+    """How far the list is from its end."""
+    return float(page.locator("#scroller").evaluate("list => list.scrollHeight - list.scrollTop - list.clientHeight"))
+
+
+def wheel(page: Page, distance: int) -> None:
+    """Turn the wheel over the list."""
+    page.locator("#scroller").hover()
+    page.mouse.wheel(0, distance)
+
+
+def swipe_up(page: Page) -> None:
+    """Move the list by a finger, towards its end. The finger stays there: lifted it would leave the list in motion."""
+    tools = page.context.new_cdp_session(page)
+    tools.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    for kind, y in (("touchStart", 500), ("touchMove", 400), ("touchMove", 300)):
+        tools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": 700, "y": y}]})
 
 
 def top_of(page: Page, number: int) -> float:
@@ -73,15 +149,224 @@ def test_what_came_meanwhile_is_counted_and_one_press_away(open_page: OpenPage, 
 
 
 def test_earlier_messages_come_by_themselves_and_move_nothing(open_page: OpenPage, server: Server) -> None:
-    """At the top of the list the fifty before are fetched; what one was reading stays under the eye."""
-    page = open_page(room_of(server, questions=60))
+    """At the top of the list the fifty before are fetched; what is read stays where it is, in every frame."""
+    page = open_page(long_room(server, 120, tall=True))
     expect(page.locator("#messages article")).to_have_count(50)
-    page.locator("#scroller").evaluate("list => list.scrollTop = 0")
+    record = """() => {
+        const list = document.getElementById("scroller"), article = document.getElementById("message-71");
+        window.places = new Set();
+        list.scrollTop = 0;
+        requestAnimationFrame(function look() {
+            places.add(Math.round(article.getBoundingClientRect().top));
+            requestAnimationFrame(look);
+        });
+    }"""
+    page.evaluate(record)
     expect(page.locator("#messages article")).to_have_count(100)
-    assert abs(top_of(page, 71) - 50) < 90
-    page.locator("#scroller").evaluate("list => list.scrollTop = 0")
+    frames(page)
+    places = page.evaluate("[...places]")
+    assert max(places) - min(places) <= 1
+    scroll(page, "start")
     expect(page.locator("#messages article")).to_have_count(120)
     expect(page.locator("#messages > .messages__earlier")).to_have_count(0)
+
+
+def test_a_move_right_after_earlier_messages_came_is_not_undone(open_page: OpenPage, server: Server) -> None:
+    """In the first frame that shows them the reader moves on; some frames later the list is where that led."""
+    page = open_page(long_room(server, 120))
+    move = """() => new Promise((done) => {
+        const list = document.getElementById("scroller");
+        new MutationObserver((_, observer) => {
+            observer.disconnect();
+            requestAnimationFrame(async () => {
+                const goal = (list.scrollTop -= 1000);
+                for (let frame = 0; frame < 8; frame++) await new Promise(requestAnimationFrame);
+                done(Math.abs(list.scrollTop - goal));
+            });
+        }).observe(document.getElementById("messages"), { childList: true });
+        list.scrollTop = 0;
+    })"""
+    assert page.evaluate(move) < 1
+
+
+def test_each_press_of_home_loads_a_page_once(open_page: OpenPage, server: Server) -> None:
+    """Also when it is pressed again before the page has come; then the list is at the top before the last page."""
+    page = open_page(long_room(server, 700))
+    made = loads(page)
+    page.locator("#scroller").focus()
+    for _ in range(12):
+        page.keyboard.press("Home")
+    expect(page.locator("#messages article")).to_have_count(650)
+    settled(page)
+    assert len(made) == len(set(made)) == 12
+    assert abs(top_of(page, 101) - 50) < 30
+
+
+@pytest.mark.parametrize("messages", [300, 1_100])
+def test_ctrl_home_leads_to_the_first_message_and_ctrl_end_back(
+    open_page: OpenPage, server: Server, messages: int
+) -> None:
+    """By loading what is between, or, where that is much, on a page of its own."""
+    page = open_page(long_room(server, messages))
+    page.locator("#scroller").focus()
+    page.keyboard.press("Control+Home")
+    expect(message(page, 1)).to_be_in_viewport()
+    expect(page.locator("#messages > .messages__earlier")).to_have_count(0)
+    page.locator("#scroller").focus()
+    page.keyboard.press("Control+End")
+    expect(message(page, messages)).to_be_in_viewport()
+    until(lambda: to_end(page) < 2)
+
+
+def test_ctrl_home_after_the_room_was_cleared_leads_to_its_first_message(open_page: OpenPage, server: Server) -> None:
+    """Numbers go on after a room was cleared, so the first message need not be message 1."""
+    path = long_room(server, 1_200)
+    with closing(sqlite3.connect(server.instance / "facets" / f"room-{path[-12:]}.sqlite")) as db, db:
+        db.execute("PRAGMA foreign_keys = ON")
+        db.execute("DELETE FROM messages WHERE number < 31")
+    page = open_page(path)
+    page.locator("#scroller").focus()
+    page.keyboard.press("Control+Home")
+    expect(message(page, 31)).to_be_in_viewport()
+
+
+@pytest.mark.parametrize("how", ["wheel", "key", "pointer", "touch", "scrollTop"])
+def test_any_input_ends_the_way_to_the_first_message(open_page: OpenPage, server: Server, how: str) -> None:
+    """What is being loaded still comes in, above, and nothing more is loaded."""
+    page = open_page(long_room(server, 600))
+    made, held = loads(page), hold_loads(page, after=2)
+    page.locator("#scroller").focus()
+    page.keyboard.press("Control+Home")
+    until(lambda: bool(page.evaluate("true")) and len(held) == 1)
+    expect(message(page, 451)).to_be_in_viewport()
+    if how == "wheel":
+        wheel(page, 300)
+    elif how == "key":
+        page.keyboard.press("ArrowDown")
+    elif how == "pointer":
+        message(page, 452).locator(".message__body").click()
+    elif how == "touch":
+        swipe_up(page)
+    else:
+        page.locator("#scroller").evaluate("list => { list.scrollTop = 300 }")
+    until(lambda: place(page) > 0 or how == "pointer")
+    release_loads(page, held)
+    expect(page.locator("#messages article")).to_have_count(200)
+    expect(message(page, 453)).to_be_in_viewport()
+    assert len(made) == 3
+
+
+def test_the_wheel_ends_the_search_for_a_place_that_was_kept(open_page: OpenPage, server: Server) -> None:
+    """Who scrolls while the messages around the place are loaded stays where that led."""
+    other, path = room_of(server, "Other"), long_room(server, 120, tall=True)
+    page = open_page(path)
+    scroll(page, "start")
+    expect(page.locator("#messages article")).to_have_count(100)
+    until(lambda: read_on_from(page, 41))
+    row(page, other[-12:]).locator("a").click()
+    expect(page.locator("#room")).to_have_attribute("data-room", other[-12:])
+    held = hold_loads(page)
+    row(page, path[-12:]).locator("a").click()
+    until(lambda: bool(page.evaluate("true")) and len(held) == 1)
+    before = place(page)
+    wheel(page, -400)
+    until(lambda: place(page) < before)
+    release_loads(page, held)
+    expect(page.locator("#messages article")).to_have_count(100)
+    expect(message(page, 119)).to_be_in_viewport()
+
+
+def test_a_load_that_failed_leaves_a_link_that_works(
+    open_page: OpenPage, server: Server, complaints: list[str]
+) -> None:
+    """It is not asked again by itself; a press of the link, or of Home, does."""
+    page = open_page(long_room(server, 160))
+    page.route("**/messages?before=*", lambda route: route.abort())
+    made = loads(page)
+    scroll(page, "start")
+    expect(page.locator("#unreachable")).to_be_visible()
+    settled(page)
+    assert len(made) == 1
+    page.unroute("**/messages?before=*")
+    page.get_by_role("link", name="Load earlier messages").click()
+    expect(page.locator("#messages article")).to_have_count(100)
+    page.locator("#scroller").focus()
+    page.keyboard.press("Home")
+    expect(page.locator("#messages article")).to_have_count(150)
+    complaints.clear()
+
+
+def test_pages_that_do_not_fill_the_window_load_the_ones_before(open_page: OpenPage, server: Server) -> None:
+    """Until the window is full, or there are no more."""
+    path = long_room(server, 160)
+    page = open_page("/")
+    page.set_viewport_size({"width": 1280, "height": 30_000})
+    page.goto(server.url + path)
+    expect(page.locator("#messages article")).to_have_count(160)
+
+
+@pytest.fixture
+def barred(browser: Browser, server: Server) -> Iterator[Page]:
+    """A tab with scroll bars, which a headless browser hides otherwise."""
+    launch = browser.browser_type.launch
+    with launch(
+        executable_path=os.environ.get("CHROMIUM", "chromium"), args=FLAGS, ignore_default_args=["--hide-scrollbars"]
+    ) as shown:
+        yield shown.new_page(viewport={"width": 1280, "height": 800})
+
+
+def drag_bar(page: Page, *, down: bool) -> None:
+    """Drag the thumb of the list's scroll bar from where it is beyond the end of its track."""
+    box = page.locator("#scroller").bounding_box()
+    assert box
+    share = place(page) / (place(page) + to_end(page))
+    arrow, thumb = 15, 20
+    track = box["height"] - 2 * arrow - thumb
+    x, y = box["x"] + box["width"] - 6, box["y"] + arrow + thumb / 2 + track * share
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x, box["y"] + (box["height"] if down else 0), steps=30)
+    frames(page)
+
+
+def test_a_drag_of_the_bar_reaches_the_top_and_the_end(barred: Page, server: Server) -> None:
+    """One drag each: the list does not grow under the thumb. At the top a page is loaded, at the end it follows."""
+    path = long_room(server, 1_000, tall=True)
+    page = barred
+    page.goto(server.url + path)
+    expect(page.locator("body")).to_have_attribute("data-live", "open")
+    drag_bar(page, down=False)
+    expect(page.locator("#messages article")).to_have_count(100)
+    settled(page)
+    frames(page)
+    expect(message(page, 951)).to_be_in_viewport()
+    page.mouse.up()
+    drag_bar(page, down=True)
+    page.mouse.up()
+    until(lambda: to_end(page) < 2)
+    requests.post(f"{server.url}{path}/messages", {"text": "New\n" * 20}, timeout=20)
+    expect(message(page, 1_002)).to_be_in_viewport()
+
+
+def test_end_follows_a_growing_answer_again(open_page: OpenPage, server: Server, model_server: ModelServer) -> None:
+    """And a press of Page Up leaves it."""
+    page = open_page(long_room(server, 60))
+    reply = model_server.will(held(text("Begun")))
+    say(page, "Go")
+    expect(message(page, 62)).to_contain_text("Begun")
+    page.locator("#scroller").focus()
+    page.keyboard.press("PageUp")
+    until(lambda: to_end(page) > 100)
+    reply.say(text("\n\nParagraph" * 50 + " one"))
+    expect(message(page, 62)).to_contain_text("one")
+    frames(page)
+    assert to_end(page) > 100
+    page.keyboard.press("End")
+    reply.say(text("\n\nParagraph" * 50 + " two"))
+    expect(message(page, 62)).to_contain_text("two")
+    until(lambda: to_end(page) < 2)
+    reply.say(end())
+    reply.hang_up()
 
 
 def test_a_place_is_kept_when_one_goes_to_another_room_and_back(open_page: OpenPage, server: Server) -> None:
