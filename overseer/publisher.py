@@ -163,7 +163,6 @@ class Publisher(Generic[Name, S]):
         else:
             wake.set()
 
-
     # In call order
 
     def _run(self, wake: threading.Event) -> None:

@@ -1405,7 +1405,7 @@ def test_an_answer_fails_with_a_sentence_when_there_are_no_threads(house: House)
     assert house.ended(2, times=2) == "complete"
 
 
-def test_a_tool_that_ends_its_thread_ends_the_answer(house: House) -> None:
+def test_tool_that_ends_its_thread_fails_and_the_answer_goes_on(house: House) -> None:
     """`sys.exit` in a tool is a fault of that tool, and no reason to wait for ever."""
 
     @tool
@@ -1416,8 +1416,9 @@ def test_a_tool_that_ends_its_thread_ends_the_answer(house: House) -> None:
     house.restarted(leave)
     house.will(Said(ToolRequest("1", "leave", "{}")))
     house.ask("one")
-    assert house.ended(2) == "failed" and house.room.call(ChatRoom.idle)
-    house.answered("two")
+    assert house.ended(2) == "complete" and house.room.call(ChatRoom.idle)
+    call = house.message(2).parts[0]
+    assert isinstance(call, ToolCall) and call.state == "failed"
 
 
 def test_stop_ends_those_who_wait_also_when_nothing_can_be_written(house: House) -> None:

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, Route, expect
 
 from overseer.words import MAX_TEXT
 from tests.browser.steps import agree, message, new_room, row, say
-from tests.support.model_server import ModelServer, Reply, answer, end, held, text
+from tests.support.model_server import ModelServer, Reply, held, text
 from tests.support.server import Server
 
 OpenPage = Callable[..., Page]
@@ -144,7 +144,8 @@ def test_notice_of_a_proxy_that_cannot_reach_the_server_goes_with_a_later_succes
     page.locator("#header h1").dblclick()
     page.keyboard.type("Renamed")
     page.keyboard.press("Enter")
-    expect(page.locator("#rename").get_by_role("alert")).to_have_text("Can’t reach the server. The room wasn’t renamed.")
+    alert = page.locator("#rename").get_by_role("alert")
+    expect(alert).to_have_text("Can’t reach the server. The room wasn’t renamed.")
     expect(page.locator("#rename input")).to_have_value("Renamed")
     page.unroute_all()
     page.keyboard.press("Enter")
