@@ -161,7 +161,7 @@ def test_printable_key_outside_a_field_is_typed_into_the_composer(
 
 
 def test_other_keys_outside_a_field_keep_their_meaning(open_page: OpenPage, model_server: ModelServer) -> None:
-    """Space scrolls and presses, `?` lists the keys; a key with Ctrl, Meta or Alt, or of an input method, is left alone."""
+    """Space scrolls and presses, `?` lists the keys; a key with Ctrl, Meta or Alt, or an input method, is not taken."""
     page = open_page()
     new_room(page)
     model_server.will(answer("Line\n\n" * 100))
