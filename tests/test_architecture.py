@@ -93,7 +93,7 @@ ONLY_IN = {
     "itsdangerous": {"sessions"},
     "markupsafe": {"drafts", "fragments"},
     "sqlite3": {"sqlite", "rows", "schema", "transcript", "registry", "snapshot", "backup", "check", "sessions"},
-    "cachetools": {"fragments", "llm/openai"},
+    "cachetools": {"fragments"},
     "click": {"commands"},
     "requests": {"llm/connection", "llm/openai", "llm/reply"},
     "urllib3": {"llm/connection", "llm/openai", "llm/reply"},
