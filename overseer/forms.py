@@ -56,6 +56,16 @@ class BoundedRequest(Request):
         normalize(environ)
         super().__init__(environ, populate_request, shallow)
 
+    def _get_file_stream(
+        self,
+        total_content_length: int | None,
+        content_type: str | None,
+        filename: str | None = None,
+        content_length: int | None = None,
+    ) -> IO[bytes]:
+        # The body is in memory already. A temporary file would stay open when the form breaks off.
+        return io.BytesIO()
+
 
 def _unescaped(words: bytes) -> str:
     # A run of escapes in one go: urllib takes them one by one.

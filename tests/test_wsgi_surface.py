@@ -261,7 +261,6 @@ class Surface:
 
     def __init__(self, directory: Path) -> None:
         self.apps: dict[str, Flask] = {}
-        self.cookies: dict[str, str] = {}
         self.records: list[logging.LogRecord] = []
         self._handler = logging.Handler()
         self._handler.emit = self.records.append  # type: ignore[method-assign]
@@ -276,9 +275,6 @@ class Surface:
                 check_password=lambda _, tried: tried == PASSWORD,
             )
             app.extensions["overseer"].open()
-            if "locked" in name:
-                sessions = app.extensions["door"].sessions
-                self.cookies[name] = f"{sessions.cookie}={sessions.begin()[0]}"
             self.apps[name] = app
         logging.getLogger().addHandler(self._handler)
 
@@ -320,8 +316,9 @@ class Surface:
             "wsgi.multiprocess": False,
             "wsgi.run_once": False,
         }
-        if call.logged_in and call.app in self.cookies:
-            environ["HTTP_COOKIE"] = self.cookies[call.app]
+        if call.logged_in and "locked" in call.app:
+            sessions = self.apps[call.app].extensions["door"].sessions
+            environ["HTTP_COOKIE"] = f"{sessions.cookie}={sessions.begin()[0]}"  # a call before may have logged out
         if call.content_type is not None:
             environ["CONTENT_TYPE"] = call.content_type
         if call.length is not None or call.body:
