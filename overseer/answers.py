@@ -64,6 +64,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(HTTPException, http_error)
     for kind in STATUS:
         app.register_error_handler(kind, known_error)
+    app.register_error_handler(ConnectionError, client_gone)
     app.register_error_handler(Exception, unknown_error)
 
 
@@ -165,6 +166,11 @@ def http_error(error: HTTPException) -> Response:
         if name in response.headers:
             answer.headers[name] = response.headers[name]
     return answer
+
+
+def client_gone(error: ConnectionError) -> Response:
+    """The client ended the connection in the middle of its request or handshake: nobody reads the response."""
+    return Response(status=400)
 
 
 def unknown_error(error: Exception) -> Response:

@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import socket
+import struct
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import closing
@@ -492,3 +493,15 @@ def test_hostile_header_over_a_real_socket_is_no_server_error(server: Server) ->
     wrong = [(status, one) for status, one in zip(statuses, requests, strict=True) if status >= 500]
     assert not wrong
     assert {101, 200, 206, 303, 400, 403} <= set(statuses)
+
+
+def test_connection_that_is_reset_during_a_handshake_leaves_no_traceback(server: Server) -> None:
+    """The library writes its answer to a socket that is not there any more; that is the client's doing."""
+    for _ in range(10):
+        with closing(socket.create_connection(("127.0.0.1", server.port), DEADLINE)) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.sendall(request_with("/live", {"Host": "127.0.0.1", **HANDSHAKE}))
+    assert said(server, request_with("/healthz", {"Host": "127.0.0.1"})) == [200]
+    server.stop()
+    assert any("GET /live" in line for line in server.log)
+    assert "Traceback" not in "".join(server.log)
