@@ -160,7 +160,11 @@ class Running:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> ClosingIterator:
         self.running += 1
-        return ClosingIterator(self._app(environ, start_response), self._ended)
+        try:
+            return ClosingIterator(self._app(environ, start_response), self._ended)
+        except BaseException:
+            self._ended()
+            raise
 
     def _ended(self) -> None:
         self.running -= 1
@@ -199,13 +203,15 @@ def _outcome(work: Callable[[], object]) -> tuple[object, BaseException | None]:
 
 def warm_up(app: Flask) -> None:
     """Load what the first message would otherwise wait for, a little at a time, and never look for garbage in it."""
-    for name in app.jinja_env.list_templates():
-        app.jinja_env.get_template(name)
-        time.sleep(0)
-    render("```python\n1\n```")
-    gc.collect()
-    gc.freeze()
-    gc.enable()
+    try:
+        for name in app.jinja_env.list_templates():
+            app.jinja_env.get_template(name)
+            time.sleep(0)
+        render("```python\n1\n```")
+        gc.collect()
+        gc.freeze()
+    finally:
+        gc.enable()
 
 
 def listen(host: str, port: int) -> socket.socket:

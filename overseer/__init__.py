@@ -17,7 +17,7 @@ from overseer.access import Access
 from overseer.chat_room import Limits
 from overseer.drafts import Drafts
 from overseer.forms import MAX_FIELDS, BoundedRequest
-from overseer.fragments import Fragments, prepare
+from overseer.fragments import Fragments, Memo, prepare
 from overseer.hub import Hub
 from overseer.llm.choice import Models, ModelSettings
 from overseer.overseer import Overseer
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parent.parent
 PREFIXES = 16
+MEMO_BYTES = 16_000_000  # of rendered messages and rows that are kept, for all prefixes together
 MAX_BODY = 4_000_000  # bytes; a form may need twelve for one character of a message
 
 __all__ = ["create_app"]
@@ -71,10 +72,12 @@ def create_app(
     sessions = Sessions(directory, access.password)
     password = Password(access.password, check=check_password) if access.password else None
 
+    memo = Memo(MEMO_BYTES)
+
     # Prefixes are what trusted proxies say, and few; but these may pass on what they hear.
     @lru_cache(PREFIXES)
     def fragments(prefix: str) -> Fragments:
-        return Fragments(app, prefix, drafts=drafts, model=chosen.shown, locked=password is not None)
+        return Fragments(app, prefix, drafts=drafts, model=chosen.shown, locked=password is not None, memo=memo)
 
     hub = Hub(lru_cache(PREFIXES)(lambda prefix: Renewal(overseer, fragments(prefix), drafts)))
     overseer.subscribe(drafts.heard)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 IPV6_BITS = 64
+MAX_URL = 8192  # characters, as of a request line
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 MAX_PASSWORD = 1024  # bytes
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -60,22 +61,33 @@ def client_of(address: str) -> str:
     return str(found or address)
 
 
-def hostname(host: str) -> str | None:
-    """The name in a Host header, in small letters, or None for what cannot be one."""
+def split_url(url: str) -> SplitResult | None:
+    """Return the parts of a URL that somebody sent, or None if it is not one. Its port can be read without an error.
+
+    One of more than MAX_URL characters is none: `urlsplit` keeps the last 128 in a cache.
+    """
+    if len(url) > MAX_URL:
+        return None
     try:
-        parts = urlsplit(f"//{host}")
-        return None if parts.port == 0 or parts.username is not None else parts.hostname
+        parts = urlsplit(url)
+        _ = parts.port
     except ValueError:
         return None
+    return parts
+
+
+def hostname(host: str) -> str | None:
+    """The name in a Host header, in small letters, or None for what cannot be one."""
+    parts = split_url(f"//{host}")
+    return None if parts is None or parts.port == 0 or parts.username is not None else parts.hostname
 
 
 def origin(url: str) -> tuple[str, str, int] | None:
     """Scheme, host and port of an address that is an origin and nothing more (RFC 6454), or None."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port or DEFAULT_PORTS.get(parts.scheme)
-    except ValueError:
+    parts = split_url(url)
+    if parts is None:
         return None
+    port = parts.port or DEFAULT_PORTS.get(parts.scheme)
     if not parts.hostname or port is None or parts.username is not None or parts.path or parts.query or parts.fragment:
         return None
     return parts.scheme, parts.hostname, port

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed
 from werkzeug.routing import RequestRedirect
 
+from overseer.access import split_url
 from overseer.chat_room import NotNow
 from overseer.fragments import Fragments, RefusedForm
 from overseer.instance import InstanceError
@@ -18,7 +19,7 @@ from overseer.registry import NoSuchRoom, RoomList
 from overseer.security import accepts_page, is_inside
 from overseer.sqlite import StorageError, StorageFull
 from overseer.transcript import KeyReused, NoSuchMessage, Outdated
-from overseer.words import Invalid, TooLarge, clean
+from overseer.words import Invalid, TooLarge, clean, in_log
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(HTTPException, http_error)
     for kind in STATUS:
         app.register_error_handler(kind, known_error)
+    app.register_error_handler(ConnectionError, client_gone)
     app.register_error_handler(Exception, unknown_error)
 
 
@@ -109,8 +111,10 @@ def page_of_ours(wanted: str) -> str:
     read one that begins like ours as another site's."""
     adapter = current_app.create_url_adapter(request)
     assert adapter is not None
+    path = split_url(wanted)
+    if path is None:
+        return ""
     try:
-        path = urlsplit(wanted)
         endpoint, values = adapter.match(path.path.removeprefix(request.script_root), method="GET")
         query = {name: value for name, value in parse_qsl(path.query, max_num_fields=9) if name in ("before", "q")}
     except (ValueError, HTTPException, RequestRedirect):
@@ -164,6 +168,11 @@ def http_error(error: HTTPException) -> Response:
     return answer
 
 
+def client_gone(error: ConnectionError) -> Response:
+    """The client ended the connection in the middle of its request or handshake: nobody reads the response."""
+    return Response(status=400)
+
+
 def unknown_error(error: Exception) -> Response:
     """A fault of ours: the log has it."""
     number = error_number()
@@ -175,8 +184,8 @@ def unknown_error(error: Exception) -> Response:
 
 
 def path_in_log() -> str:
-    """The request's path: a line end in it would begin a line of its own."""
-    return request.path.encode("unicode_escape").decode()
+    """Return the request's path as it may be logged."""
+    return in_log(request.path)
 
 
 def error_number() -> str:

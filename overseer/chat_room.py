@@ -34,7 +34,7 @@ from overseer.sqlite import Storage, StorageError, StorageFull
 from overseer.tools import SECONDS, Toolbox
 from overseer.transcript import MAX_NUMBER, Asked, Page, Summary, Transcript
 from overseer.turn import MAX_ANSWER, Turn, TurnOver
-from overseer.words import name_from
+from overseer.words import in_log, name_from
 
 log = logging.getLogger(__name__)
 
@@ -431,7 +431,8 @@ class ChatRoom:
             sentence = f"Something went wrong inside Overseer. Its log says what, under {number}. Retry asks again."
             self._give_up(turn, sentence)
         seconds = time.monotonic() - began
-        log.info("turn %s/%s %s %s %.1fs", self.room_id, turn.number, turn.model_name or "-", turn.outcome, seconds)
+        model = in_log(turn.model_name) or "-"
+        log.info("turn %s/%s %s %s %.1fs", self.room_id, turn.number, model, turn.outcome, seconds)
 
     def _give_up(self, turn: Turn, reason: str) -> None:
         with suppress(TurnOver):

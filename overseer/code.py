@@ -76,7 +76,8 @@ class Block:
 
     def __init__(self, language: str) -> None:
         self._language = language
-        self._plain = not language
+        # No language of Pygments has a longer name, and the cache of lexers would keep it.
+        self._plain = not language or len(language) > MAX_LABEL
         self._stack: tuple[str, ...] = ("root",)  # the lexer's states where `_unended` begins
         self._unended = ""  # the first line of a token that may go on after the code so far
 

@@ -26,7 +26,8 @@ def init_app(app: Flask) -> None:
         if static:
             response.vary.add("Accept-Encoding")
         if request.accept_encodings["gzip"] and "Content-Encoding" not in response.headers:
-            _shrink(response, files if static else None)
+            # An error has no version, and may show what is for one reader only.
+            _shrink(response, files if static and response.status_code == 200 else None)
         return response
 
     app.after_request(compress)

@@ -1,14 +1,19 @@
-"""Forms as they come in: at most so large, and of at most so many fields, however they are sent."""
+"""Requests as they come in: headers that can be parsed, and forms of a bounded size and number of fields."""
 
 from __future__ import annotations
 
 import io
 import re
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from flask import Request
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.formparser import FormDataParser
+
+from overseer.request_headers import normalize
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 MAX_FIELDS = 100
 MAX_PART_HEAD = 1000  # bytes before the value of a part of a multipart form
@@ -43,9 +48,23 @@ class BoundedForms(FormDataParser):
 
 
 class BoundedRequest(Request):
-    """A request whose form is bounded."""
+    """A request whose form is bounded, and whose headers and query can be parsed."""
 
     form_data_parser_class = BoundedForms
+
+    def __init__(self, environ: WSGIEnvironment, populate_request: bool = True, shallow: bool = False) -> None:
+        normalize(environ)
+        super().__init__(environ, populate_request, shallow)
+
+    def _get_file_stream(
+        self,
+        total_content_length: int | None,
+        content_type: str | None,
+        filename: str | None = None,
+        content_length: int | None = None,
+    ) -> IO[bytes]:
+        # The body is in memory already. A temporary file would stay open when the form breaks off.
+        return io.BytesIO()
 
 
 def _unescaped(words: bytes) -> str:

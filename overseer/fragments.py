@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +18,7 @@ from functools import partial as bind
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from cachetools import LRUCache
 from flask import Flask
 from jinja2 import FileSystemBytecodeCache, StrictUndefined
 from jinja2.bccache import Bucket
@@ -34,7 +35,7 @@ from overseer.registry import Room, RoomList
 from overseer.settings import Settings
 from overseer.transcript import Page
 
-MEMO_BYTES = 16_000_000
+ENTRY_BYTES = 600  # that a memo takes for an entry beside its HTML: the key and four places in tables
 TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")  # characters that turn the words after them round
 HTMX_CONFIG = {
     "includeIndicatorCSS": False,  # an inline style, which the page does not allow
@@ -68,16 +69,22 @@ class RefusedForm:
 
 
 class Fragments:
-    """Renders the partials of the app, with URLs below one mount point `prefix`; `locked` if people log in."""
+    """Renders the partials of the app, with URLs below one mount point `prefix`; `locked` if people log in.
 
-    def __init__(self, app: Flask, prefix: str, *, drafts: Drafts, model: Callable[[str], Model], locked: bool) -> None:
+    `memo` keeps what is rendered often, and may be shared by all prefixes.
+    """
+
+    def __init__(
+        self, app: Flask, prefix: str, *, drafts: Drafts, model: Callable[[str], Model], locked: bool, memo: Memo
+    ) -> None:
         self._env = app.jinja_env
         self._urls: MapAdapter = app.url_map.bind("localhost", script_name=prefix or "/")
         self._static = Assets(Path(app.static_folder or ""))
         self._drafts = drafts
         self._model = model
         self._locked = locked
-        self._memo = Memo(MEMO_BYTES)
+        self._prefix = prefix
+        self._memo = memo
 
     def page(
         self,
@@ -121,7 +128,7 @@ class Fragments:
     def row(self, room: Room, *, active: str | None) -> Markup:
         """`#room-<id>`: a room in the list."""
         here = room.id == active
-        return self._once((room, here), "rooms/_room.html", room=room, here=here)
+        return self._once((room.id, here, hash(room)), "rooms/_room.html", room=room, here=here)
 
     def list_place(self, place: str) -> str:
         """`#rooms-place`: how new the list of rooms is."""
@@ -180,7 +187,9 @@ class Fragments:
     def message_and_cursor(self, room_id: str, message: Message) -> tuple[Markup, Cursor | None]:
         """`#message-<n>`, and how much of its growing part that shows."""
         if message.finished:
-            key = (room_id, message)
+            # The hash of a dataclass is that of its fields: text and reasoning of the same words have the same one.
+            state = hash((message, *(part.kind for part in message.parts)))
+            key = (room_id, message.number, state)
             return self._once(key, "messages/_message.html", room_id=room_id, message=message, growth=None), None
         growth = cursor = None
         if message.parts and not isinstance(last := message.parts[-1], ToolCall):
@@ -232,13 +241,18 @@ class Fragments:
             grouped=bind(grouped, today=datetime.now(UTC).date()),
         )
 
-    def _once(self, key: object, template: str, **values: object) -> Markup:
-        """What a key stands for, rendered when it is new."""
+    def _once(self, key: tuple[Hashable, ...], template: str, **values: object) -> Markup:
+        """Return what was rendered for a key, or render it.
+
+        The key names what is shown and has the hash of all its fields: to hold those themselves would take as much
+        memory as the HTML. A wrong hit needs two states of the same message or room with one 64-bit hash.
+        """
+        key = (self._prefix, template, *key)
         html = self._memo.get(key)
         if html is None:
-            html = self._render(template, **values)
+            html = Markup(self._render(template, **values))
             self._memo.put(key, html)
-        return Markup(html)
+        return html
 
     def _named(self, name: str = "") -> Model:
         return self._model(name)
@@ -261,28 +275,24 @@ class Compiled(FileSystemBytecodeCache):
 
 
 class Memo:
-    """Rendered HTML by what it shows, at most `limit` characters of it, the least recently used dropped first."""
+    """Rendered HTML by small keys, in at most `limit` bytes of memory; the least recently used is dropped first."""
 
     def __init__(self, limit: int) -> None:
         self._lock = threading.Lock()
-        self._limit = limit
-        self._size = 0
-        self._known: OrderedDict[object, str] = OrderedDict()
+        self._known: LRUCache[Hashable, Markup] = LRUCache(limit, getsizeof=_held)
 
-    def get(self, key: object) -> str | None:
+    def get(self, key: Hashable) -> Markup | None:
         with self._lock:
-            html = self._known.get(key)
-            if html is not None:
-                self._known.move_to_end(key)
-            return html
+            return self._known.get(key)
 
-    def put(self, key: object, html: str) -> None:
-        with self._lock:
-            if key not in self._known:
-                self._known[key] = html
-                self._size += len(html)
-            while self._size > self._limit:
-                self._size -= len(self._known.popitem(last=False)[1])
+    def put(self, key: Hashable, html: Markup) -> None:
+        with self._lock, suppress(ValueError):  # it is larger than all that may be kept
+            self._known[key] = html
+
+
+def _held(html: Markup) -> int:
+    """Return the bytes that an entry takes: a string holds one, two or four for each of its characters."""
+    return sys.getsizeof(html) + ENTRY_BYTES
 
 
 def _formatted(ms: int, *, form: str) -> str:

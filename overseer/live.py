@@ -17,6 +17,7 @@ from wsproto.frame_protocol import CloseReason
 
 from overseer.hub import Hub
 from overseer.login import farewell
+from overseer.overseer import ROOM_ID
 from overseer.seats import House, Seats
 from overseer.security import door, logged_in
 
@@ -28,8 +29,8 @@ log = logging.getLogger(__name__)
 PING_SECONDS = 25
 VERSION = "13"
 MAX_FRAME = 4096  # bytes; tabs have nothing to say
-HEADER, PLAIN = re.compile("HTTP_[A-Z0-9_]+"), re.compile(r"[^\x00-\x1f\x7f]*")
 HANDSHAKE = {
+    "HTTP_HOST": re.compile(".+"),
     "HTTP_CONNECTION": re.compile(r"(.*,)?\s*upgrade\s*(,.*)?", re.I),
     "HTTP_UPGRADE": re.compile("websocket", re.I),
     "HTTP_SEC_WEBSOCKET_VERSION": re.compile(".+"),
@@ -65,6 +66,7 @@ def init_app(app: Flask, house: House) -> None:
             g.seat = seats.take(request.remote_addr or "")
             if g.seat is None:
                 abort(503, "Too many tabs are open. Close some, and this one connects by itself.")
+            keep_handshake(request.environ)
 
     @app.teardown_request
     def give_seat_back(error: BaseException | None) -> None:
@@ -73,17 +75,23 @@ def init_app(app: Flask, house: House) -> None:
 
 
 def check_handshake(environ: WSGIEnvironment) -> None:
-    """Refuse what is none, and take away the headers that the library would fail on, or unpack what a tab says for."""
+    """Reject what is not a WebSocket handshake (RFC 6455, section 4.1) with 400."""
     if not all(one.fullmatch(environ.get(name, "")) for name, one in HANDSHAKE.items()):
         abort(400, "This address is for WebSockets, and this is no handshake of one.")
     if environ.get("CONTENT_LENGTH", "0").strip("0") or "HTTP_TRANSFER_ENCODING" in environ:
         abort(400, "The handshake of a WebSocket has no body.")
     if environ["HTTP_SEC_WEBSOCKET_VERSION"] != VERSION:
         raise OtherVersion(f"This server speaks version {VERSION} of the WebSocket protocol only.")
-    for name, value in list(environ.items()):
-        odd = name.startswith("HTTP_") and not (HEADER.fullmatch(name) and PLAIN.fullmatch(value))
-        if odd or name == "HTTP_SEC_WEBSOCKET_EXTENSIONS":
-            del environ[name]
+
+
+def keep_handshake(environ: WSGIEnvironment) -> None:
+    """Remove the headers that the library has no need of.
+
+    It fails on some, and would unpack what a tab says for others. Cookies were read when the tab was let in.
+    """
+    for name in [name for name in environ if name.startswith("HTTP_") and name not in HANDSHAKE]:
+        del environ[name]
+    environ["HTTP_CONNECTION"] = "Upgrade"  # it may list more
 
 
 def live(ws: Server) -> None:
@@ -102,9 +110,10 @@ def serve(ws: Server) -> None:
     shows is. Raises ConnectionClosed."""
     hub: Hub = current_app.extensions["hub"]
     session = logged_in()
+    room_id = request.args.get("room")
     tab = hub.join(
         ws,
-        request.args.get("room"),
+        room_id if room_id is None or ROOM_ID.fullmatch(room_id) else "",  # what is no id is one room that is gone
         request.script_root,
         seen=request.args.get("seen", ""),
         rooms=request.args.get("rooms", ""),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from typing import cast
-from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, Response, current_app, request
 
+from overseer.access import split_url
 from overseer.answers import fragments, html, page_of_ours, see
 from overseer.fragments import partial
 from overseer.hub import Hub
@@ -24,7 +24,8 @@ def init_app(app: Flask) -> None:
 
 @bp.get("/login")
 def show_login() -> Response:
-    wanted = request.args.get("next") or urlsplit(request.referrer or "").path
+    came_from = split_url(request.referrer or "")
+    wanted = request.args.get("next") or (came_from.path if came_from else "")
     if door().password is None or door().session() is not None:
         return go_on(wanted)
     return html(fragments().login(wanted=wanted))

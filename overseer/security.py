@@ -15,6 +15,7 @@ from overseer.access import Access, hostname, is_loopback, origin
 from overseer.password import Password, Tries
 from overseer.proxies import PEER
 from overseer.sessions import Session, Sessions
+from overseer.words import in_log
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ class Door:
             if wait := math.ceil(self.tries.wait(client)):
                 raise TooManyRequests(f"That was tried too often. Wait {wait} s, then try again.", retry_after=wait)
             if not self.password.is_right(tried):
-                log.warning("a wrong password from %s", client)
+                log.warning("a wrong password from %s", in_log(client))
                 raise Unauthorized("That is not the password. Try again.", www_authenticate=_challenge())
             self.tries.give_back(client)
 

@@ -34,6 +34,11 @@ def clean(text: str) -> str:
     return text
 
 
+def in_log(text: str) -> str:
+    """Return text from outside as visible ASCII: it begins no line of its own in a log, and a terminal obeys none."""
+    return text.encode("unicode_escape").decode()
+
+
 def in_one_line(markdown: str) -> str:
     """The words of a text, without line breaks and the commonest marks of Markdown."""
     return " ".join(re.sub(r"^[#>\s-]+|[*`|]+", "", markdown, flags=re.M).split())

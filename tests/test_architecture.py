@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,8 +30,9 @@ MAY_IMPORT = {
     "password": "access",
     "proxies": "access",
     "sessions": "sqlite",
-    "security": "access password proxies sessions",
-    "forms": "",
+    "security": "access password proxies sessions words",
+    "request_headers": "",
+    "forms": "request_headers",
     "seats": "access",
     "http_syntax": "",
     "doorway": "access http_syntax seats",
@@ -72,10 +74,10 @@ MAY_IMPORT = {
     "sight": "drafts fragments outlet overseer registry sqlite stale transcript",
     "publisher": "channel outlet sqlite",
     "hub": "events outlet publisher sight stale",
-    "live": "hub login seats security",
+    "live": "hub login overseer seats security",
     "follower": "events messages overseer registry sqlite transcript",
-    "answers": "chat_room fragments instance registry security sqlite transcript words",
-    "login": "answers fragments hub security",
+    "answers": "access chat_room fragments instance registry security sqlite transcript words",
+    "login": "access answers fragments hub security",
     "commands": "backup check password",
     "views": "answers export follower fragments hub llm overseer settings sqlite transcript words",
 }
@@ -87,10 +89,11 @@ ONLY_IN = {
         | {"__init__"},
     ),
     "werkzeug": {"answers", "forms", "live", "login", "password", "proxies", "security", "views", "fragments"}
-    | {"__init__"},
+    | {"__init__", "request_headers"},
     "itsdangerous": {"sessions"},
     "markupsafe": {"drafts", "fragments"},
     "sqlite3": {"sqlite", "rows", "schema", "transcript", "registry", "snapshot", "backup", "check", "sessions"},
+    "cachetools": {"fragments"},
     "click": {"commands"},
     "requests": {"llm/connection", "llm/openai", "llm/reply"},
     "urllib3": {"llm/connection", "llm/openai", "llm/reply"},
@@ -129,6 +132,12 @@ def test_a_module_knows_only_what_it_may(name: str) -> None:
 def test_a_library_is_known_only_where_it_belongs(library: str, modules: set[str]) -> None:
     """The web in the web half, SQL in the files that hold it, HTTP in the model's client, gevent at the door."""
     assert {name for name, path in SOURCES.items() if any(p[0] == library for p in imported(path))} <= modules
+
+
+def test_urlsplit_is_called_where_its_errors_are_handled() -> None:
+    """What a client sends goes by `access.split_url`; the others take apart what is ours, or what the owner has set."""
+    callers = {name for name, path in SOURCES.items() if re.search(r"\burlsplit\b", path.read_text())}
+    assert callers <= {"access", "fragments", "environment", "llm/choice", "llm/openai"}
 
 
 @pytest.mark.parametrize("name", SOURCES)

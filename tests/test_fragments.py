@@ -14,12 +14,15 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from flask import Flask
 from jinja2 import DictLoader, Environment, Template
+from markupsafe import Markup
 
+from overseer import create_app
 from overseer.assets import Assets
 from overseer.drafts import Drafts
 from overseer.events import PartAdded, PartGrew
-from overseer.fragments import Compiled, Cursor, Fragments, Memo, dom_id, partial
+from overseer.fragments import ENTRY_BYTES, Compiled, Cursor, Fragments, Memo, dom_id, partial
 from overseer.llm import Model
+from overseer.llm.choice import ModelSettings
 from overseer.llm.offline import OfflineResponder
 from overseer.llm.openai import OpenAIServer
 from overseer.markdown import render
@@ -27,12 +30,14 @@ from overseer.messages import CallState, Message, Part, Reasoning, State, Text, 
 from overseer.registry import Room, RoomList
 from overseer.settings import Settings
 from overseer.transcript import Page
+from tests.support.measured import measured
 from tests.support.model_server import NOBODY
 
 ROOT = Path(__file__).parents[1]
 TEMPLATES = sorted((ROOT / "templates").rglob("*.html"))
 ROOM_ID = "0123456789ab"
 HOSTILE = """<script>alert("'x'")</script>"' onclick=alert(1) {{ 7*7 }} &amp; `b \\"""
+MB = 1_000_000
 STATES: tuple[State, ...] = ("waiting", "streaming", "complete", "stopped", "failed", "interrupted")
 VOID = {"input", "meta", "link", "br", "hr"}
 URLS = {"href", "src", "action", "hx-get", "hx-post", "hx-put", "hx-patch", "hx-delete", "hx-ws:connect", "data-rename"}
@@ -207,7 +212,7 @@ def fragments(app: Flask) -> Fragments:
 
 def answered_by(app: Flask, model: Model, drafts: Drafts | None = None) -> Fragments:
     """Fragments of a page on which this model answers."""
-    return Fragments(app, "", drafts=drafts or Drafts(), model=lambda name="": model, locked=False)
+    return Fragments(app, "", drafts=drafts or Drafts(), model=lambda name="": model, locked=False, memo=Memo(MB))
 
 
 def whole_page(fragments: Fragments, words: str = "x", *, q: str = "") -> str:
@@ -531,28 +536,71 @@ def test_ids_and_partials_have_one_form() -> None:
 # The memo
 
 
-def test_a_memo_drops_what_was_used_longest_ago() -> None:
-    """It holds at most so many characters, however many texts they are."""
-    memo = Memo(10)
+def test_memo_that_is_full_drops_the_least_recently_used() -> None:
+    """What was read counts as used, and what is larger than the whole memo is not kept."""
+    memo, html = Memo(3 * (ENTRY_BYTES + 1100)), Markup("x" * 1000)
     for key in "abc":
-        memo.put(key, "xxx")
-    assert memo.get("a") == "xxx", "used just now"
-    memo.put("d", "xxxx")
-    assert [memo.get(key) for key in "abcd"] == ["xxx", None, "xxx", "xxxx"]
+        memo.put(key, html)
+    assert memo.get("a") is html
+    memo.put("d", html)
+    assert [memo.get(key) is html for key in "abcd"] == [True, False, True, True]
+    memo.put("e", Markup("x" * 10_000))
+    assert memo.get("e") is None and memo.get("a") is html
 
 
-def test_a_memo_holds_no_more_than_its_limit() -> None:
-    """One text that is too long is not kept; the same text twice counts once."""
-    memo = Memo(10)
-    memo.put("a", "x" * 5)
-    memo.put("a", "x" * 5)
-    memo.put("b", "x" * 5)
-    assert memo.get("a") and memo.get("b")
-    memo.put("c", "x" * 11)
-    assert memo.get("c") is None
-    memo.put("d", "x" * 10)
-    assert memo.get("d") == "x" * 10
-    assert memo.get("nobody") is None
+@pytest.mark.parametrize("character", ["x", "\N{LATIN SMALL LETTER E WITH ACUTE}", "字", "😀"])
+@pytest.mark.parametrize("length", [0, 5_000])
+def test_memo_takes_no_more_memory_than_its_limit(character: str, length: int) -> None:
+    """Measured, whatever a character takes, and however many entries there are; nor is much of it left unused."""
+    limit = MB // 10
+    memo = Memo(limit)
+    with measured() as held:
+        for number in range(3 * limit // (length + ENTRY_BYTES)):
+            memo.put(
+                ("/chat", "messages/_message.html", ROOM_ID, number, hash(str(number))), Markup(character * length)
+            )
+    assert limit // 2 < held[0] < limit
+
+
+def test_memory_for_rendered_messages_is_bounded_for_all_prefixes_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A conversation in Chinese takes no more than one in English, and sixteen prefixes no more than one."""
+    monkeypatch.setattr("overseer.MEMO_BYTES", MB // 4)
+    app = create_app(tmp_path, models=ModelSettings(base_url=NOBODY, name="m"))
+    below = [app.extensions["fragments"](prefix) for prefix in ["", *(f"/p{n}" for n in range(15))]]
+    for fragments in below:
+        fragments.message(ROOM_ID, question("字" * 100))
+    with measured() as held:
+        for fragments in below:
+            for number in range(1, 4):
+                fragments.message(ROOM_ID, replace(question("字" * 10_000), number=number))
+    assert MB // 8 < held[0] < MB // 3  # a few kB are the app's own
+
+
+def test_message_that_differs_in_any_field_is_rendered_anew(fragments: Fragments) -> None:
+    """The key of the memo changes with everything that the HTML shows."""
+    known = Message(2, "assistant", "complete", (Text("a"),), model="m", created_at=1, ended_at=2, usage=Usage(1, 2))
+    shown = {fragments.message(ROOM_ID, known)}
+    others = [
+        replace(known, state="stopped", reason="b"),
+        replace(known, state="stopped", reason="c"),
+        replace(known, parts=(Text("b"),)),
+        replace(known, parts=(Reasoning("a"),)),
+        replace(known, parts=(Text("a"), Text("a"))),
+        replace(known, model="n"),
+        replace(known, created_at=10**12),
+        replace(known, usage=Usage(1, 3)),
+        replace(known, usage=None),
+        replace(known, number=3),
+    ]
+    for other in others:
+        html = fragments.message(ROOM_ID, other)
+        assert html not in shown, other
+        shown.add(html)
+    rows = [room(), room(name="b"), room(messages=3), room(preview="c"), room(answering=True), room(problem="d")]
+    rows += [room(active_at=10**12)]
+    assert len({fragments.row(one, active=here) for one in rows for here in (None, ROOM_ID)}) == 2 * len(rows)
 
 
 def test_a_finished_message_is_rendered_once(app: Flask, fragments: Fragments, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from overseer import chat_room, create_app, stale
 from overseer.chat_room import Limits
 from overseer.drafts import Drafts
 from overseer.events import MessageAdded, PartAdded, PartGrew, RoomEvent, TurnEnded
-from overseer.fragments import Fragments
+from overseer.fragments import Fragments, Memo
 from overseer.llm import Model
 from overseer.llm.choice import Models, ModelSettings
 from overseer.overseer import Overseer
@@ -604,7 +604,9 @@ class Stream:
     def __init__(self, house: House, number: int, kind: str, ledger: Ledger, bound: Sequence[float] = ()) -> None:
         drafts = Drafts()
         self._renewal = Renewal(
-            house.overseer, Fragments(house.app, "", drafts=drafts, model=nobody, locked=False), drafts
+            house.overseer,
+            Fragments(house.app, "", drafts=drafts, model=nobody, locked=False, memo=Memo(1_000_000)),
+            drafts,
         )
         self._drafts, self._grown = drafts, stale.Growth(number, 0)
         self._drafts.heard(PartAdded(house.room_id, number, 0, kind, "word\n\n"))

@@ -27,7 +27,8 @@ def figures(program: tuple[str, ...]) -> Iterator[Figure]:
             short, long = (streamed(home, Script(tokens, RATE, form)) for tokens in (1_000, 10_000))
             yield Figure(f"processor for one {form} of 10,000 tokens, beside 1,000", (long[0] / short[0],), "×", 12)
             # A paragraph is not cut: there its frames come less often, and so many bytes a second are the bound.
-            most, times = (1.2 * ROOM_PACING.bytes_per_second * 10_000 / RATE / 1024, None) if form == "paragraph" else (None, 12)
+            paced = 1.2 * ROOM_PACING.bytes_per_second * 10_000 / RATE / 1024
+            most, times = (paced, None) if form == "paragraph" else (None, 12)
             yield Figure(f"sent to a tab for one {form} of 10,000 tokens", (long[1] / 1024,), "KB", most)
             yield Figure("the same, beside 1,000", (long[1] / short[1],), "×", times)
         spent, sent = streamed(home, Script(50_000, RATE, "code"))

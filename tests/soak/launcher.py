@@ -19,7 +19,8 @@ from pathlib import Path  # noqa: E402
 
 from greenlet import greenlet  # type: ignore[import-untyped]  # noqa: E402
 
-from overseer import fragments, hub  # noqa: E402
+import overseer  # noqa: E402
+from overseer import hub  # noqa: E402
 
 
 def count(path: Path) -> None:
@@ -43,7 +44,7 @@ def main() -> int:
 
     path = Path(sys.argv.pop(1))
     get_hub()
-    fragments.MEMO_BYTES = 1_000_000
+    overseer.MEMO_BYTES = 1_000_000
     hub.ROOMS_REMEMBERED = 50
     signal_handler(signal.SIGUSR1, count, path)
     from app import main as serve
