@@ -126,7 +126,7 @@ function grow(done, finished, open) {
 
 /** Makes one of what the server rendered in two. */
 function assemble(root) {
-  for (const open of root.querySelectorAll(".part__open:not(:empty)")) {
+  for (const open of root.querySelectorAll(".part__open")) {
     const done = open.previousElementSibling;
     const finished = [...done.children];
     done.replaceChildren();
