@@ -214,11 +214,19 @@ def told(sentence: str, status: int) -> Response:
 def _wanted() -> str:
     """Where a log-in is to lead: the page that was asked for, or that of the room something was done in."""
     if request.endpoint in ("login.show_login", "login.create_login"):
-        return request.values.get("next", "")
+        return _field("next")
     if request.method == "GET" and wants_page():
         return request.full_path.removesuffix("?")
     room_id = (request.view_args or {}).get("room_id")
     return fragments().url("rooms.show_room", room_id=room_id) if room_id else ""
+
+
+def _field(name: str) -> str:
+    """Return a field of the request; an empty string if its form cannot be read."""
+    try:
+        return request.values.get(name, "")
+    except HTTPException:
+        return request.args.get(name, "")
 
 
 def _again() -> str:

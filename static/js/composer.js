@@ -44,10 +44,11 @@ function grow(textarea) {
 
 /** Shows a text in the composer and keeps it as the room's draft. */
 function put(text, key) {
-  field(composer()).value = text;
+  const textarea = field(composer());
+  if (textarea.value !== text) textarea.value = text;
   composer().elements.key.value = key;
   drafts.set(room(), text, key);
-  grow(field(composer()));
+  grow(textarea);
 }
 
 /** Empties the composer if another tab has sent what it holds. */

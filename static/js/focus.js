@@ -11,6 +11,8 @@ function focusComposer() {
 }
 
 document.addEventListener("composer:focus", focusComposer);
+// Before anybody stops the click; a click that is ignored has moved the focus, too.
+document.addEventListener("click", ({ target }) => target.closest(ACTIONS) && focusComposer(), { capture: true });
 
 // When a dialog closes after a click in it, Chromium gives the composer the focus back but not the caret. It says so in a
 // later task, and a key may come before that.
@@ -40,7 +42,8 @@ document.addEventListener("focusout", ({ target }) =>
   }),
 );
 
-const lost = () => document.activeElement === document.body;
+// To take the focus would undo a selection on the page.
+const lost = () => document.activeElement === document.body && getSelection().isCollapsed;
 const changed = () => document.activeElement === last && last.closest("#messages") && does(last) !== did;
 
 function recover({ type }) {

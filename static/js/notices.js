@@ -27,7 +27,7 @@ let place = null; // where the sentence is: in a dialog or in the notice
 
 function show(what, dialog) {
   hide();
-  place = dialog?.querySelector("[role=alert]") ?? notice().querySelector("p");
+  place = dialog?.querySelector("[role=alert]") ?? notice().querySelector("span");
   place.textContent = `Can’t reach the server. ${what}`;
   if (!notice().contains(place)) return;
   notice().hidden = false;

@@ -85,7 +85,7 @@ def test_notice_of_each_action_says_what_failed_and_can_be_dismissed(
     notice = page.locator("#unreachable")
     for what, act in ACTIONS.items():
         act(page)
-        expect(notice.locator("p")).to_have_text(f"Can’t reach the server. {what}")
+        expect(notice.locator("span")).to_have_text(f"Can’t reach the server. {what}")
         expect(notice.get_by_role("button", name="Dismiss")).to_be_visible()
         above, box, below = (page.locator(place).bounding_box() for place in ("#scroller", "#unreachable", "#composer"))
         assert above and box and below
@@ -112,7 +112,7 @@ def test_notice_of_a_failed_stop_goes_when_the_server_is_back(
     expect(page.locator("body")).to_have_attribute("data-live", "closed")
     page.get_by_role("button", name="Stop").click(force=True)
     notice = page.locator("#unreachable")
-    expect(notice.locator("p")).to_have_text("Can’t reach the server. The answer wasn’t stopped.")
+    expect(notice.locator("span")).to_have_text("Can’t reach the server. The answer wasn’t stopped.")
     expect(page.locator("#connection")).to_be_hidden()
     server.start()
     expect(page.locator("body")).to_have_attribute("data-live", "open")
