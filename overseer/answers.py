@@ -39,6 +39,7 @@ SENTENCES = {
     400: "The request could not be understood. Send an ordinary form.",
     404: "There is nothing here. Go back to your rooms.",
     405: "That cannot be done here.",
+    412: "The file is not the one that was asked for. Ask for it without a condition.",
     413: "That is more than can be sent at once. Send less.",
 }
 PAGES = ("rooms.index", "rooms.list_rooms", "rooms.show_room", "rooms.show_message", "rooms.edit_message")
@@ -61,6 +62,7 @@ def init_app(app: Flask) -> None:
     """Let forms say PATCH and DELETE, and answer every error with a sentence."""
     app.before_request(refuse_what_is_no_form)
     app.before_request(take_verb_from_form)
+    app.after_request(explain_failed_condition)
     app.register_error_handler(HTTPException, http_error)
     for kind in STATUS:
         app.register_error_handler(kind, known_error)
@@ -166,6 +168,14 @@ def http_error(error: HTTPException) -> Response:
         if name in response.headers:
             answer.headers[name] = response.headers[name]
     return answer
+
+
+def explain_failed_condition(response: Response) -> Response:
+    """Replace a 412, with which Werkzeug sends the very file that was not wanted (If-Match, If-Unmodified-Since)."""
+    if response.status_code != 412:
+        return response
+    response.close()
+    return told(SENTENCES[412], 412)
 
 
 def client_gone(error: ConnectionError) -> Response:
