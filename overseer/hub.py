@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from overseer import stale
 from overseer.events import RoomEvent
 from overseer.outlet import LOGGED_OUT, RESTART, WebSocket, text_frame
-from overseer.publisher import Pacing, Publisher, Tab
+from overseer.publisher import NOTHING, Pacing, Publisher, Tab
 from overseer.sight import ListSight, Renewal, RoomSight
 
 ROOMS_REMEMBERED = 1000  # rooms without a tab whose changes are still remembered
@@ -129,7 +129,7 @@ class Hub:
     def _heard_of(self, place: str) -> int:
         run_id, _, number = place.partition(".")
         known = run_id == self._run_id and number.isascii() and number.isdecimal() and len(number) < 20
-        return int(number) if known else -1
+        return min(int(number), self._revision) if known else NOTHING
 
     def _room(self, room_id: str) -> RoomPublisher:
         room = self._watched.get(room_id) or self._unwatched.get(room_id)

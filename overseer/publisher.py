@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 from wsproto.frame_protocol import CloseReason
 
@@ -21,6 +21,7 @@ from overseer.sqlite import StorageError
 
 log = logging.getLogger(__name__)
 
+NOTHING = -1  # the revision of a tab that shows nothing yet
 IDLE_SECONDS = 5.0  # that a publisher's thread waits for the next change before it ends
 
 
@@ -47,6 +48,9 @@ class State(Hashable, Protocol):
     @property
     def gone(self) -> bool:
         """Whether the tab was told that the topic is gone for good."""
+
+    def at(self, place: int) -> Self:
+        """The same at another revision."""
 
 
 Name = TypeVar("Name", bound=Hashable)
@@ -231,6 +235,8 @@ class Publisher(Generic[Name, S]):
                 revision, names = self._revision(), self.channel.since(state.place)
                 if names == []:
                     return b"", state
+                if names is None:
+                    state = state.at(NOTHING)  # all that are too far behind are sent the same
         if state not in cache.frames:
             cache.frames[state] = self._rendered(state, names, revision, cache)
         frames, renewed = cache.frames[state]

@@ -30,6 +30,10 @@ class ListSight:
         """There is always a list."""
         return False
 
+    def at(self, place: int) -> ListSight:
+        """The same, as new as that."""
+        return ListSight(self.prefix, self.room_id, place)
+
 
 @dataclass(frozen=True, slots=True)
 class RoomSight:

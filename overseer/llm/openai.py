@@ -67,7 +67,7 @@ class OpenAIServer:
         self.unnamed = f"model at {at}" if at else "model"  # what its first model is called until its name is known
         self.patience = patience or Patience()
         self._api_key = api_key.strip()
-        self.refused = refused or Memory()
+        self.refused = Memory() if refused is None else refused  # an empty one is false
         self._renamed = renamed
         self._first_name = ""
         self._names: tuple[str, ...] = ()

@@ -67,26 +67,34 @@ document.addEventListener("click", (event) => {
   }
 });
 
-// A log that reads out every word is a torment: the growing answer is silent, and read when it has ended.
-let growing = new Map();
+// A log that reads out every word is a torment: a growing answer is silent, and read when it has ended. One that fails at
+// once may never be seen growing, so what counts is that the state is another one.
+const GROWING = "growing";
+const numberOf = (id) => Number(id.split("-")[1] ?? 0);
+let before = null; // the state of each of the last answers, by id; null in a room that was just opened
+
 function look() {
   const now = new Map();
   const { children } = document.getElementById("messages") ?? { children: [] };
   for (let i = children.length - 1; i >= 0 && i > children.length - 20; i--) {
-    const { id, dataset } = children[i];
-    if (children[i].ariaBusy === "true") now.set(id, dataset.state);
+    const { id, ariaBusy, dataset } = children[i];
+    if (dataset.role === "assistant") now.set(id, ariaBusy === "true" ? GROWING : dataset.state);
   }
-  for (const id of growing.keys()) {
+  const newest = Math.max(0, ...[...(before ?? now).keys()].map(numberOf));
+  for (const [id, state] of now) {
+    const isNews = before?.has(id) ? before.get(id) !== state : numberOf(id) > newest;
+    if (state === GROWING || !isNews) continue;
     const article = document.getElementById(id);
-    if (now.has(id) || !article) continue;
-    const state = article.querySelector(".message__state > span")?.textContent ?? "";
-    say(`${article.ariaLabel}: ${article.querySelector(".message__body").innerText.slice(0, 2000)} ${state}`);
+    const ending = article.querySelector(".message__state > span")?.textContent ?? "";
+    say(`${article.ariaLabel}: ${article.querySelector(".message__body").innerText.slice(0, 2000)} ${ending}`);
     document.dispatchEvent(new CustomEvent("answer:ended", { detail: article }));
   }
-  growing = now;
-  document.dispatchEvent(new CustomEvent("answers:growing", { detail: [...now.keys()] }));
+  before = now;
+  document.dispatchEvent(
+    new CustomEvent("answers:growing", { detail: [...now.keys()].filter((id) => now.get(id) === GROWING) }),
+  );
 }
 
-document.addEventListener("room:opened", () => ((growing = new Map()), look()));
+document.addEventListener("room:opened", () => ((before = null), look()));
 document.addEventListener("htmx:after:swap", look);
 look();
