@@ -488,6 +488,23 @@ def test_coming_back_costs_the_same_among_many_rooms_and_messages(
     assert many.templates.keys() == {"rooms/_header.html", "rooms/_room.html", "rooms/_place.html"}
 
 
+def test_joining_with_a_revision_that_is_made_up_costs_no_more_work(ledger: Ledger, house: Houses) -> None:
+    """Tabs that are too far behind are sent the same, however far they say that they are."""
+    home = house(10, 20)
+    for _ in range(10):
+        home.does("DELETE", f"{home.path}/messages")  # nobody before this can be told by name
+    run_id, _, newest = home.app.extensions["hub"].place().partition(".")
+
+    def join() -> None:
+        with served(home.app) as url, ExitStack() as at_the_end:
+            for number in range(10):
+                tab = Tab(url, f"room={home.room_id}&seen={run_id}.{int(newest) - 10 + number}")
+                at_the_end.callback(tab.close)
+                tab.read_until('hx-target="#messages"')
+
+    assert ledger.of(join).templates["messages/_messages.html"] == 1
+
+
 def test_a_page_far_down_the_list_costs_no_more_than_the_first(ledger: Ledger, house: Houses) -> None:
     """Whoever scrolls is not sent through all that is above."""
     home = house(1000, 2000)
