@@ -12,6 +12,7 @@ from overseer.assets import ENDPOINTS
 TYPES = ("text/html", "text/css", "text/javascript", "application/javascript", "image/svg+xml")
 WORTH = 1000  # bytes; less fits in one packet anyway
 LEVEL = 5
+FILE_LEVEL = 9  # of static files, which are compressed once
 FILES = 64  # static files that are kept compressed
 
 
@@ -41,7 +42,7 @@ def _shrink(response: Response, files: OrderedDict[tuple[str, str], bytes] | Non
         plain = response.get_data()
         if len(plain) < WORTH:
             return
-        body = gzip.compress(plain, LEVEL, mtime=0)
+        body = gzip.compress(plain, LEVEL if files is None else FILE_LEVEL, mtime=0)
         if files is not None:
             files[key] = body
             while len(files) > FILES:
