@@ -70,7 +70,10 @@ def test_a_text_that_fails_while_one_is_elsewhere_waits_in_its_room(open_page: O
     page.route("**/messages", lambda route: held_up.append(route))
     say(page, "Lost on the way")
     expect(page.locator("#composer textarea")).to_have_value("")
+    # A socket that opens later takes the notice away.
+    page.evaluate("document.addEventListener('htmx:ws:after:connection', () => (window.reopened = true))")
     row(page, first[-12:]).locator("a").click()
+    page.wait_for_function("window.reopened")
     expect(page.locator("#room")).to_have_attribute("data-room", first[-12:])
     expect(page.locator("#composer textarea")).to_have_value("")
     held_up[0].abort()
