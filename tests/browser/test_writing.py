@@ -71,9 +71,11 @@ def test_a_text_that_fails_while_one_is_elsewhere_waits_in_its_room(open_page: O
     say(page, "Lost on the way")
     expect(page.locator("#composer textarea")).to_have_value("")
     # A socket that opens later takes the notice away.
-    page.evaluate("document.addEventListener('htmx:ws:after:connection', () => (window.reopened = true))")
+    page.evaluate(
+        "document.addEventListener('htmx:ws:after:connection', () => (document.body.dataset.reopened = 'yes'))"
+    )
     row(page, first[-12:]).locator("a").click()
-    page.wait_for_function("window.reopened")
+    expect(page.locator("body")).to_have_attribute("data-reopened", "yes")
     expect(page.locator("#room")).to_have_attribute("data-room", first[-12:])
     expect(page.locator("#composer textarea")).to_have_value("")
     held_up[0].abort()
