@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.steps import message, new_room, say
+from tests.browser.steps import message, new_room, say, until
 from tests.support.model_server import ModelServer, Reply, end, held, reasoning, text, tool_call
 
 OpenPage = Callable[..., Page]
@@ -152,7 +152,7 @@ def test_long_code_table_and_list_are_one_element_each_while_they_grow(
         assert done.locator("code").inner_text().startswith(CODE * 4 + "long")
         reply.say(text("z = 'more'\n"))
         expect(done.locator("code")).to_contain_text("z = 'more'")
-        page.wait_for_function("document.querySelector('pre').scrollWidth > 1000")
+        until(lambda: page.evaluate("document.querySelector('pre').scrollWidth") > 1000)
         page.evaluate("document.querySelector('pre').scrollLeft = 90")
     reply.say(text("last = 1\n"))
     expect(done.locator("code")).to_contain_text("last = 1")

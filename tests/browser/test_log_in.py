@@ -11,7 +11,7 @@ import requests
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.browser.axe import violations
-from tests.browser.steps import message, new_room, say
+from tests.browser.steps import message, new_room, say, until
 from tests.support.model_server import ModelServer, held, text
 from tests.support.nursery import Nursery
 from tests.support.server import Server
@@ -85,7 +85,7 @@ def test_a_log_out_ends_every_tab_and_lets_nobody_back(browser: Browser, locked:
     one.go_back()
     expect(one.get_by_label("Password")).to_be_visible()
     for page in (one, two):
-        page.wait_for_function("!JSON.stringify([localStorage, sessionStorage]).includes('secret')")
+        until(lambda: "secret" not in page.evaluate("JSON.stringify([localStorage, sessionStorage])"))
     two.bring_to_front()
     two.locator("#error").get_by_role("link", name="Log in").click()
     log_in(two)
@@ -104,7 +104,7 @@ def test_who_leaves_when_the_log_in_has_ended_leaves_no_drafts(context: BrowserC
     context.clear_cookies()
     page.get_by_role("button", name="Log out").click()
     expect(page.get_by_label("Password")).to_be_visible()
-    page.wait_for_function("!JSON.stringify([localStorage, sessionStorage]).includes('secret')")
+    until(lambda: "secret" not in page.evaluate("JSON.stringify([localStorage, sessionStorage])"))
 
 
 def test_a_text_sent_after_the_log_in_ended_is_not_lost(context: BrowserContext, locked: Server) -> None:
