@@ -85,7 +85,7 @@ def test_a_log_out_ends_every_tab_and_lets_nobody_back(browser: Browser, locked:
     one.go_back()
     expect(one.get_by_label("Password")).to_be_visible()
     for page in (one, two):
-        until(lambda: "secret" not in page.evaluate("JSON.stringify([localStorage, sessionStorage])"))
+        until(lambda page=page: "secret" not in page.evaluate("JSON.stringify([localStorage, sessionStorage])"))
     two.bring_to_front()
     two.locator("#error").get_by_role("link", name="Log in").click()
     log_in(two)
