@@ -378,7 +378,7 @@ class ChatRoom:
             timer.cancel()
 
     def _begin(self, number: int) -> None:
-        """Begin a turn. What its answer has already is gone on with."""
+        """Begin a turn, which continues the answer if it has parts."""
         message = self._transcript.message(number)
         begun = message if message.parts else None
         settings = self._transcript.settings()

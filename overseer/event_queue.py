@@ -17,13 +17,23 @@ class EventQueue(Generic[T]):
     of the commits, and they are delivered after the lock was released: what a listener waits for, the room does not.
     """
 
-    __slots__ = ("__weakref__", "_deliver_one", "_delivered", "_deliverer", "_delivering", "_waiting", "last")
+    __slots__ = (
+        "__weakref__",
+        "_deliver_one",
+        "_delivered",
+        "_deliverer",
+        "_delivering",
+        "_putting",
+        "_waiting",
+        "last",
+    )
 
     def __init__(self, deliver_one: Callable[[T], None]) -> None:
         self.last = 0  # the number of the item that was put last; they count from 1
         self._delivered = 0
         self._deliver_one = deliver_one
         self._waiting: deque[tuple[int, T]] = deque()
+        self._putting = threading.Lock()
         self._delivering = threading.Lock()
         self._deliverer = 0  # the thread that holds the lock
 
@@ -33,9 +43,11 @@ class EventQueue(Generic[T]):
         return self._delivered == self.last
 
     def put(self, item: T) -> None:
-        """Add an item to the end of the queue. Called by one thread at a time; never waits."""
-        self.last += 1
-        self._waiting.append((self.last, item))
+        """Add an item to the end of the queue. Never waits for a delivery."""
+        # A room puts under its lock, the Overseer without: numbers must not come out of order.
+        with self._putting:
+            self.last += 1
+            self._waiting.append((self.last, item))
 
     def deliver(self, number: int = 0) -> None:
         """Deliver what is on the queue, unless another thread does; return when the item `number` was delivered.
