@@ -64,7 +64,7 @@ def client_of(address: str) -> str:
 def split_url(url: str) -> SplitResult | None:
     """Return the parts of a URL that somebody sent, or None if it is not one. Its port can be read without an error.
 
-    One of more than MAX_URL characters is none: `urlsplit` keeps the last 128 in a cache.
+    A URL of more than MAX_URL characters is refused, since `urlsplit` keeps the last 128 in a cache.
     """
     if len(url) > MAX_URL:
         return None
