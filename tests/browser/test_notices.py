@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -108,7 +109,7 @@ def test_notice_of_a_failed_stop_goes_when_the_server_is_back(
     model_server.will(held(text("On and on")))
     say(page, "Go on")
     expect(message(page, 2, state="streaming")).to_contain_text("On and on")
-    server.stop()
+    server.stop(signal.SIGKILL)  # a server that is asked to end would tell the tab that the answer ended
     expect(page.locator("body")).to_have_attribute("data-live", "closed")
     page.get_by_role("button", name="Stop").click(force=True)
     notice = page.locator("#unreachable")
