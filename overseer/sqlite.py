@@ -229,12 +229,16 @@ class Storage:
         log = marks(self._paths["-wal"])
         if log is None or log.size < FULL_LOG:
             return
-        checkpoint = partial(db.execute, "PRAGMA wal_checkpoint(TRUNCATE)")
         with suppress(sqlite3.Error):  # everything is in the log as well; the next write tries again
-            self._aside(checkpoint)
+            self._aside(partial(self._execute_checkpoint, db))
         found = marks(self._paths[""])
         if self._is_at_path(found):
             self._marks[""] = found
+
+    def _execute_checkpoint(self, db: sqlite3.Connection) -> None:
+        # The row is read to its end: a cursor that another thread still holds counts as a statement that writes, and
+        # SQLite commits nothing as long as there is one.
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _connection(self) -> sqlite3.Connection:
         if self._db is None:

@@ -459,6 +459,18 @@ def test_every_commit_is_made_aside(path: Path) -> None:
     assert ask(path, "SELECT word FROM words ORDER BY word") == list("abc")
 
 
+def test_commits_go_on_after_a_checkpoint_whose_result_is_still_held(path: Path) -> None:
+    """A thread may hold what its last work returned for any time."""
+    results: list[object] = []
+    storage = Storage(path, aside=lambda work: results.append(work()))
+    storage.migrate((words_table,), application_id=OURS, create=True)
+    for word, durable in (("a", True), ("b", False), ("c", True)):
+        with storage.write(durable=durable) as db:
+            db.execute("INSERT INTO words VALUES (?)", (word * FULL_LOG,))
+    storage.close()
+    assert len(results) == 6  # each commit, each checkpoint
+
+
 # Replaced during a transaction
 
 
