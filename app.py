@@ -32,13 +32,13 @@ from flask import Flask
 from werkzeug.security import check_password_hash
 from werkzeug.wsgi import ClosingIterator
 
+from overseer import config
 from overseer import create_app as make_app
-from overseer import environment
-from overseer.access import is_loopback
-from overseer.environment import BadEnvironment
-from overseer.instance import InstanceError
-from overseer.markdown import render
-from overseer.tools import MAX_THREADS, Outcome
+from overseer.config import BadEnvironment
+from overseer.domain.addresses import is_loopback
+from overseer.render.markdown import render
+from overseer.storage.instance_lock import InstanceError
+from overseer.tools.registry import MAX_THREADS, Outcome
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -67,7 +67,7 @@ def main() -> int:
     # Beside a tool that computes, each token waits several times for the interpreter: p98 5 ms instead of 21 ms.
     sys.setswitchinterval(0.0005)
     try:
-        access = environment.access(os.environ)
+        access = config.access(os.environ)
         if not access.password and not is_loopback(options.host):
             return fail(
                 f"--host {options.host or '(all)'} would let others in, and no password is set. Set OVERSEER_PASSWORD "
@@ -130,7 +130,7 @@ def serve(app: Flask, listener: socket.socket) -> None:
     from gevent import signal_handler
     from gevent.event import Event
 
-    from overseer.doorway import Doorway
+    from overseer.server.wsgi_server import Doorway
 
     requests = Running(app)
     server = Doorway(listener, requests)

@@ -12,23 +12,25 @@ from pathlib import Path
 from flask import Flask, Response, g, request
 from werkzeug.security import check_password_hash
 
-from overseer import answers, assets, commands, compression, environment, live, login, security
-from overseer.access import Access
-from overseer.chat_room import Limits
-from overseer.drafts import Drafts
-from overseer.forms import MAX_FIELDS, BoundedRequest
-from overseer.fragments import Fragments, Memo, prepare
-from overseer.hub import Hub
+from overseer import cli, config
+from overseer.domain.addresses import Access
+from overseer.live.hub import Hub
+from overseer.live.renderer import Renewal
 from overseer.llm.choice import Models, ModelSettings
-from overseer.overseer import Overseer
-from overseer.password import Check, Password, Tries
-from overseer.proxies import TrustedProxies
-from overseer.security import Door
-from overseer.sessions import Sessions
-from overseer.sight import Renewal
-from overseer.sqlite import Aside, here
-from overseer.tools import Apart, in_thread
-from overseer.views import NumberConverter, bp
+from overseer.render import assets
+from overseer.render.fragments import Fragments, Memo, prepare
+from overseer.render.streaming_answers import Drafts
+from overseer.rooms.chat_room import Limits
+from overseer.rooms.overseer import Overseer
+from overseer.storage.database import Aside, here
+from overseer.tools.registry import Apart, in_thread
+from overseer.web import auth, compression, login, responses, websocket
+from overseer.web.auth import Door
+from overseer.web.forms import MAX_FIELDS, BoundedRequest
+from overseer.web.password import Check, Password, Tries
+from overseer.web.proxies import TrustedProxies
+from overseer.web.sessions import Sessions
+from overseer.web.views import NumberConverter, bp
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ def create_app(
 ) -> Flask:
     """The app for one instance directory, which it opens with the first request, or by `overseer.open()`.
 
-    What is not given it reads from the environment: OVERSEER_INSTANCE, and see `overseer.environment`. Raises
+    What is not given it reads from the environment: OVERSEER_INSTANCE, and see `overseer.config`. Raises
     BadEnvironment for what cannot be used there. `check_password` is what compares a hash with a password, and slow;
     commits are made by `aside`, and tools are run by `apart`.
     """
@@ -62,13 +64,13 @@ def create_app(
     app.config.update(SEND_FILE_MAX_AGE_DEFAULT=assets.YEAR)
     prepare(app)
 
-    chosen = Models(models or environment.model_settings(os.environ))
+    chosen = Models(models or config.model_settings(os.environ))
     directory = Path(instance or os.environ.get("OVERSEER_INSTANCE") or ROOT / "instance").absolute()
-    limits = limits or environment.limits(os.environ)
+    limits = limits or config.limits(os.environ)
     overseer = Overseer(directory, models=chosen, limits=limits, aside=aside, apart=apart)
     drafts = Drafts()
 
-    access = access or environment.access(os.environ)
+    access = access or config.access(os.environ)
     sessions = Sessions(directory, access.password)
     password = Password(access.password, check=check_password) if access.password else None
 
@@ -86,11 +88,11 @@ def create_app(
     app.extensions.update(overseer=overseer, hub=hub, fragments=fragments)
 
     app.before_request(note_start)
-    security.init_app(app, Door(access, sessions, password, Tries()))
+    auth.init_app(app, Door(access, sessions, password, Tries()))
     # Not before: with `flask run --debug` the reloader's parent makes an app too, and must not take the lock.
     app.before_request(lambda: overseer.open(again=False))
-    answers.init_app(app)
-    live.init_app(app, environment.house(os.environ))
+    responses.init_app(app)
+    websocket.init_app(app, config.house(os.environ))
     assets.init_app(app)
     app.url_map.converters["number"] = NumberConverter
     app.register_blueprint(bp)
@@ -98,7 +100,7 @@ def create_app(
     app.wsgi_app = TrustedProxies(app.wsgi_app, access.proxies)  # type: ignore[method-assign]
     app.after_request(log_request)
     compression.init_app(app)
-    commands.init_app(app)
+    cli.init_app(app)
     atexit.register(overseer.close)
     atexit.register(sessions.close)
     return app
@@ -113,5 +115,5 @@ def log_request(response: Response) -> Response:
     """One line a request: no query, no text, no header."""
     if request.endpoint not in assets.ENDPOINTS:
         took = 1000 * (time.monotonic() - g.began)
-        log.info("%s %s %s %.0fms", request.method, answers.path_in_log(), response.status_code, took)
+        log.info("%s %s %s %.0fms", request.method, responses.path_in_log(), response.status_code, took)
     return response

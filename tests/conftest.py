@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from overseer import create_app
 from overseer.llm.choice import ModelSettings
-from overseer.overseer import Overseer
+from overseer.rooms.overseer import Overseer
 from tests.support.model_server import ModelServer
 from tests.support.nursery import Nursery
 from tests.support.raw import Caller, Listening

@@ -14,91 +14,32 @@ SOURCES = {
     path.relative_to(ROOT / "overseer").with_suffix("").as_posix(): path
     for path in sorted((ROOT / "overseer").rglob("*.py"))
 }
+# A package imports those named beside it, and no other.
 MAY_IMPORT = {
-    "messages": "",
-    "words": "",
-    "instance": "",
-    "sqlite": "",
+    "domain": "",
+    "storage": "domain",
     "tools": "",
-    "code": "",
-    "sanitiser": "",
-    "markdown": "code sanitiser",
-    "growing": "code markdown",
-    "channel": "",
-    "outlet": "",
-    "access": "",
-    "password": "access",
-    "proxies": "access",
-    "sessions": "sqlite",
-    "security": "access password proxies sessions words",
-    "request_headers": "",
-    "forms": "request_headers",
-    "seats": "access",
-    "http_syntax": "",
-    "doorway": "access http_syntax seats",
-    "assets": "",
-    "compression": "assets",
-    "events": "messages",
-    "facets": "sqlite",
-    "llm/__init__": "messages tools",
-    "context": "messages",
-    "settings": "words",
-    "llm/choice": "llm",
-    "llm/offline": "llm messages tools",
-    "llm/connection": "llm",
-    "llm/redaction": "llm",
-    "llm/refusal": "llm",
-    "llm/stream": "llm",
-    "llm/wire": "messages tools",
-    "llm/reply": "llm messages tools",
-    "llm/openai": "llm messages tools words",
-    "rows": "messages",
-    "schema": "",
-    "transcript": "context messages rows schema settings sqlite words",
-    "meter": "context llm messages",
-    "turn": "context messages meter llm settings tools words",
-    "chat_room": "context events llm messages settings sqlite tools transcript turn words",
-    "environment": "access chat_room llm password seats",
-    "registry": "rows sqlite transcript",
-    "snapshot": "sqlite",
-    "backup": "instance registry snapshot sqlite",
-    "check": "instance registry rows schema snapshot sqlite transcript",
-    "event_queue": "",
-    "overseer": "chat_room event_queue events facets instance llm messages registry rows settings sqlite tools"
-    " transcript words",
-    "days": "registry",
-    "drafts": "events growing",
-    "stale": "events",
-    "export": "messages",
-    "fragments": "assets days drafts llm markdown messages registry settings transcript",
-    "sight": "drafts fragments outlet overseer registry sqlite stale transcript",
-    "publisher": "channel outlet sqlite",
-    "hub": "events outlet publisher sight stale",
-    "live": "hub login overseer seats security",
-    "follower": "events messages overseer registry sqlite transcript",
-    "answers": "access chat_room fragments instance registry security sqlite transcript words",
-    "login": "access answers fragments hub security",
-    "commands": "backup check password",
-    "views": "answers export follower fragments hub llm overseer settings sqlite transcript words",
+    "llm": "domain tools",
+    "rooms": "domain storage llm tools",
+    "render": "domain storage llm",
+    "live": "domain storage rooms render",
+    "server": "domain",
+    "web": "domain storage llm rooms render live server",
+    "config": "domain llm rooms server web",
+    "cli": "storage web",
 }
 WEB = {"flask", "flask_sock", "werkzeug", "jinja2", "markupsafe", "simple_websocket"}
 ONLY_IN = {
-    **dict.fromkeys(
-        sorted(WEB),
-        {"assets", "fragments", "live", "forms", "security", "compression", "answers", "login", "views", "commands"}
-        | {"__init__"},
-    ),
-    "werkzeug": {"answers", "forms", "live", "login", "password", "proxies", "security", "views", "fragments"}
-    | {"__init__", "request_headers"},
-    "itsdangerous": {"sessions"},
-    "markupsafe": {"drafts", "fragments"},
-    "sqlite3": {"sqlite", "rows", "schema", "transcript", "registry", "snapshot", "backup", "check", "sessions"},
-    "cachetools": {"fragments"},
-    "click": {"commands"},
-    "requests": {"llm/connection", "llm/openai", "llm/reply"},
-    "urllib3": {"llm/connection", "llm/openai", "llm/reply"},
+    **dict.fromkeys(sorted(WEB), {"web", "render/assets", "render/fragments", "cli", "__init__"}),
+    "markupsafe": {"render/fragments", "render/streaming_answers"},
+    "itsdangerous": {"web/sessions"},
+    "sqlite3": {"storage", "web/sessions"},
+    "cachetools": {"render/fragments"},
+    "click": {"cli"},
+    "requests": {"llm"},
+    "urllib3": {"llm"},
     "sseclient": {"llm/reply"},
-    "gevent": {"doorway"},
+    "gevent": {"server/wsgi_server"},
 }
 
 
@@ -116,28 +57,32 @@ def imported(path: Path) -> Iterator[tuple[str, ...]]:
             yield from ((*whole, name.name) for name in node.names) if whole == ("overseer",) else (whole,)
 
 
-def test_the_table_names_every_module() -> None:
-    """A new module is given its place; only the factory knows all."""
-    assert MAY_IMPORT.keys() == SOURCES.keys() - {"__init__"}
+def package(name: str) -> str:
+    return name.partition("/")[0]
+
+
+def test_architecture_names_every_package() -> None:
+    assert MAY_IMPORT.keys() == set(map(package, SOURCES)) - {"__init__"}
 
 
 @pytest.mark.parametrize("name", MAY_IMPORT)
-def test_a_module_knows_only_what_it_may(name: str) -> None:
-    """The table is the layering: rooms below, their web page above, and nothing looks up."""
-    known = {parts[1] for parts in imported(SOURCES[name]) if parts[0] == "overseer"}
-    assert known <= set(MAY_IMPORT[name].split())
+def test_architecture_package_imports_only_packages_below_it(name: str) -> None:
+    files = [path for module, path in SOURCES.items() if package(module) == name]
+    known = {parts[1] for path in files for parts in imported(path) if parts[0] == "overseer"}
+    assert known <= {name, *MAY_IMPORT[name].split()}
 
 
-@pytest.mark.parametrize(("library", "modules"), ONLY_IN.items())
-def test_a_library_is_known_only_where_it_belongs(library: str, modules: set[str]) -> None:
-    """The web in the web half, SQL in the files that hold it, HTTP in the model's client, gevent at the door."""
-    assert {name for name, path in SOURCES.items() if any(p[0] == library for p in imported(path))} <= modules
+@pytest.mark.parametrize(("library", "places"), ONLY_IN.items())
+def test_architecture_library_is_imported_only_where_it_belongs(library: str, places: set[str]) -> None:
+    """A place is a module or a package."""
+    modules = {name for name, path in SOURCES.items() if any(parts[0] == library for parts in imported(path))}
+    assert {name for name in modules if not {name, package(name)} & places} == set()
 
 
 def test_urlsplit_is_called_where_its_errors_are_handled() -> None:
-    """What a client sends goes by `access.split_url`; the others take apart what is ours, or what the owner has set."""
+    """A client's URL goes through `addresses.split_url`; the others parse our own URLs, or the owner's settings."""
     callers = {name for name, path in SOURCES.items() if re.search(r"\burlsplit\b", path.read_text())}
-    assert callers <= {"access", "fragments", "environment", "llm/choice", "llm/openai"}
+    assert callers <= {"domain/addresses", "render/fragments", "config", "llm/choice", "llm/openai"}
 
 
 @pytest.mark.parametrize("name", SOURCES)

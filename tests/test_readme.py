@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from overseer.tools import Toolbox
+from overseer.tools.registry import Toolbox
 from tests.support.model_server import NOBODY
 from tests.support.server import Server
 
@@ -72,7 +72,7 @@ def test_the_readmes_tool_is_a_tool() -> None:
     example = next(block for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.S) if "@tool" in block)
     ast.parse(example)
     names: dict[str, object] = {}
-    exec("from overseer.tools import *\nfrom overseer.tools import datetime, tool\n" + example, names)
+    exec("from overseer.tools.registry import *\nfrom overseer.tools.registry import datetime, tool\n" + example, names)
     *_, tool = names["TOOLS"]  # type: ignore[misc]
     assert tool.name == "days_until" and tool.parameters["required"] == ["date"]
     assert "YYYY-MM-DD" in tool.description

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from overseer.messages import Message
-from overseer.tools import Toolbox
+from overseer.domain.messages import Message
+from overseer.tools.registry import Toolbox
 
 
 @dataclass(frozen=True, slots=True)

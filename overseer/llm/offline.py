@@ -10,9 +10,9 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 
+from overseer.domain.messages import Message, ToolCall
 from overseer.llm import Delta, ReasoningDelta, TextDelta, ToolRequest
-from overseer.messages import Message, ToolCall
-from overseer.tools import Toolbox
+from overseer.tools.registry import Toolbox
 
 HELP = """\
 To talk to a real one, stop the server and start it again with one of these:

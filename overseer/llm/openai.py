@@ -18,14 +18,14 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
+from overseer.domain.messages import Message
+from overseer.domain.text import clean
 from overseer.llm import ModelError
 from overseer.llm.connection import CHUNK, Deadline, Line, session
 from overseer.llm.redaction import REDACTED, SHORTEST
 from overseer.llm.refusal import Memory, Refusal
 from overseer.llm.reply import OpenAIReply
-from overseer.messages import Message
-from overseer.tools import Toolbox
-from overseer.words import clean
+from overseer.tools.registry import Toolbox
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 CONNECT_SECONDS = 10.0

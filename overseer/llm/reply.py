@@ -13,14 +13,14 @@ import requests
 import sseclient
 import urllib3
 
+from overseer.domain.messages import Message
 from overseer.llm import Delta, LeftOut, ModelCut, ModelError
 from overseer.llm.connection import MAX_EVENT, Deadline, Line, body, session
 from overseer.llm.redaction import redacted
 from overseer.llm.refusal import OPTIONAL, Refusal, in_stream, refusal_in_stream
 from overseer.llm.stream import Hearing
 from overseer.llm.wire import conversation, schema
-from overseer.messages import Message
-from overseer.tools import Toolbox
+from overseer.tools.registry import Toolbox
 
 if TYPE_CHECKING:
     from overseer.llm.openai import OpenAIServer

@@ -6,8 +6,8 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from overseer.messages import Message, Reasoning, Text, ToolCall
-from overseer.tools import Tool
+from overseer.domain.messages import Message, Reasoning, Text, ToolCall
+from overseer.tools.registry import Tool
 
 TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 ENDED = "(This answer was ended here.)"

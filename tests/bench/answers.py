@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import requests
 
-from overseer.hub import ROOM_PACING
+from overseer.live.hub import ROOM_PACING
 from tests.bench.figure import Figure, repeated, repeats
 from tests.bench.house import House, cpu, house, until_quiet
 from tests.bench.script import Script

@@ -10,10 +10,10 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from overseer.instance import LIST, room_file
-from overseer.registry import Registry
-from overseer.sqlite import Storage
-from overseer.transcript import Summary, Transcript
+from overseer.storage.database import Storage
+from overseer.storage.instance_lock import LIST, room_file
+from overseer.storage.registry import Registry
+from overseer.storage.room_store import Summary, Transcript
 
 NAME = "Owls 00000"  # of the same length in every room, and so in the same place of its file
 BEGAN = 1_700_000_000_000

@@ -46,14 +46,14 @@ def slow(owner: Any, name: str, seconds: float) -> None:
 burn(3.0)
 
 from app import main  # noqa: E402
-from overseer.assets import Assets  # noqa: E402
-from overseer.fragments import Fragments  # noqa: E402
-from overseer.growing import GrowingMarkdown  # noqa: E402
-from overseer.outlet import Outlet  # noqa: E402
-from overseer.overseer import Overseer  # noqa: E402
-from overseer.sight import Renewal  # noqa: E402
-from overseer.transcript import Page, Transcript  # noqa: E402
-from overseer.turn import Turn  # noqa: E402
+from overseer.live.renderer import Renewal  # noqa: E402
+from overseer.live.socket_writer import Outlet  # noqa: E402
+from overseer.render.assets import Assets  # noqa: E402
+from overseer.render.fragments import Fragments  # noqa: E402
+from overseer.render.incremental_markdown import GrowingMarkdown  # noqa: E402
+from overseer.rooms.overseer import Overseer  # noqa: E402
+from overseer.rooms.turn import Turn  # noqa: E402
+from overseer.storage.room_store import Page, Transcript  # noqa: E402
 
 BALLAST = b"\1" * 80_000_000
 SCRIPT = b"{%s}" % Path(__file__).with_suffix(".js").read_bytes()

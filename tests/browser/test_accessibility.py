@@ -16,7 +16,7 @@ from tests.browser.steps import message, row
 from tests.support.model_server import ModelServer, Reply, answer, end, held, reasoning, silent, text, tool_call, usage
 from tests.support.nursery import Nursery
 from tests.support.server import Server
-from tests.test_bad_input import not_sqlite
+from tests.web.test_bad_input import not_sqlite
 
 ANSWER = """# A heading
 

@@ -10,7 +10,7 @@ import pytest
 import requests
 from playwright.sync_api import Page, Route, expect
 
-from overseer.words import MAX_TEXT
+from overseer.domain.text import MAX_TEXT
 from tests.browser.steps import agree, message, new_room, row, say
 from tests.support.model_server import ModelServer, Reply, held, text
 from tests.support.server import Server

@@ -15,12 +15,12 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Page, expect
 
-from overseer import rows
-from overseer.instance import room_file
-from overseer.messages import Text
-from overseer.registry import Registry
-from overseer.sqlite import Storage
-from overseer.transcript import Transcript
+from overseer.domain.messages import Text
+from overseer.storage import room_rows
+from overseer.storage.database import Storage
+from overseer.storage.instance_lock import room_file
+from overseer.storage.registry import Registry
+from overseer.storage.room_store import Transcript
 from tests.browser.steps import message, say
 from tests.support.model_server import ModelServer, end, held, text
 from tests.support.nursery import Nursery
@@ -57,7 +57,7 @@ def house(instance: Path, model_server: ModelServer, nursery: Nursery) -> Iterat
             with storage.write() as db:
                 for number, moment in enumerate(said):
                     role = "assistant" if number % 2 else "user"
-                    rows.put(db, rows.insert(db, role, "complete", None), [Text("Words.")])
+                    room_rows.put(db, room_rows.insert(db, role, "complete", None), [Text("Words.")])
                     db.execute(
                         "UPDATE messages SET created_at = ? WHERE number = ?", (milliseconds(moment), number + 1)
                     )

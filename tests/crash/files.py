@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from overseer.registry import PINNED
+from overseer.storage.registry import PINNED
 
 SUFFIXES = ("", "-wal", "-shm")
 

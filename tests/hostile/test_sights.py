@@ -11,11 +11,11 @@ from flask.testing import FlaskClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from overseer.words import clean
+from overseer.domain.text import clean
 from tests.hostile.payloads import BY_VECTOR, PAYLOADS
 from tests.hostile.sights import HARMLESS, sights
-from tests.test_markdown import CLASSES, LINK, SCHEME, TAGS
-from tests.test_views import Element, parsed
+from tests.render.test_markdown import CLASSES, LINK, SCHEME, TAGS
+from tests.web.test_views import Element, parsed
 
 # Attributes that hold words; all others are the same whatever the words are.
 WORDS = {"value", "title", "aria-label", "hx-confirm", "data-q", "placeholder"}

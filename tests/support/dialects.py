@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from overseer.messages import Part, Reasoning, Text, ToolCall
+from overseer.domain.messages import Part, Reasoning, Text, ToolCall
 from tests.support.model_server import Reply
 
 Json = dict[str, Any]

@@ -8,12 +8,12 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from overseer import rows
-from overseer.instance import room_file
-from overseer.messages import Text
-from overseer.registry import Registry
-from overseer.sqlite import Storage
-from overseer.transcript import Summary, Transcript
+from overseer.domain.messages import Text
+from overseer.storage import room_rows
+from overseer.storage.database import Storage
+from overseer.storage.instance_lock import room_file
+from overseer.storage.registry import Registry
+from overseer.storage.room_store import Summary, Transcript
 
 WORDS = "Some words that were said here, as many as it takes to be a message like any other. "
 LONG_AGO = 1_000_000  # seconds
@@ -51,5 +51,5 @@ def _converse(path: Path, messages: int) -> Summary:
         with storage.write() as db:
             for number in range(messages):
                 role = "assistant" if number % 2 else "user"
-                rows.put(db, rows.insert(db, role, "complete", None), [Text(WORDS)])
+                room_rows.put(db, room_rows.insert(db, role, "complete", None), [Text(WORDS)])
         return transcript.summary()

@@ -16,17 +16,18 @@ import sys
 def main() -> int:
     """`python -m tests.support.impatient` and the server's own flags; IMPATIENT says what differs."""
     from app import main as serve
-    from overseer import live, seats
-    from overseer.doorway import Doorway, Patience
-    from overseer.hub import Hub
+    from overseer.live.hub import Hub
+    from overseer.server import connection_limits
+    from overseer.server.wsgi_server import Doorway, Patience
+    from overseer.web import websocket
 
     given = json.loads(os.environ["IMPATIENT"])
     if descriptors := given.pop("descriptors", 0):
         resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
     if given.pop("strangers", False):
-        seats.is_loopback = lambda address: address == "127.0.0.1"  # all others of this machine are somebody else
+        connection_limits.is_loopback = lambda address: address == "127.0.0.1"  # others of this machine are strangers
     if ping := given.pop("ping", 0):
-        live.PING_SECONDS = ping
+        websocket.PING_SECONDS = ping
     if given.pop("broken_hub", False):
         Hub.join = join_fails  # type: ignore[method-assign]
     Doorway.patience = Patience(**given)

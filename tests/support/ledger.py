@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from overseer import registry, sanitiser, schema, sqlite
-from overseer.fragments import Fragments
+from overseer.render import sanitizer
+from overseer.render.fragments import Fragments
+from overseer.storage import database, registry, schema
 
 VALUES = re.compile(r"'(?:[^']|'')*'|\b\d+(?:\.\d+)?\b")
 WHOLE = ("Count", "IntegrityCk")  # instructions that read a table to its end, and count as one
@@ -78,7 +79,7 @@ class Ledger:
         return work
 
     def _watch_files(self, patch: pytest.MonkeyPatch) -> None:
-        connect = sqlite._connect
+        connect = database._connect
 
         def watched(path: Path, create: bool) -> sqlite3.Connection:
             db = connect(path, create)
@@ -100,7 +101,7 @@ class Ledger:
             db.set_progress_handler(stepped, 1)
             return db
 
-        patch.setattr(sqlite, "_connect", watched)
+        patch.setattr(database, "_connect", watched)
 
     def _watch_templates(self, patch: pytest.MonkeyPatch) -> None:
         render = Fragments._render
@@ -115,7 +116,7 @@ class Ledger:
         patch.setattr(Fragments, "_render", watched)
 
     def _watch_markdown(self, patch: pytest.MonkeyPatch) -> None:
-        parse, cleaner = MarkdownIt.parse, sanitiser._cleaner
+        parse, cleaner = MarkdownIt.parse, sanitizer._cleaner
 
         def watched(parser: MarkdownIt, text: str, env: Any = None) -> object:
             with self._lock:
@@ -129,7 +130,7 @@ class Ledger:
                 return cleaner().clean(html)
 
         patch.setattr(MarkdownIt, "parse", watched)
-        patch.setattr(sanitiser, "_cleaner", Cleaner)
+        patch.setattr(sanitizer, "_cleaner", Cleaner)
 
 
 @cache

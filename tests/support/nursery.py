@@ -99,7 +99,7 @@ def serve(orders: socket.socket) -> None:
 
     monkey.patch_all()
     importlib.import_module("app")
-    from overseer.markdown import render
+    from overseer.render.markdown import render
     from tests.support.templates import compile_all, compile_once
 
     compile_once()

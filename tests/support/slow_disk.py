@@ -34,7 +34,7 @@ def held(instance: Path, room_id: str) -> Iterator[Path]:
 def main() -> int:
     """`python -m tests.support.slow_disk` and the server's own flags."""
     import app
-    from overseer.sqlite import Storage
+    from overseer.storage.database import Storage
 
     wait = monkey.get_original("time", "sleep")
 

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from overseer.tools import tool
+from overseer.tools.registry import tool
 
 
 def hang(moment: float) -> str:
@@ -39,7 +39,7 @@ def compute_long() -> str:
 def main() -> int:
     """`python -m tests.support.slow_tools` and the server's own flags."""
     import app
-    from overseer import overseer
+    from overseer.rooms import overseer
 
     overseer.TOOLS = (sleep_long, compute_long)  # type: ignore[assignment]
     return app.main()

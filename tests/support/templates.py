@@ -9,7 +9,7 @@ from flask import Flask
 from jinja2 import Environment
 
 from overseer import ROOT
-from overseer.fragments import prepare
+from overseer.render.fragments import prepare
 
 
 def compile_once() -> None:

@@ -13,7 +13,7 @@ import sys
 def main() -> int:
     """`python -m tests.support.unsanitised` and the server's own flags."""
     from app import main as serve
-    from overseer import markdown
+    from overseer.render import markdown
 
     vars(markdown)["sanitised"] = lambda html: html
     markdown._parser().options["html"] = True

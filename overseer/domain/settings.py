@@ -1,0 +1,82 @@
+"""What a person has set for one room: who answers in it, and how."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypedDict
+
+from overseer.domain.text import Invalid, TooLarge, clean
+
+MAX_MODEL = 200  # characters
+MAX_SYSTEM_PROMPT = 32_000  # characters
+HOTTEST = 2.0
+NUMBER = re.compile(r"\+?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?", re.I)  # float() takes 0_1 too, and -0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A room's settings. An empty `model` is the server's own choice, no `temperature` the model's.
+
+    A `pinned` room stays above those that are not.
+    """
+
+    model: str = ""
+    system_prompt: str = ""
+    temperature: float | None = None
+    pinned: bool = False
+
+
+class Changes(TypedDict, total=False):
+    """Those settings that change."""
+
+    model: str
+    system_prompt: str
+    temperature: float | None
+    pinned: bool
+
+
+def changes(form: Mapping[str, str]) -> Changes:
+    """The settings among a form's fields; an empty one goes back to what it was at first. Raises Invalid, TooLarge."""
+    found = Changes()
+    if "model" in form:
+        found["model"] = _model(form["model"])
+    if "system_prompt" in form:
+        found["system_prompt"] = _system_prompt(form["system_prompt"])
+    if "temperature" in form:
+        found["temperature"] = _temperature(form["temperature"])
+    if "pinned" in form:
+        found["pinned"] = _pinned(form["pinned"])
+    return found
+
+
+def _model(given: str) -> str:
+    name = " ".join(clean(given).split())
+    if len(name) > MAX_MODEL:
+        raise Invalid(f"A model's name has at most {MAX_MODEL} characters; this one has {len(name)}.")
+    return name
+
+
+def _system_prompt(given: str) -> str:
+    prompt = clean(given).replace("\r\n", "\n").replace("\r", "\n").strip()
+    if len(prompt) > MAX_SYSTEM_PROMPT:
+        raise TooLarge(f"A system prompt has at most {MAX_SYSTEM_PROMPT:,} characters; this one has {len(prompt):,}.")
+    return prompt
+
+
+def _temperature(given: str) -> float | None:
+    given = given.strip()
+    if not given:
+        return None
+    if not NUMBER.fullmatch(given) or (temperature := float(given)) > HOTTEST:
+        raise Invalid(
+            f"The temperature is a number from 0 to {HOTTEST:g}, like 0.7; leave it empty for the model's own."
+        )
+    return temperature
+
+
+def _pinned(given: str) -> bool:
+    if given not in ("", "0", "1"):
+        raise Invalid("pinned is 1 for a room that stays on top, and 0 for one that does not.")
+    return given == "1"

@@ -1,0 +1,31 @@
+"""A conversation as a document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+
+from overseer.domain.messages import Message, Part, Reasoning, Text
+
+
+def as_markdown(name: str, messages: Iterable[Message]) -> Iterator[str]:
+    """The transcript of a room called `name`, in pieces: a heading a message, thoughts quoted, tools in brackets."""
+    yield f"# {name}\n"
+    for message in messages:
+        when = datetime.fromtimestamp(message.created_at / 1000, UTC)
+        who = "You" if message.role == "user" else message.model or "Assistant"
+        yield f"\n## {who}, {when:%Y-%m-%d %H:%M} UTC\n"
+        for part in message.parts:
+            yield f"\n{_part(part)}\n"
+        if message.note:
+            yield f"\n*{message.note}*\n"
+        if message.state != "complete":
+            yield f"\n*{message.state}: {message.reason}*\n" if message.reason else f"\n*{message.state}*\n"
+
+
+def _part(part: Part) -> str:
+    if isinstance(part, Text):
+        return part.text.strip("\n")
+    if isinstance(part, Reasoning):
+        return "\n".join(f"> {line}".rstrip() for line in part.text.strip().splitlines())
+    return part.in_brackets

@@ -1,0 +1,160 @@
+"""Messages and their parts as the rows of a room's file, within a transaction that somebody else began and ends."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import chain, repeat
+
+from overseer.domain.messages import UNFINISHED, Message, Part, Reasoning, State, Text, ToolCall, Usage
+
+
+def now() -> int:
+    """UTC milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def insert(db: sqlite3.Connection, role: str, state: State, key: str | None) -> int:
+    done = db.execute(
+        "INSERT INTO messages (role, state, key, created_at) VALUES (?, ?, ?, ?)", (role, state, key, now())
+    )
+    assert done.lastrowid is not None
+    return done.lastrowid
+
+
+def put(db: sqlite3.Connection, number: int, parts: Sequence[Part], first: int = 0) -> None:
+    db.executemany(
+        "INSERT OR REPLACE INTO parts (message, position, kind, text, call) VALUES (?, ?, ?, ?, ?)",
+        [(number, position, part.kind, *_columns(part)) for position, part in enumerate(parts) if position >= first],
+    )
+
+
+def _columns(part: Part) -> tuple[str, str | None]:
+    if not isinstance(part, ToolCall):
+        return part.text, None
+    call = {"id": part.call_id, "name": part.name, "arguments": part.arguments, "state": part.state}
+    return part.result, json.dumps(call)
+
+
+def _part(row: sqlite3.Row) -> Part:
+    if row["kind"] == "text":
+        return Text(row["text"])
+    if row["kind"] == "reasoning":
+        return Reasoning(row["text"])
+    call = json.loads(row["call"])
+    return ToolCall(call["id"], call["name"], call["arguments"], row["text"], call["state"])
+
+
+def read(db: sqlite3.Connection, numbers: Sequence[int]) -> Iterable[Message]:
+    if not numbers:
+        return
+    span = (numbers[0], numbers[-1])
+    parts: dict[int, list[Part]] = {}
+    for row in db.execute("SELECT * FROM parts WHERE message BETWEEN ? AND ? ORDER BY message, position", span):
+        parts.setdefault(row["message"], []).append(_part(row))
+    for row in db.execute("SELECT * FROM messages WHERE number BETWEEN ? AND ? ORDER BY number", span):
+        yield Message(
+            number=row["number"],
+            role=row["role"],
+            state=row["state"],
+            parts=tuple(parts.get(row["number"], ())),
+            reason=row["reason"],
+            model=row["model"],
+            created_at=row["created_at"],
+            ended_at=row["ended_at"],
+            usage=_usage(row),
+            left_out=frozenset(filter(None, row["left_out"].split(","))),
+        )
+
+
+def _usage(row: sqlite3.Row) -> Usage | None:
+    if row["tokens_out"] is None:
+        return None
+    return Usage(row["tokens_in"], row["tokens_out"], row["seconds"], row["speaking"], bool(row["estimated"]))
+
+
+def reset(db: sqlite3.Connection, number: int) -> None:
+    db.execute("DELETE FROM parts WHERE message = ?", (number,))
+    db.execute(
+        "UPDATE messages SET model = '', tokens_out = NULL, left_out = '', created_at = ? WHERE number = ?",
+        (now(), number),
+    )
+    wait(db, number)
+
+
+def wait(db: sqlite3.Connection, number: int) -> None:
+    db.execute("UPDATE messages SET state = 'waiting', reason = '', ended_at = NULL WHERE number = ?", (number,))
+
+
+def end(
+    db: sqlite3.Connection,
+    number: int,
+    state: State,
+    reason: str,
+    *,
+    model: str | None = None,
+    left_out: Collection[str] | None = None,
+) -> None:
+    db.execute(
+        "UPDATE messages SET state = ?, reason = ?, model = coalesce(?, model), left_out = coalesce(?, left_out),"
+        " ended_at = ? WHERE number = ?",
+        (state, reason, model, None if left_out is None else names(left_out), now(), number),
+    )
+
+
+def names(left_out: Collection[str]) -> str:
+    """What was left out of a request, as it is stored."""
+    return ",".join(sorted(left_out))
+
+
+def note_usage(db: sqlite3.Connection, number: int, usage: Usage) -> None:
+    db.execute(
+        "UPDATE messages SET tokens_in = ?, tokens_out = ?, seconds = ?, speaking = ?, estimated = ? WHERE number = ?",
+        (usage.tokens_in, usage.tokens_out, usage.seconds, usage.speaking, usage.estimated, number),
+    )
+
+
+def unfinished(db: sqlite3.Connection, limit: int = -1) -> list[int]:
+    found = db.execute(
+        f"SELECT number FROM messages WHERE state IN {UNFINISHED} ORDER BY number LIMIT ?",  # noqa: S608 - ours
+        (limit,),
+    )
+    return [row["number"] for row in found]
+
+
+def upwards(db: sqlite3.Connection, below: int) -> Iterator[Message]:
+    """The messages before a number, the nearest first, read a few at a time, then more: few may be all that fit."""
+    for count in chain((4, 8, 16, 32, 64), repeat(100)):
+        found = db.execute("SELECT number FROM messages WHERE number < ? ORDER BY number DESC LIMIT ?", (below, count))
+        numbers = [row["number"] for row in found]
+        if not numbers:
+            return
+        yield from reversed(list(read(db, numbers[::-1])))
+        below = numbers[-1]
+
+
+def last_used(db: sqlite3.Connection) -> int:
+    """The highest number that was ever given to a message, or 0."""
+    row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'messages'").fetchone()
+    return row["seq"] if row else 0
+
+
+def reads_from(db: sqlite3.Connection) -> int:
+    row = db.execute("SELECT reads_from FROM room").fetchone()
+    return row["reads_from"] if row else 0
+
+
+def first(db: sqlite3.Connection) -> int:
+    return db.execute("SELECT min(number) FROM messages").fetchone()[0] or 0
+
+
+def last(db: sqlite3.Connection) -> int:
+    return db.execute("SELECT max(number) FROM messages").fetchone()[0] or 0
+
+
+def active_at(db: sqlite3.Connection) -> int | None:
+    """When the newest question was asked, or an answer ended; None in a room where nothing was said."""
+    row = db.execute("SELECT created_at, ended_at FROM messages ORDER BY number DESC LIMIT 1").fetchone()
+    return max(row["created_at"], row["ended_at"] or 0) if row else None

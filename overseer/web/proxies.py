@@ -1,0 +1,60 @@
+"""What a proxy says of a client is believed of those that are trusted, and of nobody else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from overseer.domain.addresses import DEFAULT_PORTS, Network, hostname, parsed
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+PREFIX = re.compile(r"(/[\w.~-]{1,64}){1,8}/?", re.ASCII)
+PEER = "overseer.peer"
+MAX_CLIENT = 64  # characters of a client, which may be no address
+
+
+class TrustedProxies:
+    """Takes over X-Forwarded-For, -Proto, -Host and -Prefix when they come from a trusted address.
+
+    The client is the last address in X-Forwarded-For that is not itself a trusted proxy. Who is really at the other
+    end of the connection is kept in the environment as PEER.
+    """
+
+    def __init__(self, app: WSGIApplication, proxies: Sequence[Network]) -> None:
+        self._app = app
+        self._proxies = proxies
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        environ[PEER] = environ.get("REMOTE_ADDR", "")
+        if not self._trusts(environ[PEER]):
+            return self._app(environ, start_response)
+        if not PREFIX.fullmatch(environ.get("HTTP_X_FORWARDED_PREFIX", "")):
+            environ.pop("HTTP_X_FORWARDED_PREFIX", None)
+        environ["HTTP_X_FORWARDED_PROTO"] = _scheme(environ.get("HTTP_X_FORWARDED_PROTO", ""))
+        # Not by ProxyFix: to that a quote, which a client may send before a proxy adds to the list, hides what follows.
+        environ["REMOTE_ADDR"] = self._client(environ.get("HTTP_X_FORWARDED_FOR", "")) or environ[PEER]
+        return ProxyFix(self._app, x_for=0, x_proto=1, x_host=1, x_prefix=1)(environ, start_response)
+
+    def _client(self, forwarded: str) -> str:
+        clients = [_without_port(client.strip()) for client in forwarded.split(",")][::-1]
+        # It is logged, and kept in memory for as long as its tries count.
+        return next((client for client in clients if not self._trusts(client)), clients[-1])[:MAX_CLIENT]
+
+    def _trusts(self, address: str) -> bool:
+        found = parsed(address)
+        return found is not None and any(found in network for network in self._proxies)
+
+
+def _scheme(forwarded: str) -> str:
+    """Return the last of a list of schemes, or nothing if it is no scheme of a web page."""
+    scheme = forwarded.rpartition(",")[2].strip().lower()
+    return scheme if scheme in DEFAULT_PORTS else ""
+
+
+def _without_port(client: str) -> str:
+    return client if parsed(client) is not None else hostname(client) or client

@@ -1,0 +1,288 @@
+"""The HTTP contract. Commands come in here; what they changed goes out to every tab by the socket."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import cast
+
+from flask import Blueprint, Response, abort, current_app, request
+from werkzeug.routing import IntegerConverter
+
+from overseer.domain.settings import changes
+from overseer.domain.text import Invalid, clean
+from overseer.live.hub import Hub
+from overseer.llm import ModelError
+from overseer.render.export import as_markdown
+from overseer.render.fragments import dom_id, partial
+from overseer.rooms.overseer import Overseer
+from overseer.storage.database import StorageError, StorageFull
+from overseer.storage.room_store import MAX_NUMBER, Asked, NoSuchMessage
+from overseer.web.answer_stream import Follower
+from overseer.web.responses import fragments, html, is_htmx, is_plain, see, wants_page
+
+bp = Blueprint("rooms", __name__)
+
+MAX_WAIT = 600  # seconds
+PALETTE_ROOMS = 8
+MARKDOWN_HEADERS = {"Vary": "Accept", "Cache-Control": "no-store"}
+AROUND = 25  # messages that follow one that a link leads to
+
+ROOM = "/rooms/<room_id>"
+MESSAGE = f"{ROOM}/messages/<number:number>"
+
+
+class NumberConverter(IntegerConverter):
+    """A message's number in a path. What SQLite could not hold is no number, and so no such path."""
+
+    regex = "[0-9]{1,18}"
+
+
+@bp.get("/")
+def index() -> Response:
+    rooms = overseer().rooms().rooms
+    if rooms:
+        return see("rooms.show_room", room_id=rooms[0].id)
+    return page_without_room("Make a room to begin.")
+
+
+@bp.get("/rooms")
+def list_rooms() -> Response:
+    q, after = clean(request.args.get("q", "")), number_arg("after")
+    if wants_page():
+        return page_without_room("Choose a room.")
+    under = request.args.get("under", "")
+    rooms = overseer().rooms(q=q, after=after)
+    return html(fragments().rooms(rooms, active=open_room_id(), q=q, under=under if after is not None else ""))
+
+
+@bp.post("/rooms")
+def create_room() -> Response:
+    room = overseer().create(request.form.get("name"))
+    if is_plain():
+        return see("rooms.show_room", room_id=room.id)
+    url = fragments().url("rooms.show_room", room_id=room.id)
+    return html(room_fragment(room.id), 201, {"Location": url, "HX-Push-Url": url})
+
+
+@bp.get(ROOM)
+def show_room(room_id: str) -> Response:
+    whole = request.headers.get("HX-Request-Type") != "partial" or "HX-History-Restore-Request" in request.headers
+    body, status = open_room(room_id)
+    if whole or not is_htmx():
+        body = page_with(body, room_id)
+    return html(body, status, {"Vary": "HX-Request"})
+
+
+@bp.patch(ROOM)
+def update_room(room_id: str) -> Response:
+    changed = changes(request.form)
+    if changed:
+        room = overseer().configure(room_id, changed, name=request.form.get("name"))
+    else:
+        room = overseer().rename(room_id, request.form.get("name", ""))
+    if is_plain():
+        return see("rooms.show_room", room_id=room_id)
+    return html(fragments().header(room, overseer().settings(room_id)))
+
+
+@bp.delete(ROOM)
+def destroy_room(room_id: str) -> Response:
+    overseer().delete(room_id)
+    if is_plain():
+        return see("rooms.index")
+    if open_room_id() != room_id:
+        return html("")
+    rooms = overseer().rooms().rooms
+    body = open_room(rooms[0].id)[0] if rooms else fragments().no_room(sentence="Make a room to begin.")
+    url = fragments().url("rooms.show_room", room_id=rooms[0].id) if rooms else fragments().url("rooms.index")
+    return html(body, headers={"HX-Retarget": "#room", "HX-Reswap": "outerHTML", "HX-Push-Url": url})
+
+
+@bp.get(f"{ROOM}/messages")
+def list_messages(room_id: str) -> Response:
+    if wants_markdown():
+        text = as_markdown(overseer().room(room_id).name, overseer().transcript(room_id))
+        return Response((piece.encode() for piece in text), mimetype="text/markdown", headers=MARKDOWN_HEADERS)
+    before = number_arg("before")
+    page = overseer().messages(room_id, before=before)
+    return html(fragments().messages(room_id, page, newest=before is None), headers={"Vary": "Accept"})
+
+
+@bp.post(f"{ROOM}/messages")
+def create_message(room_id: str) -> Response:
+    text, key = request.form.get("text", ""), request.headers.get("Idempotency-Key") or request.form.get("key")
+    with Follower(overseer(), room_id) as follower:
+        asked = overseer().ask(room_id, text, key=key)
+        if request.accept_mimetypes.best == "text/plain":
+            return Response(follower.plain_text(asked), 201, created(room_id, asked), mimetype="text/plain")
+        if seconds := preferred_wait():
+            follower.wait(asked, seconds)
+    if is_plain():
+        return see("rooms.show_room", room_id=room_id, anchor=f"message-{asked.question}")
+    try:
+        question, answer = overseer().exchange(room_id, asked.question)
+    except NoSuchMessage:  # it was stored, and somebody has cleared the room since
+        return html("", 201, created(room_id, asked))
+    status = 202 if seconds and not answer.finished else 201
+    body = fragments().exchange(room_id, question, answer)
+    # The push may have been faster; then the end it would replace is gone, and this changes nothing.
+    body = partial(dom_id("after", asked.question - 1), "outerHTML", body) if is_htmx() else body
+    return html(body, status, created(room_id, asked))
+
+
+@bp.delete(f"{ROOM}/messages")
+def clear_messages(room_id: str) -> Response:
+    overseer().clear(room_id)
+    return changed(room_id)
+
+
+@bp.get(MESSAGE)
+def show_message(room_id: str, number: int) -> Response:
+    message = overseer().message(room_id, number)
+    if wants_page():
+        follow, _ = overseer().following(room_id, number, enough=AROUND + 1)
+        before = number + AROUND if follow > AROUND else None
+        return see("rooms.show_room", room_id=room_id, before=before, anchor=dom_id("message", number))
+    if wants_markdown():
+        return Response(message.text, mimetype="text/markdown", headers=MARKDOWN_HEADERS)
+    return html(fragments().message(room_id, message), headers={"Vary": "Accept"})
+
+
+@bp.patch(MESSAGE)
+def update_message(room_id: str, number: int) -> Response:
+    given = request.form.get("last")
+    if given is not None and not given.isdecimal():
+        raise Invalid("last is the number of the room's last message.")
+    last = None if given is None else min(int(given[:20]), MAX_NUMBER)
+    overseer().edit(room_id, number, request.form.get("text", ""), last=last)
+    return changed(room_id)
+
+
+@bp.get(f"{MESSAGE}/edit")
+def edit_message(room_id: str, number: int) -> Response:
+    question = overseer().message(room_id, number)
+    if question.role != "user":
+        raise NoSuchMessage(f"There is no question {number} in this room.")
+    drops, last = overseer().following(room_id, number)
+    form = fragments().editing(room_id, question, drops=drops, last=last, alone=wants_page())
+    return html(page_with(form, room_id) if wants_page() else form)
+
+
+@bp.delete(f"{ROOM}/turn")
+def stop_turn(room_id: str) -> Response:
+    overseer().stop(room_id)
+    return changed(room_id)
+
+
+@bp.post(f"{ROOM}/turn")
+def create_turn(room_id: str) -> Response:
+    resume = request.form.get("resume", "")
+    if resume not in ("", "1"):
+        abort(400, "resume is 1, to go on with an answer that broke off; without it the answer is made anew.")
+    number = overseer().resume(room_id) if resume else overseer().retry(room_id)
+    if is_plain():
+        return see("rooms.show_room", room_id=room_id)
+    url = fragments().url("rooms.show_message", room_id=room_id, number=number)
+    return html(fragments().message(room_id, overseer().message(room_id, number)), 201, {"Location": url})
+
+
+@bp.get("/palette")
+def show_palette() -> Response:
+    q = clean(request.args.get("q", "")).strip()
+    return html(fragments().palette(overseer().rooms(q=q, limit=PALETTE_ROOMS), q=q, active=open_room_id()))
+
+
+@bp.get("/models")
+def list_models() -> Response:
+    try:
+        return html(fragments().models(overseer().models(refresh="refresh" in request.args)))
+    except ModelError as error:
+        return html(fragments().models((), problem=str(error)))
+
+
+@bp.get("/healthz")
+def healthz() -> Response:
+    return Response("ok", mimetype="text/plain")
+
+
+def overseer() -> Overseer:
+    return cast(Overseer, current_app.extensions["overseer"])
+
+
+def hub() -> Hub:
+    return cast(Hub, current_app.extensions["hub"])
+
+
+def open_room(room_id: str) -> tuple[str, int]:
+    """`#room` and its status; a room whose file cannot be used says so."""
+    try:
+        return room_fragment(room_id), 200
+    except StorageFull:
+        raise
+    except StorageError as error:
+        return fragments().broken(overseer().room(room_id), sentence=str(error)), 500
+
+
+def room_fragment(room_id: str) -> str:
+    """`#room`, as new as the place it names."""
+    room = overseer().room(room_id)
+    place = hub().place(room_id)
+    before = number_arg("before")
+    page = overseer().messages(room_id, before=before)
+    settings = overseer().settings(room_id)
+    key = secrets.token_urlsafe(12)
+    return fragments().room(room, settings, page, place=place, newest=before is None, key=key)
+
+
+def page_without_room(sentence: str) -> Response:
+    return html(page_with(fragments().no_room(sentence=sentence), None))
+
+
+def page_with(open_room: str, room_id: str | None) -> str:
+    """The page: the list of rooms beside what is open."""
+    q, place = clean(request.args.get("q", "")), hub().place()
+    rooms = overseer().rooms(q=q, after=number_arg("after"))
+    title, growing = "", False
+    if room_id:
+        room = overseer().room(room_id)
+        title, growing = room.name, room.answering and "before" not in request.args
+    return fragments().page(open_room, rooms, title=title, active=room_id, q=q, place=place, growing=growing)
+
+
+def changed(room_id: str) -> Response:
+    """What a change of the conversation answers: the conversation, as it is now."""
+    if is_plain():
+        return see("rooms.show_room", room_id=room_id)
+    return html(fragments().messages(room_id, overseer().messages(room_id)))
+
+
+def wants_markdown() -> bool:
+    """Whether the words are asked for as they are stored."""
+    return request.accept_mimetypes.best == "text/markdown"
+
+
+def created(room_id: str, asked: Asked) -> dict[str, str]:
+    return {"Location": fragments().url("rooms.show_message", room_id=room_id, number=asked.question)}
+
+
+def number_arg(name: str) -> int | None:
+    """A number in the query; 400 for anything else."""
+    given = request.args.get(name)
+    if not given:
+        return None
+    if not (given.isascii() and given.isdecimal()):
+        abort(400, f"{name} must be a number.")
+    return min(int(given[:20]), MAX_NUMBER)
+
+
+def preferred_wait() -> int:
+    """The seconds of `Prefer: wait=30`, or 0."""
+    found = re.search(r"\bwait=(\d{1,4})\b", request.headers.get("Prefer", ""))
+    return min(int(found[1]), MAX_WAIT) if found else 0
+
+
+def open_room_id() -> str | None:
+    """The room that the asking tab has open, by the address htmx says it shows."""
+    found = re.search(r"/rooms/([0-9a-f]{12})(?:[?#]|$)", request.headers.get("HX-Current-URL", ""))
+    return found[1] if found else None

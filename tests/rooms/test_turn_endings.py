@@ -1,0 +1,971 @@
+"""Every turn ends, however busy, short of memory or short of breath its model is, and no word of it is lost."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from overseer.domain.events import MessageChanged, PartAdded, PartGrew, ReadingMoved, RoomEvent, TurnDelayed, TurnEnded
+from overseer.domain.messages import Message, Reasoning, Text, ToolCall, Usage
+from overseer.llm import (
+    ModelBusy,
+    ModelCut,
+    ModelError,
+    ModelOverflow,
+    ReasoningDelta,
+    TextDelta,
+    TokenCount,
+    ToolRequest,
+)
+from overseer.rooms import turn
+from overseer.rooms.chat_room import INTERRUPTED, ChatRoom, Limits, NotNow
+from overseer.rooms.turn import BUSY_WAITS, LONGEST_WAIT
+from overseer.storage.database import StorageFull
+from overseer.storage.room_store import Asked, Outdated
+from overseer.tools.registry import tool
+from tests.rooms.test_chat_room import DEADLINE, House, MakeHouse, Said, Script, held, no_turns, words
+
+FOR_EVER = 50.0  # seconds to wait, which no test does
+CUT = "It broke off. Continue."
+TRIES = len(BUSY_WAITS) + 1
+
+
+def busy(seconds: float | None = 0.01, *before: TextDelta | ReasoningDelta) -> Said:
+    """A model that has no time, maybe after it said something."""
+    return Said(*before, ModelBusy("The server is asked too much.", seconds, said="Later!"))
+
+
+def overflow(*before: TextDelta | ReasoningDelta) -> Said:
+    """A model that cannot read so much."""
+    return Said(*before, ModelOverflow("The conversation is too long."))
+
+
+def cut(*texts: str) -> Said:
+    """An answer that breaks off."""
+    return Said(*map(TextDelta, texts), ModelCut(CUT))
+
+
+def tokens(message: Message) -> tuple[int, int, bool] | None:
+    """What of a message's usage does not hang on the clock."""
+    usage = message.usage
+    return (usage.tokens_in, usage.tokens_out, usage.estimated) if usage else None
+
+
+def now() -> int:
+    """UTC milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def resume(house: House) -> int:
+    return house.room.call(ChatRoom.resume)
+
+
+def resumed(house: House, *replies: Said, number: int = 2, times: int = 2) -> Message:
+    """Go on with the answer, and wait for its end, which is the second unless told otherwise."""
+    house.model.replies.extend(replies)
+    assert resume(house) == number
+    house.ended(number, times=times)
+    return house.message(number)
+
+
+@pytest.fixture
+def make_house(tmp_path: Path) -> Iterator[MakeHouse]:
+    """Makes a house in a folder of this name; all are shut, and every turn's thread ends."""
+    houses: list[House] = []
+
+    def make(name: str = "house", *, by_person: bool = True) -> House:
+        houses.append(House(tmp_path / name, by_person=by_person))
+        return houses[-1]
+
+    yield make
+    for house in houses:
+        house.facets.close("the test is over")
+    no_turns()
+
+
+@pytest.fixture
+def house(make_house: MakeHouse) -> House:
+    """A house with one room."""
+    return make_house()
+
+
+@pytest.fixture
+def waiting(house: House) -> House:
+    """A house whose model has no time for the first answer for long, while a second one waits."""
+    house.will(busy(FOR_EVER))
+    house.ask("one")
+    house.ask("two")
+    house.told(TurnDelayed)
+    return house
+
+
+# A model that has no time
+
+
+def test_a_busy_model_is_asked_again_after_the_seconds_it_named(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not before, and not after those we would have waited ourselves; the answer is as any other."""
+    monkeypatch.setattr(turn, "BUSY_WAITS", (FOR_EVER, FOR_EVER, FOR_EVER))
+    asked: list[float] = []
+    house.model.meanwhile = lambda: asked.append(time.monotonic())
+    house.answered("one", busy(0.05), busy(0.0), words("Yes"))
+    assert len(asked) == 3
+    assert 0.05 <= asked[1] - asked[0] < DEADLINE and asked[2] - asked[1] < DEADLINE
+    message = house.message(2)
+    assert (message.state, message.parts, message.reason, message.retry_at) == ("complete", (Text("Yes"),), "", None)
+    assert {tuple(m.text for m in read) for read in house.model.asked} == {("one",)}, "each time it reads the same"
+
+
+def test_a_busy_model_that_names_no_seconds_is_asked_again_after_ours(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A little longer each time."""
+    monkeypatch.setattr(turn, "BUSY_WAITS", (0.01, 0.03))
+    asked: list[float] = []
+    house.model.meanwhile = lambda: asked.append(time.monotonic())
+    house.answered("one", busy(None), busy(None), words("Yes"))
+    assert asked[1] - asked[0] >= 0.01 and asked[2] - asked[1] >= 0.03
+    assert list(BUSY_WAITS) == sorted(BUSY_WAITS) and sum(BUSY_WAITS) < LONGEST_WAIT
+
+
+def test_while_it_waits_the_answer_says_why_and_until_when(waiting: House) -> None:
+    """As a message, in its page and in its exchange; the file knows only that it waits."""
+    before = now()
+    message = waiting.message(2)
+    assert (message.state, message.parts) == ("waiting", ())
+    assert message.reason.startswith("The server is asked too much.") and "Later!" not in message.reason
+    assert message.retry_at is not None and before < message.retry_at <= before + FOR_EVER * 1000
+    assert waiting.messages()[1] == message == waiting.room.call(ChatRoom.exchange, 1)[1]
+    assert waiting.room.call(ChatRoom.after, 1)[0] == message
+    assert waiting.on_disk("SELECT state, reason FROM messages WHERE number = 2") == [("waiting", "")]
+    assert waiting.room.call(ChatRoom.summary).answering
+    assert (waiting.message(4).state, waiting.message(4).reason, waiting.message(4).retry_at) == ("waiting", "", None)
+
+
+def test_a_room_that_waits_for_a_model_can_be_used(waiting: House) -> None:
+    """Asked, read and kept in memory; only what needs the answer is for later."""
+    assert waiting.ask("three") == Asked(5, 6)
+    assert not waiting.room.call(ChatRoom.idle) and not waiting.room.evict()
+    for change in (ChatRoom.retry, ChatRoom.resume):
+        with pytest.raises(NotNow):
+            waiting.room.call(change)
+    assert waiting.states() == ["waiting"] * 3
+
+
+def test_when_it_is_asked_again_the_answer_says_neither_any_more(house: House) -> None:
+    """Told twice: once when it waits, once when it does not; and both times the message is already so."""
+    seen: list[tuple[str, bool]] = []
+
+    def look(event: RoomEvent) -> None:
+        if isinstance(event, TurnDelayed):
+            assert event == TurnDelayed("room", 2)
+            message = house.message(2)  # the room's lock lets its own thread in
+            assert message.state == "waiting"
+            seen.append((message.reason, message.retry_at is not None))
+
+    house.listeners.append(look)
+    house.will(busy(0.0))
+    reply = house.will(held())
+    house.ask("one")
+    house.told(TurnDelayed, times=2)
+    reply.taken_in()
+    assert (house.message(2).reason, house.message(2).retry_at) == ("", None)
+    reply.end()
+    house.ended(2)
+    assert [(bool(reason), until) for reason, until in seen] == [(True, True), (False, False)]
+
+
+def test_each_wait_says_how_often_it_will_still_be_tried(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the last one that it is."""
+    monkeypatch.setattr(turn, "BUSY_WAITS", (0.0, 0.0, 0.0))
+    said: list[str] = []
+    house.listeners.append(
+        lambda event: said.append(house.message(2).reason) if isinstance(event, TurnDelayed) else None
+    )
+    house.answered("one", busy(None), busy(None), busy(None), words("Yes"))
+    assert [reason.rpartition("by itself, ")[2] for reason in said if reason] == [
+        "at most 3 times.",
+        "at most 2 times.",
+        "for the last time.",
+    ]
+
+
+def test_a_model_that_stays_busy_is_asked_so_often_and_no_more(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the answer has failed, with the server's words, and the next question is answered."""
+    monkeypatch.setattr(turn, "BUSY_WAITS", (0.0, 0.01, 0.0))
+    house.answered("one", *[busy(None) for _ in range(4)])
+    message = house.message(2)
+    assert len(house.model.asked) == 4 == TRIES
+    assert (message.state, message.parts, message.usage, message.retry_at) == ("failed", (), None, None)
+    assert "Retry" in message.reason and "Later!" in message.reason
+    assert len(house.heard(TurnDelayed)) == 6
+    house.answered("two")
+    assert house.states() == ["failed", "complete"]
+
+
+def test_a_model_that_always_names_no_seconds_at_all_is_not_asked_for_ever(house: House) -> None:
+    """Retry-After: 0 from a server that is down is not a loop."""
+    house.answered("one", *[busy(0.0) for _ in range(50)])
+    assert len(house.model.asked) == TRIES
+    assert house.states() == ["failed"]
+
+
+def test_a_busy_model_that_said_something_is_not_asked_again(house: House) -> None:
+    """What was said would be said twice: it is kept, and a person decides."""
+    for n, said in enumerate([TextDelta("Half"), ReasoningDelta("Hm")]):
+        house.answered("one", busy(0.0, said))
+        message = house.messages()[-1]
+        assert message.state == "failed" and "asked too much" in message.reason
+        assert message.parts == ((Text("Half"),), (Reasoning("Hm"),))[n]
+        assert len(house.model.asked) == n + 1
+    assert house.heard(TurnDelayed) == []
+
+
+@pytest.mark.parametrize("seconds", [LONGEST_WAIT + 0.1, 3600.0, 10.0**9])
+def test_a_wait_that_is_too_long_is_a_persons(house: House, seconds: float) -> None:
+    """It fails at once, and says how long."""
+    house.answered("one", busy(seconds))
+    assert house.states() == ["failed"]
+    assert len(house.model.asked) == 1
+    assert house.heard(TurnDelayed) == []
+    assert re.search(r"Wait \d+ (s|min|h), then Retry", house.message(2).reason)
+
+
+def test_the_longest_wait_itself_is_waited(house: House) -> None:
+    """Up to it and with it."""
+    house.will(busy(LONGEST_WAIT))
+    house.ask("one")
+    house.told(TurnDelayed)
+    retry_at = house.message(2).retry_at
+    assert retry_at is not None and abs(retry_at - now() - LONGEST_WAIT * 1000) < 10_000
+    house.stop()
+
+
+def test_stop_ends_the_waiting_at_once(waiting: House) -> None:
+    """With those behind it; nothing is asked any more and nothing more is told."""
+    waiting.stop()
+    assert waiting.events[-2:] == [TurnEnded("room", 2, "stopped"), TurnEnded("room", 4, "stopped")]
+    no_turns()
+    for number in (2, 4):
+        message = waiting.message(number)
+        assert (message.state, message.reason, message.retry_at) == ("stopped", "Stopped.", None)
+        assert message.usage is None
+    assert len(waiting.model.asked) == 1
+    assert len(waiting.heard(TurnDelayed)) == 1
+    assert waiting.answered("three") == Asked(5, 6)
+
+
+def test_clear_ends_the_waiting_at_once(waiting: House) -> None:
+    """And leaves an empty room that works."""
+    waiting.room.call(ChatRoom.clear)
+    no_turns()
+    assert waiting.messages() == ()
+    assert waiting.room.call(ChatRoom.idle)
+    assert len(waiting.model.asked) == 1
+    assert waiting.answered("three") == Asked(5, 6)
+
+
+def test_delete_ends_the_waiting_at_once(waiting: House) -> None:
+    """And leaves no file."""
+    waiting.facets.delete("room")
+    told = list(waiting.events)
+    no_turns()
+    assert waiting.events == told
+    assert list(waiting.directory.iterdir()) == []
+
+
+def test_closing_ends_the_waiting_at_once(waiting: House) -> None:
+    """A server that shuts down waits for no model; the next start finds the answers interrupted."""
+    waiting.facets.close("the server was shut down")
+    no_turns()
+    assert len(waiting.model.asked) == 1
+    assert waiting.states() == ["interrupted", "interrupted"]
+    assert {waiting.message(number).reason for number in (2, 4)} == {INTERRUPTED}
+    assert waiting.message(2).retry_at is None
+
+
+def test_stop_and_ask_anew_while_it_waits_mixes_nothing_up(waiting: House) -> None:
+    """The turn that was ended says nothing of the one that came after it."""
+    waiting.stop()
+    reply = waiting.will(held(TextDelta("New")))
+    waiting.ask("three")
+    reply.taken_in()
+    no_delay = waiting.message(6)
+    assert (no_delay.state, no_delay.reason, no_delay.retry_at, no_delay.text) == ("streaming", "", None, "New")
+    reply.end()
+    waiting.ended(6)
+    assert waiting.texts()[-1] == "New"
+
+
+def test_busy_after_a_tool_is_tried_again_without_doubling_anything(house: House) -> None:
+    """The tool is used once, what was said before it is there once, and each try reads the same."""
+    used: list[str] = []
+
+    @tool
+    def count() -> str:
+        """Count."""
+        used.append("once")
+        return str(len(used))
+
+    house.restarted(count)
+    first = Said(ReasoningDelta("Hm"), TextDelta("I count."), ToolRequest("c1", "count", "{}"), TokenCount(10, 1))
+    house.answered("one", first, busy(0.0), busy(0.0), Said(TextDelta("One"), TokenCount(20, 2)))
+    assert used == ["once"]
+    call = ToolCall("c1", "count", "{}", "1", "done")
+    message = house.message(2)
+    assert message.parts == (Reasoning("Hm"), Text("I count."), call, Text("One"))
+    assert (message.state, tokens(message)) == ("complete", (30, 3, False))
+    assert len(house.model.asked) == 4
+    assert house.model.asked[1] == house.model.asked[2] == house.model.asked[3]
+    house.restarted()
+    assert house.message(2).parts == message.parts
+
+
+def test_while_it_waits_in_a_later_step_what_was_said_is_shown(house: House) -> None:
+    """With the reason and the time beside it; a stop then keeps it."""
+    house.will(Said(TextDelta("I roll."), ToolRequest("c1", "roll_dice", "{}")), busy(FOR_EVER))
+    house.ask("one")
+    house.told(TurnDelayed)
+    message = house.message(2)
+    assert (message.state, message.text, message.retry_at is not None) == ("streaming", "I roll.", True)
+    house.stop()
+    message = house.message(2)
+    assert (message.state, message.reason, message.retry_at, len(message.parts)) == ("stopped", "Stopped.", None, 2)
+
+
+def test_every_step_has_its_tries_and_the_turn_still_ends(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that is busy before each of its steps is asked so often for each."""
+    monkeypatch.setattr(turn, "BUSY_WAITS", (0.0,))
+    replies = [reply for n in range(20) for reply in (busy(0.0), Said(ToolRequest(f"c{n}", "get_current_time", "{}")))]
+    house.answered("one", *replies)
+    assert len(house.model.asked) == 2 * turn.MAX_STEPS
+    assert house.states() == ["failed"]
+
+
+# A conversation that is too long
+
+
+def exchanges(house: House, many: int) -> None:
+    """So many questions with their answers, of 10 tokens each."""
+    for n in range(many):
+        house.answered(f"question {n}".ljust(24), words(f"answer {n}".ljust(24)))
+
+
+def test_after_an_overflow_the_model_reads_half(house: House) -> None:
+    """Once, of what it was to read; the line in the room moves, and the answer is as any other."""
+    house.restarted(limits=Limits(context_tokens=90))
+    exchanges(house, 4)
+    assert house.heard(ReadingMoved) == []
+    house.answered("question 4".ljust(24), overflow(), words("Yes"))
+    assert [m.number for m in house.model.asked[-2]] == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert [m.number for m in house.model.asked[-1]] == [7, 8, 9]
+    assert (house.message(10).state, house.message(10).text, house.message(10).reason) == ("complete", "Yes", "")
+    assert house.heard(ReadingMoved) == [ReadingMoved("room", 7)]
+    assert house.room.call(ChatRoom.messages).reads_from == 7
+    assert house.events.index(ReadingMoved("room", 7)) < house.events.index(TurnEnded("room", 10, "complete"))
+    assert len(house.messages()) == 10, "nothing is lost but from the model's sight"
+
+
+def test_an_overflow_of_a_short_conversation_halves_what_was_read(house: House) -> None:
+    """A budget that was never used up is no measure: to ask the same again would be of no use."""
+    house.restarted(limits=Limits(context_tokens=32_000))
+    exchanges(house, 4)
+    house.answered("question 4".ljust(24), overflow(), words("Yes"))
+    assert len(house.model.asked[-1]) < len(house.model.asked[-2])
+    assert house.model.asked[-1][-1].number == 9
+    assert house.states()[-1] == "complete"
+
+
+def test_an_overflow_that_comes_twice_is_a_failed_answer(house: House) -> None:
+    """Two requests and no more; the next question is answered."""
+    house.restarted(limits=Limits(context_tokens=90))
+    exchanges(house, 4)
+    asked = len(house.model.asked)
+    house.answered("question 4".ljust(24), overflow(), overflow(), words("never"))
+    message = house.message(10)
+    assert (message.state, message.reason, message.parts) == ("failed", "The conversation is too long.", ())
+    assert (len(house.model.asked) - asked, message.usage) == (2, None)
+    house.model.replies.clear()
+    house.answered("question 5")
+    assert house.states()[-1] == "complete"
+
+
+def test_an_overflow_of_one_question_leaves_the_line_where_it_was(house: House) -> None:
+    """There is nothing to leave out: the model still reads all of the room, which is what 0 stands for."""
+    house.answered("x" * 400, overflow(), overflow())
+    assert house.states() == ["failed"]
+    assert house.room.call(ChatRoom.messages).reads_from == 0
+    assert house.heard(ReadingMoved) == []
+
+
+@pytest.mark.parametrize("said", [TextDelta("Half"), ReasoningDelta("Hm")])
+def test_an_overflow_after_the_first_word_is_a_failed_answer(house: House, said: TextDelta | ReasoningDelta) -> None:
+    """What was said is kept, and not said again."""
+    house.answered("one", overflow(said))
+    message = house.message(2)
+    assert (message.state, message.reason) == ("failed", "The conversation is too long.")
+    assert message.parts == ((Text("Half") if isinstance(said, TextDelta) else Reasoning("Hm")),)
+    assert len(house.model.asked) == 1
+    house.restarted()
+    assert house.message(2).parts == message.parts
+
+
+def test_an_overflow_after_a_tool_halves_what_was_before_and_keeps_the_step(house: House) -> None:
+    """The tool is not used again, and what it gave is read."""
+    used: list[str] = []
+
+    @tool
+    def count() -> str:
+        """Count."""
+        used.append("once")
+        return "x" * 100
+
+    house.restarted(count, limits=Limits(context_tokens=90))
+    exchanges(house, 4)
+    house.answered("question 4".ljust(24), Said(ToolRequest("c1", "count", "{}")), overflow(), words("Yes"))
+    assert used == ["once"]
+    assert [m.number for m in house.model.asked[-1]] == [7, 8, 9, 10]
+    assert house.message(10).parts == (ToolCall("c1", "count", "{}", "x" * 100, "done"), Text("Yes"))
+
+
+def test_it_is_halved_once_in_a_turn_and_anew_in_the_next(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Busy in between takes no try away from it, nor it from busy."""
+    monkeypatch.setattr(turn, "BUSY_WAITS", (0.0,))
+    house.restarted(limits=Limits(context_tokens=90))
+    exchanges(house, 4)
+    for number in (10, 12):
+        house.answered("question".ljust(24), busy(0.0), overflow(), words("Yes"))
+        assert house.message(number).text == "Yes"
+    two_steps = [overflow(), Said(ToolRequest("c1", "get_current_time", "{}")), overflow(), words("never")]
+    house.answered("question".ljust(24), *two_steps)
+    assert house.message(14).state == "failed"
+
+
+# An answer that breaks off, and goes on
+
+
+def test_continue_goes_on_in_the_same_row_with_the_text_joined_exactly(house: House) -> None:
+    """Not a blank more or less, in the same part; numbers and time are as they were."""
+    house.answered("one", cut("One two", " thr"))
+    before = house.message(2)
+    assert (before.state, before.reason, before.resumable) == ("interrupted", CUT, True)
+    after = resumed(house, words("ee", " four\n"))
+    assert after.parts == (Text("One two three four\n"),)
+    assert (after.state, after.reason, after.number, after.created_at) == ("complete", "", 2, before.created_at)
+    assert not after.resumable and after.ended_at is not None
+    assert house.answered("two") == Asked(3, 4)
+    assert [m.text for m in house.model.asked[-1]] == ["one", "One two three four\n", "two"]
+    house.restarted()
+    assert house.message(2) == after
+    assert house.on_disk("SELECT position, text FROM parts WHERE message = 2") == [(0, "One two three four\n")]
+
+
+def test_what_the_model_reads_then_is_the_question_and_its_answer_so_far(house: House) -> None:
+    """The answer once, and last: the model goes on from there."""
+    house.answered("zero")
+    house.answered("one", cut("Half"))
+    resumed(house, words(" more"), number=4)
+    read = house.model.asked[-1]
+    assert [(m.number, m.role, m.text) for m in read][2:] == [(3, "user", "one"), (4, "assistant", "Half")]
+    assert len(read) == 4
+
+
+def test_the_events_of_an_answer_that_goes_on_add_up_to_it(house: House) -> None:
+    """Who was not there before has all of it too."""
+    first = Said(ReasoningDelta("Hm"), TextDelta("I roll."), ToolRequest("c1", "roll_dice", "{}"))
+    house.answered("one", first, cut("Ha", "lf"))
+    house.events.clear()
+    message = resumed(house, Said(TextDelta(" a"), TextDelta("nd half"), ReasoningDelta("So"), TextDelta("!")), times=1)
+    assert house.events[0] == MessageChanged("room", 2)
+    parts: dict[int, str] = {}
+    for event in house.events:
+        if isinstance(event, PartAdded):
+            assert event.position not in parts
+            parts[event.position] = event.text
+        elif isinstance(event, PartGrew):
+            parts[event.position] += event.text
+    assert parts == {3: "Half and half", 4: "So", 5: "!"}
+    assert [part.kind for part in message.parts] == ["reasoning", "text", "tool_call", "text", "reasoning", "text"]
+    assert message.parts[3:] == (Text("Half and half"), Reasoning("So"), Text("!"))
+
+
+def test_an_answer_that_goes_on_is_shown_whole_from_the_first_moment(house: House) -> None:
+    """What was said before never disappears, not while the model is only asked, not while it has no time."""
+    house.answered("one", cut("Half"))
+    house.will(busy(0.0))
+    reply = house.will(held())
+    seen: list[tuple[str, str]] = []
+
+    def look(event: RoomEvent) -> None:
+        if isinstance(event, MessageChanged | TurnDelayed | PartAdded):
+            seen.append((house.message(2).text, house.message(2).state))
+
+    house.listeners.append(look)
+    resume(house)
+    reply.taken_in()
+    assert {text for text, _ in seen} == {"Half"} and len(seen) == 4
+    assert {state for _, state in seen} <= {"waiting", "streaming"}
+    assert house.message(2).text == "Half"
+    reply.say(TextDelta(" more"))
+    assert (house.message(2).text, house.message(2).state, house.message(2).reason) == ("Half more", "streaming", "")
+    reply.end()
+    house.ended(2, times=2)
+
+
+def test_an_answer_can_go_on_again_and_again(house: House) -> None:
+    """Each time from where it broke off, however it did, and tokens and seconds add up."""
+    house.answered("one", Said(TextDelta("1"), TokenCount(10, 1), ModelCut(CUT)))
+    last = house.message(2).usage
+    endings = [ModelCut(CUT), ModelError("It broke."), ModelBusy("Busy.", None), ModelOverflow("Too long.")]
+    for n, ending in enumerate(endings, 2):
+        message = resumed(house, Said(TextDelta(str(n)), TokenCount(10, 1), ending), times=n)
+        assert (message.text, message.resumable) == ("123456"[:n], True)
+        assert message.usage is not None and last is not None
+        assert tokens(message) == (10 * n, n, False)
+        assert message.usage.seconds > last.seconds and message.usage.speaking > last.speaking
+        last = message.usage
+    message = resumed(house, words("6"), times=6)
+    assert (message.text, message.state) == ("123456", "complete")
+    assert tokens(message) is not None and message.usage is not None and message.usage.estimated
+
+
+@pytest.mark.parametrize("partial", ["Half", "Half\n", " ", "\N{GRINNING FACE}"])
+def test_a_stopped_answer_can_go_on(house: House, partial: str) -> None:
+    """A person may have changed their mind; each kind of blank is kept."""
+    reply = house.will(held(TextDelta(partial)))
+    house.ask("one")
+    reply.taken_in()
+    house.stop()
+    message = resumed(house, words("\n more "))
+    assert (message.state, message.text) == ("complete", partial + "\n more ")
+
+
+def test_an_answer_that_the_server_went_down_in_can_go_on(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From what was written of it."""
+    monkeypatch.setattr("overseer.rooms.chat_room.SAVE_EVERY", 0)
+    reply = house.will(held(TextDelta("One")))
+    house.ask("one")
+    reply.say(TextDelta(" two"))
+    house.restarted()
+    assert (house.message(2).state, house.message(2).text) == ("interrupted", "One two")
+    assert resumed(house, words(" three"), times=1).text == "One two three"
+
+
+def test_where_nothing_broke_off_there_is_nothing_to_go_on_with(house: House) -> None:
+    """An empty or cleared room, a complete answer, one without words, one that ends with a tool or a thought."""
+    with pytest.raises(Outdated, match="nothing to go on with"):
+        resume(house)
+    replies = [
+        [words("Yes")],
+        [Said(ModelError("It broke."))],
+        [Said(TextDelta("I roll."), ToolRequest("c1", "roll_dice", "{}")), Said(ModelCut(CUT))],
+        [Said(TextDelta("Half"), ReasoningDelta("Hm"), ModelCut(CUT))],
+        [Said(ReasoningDelta("Hm"))],
+    ]
+    for one in replies:
+        number = house.answered("one", *one).answer
+        before, told = house.messages(), list(house.events)
+        assert not house.message(number).resumable
+        with pytest.raises(Outdated, match="nothing to go on with"):
+            resume(house)
+        assert (house.messages(), house.events) == (before, told)
+    house.room.call(ChatRoom.clear)
+    with pytest.raises(Outdated):
+        resume(house)
+    assert house.room.call(ChatRoom.idle)
+
+
+def test_only_the_last_answer_can_go_on(house: House) -> None:
+    """One that broke off before it is history, and stays as it is."""
+    house.answered("one", cut("Half"))
+    house.answered("two")
+    with pytest.raises(Outdated):
+        resume(house)
+    assert house.texts() == ["one", "Half", "two", "All right."]
+
+
+def test_nothing_goes_on_while_an_answer_is_being_made(house: House) -> None:
+    """Neither beside another answer nor twice at once: the second click is told so."""
+    house.answered("one", cut("Half"))
+    reply = house.will(held(TextDelta(" more")))
+    resume(house)
+    reply.taken_in()
+    for change in (ChatRoom.resume, ChatRoom.retry):
+        with pytest.raises(NotNow):
+            house.room.call(change)
+    with pytest.raises(NotNow):
+        house.room.call(ChatRoom.edit, 1, "otherwise")
+    reply.end()
+    house.ended(2, times=2)
+    assert house.texts() == ["one", "Half more"]
+
+
+def test_of_many_who_click_at_once_one_goes_on(house: House) -> None:
+    """The others are told that it is being made, or is complete; the text is there once."""
+    house.answered("one", cut("Half"))
+    house.will(words(" more"))
+    together = threading.Barrier(6)
+    done: list[int] = []
+
+    def click() -> None:
+        together.wait(DEADLINE)
+        with suppress(NotNow, Outdated):
+            done.append(resume(house))
+
+    threads = [threading.Thread(target=click) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE)
+    house.ended(2, times=2)
+    assert (done, house.texts()) == ([2], ["one", "Half more"])
+
+
+def test_a_kill_while_it_goes_on_keeps_what_was_there_before(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before its first new word, after it, and with all that was written since; it can go on again."""
+    monkeypatch.setattr("overseer.rooms.chat_room.SAVE_EVERY", 3600)
+    house.answered("one", Said(TextDelta("Half"), TokenCount(10, 1), ModelCut(CUT)))
+    before = house.message(2)
+    for said in ([], [TextDelta(" more")]):
+        reply = house.will(held())
+        resume(house)
+        reply.taken_in()
+        for delta in said:
+            reply.say(delta)
+        house.restarted()
+        message = house.message(2)
+        assert (message.state, message.reason, message.text) == ("interrupted", INTERRUPTED, "Half")
+        assert (message.usage, message.model, message.resumable) == (before.usage, "scripted", True)
+    monkeypatch.setattr("overseer.rooms.chat_room.SAVE_EVERY", 0)
+    reply = house.will(held(TextDelta(" more")))
+    resume(house)
+    reply.say(TextDelta(" words"))
+    house.restarted()
+    assert house.message(2).text == "Half more words"
+    assert resumed(house, words("."), times=1).text == "Half more words."
+
+
+def test_stop_while_it_goes_on_keeps_both_halves(house: House) -> None:
+    """Before its first new word, and after it; nothing that comes later is added."""
+    house.answered("one", cut("Half"))
+    reply = house.will(held())
+    resume(house)
+    reply.taken_in()
+    house.stop()
+    assert (house.message(2).state, house.message(2).parts) == ("stopped", (Text("Half"),))
+    stubborn = house.will(Said(TextDelta(" more"), held=True, stubborn=True))
+    resume(house)
+    stubborn.taken_in()
+    house.stop()
+    stubborn.say(TextDelta(" late"))
+    stubborn.end()
+    no_turns()
+    assert (house.message(2).state, house.message(2).parts) == ("stopped", (Text("Half more"),))
+    house.restarted()
+    assert house.message(2).parts == (Text("Half more"),)
+
+
+def test_stop_while_a_model_is_looked_for_keeps_the_name_of_the_one_that_spoke(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The words that are there are still its own."""
+    house.answered("one", cut("Half"))
+    looking, gate = threading.Event(), threading.Event()
+
+    def pick(name: str) -> Script:
+        looking.set()
+        assert gate.wait(DEADLINE)
+        return house.model
+
+    monkeypatch.setattr(house, "_pick", pick)
+    house.restarted()
+    resume(house)
+    assert looking.wait(DEADLINE)
+    shown = house.message(2).model
+    house.stop()
+    gate.set()
+    no_turns()
+    assert (shown, house.message(2).model, house.message(2).text) == ("scripted", "scripted", "Half")
+
+
+def test_clear_and_delete_while_it_goes_on_leave_nothing(house: House) -> None:
+    """Not a row, not a part, not a late word."""
+    house.answered("one", cut("Half"))
+    reply = house.will(Said(TextDelta(" more"), held=True, stubborn=True))
+    resume(house)
+    reply.taken_in()
+    house.room.call(ChatRoom.clear)
+    reply.say(TextDelta(" late"))
+    reply.end()
+    no_turns()
+    assert house.on_disk("SELECT (SELECT count(*) FROM messages) + (SELECT count(*) FROM parts)") == [(0,)]
+    house.answered("two", cut("Half"))
+    reply = house.will(held(TextDelta(" more")))
+    resume(house)
+    reply.taken_in()
+    house.facets.delete("room")
+    no_turns()
+    assert list(house.directory.iterdir()) == []
+
+
+def test_retry_after_it_went_on_begins_afresh(house: House) -> None:
+    """Neither half is left, nor what they took."""
+    house.answered("one", cut("Half"))
+    resumed(house, cut(" more"))
+    reply = house.will(held())
+    house.room.call(ChatRoom.retry)
+    reply.taken_in()
+    message = house.message(2)
+    assert (message.state, message.parts, message.usage, message.model) == ("waiting", (), None, "")
+    assert [m.text for m in house.model.asked[-1]] == ["one"]
+    reply.say(TextDelta("New"), TokenCount(7, 1))
+    reply.end()
+    house.ended(2, times=3)
+    assert (house.message(2).parts, tokens(house.message(2))) == ((Text("New"),), (7, 1, False))
+
+
+def test_after_an_edit_or_a_clear_there_is_nothing_old_to_go_on_with(house: House) -> None:
+    """Only what broke off since."""
+    house.answered("one", cut("Half"))
+    house.will(words("Whole"))
+    house.room.call(ChatRoom.edit, 1, "otherwise")
+    house.ended(2, times=2)
+    with pytest.raises(Outdated):
+        resume(house)
+    house.will(cut("New half"))
+    house.room.call(ChatRoom.edit, 1, "again")
+    house.ended(2, times=3)
+    assert resumed(house, words(" and half"), times=4).text == "New half and half"
+    house.room.call(ChatRoom.clear)
+    with pytest.raises(Outdated):
+        resume(house)
+
+
+def test_an_answer_that_goes_on_may_use_tools(house: House) -> None:
+    """Its parts follow those that are there, and each step reads all of them."""
+    house.answered("one", cut("I"))
+    message = resumed(house, Said(TextDelta(" roll."), ToolRequest("c1", "get_current_time", "{}")), words("Done"))
+    call = message.parts[1]
+    assert isinstance(call, ToolCall) and call.state == "done"
+    assert message.parts == (Text("I roll."), call, Text("Done"))
+    assert house.model.asked[-1][-1].parts == (Text("I roll."), call)
+    house.restarted()
+    assert house.message(2).parts == message.parts
+
+
+def test_an_answer_that_goes_on_reads_less_of_the_room(house: House) -> None:
+    """What it said already takes its share, and an overflow halves the rest."""
+    house.restarted(limits=Limits(context_tokens=90))
+    exchanges(house, 3)
+    house.answered("question 3".ljust(24), cut("x" * 100))  # 29 tokens of 90, which leave six messages
+    resumed(house, cut("y"), number=8)
+    assert [m.number for m in house.model.asked[-1]] == [3, 4, 5, 6, 7, 8]
+    resumed(house, overflow(), words("z"), number=8, times=3)
+    assert [m.number for m in house.model.asked[-2]] == [3, 4, 5, 6, 7, 8]
+    read = [m.number for m in house.model.asked[-1]]
+    assert read[0] > 3 and read[-2:] == [7, 8]
+    assert house.message(8).text == "x" * 100 + "yz"
+
+
+def test_a_line_end_at_the_very_end_is_not_lost(house: House) -> None:
+    """It could have been the first half of a longer one, which never came: what goes on begins in a new line."""
+    house.answered("one", cut("- One\r"))
+    assert resumed(house, words("- Two")).text == "- One\n- Two"
+    house.answered("two", words("Yes\r"))
+    assert house.message(4).text == "Yes\n"
+
+
+def test_a_file_that_is_locked_for_a_moment_costs_no_word(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the click and the turn another program takes the file: what was said before is still there at the end."""
+    monkeypatch.setattr("overseer.storage.database.BUSY_SECONDS", 0)
+    house.answered("one", cut("Half"))
+    with closing(sqlite3.connect(house.file, isolation_level=None, check_same_thread=False)) as other:
+
+        def take(event: RoomEvent) -> None:
+            if isinstance(event, MessageChanged):
+                other.execute("BEGIN IMMEDIATE")
+
+        house.listeners.append(take)
+        with suppress(StorageFull):
+            resume(house)
+        house.listeners.clear()
+        other.execute("ROLLBACK")
+    house.answered("two")
+    assert house.texts()[1].startswith("Half")
+    assert all(message.finished for message in house.messages())
+
+
+def test_a_question_that_was_stored_is_answered_although_the_file_is_locked_for_a_moment(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sent again with its key, as a browser does, it does not wait for ever."""
+    monkeypatch.setattr("overseer.storage.database.BUSY_SECONDS", 0)
+    with closing(sqlite3.connect(house.file, isolation_level=None, check_same_thread=False)) as other:
+        locked: list[RoomEvent] = []
+
+        def take(event: RoomEvent) -> None:
+            if not locked:
+                locked.append(event)
+                other.execute("BEGIN IMMEDIATE")
+
+        reply = house.will(held(TextDelta("Yes")))  # it ends only after the lock has, or it could not be stored
+        house.listeners.append(take)
+        with suppress(StorageFull):
+            house.ask("one", key="k1")
+        other.execute("ROLLBACK")
+    reply.end()
+    assert house.ask("one", key="k1") == Asked(1, 2, repeated=True)
+    no_turns()
+    assert house.states() == ["complete"]
+
+
+# What it took
+
+
+@pytest.mark.parametrize(
+    ("replies", "took"),
+    [
+        ([words("x" * 40)], (4 + 1, 10, True)),
+        ([Said(TextDelta("x" * 40), TokenCount(7, 9))], (7, 9, False)),
+        ([Said(TextDelta("x"), TokenCount(7, 9), ModelCut(CUT))], (7, 9, False)),
+        ([Said(TextDelta("x" * 8), ModelError("It broke."))], (4 + 1, 2, True)),
+        ([Said(ReasoningDelta("x" * 8))], (4 + 1, 2, True)),
+        ([Said(TokenCount(7, 0))], (7, 0, False)),
+        ([Said(ModelError("It broke."))], None),
+        ([Said()], None),
+    ],
+    ids=["estimated", "counted", "cut", "broken", "thought only", "counted only", "broken at once", "empty"],
+)
+def test_an_answer_knows_what_it_took(house: House, replies: list[Said], took: tuple[int, int, bool] | None) -> None:
+    """The server's count, or an estimate; nothing where nothing came. It is in the file."""
+    house.answered("one", *replies)
+    message = house.message(2)
+    assert tokens(message) == took
+    if message.usage is not None:
+        assert 0 <= message.usage.speaking <= message.usage.seconds < DEADLINE
+    house.restarted()
+    assert house.message(2) == message
+    assert house.message(1).usage is None
+
+
+def test_the_steps_of_an_answer_are_added_up(house: House) -> None:
+    """Each reads all before it; one without a count makes the sum an estimate."""
+    step = Said(ToolRequest("c1", "get_current_time", "{}"), TokenCount(10, 1))
+    house.answered("one", step, Said(TextDelta("Yes"), TokenCount(20, 2)))
+    assert tokens(house.message(2)) == (30, 3, False)
+    step = Said(ToolRequest("c2", "get_current_time", "{}"), TokenCount(10, 1))
+    house.answered("two", step, words("x" * 16))
+    took = tokens(house.message(4))
+    assert took is not None and took[0] > 10 and took[1:] == (5, True)
+
+
+def test_a_stopped_answer_took_what_it_said(house: House) -> None:
+    """Estimated if the server never came to count; nothing for those that never began."""
+    reply = house.will(held(TextDelta("x" * 40)))
+    house.ask("one")
+    house.ask("two")
+    reply.taken_in()
+    house.stop()
+    no_turns()
+    assert (tokens(house.message(2)), house.message(4).usage) == ((5, 10, True), None)
+
+
+def test_a_stop_before_the_first_word_took_nothing(house: House) -> None:
+    """There is nothing to show."""
+    reply = house.will(held())
+    house.ask("one")
+    reply.taken_in()
+    house.stop()
+    assert house.message(2).usage is None
+
+
+def test_retry_takes_what_was_taken_before_away(house: House) -> None:
+    """At once, and for good if the new answer took nothing."""
+    house.answered("one", Said(TextDelta("x"), TokenCount(7, 9)))
+    reply = house.will(held())
+    house.room.call(ChatRoom.retry)
+    reply.taken_in()
+    assert house.message(2).usage is None
+    reply.end(ModelError("It broke."))
+    house.ended(2, times=2)
+    assert house.message(2).usage is None
+    house.restarted()
+    assert house.message(2).usage is None
+
+
+def test_an_answer_that_went_on_for_nothing_took_what_it_took_before(house: House) -> None:
+    """The model broke before its first word: the words that are there cost what they did."""
+    house.answered("one", Said(TextDelta("x"), TokenCount(7, 9), ModelCut(CUT)))
+    before = house.message(2).usage
+    assert isinstance(before, Usage)
+    message = resumed(house, Said(ModelError("It broke.")))
+    assert (message.usage, message.text, message.state) == (before, "x", "failed")
+
+
+def test_waiting_for_a_busy_model_is_no_time_of_the_answer(house: House) -> None:
+    """Else a rate or a duration would tell of the queue."""
+    began = time.monotonic()
+    house.answered("one", busy(0.2), words("Yes"))
+    took = time.monotonic() - began
+    usage = house.message(2).usage
+    assert usage is not None and usage.seconds <= took - 0.2
+
+
+# Endings of their own kind
+
+
+@pytest.mark.parametrize("said", [[ReasoningDelta("Hm")], [ReasoningDelta("H"), ReasoningDelta("m")]])
+def test_an_answer_of_thoughts_only_has_failed(house: House, said: list[ReasoningDelta]) -> None:
+    """With a sentence; the thoughts are kept, and Retry asks again."""
+    house.answered("one", Said(*said))
+    message = house.message(2)
+    assert (message.state, message.parts) == ("failed", (Reasoning("Hm"),))
+    assert "thought, but said nothing" in message.reason and "Retry" in message.reason
+    house.will(words("Yes"))
+    house.room.call(ChatRoom.retry)
+    assert house.ended(2, times=2) == "complete"
+
+
+def test_an_answer_at_its_limit_is_ended_with_what_fits(house: House) -> None:
+    """No more is kept than is allowed, and the next question is answered."""
+    house.restarted(limits=Limits(answer_chars=10))
+    house.answered("one", words("12345", "67890", "1"))
+    message = house.message(2)
+    assert (message.state, message.text) == ("failed", "1234567890")
+    assert "10 characters" in message.reason
+    house.answered("two", words("1234567890"))
+    assert house.states() == ["failed", "complete"]
+
+
+def test_an_answer_at_its_limit_can_be_gone_on_with(house: House) -> None:
+    """The limit is for servers that never end; a person who wants more gets as much again."""
+    house.restarted(limits=Limits(answer_chars=10))
+    house.answered("one", words("1234567890", "1"))
+    assert "10 characters" in house.message(2).reason and house.message(2).resumable
+    message = resumed(house, words("abcdefghij", "k"))
+    assert (message.state, message.text) == ("failed", "1234567890abcdefghij")
+
+
+@pytest.mark.parametrize("end", [ChatRoom.stop, ChatRoom.clear])
+@pytest.mark.parametrize("error", [ModelBusy("Busy.", 0.0), ModelOverflow("Too long."), ModelCut(CUT)])
+def test_an_end_from_outside_wins_over_every_error(
+    house: House, end: Callable[[ChatRoom], None], error: Exception
+) -> None:
+    """A model that breaks in the moment it is stopped is not asked again, and says nothing more."""
+    reply = house.will(Said(held=True, stubborn=True))
+    house.ask("one")
+    reply.taken_in()
+    house.room.call(end)
+    told = list(house.events)
+    reply.end(error)
+    no_turns()
+    assert house.events == told
+    assert len(house.model.asked) == 1
+    assert house.states() in (["stopped"], [])
+    assert house.room.call(ChatRoom.idle)
