@@ -92,7 +92,7 @@ def create_app(
     # Not before: with `flask run --debug` the reloader's parent makes an app too, and must not take the lock.
     app.before_request(lambda: overseer.open(again=False))
     responses.init_app(app)
-    websocket.init_app(app, config.house(os.environ))
+    websocket.init_app(app, config.tab_limits(os.environ))
     assets.init_app(app)
     app.url_map.converters["number"] = NumberConverter
     app.register_blueprint(bp)

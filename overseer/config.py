@@ -11,7 +11,7 @@ from overseer.domain.addresses import LOOPBACK, MAX_PASSWORD, Access, Network, p
 from overseer.llm.choice import ModelSettings, ollama_url
 from overseer.llm.openai import Patience
 from overseer.rooms.chat_room import Limits
-from overseer.server.connection_limits import House
+from overseer.server.connection_limits import Limits
 from overseer.web.password import HASH
 
 LEAST = {"OVERSEER_CONTEXT_TOKENS": 256, "OVERSEER_MAX_ANSWER_CHARS": 1}
@@ -59,12 +59,12 @@ def access(environment: Mapping[str, str]) -> Access:
     )
 
 
-def house(environment: Mapping[str, str]) -> House:
+def tab_limits(environment: Mapping[str, str]) -> Limits:
     """OVERSEER_MAX_TABS and OVERSEER_MAX_TABS_EACH. Raises BadEnvironment."""
-    usual = House()
-    return House(
-        all=int(_number(environment, "OVERSEER_MAX_TABS", usual.all)),
-        each=int(_number(environment, "OVERSEER_MAX_TABS_EACH", usual.each)),
+    usual = Limits()
+    return Limits(
+        total=int(_number(environment, "OVERSEER_MAX_TABS", usual.total)),
+        per_client=int(_number(environment, "OVERSEER_MAX_TABS_EACH", usual.per_client)),
     )
 
 

@@ -17,9 +17,9 @@ from overseer import create_app
 from overseer.llm.choice import ModelSettings
 from overseer.rooms.overseer import Overseer
 from tests.support.model_server import ModelServer
-from tests.support.nursery import Nursery
 from tests.support.raw import Caller, Listening
 from tests.support.server import Server
+from tests.support.server_pool import ServerPool
 from tests.support.tab import Tab
 from tests.support.templates import compile_once
 
@@ -95,18 +95,18 @@ def client(app: Flask) -> FlaskClient:
 
 
 @pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
+def server_pool() -> Iterator[ServerPool]:
     """Where servers come from that have nothing to prove about their start."""
-    nursery = Nursery()
-    yield nursery
-    nursery.close()
+    server_pool = ServerPool()
+    yield server_pool
+    server_pool.close()
 
 
 @pytest.fixture
-def server(instance: Path, model_server: ModelServer, nursery: Nursery) -> Iterator[Server]:
+def server(instance: Path, model_server: ModelServer, server_pool: ServerPool) -> Iterator[Server]:
     """The real server, answered by the stand-in."""
     environment = {"OPENAI_BASE_URL": model_server.url, "OPENAI_MODEL": "stand-in"}
-    server = Server(instance, environment=environment, nursery=nursery).start()
+    server = Server(instance, environment=environment, server_pool=server_pool).start()
     yield server
     server.stop()
 

@@ -1,4 +1,4 @@
-"""Seats: how many tabs there may be at once, in all and of one client."""
+"""Limits on the number of open connections, in total and per client."""
 
 from __future__ import annotations
 
@@ -10,38 +10,41 @@ from overseer.domain.addresses import client_of, is_loopback
 
 
 @dataclass(frozen=True, slots=True)
-class House:
-    """How many tabs there may be, and how many of them one client may have."""
+class Limits:
+    """The number of connections allowed in total, and for one client."""
 
-    all: int = 10_000
-    each: int = 200
+    total: int = 10_000
+    per_client: int = 200
 
 
-class Seats:
-    """Taken by a tab before it is connected, and given back when it has gone.
+class ConnectionLimits:
+    """Counts open connections and refuses those over the limits.
 
-    A client is an address, or with IPv6 the network of a household. This machine itself has no bound of its own: a
-    proxy on it speaks for everyone.
+    A client is an IPv4 address or an IPv6 /64 network. The limit per client does not apply to loopback addresses,
+    because a proxy on this machine connects on behalf of all its clients.
     """
 
-    def __init__(self, house: House) -> None:
-        self.house = house
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
         self._lock = threading.Lock()
-        self._taken: Counter[str] = Counter()
+        self._open: Counter[str] = Counter()
 
-    def take(self, address: str) -> str | None:
-        """The seat, to be given back; None if there is none left for who comes from there."""
+    def acquire(self, address: str) -> str | None:
+        """Count one more connection from `address`.
+
+        Return the client, which must be passed to `release`, or None if a limit is reached.
+        """
         client = client_of(address)
         with self._lock:
-            of_client = 0 if is_loopback(address) else self._taken[client]
-            if self._taken.total() >= self.house.all or of_client >= self.house.each:
+            of_client = 0 if is_loopback(address) else self._open[client]
+            if self._open.total() >= self.limits.total or of_client >= self.limits.per_client:
                 return None
-            self._taken[client] += 1
+            self._open[client] += 1
             return client
 
-    def give_back(self, seat: str) -> None:
-        """The tab has gone."""
+    def release(self, client: str) -> None:
+        """Count one connection of `client` less."""
         with self._lock:
-            self._taken[seat] -= 1
-            if not self._taken[seat]:
-                del self._taken[seat]
+            self._open[client] -= 1
+            if not self._open[client]:
+                del self._open[client]

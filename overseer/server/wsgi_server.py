@@ -24,7 +24,7 @@ from gevent.pywsgi import Input, WSGIHandler, WSGIServer, headers_factory
 
 from overseer.domain.addresses import client_of
 from overseer.server import http_syntax
-from overseer.server.connection_limits import House, Seats
+from overseer.server.connection_limits import ConnectionLimits, Limits
 from overseer.server.http_syntax import BadRequest
 
 if TYPE_CHECKING:
@@ -402,7 +402,7 @@ class Doorway(WSGIServer):  # type: ignore[misc]
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._reserve = min(RESERVE, limit // 2)
         self.room = limit - self._reserve
-        self._seats = Seats(House(all=limit, each=self.room // SHARE))
+        self._connections = ConnectionLimits(Limits(total=limit, per_client=self.room // SHARE))
         self._warned = -WARN_AGAIN
 
     def crowded(self, descriptor: int) -> bool:
@@ -420,11 +420,11 @@ class Doorway(WSGIServer):  # type: ignore[misc]
         try:
             super().handle(sock, address)
         finally:
-            self._seats.give_back(client_of(address[0]))
+            self._connections.release(client_of(address[0]))
 
     def do_handle(self, sock: Any, address: tuple[str, int]) -> None:
         if sock.fileno() < self.room + self._reserve // 4:
-            if self._seats.take(address[0]) is not None:
+            if self._connections.acquire(address[0]) is not None:
                 super().do_handle(sock, address)
                 return
         else:

@@ -17,7 +17,7 @@ from wsproto.frame_protocol import CloseReason
 
 from overseer.live.hub import Hub
 from overseer.rooms.overseer import ROOM_ID
-from overseer.server.connection_limits import House, Seats
+from overseer.server.connection_limits import ConnectionLimits, Limits
 from overseer.web.auth import door, logged_in
 from overseer.web.login import farewell
 
@@ -48,7 +48,7 @@ class OtherVersion(HTTPException):
         return [*super().get_headers(*args, **kwargs), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", VERSION)]
 
 
-def init_app(app: Flask, house: House) -> None:
+def init_app(app: Flask, limits: Limits) -> None:
     """Answer `/live`, to so many tabs."""
     app.config["SOCK_SERVER_OPTIONS"] = {
         "ping_interval": PING_SECONDS,
@@ -57,21 +57,21 @@ def init_app(app: Flask, house: House) -> None:
     }
     sock = Sock(app)
     sock.route("/live", endpoint="live")(live)
-    seats = Seats(house)
+    connections = ConnectionLimits(limits)
 
     @app.before_request
-    def take_seat() -> None:
+    def acquire_connection() -> None:
         if request.endpoint == "live":
             check_handshake(request.environ)
-            g.seat = seats.take(request.remote_addr or "")
-            if g.seat is None:
+            g.client = connections.acquire(request.remote_addr or "")
+            if g.client is None:
                 abort(503, "Too many tabs are open. Close some, and this one connects by itself.")
             keep_handshake(request.environ)
 
     @app.teardown_request
-    def give_seat_back(error: BaseException | None) -> None:
-        if seat := g.pop("seat", None):
-            seats.give_back(seat)
+    def release_connection(error: BaseException | None) -> None:
+        if client := g.pop("client", None):
+            connections.release(client)
 
 
 def check_handshake(environ: WSGIEnvironment) -> None:

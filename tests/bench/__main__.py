@@ -1,8 +1,9 @@
-"""`python -m tests.bench [GROUP...] [--json FILE] [--slowed] [--once]`: measures the real server and prints a table.
+"""`python -m tests.bench [GROUP...] [--json FILE] [--once]`: measures the real server and prints a table.
 
 Each figure is the median of its repeats, beside its bound and beside what the bare machine took for the same in the
-same run. One that breaks a bound is marked, and ends the run with 1. `--slowed` measures a server that is slow on
-purpose, where every bound has to break; `--once`, which repeats nothing, is enough for that.
+same run. One that breaks a bound is marked, and ends the run with 1.
+
+`--once` repeats nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +33,6 @@ GROUPS: dict[str, Callable[[Program], Iterator[Figure]]] = {
     "idle": idle.figures,
 }
 SERVER: Program = ("app.py",)
-SLOWED: Program = ("-m", "tests.bench.slowed")
 
 
 def machine() -> str:
@@ -50,7 +50,6 @@ def main() -> int:
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=", ".join(GROUPS))
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there too")
     parser.add_argument("--once", action="store_true", help="measure everything only once")
-    parser.add_argument("--slowed", action="store_true", help="measure a server that is slow on purpose")
     options = parser.parse_args()
     if unknown := set(options.groups) - GROUPS.keys():
         parser.error(f"there is no group {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
@@ -61,7 +60,7 @@ def main() -> int:
     figures: dict[str, list[Figure]] = {}
     for group in options.groups or GROUPS:
         print(f"— {group}")
-        for figure in GROUPS[group](SLOWED if options.slowed else SERVER):
+        for figure in GROUPS[group](SERVER):
             figures.setdefault(group, []).append(figure)
             print(figure.row(), flush=True)
     if options.json:

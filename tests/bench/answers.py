@@ -11,8 +11,8 @@ import requests
 
 from overseer.live.hub import ROOM_PACING
 from tests.bench.figure import Figure, repeated, repeats
-from tests.bench.house import House, cpu, house, until_quiet
 from tests.bench.script import Script
+from tests.bench.seeded_instance import SeededInstance, cpu, seeded, until_quiet
 from tests.bench.tabs import Watch
 
 RATE = 1000.0  # tokens a second
@@ -21,7 +21,7 @@ LENGTHS = {1_000: 5, 10_000: 3, 50_000: 1}  # tokens, and how often they are sen
 
 def figures(program: tuple[str, ...]) -> Iterator[Figure]:
     """Processor and bytes by length; tokens a second of a model that does not wait."""
-    with house(program) as home:
+    with seeded(program) as home:
         yield from by_length(home)
         for form in ("code", "list", "table", "paragraph"):
             short, long = (streamed(home, Script(tokens, RATE, form)) for tokens in (1_000, 10_000))
@@ -37,7 +37,7 @@ def figures(program: tuple[str, ...]) -> Iterator[Figure]:
         yield from full_speed(home)
 
 
-def by_length(home: House) -> Iterator[Figure]:
+def by_length(home: SeededInstance) -> Iterator[Figure]:
     """Answers of Markdown of every kind."""
     spent, sent = {}, {}
     for tokens, usual in LENGTHS.items():
@@ -53,7 +53,7 @@ def by_length(home: House) -> Iterator[Figure]:
             yield Figure(f"the same, {tokens:,} beside 1,000", ratios, "×", 1.2 * tokens / 1_000)
 
 
-def streamed(home: House, script: Script) -> tuple[float, int]:
+def streamed(home: SeededInstance, script: Script) -> tuple[float, int]:
     """The processor seconds that the server spends on an answer, and the bytes that a tab is sent."""
     room = home.new_room()
     watch = Watch(home.server.port, [room], each=1)
@@ -64,7 +64,7 @@ def streamed(home: House, script: Script) -> tuple[float, int]:
     return cpu(home.server.pid) - before, seen.bytes
 
 
-def full_speed(home: House) -> Iterator[Figure]:
+def full_speed(home: SeededInstance) -> Iterator[Figure]:
     """A model that sends as fast as it can, and one tab."""
     script = Script(20_000)
 

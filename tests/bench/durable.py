@@ -12,8 +12,8 @@ from pathlib import Path
 import requests
 
 from tests.bench.figure import Figure, repeated, repeats
-from tests.bench.house import House, house
 from tests.bench.script import Script
+from tests.bench.seeded_instance import SeededInstance, seeded
 from tests.bench.senders import NOWHERE, acknowledged
 
 CLIENTS = 8
@@ -24,7 +24,7 @@ SILENT = Script(1, rate=0.001)  # its first word comes after a thousand seconds
 
 def figures(program: tuple[str, ...]) -> Iterator[Figure]:
     """Clients that each wait for the 201 of one message before they send the next, each in a room of its own."""
-    with house(program) as home:
+    with seeded(program) as home:
         for clients in (CLIENTS, 1):
             who = f"{clients} client{'s' * (clients > 1)}"
             nothing = repeated(lambda: acknowledged(home.server.port, SECONDS, [NOWHERE] * clients), 3)  # noqa: B023
@@ -50,7 +50,7 @@ def figures(program: tuple[str, ...]) -> Iterator[Figure]:
                 )
 
 
-def stop(home: House, room: str) -> None:
+def stop(home: SeededInstance, room: str) -> None:
     """Remove the room with its answers that wait."""
     requests.delete(f"{home.server.url}/rooms/{room}", timeout=60).raise_for_status()
 

@@ -14,8 +14,8 @@ import requests
 from tests.bench.bare import Bare
 from tests.bench.caller import PART, Caller
 from tests.bench.figure import Figure, percentile, repeats
-from tests.bench.house import House, cpu, house
 from tests.bench.script import Script
+from tests.bench.seeded_instance import SeededInstance, cpu, seeded
 from tests.bench.tabs import Seen, Watch
 
 RATE = 50.0
@@ -30,7 +30,7 @@ BOUNDS: dict[int, tuple[float | None, float]] = {
 
 def figures(program: tuple[str, ...]) -> Iterator[Figure]:
     """Tabs on one room, tabs on many, and a room beside a busy one."""
-    with house(program) as home:
+    with seeded(program) as home:
         for tabs, (p50, p99) in BOUNDS.items():
             rounds = repeats(5 if tabs == 1 else 3)
             seen, spent = watched(home, [home.new_room() for _ in range(rounds)], tabs)
@@ -56,7 +56,7 @@ def figures(program: tuple[str, ...]) -> Iterator[Figure]:
         yield Figure("the same, p99", (percentile(one.late, 99),), "ms", 250)
 
 
-def beside_a_busy_room(home: House) -> Iterator[Figure]:
+def beside_a_busy_room(home: SeededInstance) -> Iterator[Figure]:
     """A room with one tab, while another room, with a tab of its own, takes messages at an even pace."""
     seen, rates = [], []
     for _ in range(3):
@@ -99,7 +99,7 @@ class Messages:
 
 
 def watched(
-    home: House, rounds: list[str] | list[list[str]], tabs: int, rate: float = RATE
+    home: SeededInstance, rounds: list[str] | list[list[str]], tabs: int, rate: float = RATE
 ) -> tuple[list[Seen], tuple[float, ...]]:
     """What so many tabs on each room saw of an answer, and the seconds of processor a second, for each round."""
     seen, spent = [], []
@@ -117,7 +117,7 @@ def watched(
     return seen, tuple(spent)
 
 
-def bare(home: House, tabs: int, size: int) -> tuple[Seen, float]:
+def bare(home: SeededInstance, tabs: int, size: int) -> tuple[Seen, float]:
     """The same by bare sockets, with frames of so many bytes."""
     script = Script(tokens=round(4 * RATE), rate=RATE, form="stamped")
     with Bare(home.model.port, tabs, size) as server:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.bench.caller import Caller
 from tests.bench.figure import Figure
 from tests.bench.files import furnish
-from tests.bench.house import house, memory, resident, until_quiet
+from tests.bench.seeded_instance import memory, resident, seeded, until_quiet
 from tests.bench.tabs import Watch
 
 FEW, MANY = 2_000, 5_000  # tabs
@@ -19,7 +19,7 @@ MB = 1_000_000
 def figures(program: tuple[str, ...]) -> Iterator[Figure]:
     """Memory for each tab and each open room, and descriptors."""
     ids: list[str] = []
-    with house(program, furnish=lambda folder: ids.extend(furnish(folder, ROOMS + 2))) as home:
+    with seeded(program, furnish=lambda folder: ids.extend(furnish(folder, ROOMS + 2))) as home:
         server = home.server
         with Caller(server.port) as caller:
             for room in ids[:2]:  # whatever is loaded at first use

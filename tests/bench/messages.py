@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.bench.caller import PART, Caller
 from tests.bench.figure import Figure, percentile, repeats
 from tests.bench.files import fill, furnish
-from tests.bench.house import house
+from tests.bench.seeded_instance import seeded
 
 FEW, MANY, MOST = 50, 5_000, 100_000
 SIZES = (FEW, MANY, MOST)
@@ -77,7 +77,7 @@ def figures(program: tuple[str, ...]) -> Iterator[Figure]:
         for messages, room_id in rooms.items():
             fill(folder, room_id, messages)
 
-    with house(program, furnish=filled) as home, Caller(home.server.port) as caller:
+    with seeded(program, furnish=filled) as home, Caller(home.server.port) as caller:
         readers = {messages: Reader(caller, room_id, messages) for messages, room_id in rooms.items()}
         original = readers.pop(LIKE_THE_ORIGINAL)
         for name, step in STEPS:

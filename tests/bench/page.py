@@ -14,8 +14,8 @@ from playwright.sync_api import Browser, Page, Request
 
 from tests.bench.browser import Watch, Watched, chromium, load_all
 from tests.bench.figure import Figure, percentile, repeats
-from tests.bench.house import House, house
 from tests.bench.script import Script
+from tests.bench.seeded_instance import SeededInstance, seeded
 
 LONG = 5_000  # messages
 MANY = 300  # rooms
@@ -59,7 +59,7 @@ BARE = """<!doctype html><html lang="en"><head><title>Bare</title><link rel="ico
 
 def figures(program: tuple[str, ...]) -> Iterator[Figure]:
     """Every figure of the page, each in a browser that does nothing else."""
-    with house(program) as home, chromium() as browser:
+    with seeded(program) as home, chromium() as browser:
         few = by_rooms(home, browser, FEW)
         yield from tokens(few)
         yield from full_speed(home, browser)
@@ -70,7 +70,7 @@ def figures(program: tuple[str, ...]) -> Iterator[Figure]:
         yield from long_rooms(home, browser)
 
 
-def filled(home: House, questions: int) -> str:
+def filled(home: SeededInstance, questions: int) -> str:
     """A room with a conversation; returns its path."""
     room = home.new_room()
     for _ in range(questions):
@@ -145,7 +145,7 @@ def tokens(seen: list[Watched]) -> Iterator[Figure]:
     yield Figure("main thread for that, a token", tuple(one.busy["Task"] / STEADY.tokens for one in seen), "ms")
 
 
-def full_speed(home: House, browser: Browser) -> Iterator[Figure]:
+def full_speed(home: SeededInstance, browser: Browser) -> Iterator[Figure]:
     """From Enter on, with a model that does not wait; the first question of a page warms it up."""
     watch = Watch(browser, f"{home.server.url}/rooms/{home.new_room()}")
     firsts = [watch.ask(Script(1, form="stamped")).first for _ in range(1 + repeats(15))]
@@ -163,7 +163,7 @@ def full_speed(home: House, browser: Browser) -> Iterator[Figure]:
         yield Figure(f"main thread for that, {name}", tuple(one.busy[kind] for one in seen), "ms")
 
 
-def by_rooms(home: House, browser: Browser, count: int) -> list[Watched]:
+def by_rooms(home: SeededInstance, browser: Browser, count: int) -> list[Watched]:
     """A steady answer beside a list of so many rooms, all of them loaded, a few times."""
     room = home.new_room()
     watch = Watch(browser, f"{home.server.url}/rooms/{room}")
@@ -204,7 +204,7 @@ class Read:
     alone: list[list[float]]
 
 
-def long_rooms(home: House, browser: Browser) -> Iterator[Figure]:
+def long_rooms(home: SeededInstance, browser: Browser) -> Iterator[Figure]:
     """An answer into a long room: with the newest messages loaded, and with all."""
     paths = {count: long_room(home, count) for count in (50, LONG)}
     read = {}
@@ -248,7 +248,7 @@ def reading(watch: Watch) -> Read:
     return Read(followed, meanwhile, alone)
 
 
-def long_room(home: House, messages: int) -> str:
+def long_room(home: SeededInstance, messages: int) -> str:
     """A room with so many messages, written into its file while the server is down; returns its path."""
     room = home.new_room()
     home.answered(room, Script(60))

@@ -13,7 +13,7 @@ import websocket
 from tests.bench.caller import PART, Answer, Caller
 from tests.bench.figure import Figure, percentile, repeats
 from tests.bench.files import furnish
-from tests.bench.house import house
+from tests.bench.seeded_instance import seeded
 from tests.support.tab import Tab
 
 SIZES = (10, 1_000, 10_000)
@@ -107,7 +107,7 @@ def visitor(program: tuple[str, ...], rooms: int) -> Iterator[Visitor]:
     """Somebody at a server of their own."""
     ids: list[str] = []
     with (
-        house(program, warm=False, furnish=lambda folder: ids.extend(furnish(folder, rooms))) as home,
+        seeded(program, warm=False, furnish=lambda folder: ids.extend(furnish(folder, rooms))) as home,
         Caller(home.server.port) as caller,
     ):
         yield Visitor(caller, ids)
@@ -133,7 +133,7 @@ def rounds(visitors: dict[int, Visitor]) -> dict[str, Taken]:
 def told(program: tuple[str, ...], rooms: int) -> tuple[float, ...]:
     """The KB that a tab is sent when a question is asked and answered in a room that it has not open."""
     ids: list[str] = []
-    with house(program, furnish=lambda folder: ids.extend(furnish(folder, rooms))) as home:
+    with seeded(program, furnish=lambda folder: ids.extend(furnish(folder, rooms))) as home:
         tab = Tab(home.server.url, f"room={ids[0]}")
         tab.read_until('hx-target="#messages"')
         tab.socket.settimeout(QUIET)

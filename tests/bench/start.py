@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 
 from tests.bench.caller import Caller
 from tests.bench.figure import Figure, repeats
-from tests.bench.house import house, resident, until_quiet
+from tests.bench.seeded_instance import resident, seeded, until_quiet
 from tests.support.server import ROOT, Server
 
 ROUNDS = 9
@@ -30,7 +30,7 @@ def figures(program: tuple[str, ...]) -> Iterator[Figure]:
     pages, imports = started(program)
     yield Figure("start of the process to its first page", pages, "s", floor=statistics.median(imports), times=3.0)
     yield Figure("installed beyond Python and pip", (installed(program) / MB,), "MB", 45)
-    with house(program, warm=False) as home, Caller(home.server.port) as caller:
+    with seeded(program, warm=False) as home, Caller(home.server.port) as caller:
         until_quiet(home.server.pid)
         yield Figure("memory when idle", (resident(home.server.pid) / MB,), "MB", 70)
         for _ in range(ROOMS):

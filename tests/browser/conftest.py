@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from tests.support.nursery import Nursery
 from tests.support.server import Server
+from tests.support.server_pool import ServerPool
 
 WITHOUT = (
     # Playwright's own list, in whose place this one comes,
@@ -96,8 +96,8 @@ def open_page(context: BrowserContext, server: Server) -> Callable[..., Page]:
 
 
 @pytest.fixture
-def offline_server(instance: Path, nursery: Nursery) -> Iterator[Server]:
+def offline_server(instance: Path, server_pool: ServerPool) -> Iterator[Server]:
     """The real server with no model configured, nor any where Ollama would be: nothing answers on the discard port."""
-    server = Server(instance, environment={"OLLAMA_HOST": "127.0.0.1:9"}, nursery=nursery).start()
+    server = Server(instance, environment={"OLLAMA_HOST": "127.0.0.1:9"}, server_pool=server_pool).start()
     yield server
     server.stop()

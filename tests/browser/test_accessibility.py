@@ -14,8 +14,8 @@ from playwright.sync_api import BrowserContext, Page, expect
 from tests.browser.axe import violations
 from tests.browser.steps import message, row
 from tests.support.model_server import ModelServer, Reply, answer, end, held, reasoning, silent, text, tool_call, usage
-from tests.support.nursery import Nursery
 from tests.support.server import Server
+from tests.support.server_pool import ServerPool
 from tests.web.test_bad_input import not_sqlite
 
 ANSWER = """# A heading
@@ -45,7 +45,7 @@ LIVE: dict[str, Callable[[], Reply]] = {
 
 
 @dataclass(frozen=True)
-class House:
+class Harness:
     """A server with a room in every state; `paths` are theirs."""
 
     url: str
@@ -79,27 +79,27 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery) -> Iterator[House]:
+def harness(tmp_path_factory: pytest.TempPathFactory, server_pool: ServerPool) -> Iterator[Harness]:
     """One for all: what a test looks at, it leaves as it was."""
     model = ModelServer()
-    instance: Path = tmp_path_factory.mktemp("house") / "instance"
+    instance: Path = tmp_path_factory.mktemp("harness") / "instance"
     settings = {"OPENAI_BASE_URL": model.url, "OPENAI_MODEL": "stand-in"}
-    server = Server(instance, environment=settings, nursery=nursery).start()
-    house = House(server.url, model)
-    broken = house.room("Broken").rsplit("/", 1)[-1]
+    server = Server(instance, environment=settings, server_pool=server_pool).start()
+    harness = Harness(server.url, model)
+    broken = harness.room("Broken").rsplit("/", 1)[-1]
     server.stop()
     not_sqlite(instance / "facets" / f"room-{broken}.sqlite")
     server.start()
     for name in ("Empty", "Talk", "Failed", "Interrupted", "Stopped", "Waiting", "Streaming"):
-        house.room(name)
+        harness.room(name)
     roll = Reply(reasoning("A *die*, then."), tool_call("roll_dice", '{"sides": 20}'), end("tool_calls"))
-    house.ask("Talk", roll, Reply(*map(text, ANSWER.splitlines(keepends=True)), usage(1200, 300), end()))
-    house.ask("Talk", answer("Again."), words="And now?")
-    house.ask("Failed", Reply(b'{"error": {"message": "No such key."}}', status=401))
-    house.ask("Interrupted", Reply(text("Half of an")))
-    house.ask("Stopped", held(text("One")), wait=False)
-    house.stop("Stopped")
-    yield house
+    harness.ask("Talk", roll, Reply(*map(text, ANSWER.splitlines(keepends=True)), usage(1200, 300), end()))
+    harness.ask("Talk", answer("Again."), words="And now?")
+    harness.ask("Failed", Reply(b'{"error": {"message": "No such key."}}', status=401))
+    harness.ask("Interrupted", Reply(text("Half of an")))
+    harness.ask("Stopped", held(text("One")), wait=False)
+    harness.stop("Stopped")
+    yield harness
     server.stop()
     model.close()
 
@@ -232,34 +232,34 @@ def looked_at(page: Page, url: str, step: Callable[[Page], None] | None = None, 
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_a_room_can_be_used_by_everybody(page: Page, house: House, complaints: list[str], state: str) -> None:
+def test_a_room_can_be_used_by_everybody(page: Page, harness: Harness, complaints: list[str], state: str) -> None:
     """A room in each of its states."""
     room, step = STATES[state]
-    with house.answering(room):
-        looked_at(page, house.url + house.paths[room], step)
+    with harness.answering(room):
+        looked_at(page, harness.url + harness.paths[room], step)
     complaints.clear()
 
 
 @pytest.mark.parametrize("state", ON_A_PHONE)
-def test_a_phone_can_be_used_by_everybody(page: Page, house: House, state: str) -> None:
+def test_a_phone_can_be_used_by_everybody(page: Page, harness: Harness, state: str) -> None:
     """What is another on a small screen."""
     page.set_viewport_size({"width": 390, "height": 844})
     room, step = ON_A_PHONE[state]
-    looked_at(page, house.url + house.paths[room], step, but=DRAWER if step is drawer else ())
+    looked_at(page, harness.url + harness.paths[room], step, but=DRAWER if step is drawer else ())
 
 
-def test_the_systems_own_colours_can_be_used_by_everybody(page: Page, house: House) -> None:
+def test_the_systems_own_colours_can_be_used_by_everybody(page: Page, harness: Harness) -> None:
     """Forced colours; whether they contrast is the system's part, and axe would look at those the page asked for."""
     page.emulate_media(forced_colors="active")
-    page.goto(house.url + house.paths["Talk"])
+    page.goto(harness.url + harness.paths["Talk"])
     reading(page)
     assert not (found := violations(page, but=["color-contrast"])), "\n".join(found)
 
 
 @pytest.mark.parametrize("path", ["{}?before=3", "{}/messages/1/edit?_plain=1", "/nowhere?_plain=1", "/rooms?_plain=1"])
-def test_other_pages_can_be_used_by_everybody(page: Page, house: House, path: str) -> None:
+def test_other_pages_can_be_used_by_everybody(page: Page, harness: Harness, path: str) -> None:
     """Earlier messages, a question to edit on a page of its own, an error, and no room chosen."""
-    looked_at(page, house.url + path.format(house.paths["Talk"]))
+    looked_at(page, harness.url + path.format(harness.paths["Talk"]))
 
 
 def test_the_first_page_can_be_used_by_everybody(page: Page, offline_server: Server) -> None:
@@ -267,9 +267,9 @@ def test_the_first_page_can_be_used_by_everybody(page: Page, offline_server: Ser
     looked_at(page, offline_server.url, lambda page: page.locator("#model summary").click())
 
 
-def test_what_cannot_be_used_is_found(page: Page, house: House) -> None:
+def test_what_cannot_be_used_is_found(page: Page, harness: Harness) -> None:
     """axe runs in the page, whatever its content policy: a button without a name is told."""
-    page.goto(house.url + house.paths["Empty"])
+    page.goto(harness.url + harness.paths["Empty"])
     nameless = "button => { button.replaceChildren(); button.removeAttribute('aria-label'); button.title = ''; }"
     page.locator("#composer button").evaluate(nameless)
     (found,) = violations(page)

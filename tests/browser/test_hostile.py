@@ -19,8 +19,8 @@ from tests.browser.steps import agree, message
 from tests.hostile.payloads import BY_VECTOR, CANARY, HANDLERS, LOADS, PAYLOADS, SCRIPTS
 from tests.hostile.sights import HARMLESS, sights
 from tests.support.model_server import ModelServer, Reply, end, reasoning, text, tool_call, usage
-from tests.support.nursery import Nursery
 from tests.support.server import Server
+from tests.support.server_pool import ServerPool
 
 # The same question as tests/hostile/test_sights.py asks, of what a browser makes of it.
 SHAPE = """(pairs) => {
@@ -239,10 +239,10 @@ BEYOND = ("refresh", "preconnect", "dns-prefetch")
 
 
 @pytest.fixture
-def unsanitised(instance: Path, model_server: ModelServer, nursery: Nursery) -> Iterator[Server]:
+def unsanitised(instance: Path, model_server: ModelServer, server_pool: ServerPool) -> Iterator[Server]:
     settings = {"OPENAI_BASE_URL": model_server.url, "OPENAI_MODEL": "stand-in"}
     server = Server(
-        instance, environment=settings, program=("-m", "tests.support.unsanitised"), nursery=nursery
+        instance, environment=settings, program=("-m", "tests.support.unsanitised"), server_pool=server_pool
     ).start()
     yield server
     server.stop()

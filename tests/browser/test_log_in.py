@@ -13,15 +13,15 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from tests.browser.axe import violations
 from tests.browser.steps import message, new_room, say, until
 from tests.support.model_server import ModelServer, held, text
-from tests.support.nursery import Nursery
 from tests.support.server import Server
+from tests.support.server_pool import ServerPool
 
 PASSWORD = "correct horse battery"
 OTHERS = {"auth": ("", PASSWORD), "timeout": 20}
 
 
 @pytest.fixture
-def locked(instance: Path, model_server: ModelServer, nursery: Nursery) -> Iterator[Server]:
+def locked(instance: Path, model_server: ModelServer, server_pool: ServerPool) -> Iterator[Server]:
     """A server that others can reach, under the name chat.test."""
     environment = {
         "OPENAI_BASE_URL": model_server.url,
@@ -29,7 +29,7 @@ def locked(instance: Path, model_server: ModelServer, nursery: Nursery) -> Itera
         "OVERSEER_PASSWORD": PASSWORD,
         "OVERSEER_HOSTS": "chat.test",
     }
-    server = Server(instance, environment=environment, host="0.0.0.0", nursery=nursery).start()
+    server = Server(instance, environment=environment, host="0.0.0.0", server_pool=server_pool).start()
     yield server
     server.stop()
 

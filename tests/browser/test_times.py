@@ -23,10 +23,10 @@ from overseer.storage.registry import Registry
 from overseer.storage.room_store import Transcript
 from tests.browser.steps import message, say
 from tests.support.model_server import ModelServer, end, held, text
-from tests.support.nursery import Nursery
 from tests.support.server import Server
+from tests.support.server_pool import ServerPool
 
-House = Callable[[Sequence[datetime]], Server]
+Harness = Callable[[Sequence[datetime]], Server]
 Open = Callable[..., Page]
 
 NOON = datetime(2026, 3, 1, 2, 40, tzinfo=UTC)
@@ -45,11 +45,11 @@ def milliseconds(moment: datetime) -> int:
 
 
 @pytest.fixture
-def house(instance: Path, model_server: ModelServer, nursery: Nursery) -> Iterator[House]:
+def harness(instance: Path, model_server: ModelServer, server_pool: ServerPool) -> Iterator[Harness]:
     """Starts a server on a room in which something was said at each of these times, and on a room for each of them."""
     servers = []
 
-    def house(said: Sequence[datetime]) -> Server:
+    def harness(said: Sequence[datetime]) -> Server:
         (instance / "facets").mkdir(parents=True)
         with closing(storage := Storage(room_file(instance, "ffffffffffff"))):
             transcript = Transcript(storage, create=True)
@@ -71,10 +71,10 @@ def house(instance: Path, model_server: ModelServer, nursery: Nursery) -> Iterat
             with storage.write() as db:
                 db.execute("UPDATE rooms SET active_at = ? WHERE id = 'ffffffffffff'", (milliseconds(max(said)),))
         environment = {"OPENAI_BASE_URL": model_server.url, "OPENAI_MODEL": "stand-in"}
-        servers.append(Server(instance, environment=environment, nursery=nursery).start())
+        servers.append(Server(instance, environment=environment, server_pool=server_pool).start())
         return servers[-1]
 
-    yield house
+    yield harness
     for server in servers:
         server.stop()
 
@@ -155,9 +155,9 @@ EXPECTED = {
 }  # fmt: skip
 
 
-def test_page_in_any_zone_shows_the_readers_times_and_days(house: House, reader: Open) -> None:
+def test_page_in_any_zone_shows_the_readers_times_and_days(harness: Harness, reader: Open) -> None:
     """Messages and rooms are by the reader's own calendar, with the date where it is not today."""
-    server = house(SAID)
+    server = harness(SAID)
     for zone, expected in EXPECTED.items():
         page = reader(server, zone, at=NOON)
         assert (times(page), days(page), groups(page)) == expected, zone
@@ -168,9 +168,9 @@ def test_page_in_any_zone_shows_the_readers_times_and_days(house: House, reader:
         assert groups(page) == expected[2], "what was swapped in"
 
 
-def test_page_without_scripts_names_utc(house: House, reader: Open) -> None:
+def test_page_without_scripts_names_utc(harness: Harness, reader: Open) -> None:
     """What the server renders is in UTC and says so; the days are UTC's."""
-    page = reader(house(SAID), "Asia/Tokyo", scripts=False)
+    page = reader(harness(SAID), "Asia/Tokyo", scripts=False)
     assert times(page) == ["23:30 UTC", "15:30 UTC", "14:59 UTC", "15:01 UTC", "02:31 UTC"]
     assert days(page) == [
         *(("Friday, 20 February 2026", 1), ("Friday, 27 February 2026", 1)),
@@ -179,32 +179,32 @@ def test_page_without_scripts_names_utc(house: House, reader: Open) -> None:
     assert page.locator("#message-1 time").get_attribute("title") == "Friday, 20 February 2026, 23:30 UTC"
 
 
-def test_fragments_for_other_clients_are_in_utc(house: House) -> None:
+def test_fragments_for_other_clients_are_in_utc(harness: Harness) -> None:
     """Whatever zone the server is in: curl is sent the instant, and the time in UTC."""
-    html = requests.get(house(SAID).url + ROOM + "/messages/5", timeout=20).text
+    html = requests.get(harness(SAID).url + ROOM + "/messages/5", timeout=20).text
     assert '<time datetime="2026-03-01T02:31:00+00:00" title="Sunday, 1 March 2026, 02:31 UTC">02:31 UTC</time>' in html
 
 
-def test_times_are_written_in_the_browsers_way(house: House, reader: Open) -> None:
+def test_times_are_written_in_the_browsers_way(harness: Harness, reader: Open) -> None:
     """By its language, and with 12 or 24 hours as is usual there."""
-    server = house(SAID)
+    server = harness(SAID)
     assert times(reader(server, "Asia/Tokyo", at=NOON, locale="en-US"))[-2:] == ["12:01 AM", "11:31 AM"]
     assert times(reader(server, "Asia/Tokyo", at=NOON, locale="de-DE"))[:1] == ["21. Feb., 08:30"]
 
 
-def test_day_of_a_clock_change_is_one_day(house: House, reader: Open) -> None:
+def test_day_of_a_clock_change_is_one_day(harness: Harness, reader: Open) -> None:
     """It has 23 hours in Los Angeles, and ends at midnight all the same."""
     said = [datetime(2026, 3, 8, hour, 30, tzinfo=UTC) for hour in (7, 9, 10)]  # 23:30, 1:30, 3:30
-    page = reader(house(said), "America/Los_Angeles", at=datetime(2026, 3, 9, 6, 59, 50, tzinfo=UTC))
+    page = reader(harness(said), "America/Los_Angeles", at=datetime(2026, 3, 9, 6, 59, 50, tzinfo=UTC))
     assert times(page) == ["7 Mar, 23:30", "01:30", "03:30"]
     assert days(page) == [("Yesterday", 1), ("Today", 2)]
     page.clock.run_for(15_000)
     assert days(page) == [("Saturday 7 March", 1), ("Yesterday", 2)]
 
 
-def test_midnight_renames_days_without_a_reload(house: House, reader: Open) -> None:
+def test_midnight_renames_days_without_a_reload(harness: Harness, reader: Open) -> None:
     """What was today's is yesterday's, in the messages and in the list, also after the machine slept."""
-    page = reader(house(SAID), "Asia/Tokyo", at=datetime(2026, 3, 1, 14, 59, 50, tzinfo=UTC))
+    page = reader(harness(SAID), "Asia/Tokyo", at=datetime(2026, 3, 1, 14, 59, 50, tzinfo=UTC))
     assert groups(page)[0] == ("Today", 3)
     page.clock.run_for(15_000)
     assert groups(page) == [("Yesterday", 3), ("Last 7 days", 2), ("Earlier", 1)]
@@ -222,10 +222,10 @@ def counted(moments: Sequence[datetime], zone: str) -> list[int]:
     return [end - begin for begin, end in pairwise(edges)]
 
 
-def test_earlier_messages_and_more_rooms_go_on_with_their_days(house: House, reader: Open) -> None:
+def test_earlier_messages_and_more_rooms_go_on_with_their_days(harness: Harness, reader: Open) -> None:
     """A page that begins in mid-day has no day of its own; headings of the list come once."""
     said = [NOON - timedelta(hours=5 * n) for n in reversed(range(120))]
-    page = reader(house(said), "Asia/Tokyo", at=NOON)
+    page = reader(harness(said), "Asia/Tokyo", at=NOON)
     assert [count for _, count in days(page)] == counted(said[-50:], "Asia/Tokyo")
     for shown in (100, 120):
         page.locator(".messages__earlier a").evaluate("link => link.click()")
@@ -256,10 +256,10 @@ WATCH = """() => {
 
 
 def test_pushed_exchange_has_the_readers_time_in_each_tab(
-    house: House, reader: Open, model_server: ModelServer
+    harness: Harness, reader: Open, model_server: ModelServer
 ) -> None:
     """In two zones at once; nothing is seen in UTC before, and a token costs no look at any other message."""
-    server = house(SAID)
+    server = harness(SAID)
     pages = {zone: reader(server, zone) for zone in ("Asia/Tokyo", "America/Los_Angeles")}
     for page in pages.values():
         page.evaluate(WATCH)

@@ -12,8 +12,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.browser.steps import message, new_room, reload_until, say, scroll, settled, until
 from tests.support.model_server import ModelServer, Reply, answer, end, held, reasoning, text, tool_call, usage
-from tests.support.nursery import Nursery
 from tests.support.server import Server
+from tests.support.server_pool import ServerPool
 
 OpenPage = Callable[..., Page]
 BUSY = Reply(b'{"error": {"message": "Slow down."}}', status=429, headers={"Retry-After": "1"})
@@ -326,10 +326,10 @@ def test_what_is_typed_into_the_settings_outlives_a_push(open_page: OpenPage, se
 
 
 @pytest.fixture
-def forgetful_server(instance: Path, model_server: ModelServer, nursery: Nursery) -> Iterator[Server]:
+def forgetful_server(instance: Path, model_server: ModelServer, server_pool: ServerPool) -> Iterator[Server]:
     """The real server, with a model that reads little."""
     environment = {"OPENAI_BASE_URL": model_server.url, "OPENAI_MODEL": "stand-in", "OVERSEER_CONTEXT_TOKENS": "256"}
-    server = Server(instance, environment=environment, nursery=nursery).start()
+    server = Server(instance, environment=environment, server_pool=server_pool).start()
     yield server
     server.stop()
 

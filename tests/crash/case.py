@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from tests.crash.book import NEW_ROOM
-from tests.crash.choir import begins_answer, generation_of, words
 from tests.crash.evidence import Evidence, Known, removes, resets
+from tests.crash.expected_room import NEW_ROOM
 from tests.crash.files import StoredMessage, StoredRoom
 from tests.crash.log import Act, Shown
+from tests.crash.scripted_model import begins_answer, generation_of, words
 
 FINISHED = {"complete", "stopped", "failed", "interrupted"}
 
@@ -121,7 +121,7 @@ class Case(Evidence):
         """A time before which the answer that was shown was not made."""
         generation = generation_of(shown.text)
         for text in known.texts:
-            times = self.choir.asked.get(text, ())
+            times = self.scripted_model.asked.get(text, ())
             if generation is not None and begins_answer(text, shown.text) and generation < len(times):
                 return times[generation]
         return known.start

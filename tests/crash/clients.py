@@ -10,8 +10,8 @@ from collections.abc import Callable
 import websocket
 
 from tests.crash import reading
-from tests.crash.book import Book, Setting
 from tests.crash.caller import Answer, Lost, call
+from tests.crash.expected_room import ExpectedRoom, Setting
 from tests.crash.log import Act, ListSight, Log
 from tests.support.tab import Tab
 
@@ -23,8 +23,8 @@ class Memory:
     """What outlives the rounds: the rooms, and what each client still has to find out."""
 
     def __init__(self, clients: int) -> None:
-        self.books: dict[str, Book] = {}
-        self.leaving: dict[str, Book] = {}  # rooms whose owner has begun to delete them
+        self.books: dict[str, ExpectedRoom] = {}
+        self.leaving: dict[str, ExpectedRoom] = {}  # rooms whose owner has begun to delete them
         self.pending: list[deque[Act]] = [deque() for _ in range(clients)]  # keyed questions nobody answered
         self.sent: list[deque[Act]] = [deque(maxlen=12) for _ in range(clients)]  # keyed questions to be sent again
         self.created: list[tuple[Act, Setting]] = []  # rooms that may exist
@@ -93,9 +93,9 @@ class Client:
         if act.acknowledged:
             self._memory.created.remove((act, setting))
             act.room = answer.location.rsplit("/", 1)[-1]
-            self._memory.books[act.room] = Book(act.room, self._number, [setting])
+            self._memory.books[act.room] = ExpectedRoom(act.room, self._number, [setting])
 
-    def _ask(self, book: Book) -> None:
+    def _ask(self, book: ExpectedRoom) -> None:
         key = f"key {self._token()}" if self._rng.random() < 0.5 else None
         act = Act("ask", book.room, self._token(), key)
         if key and self._rng.random() < 0.15:
@@ -141,7 +141,7 @@ class Client:
         if sent := self._memory.sent[self._number]:
             self._send_again(self._rng.choice(sent), alone=True)
 
-    def _rename(self, book: Book) -> None:
+    def _rename(self, book: ExpectedRoom) -> None:
         version = len(book.settings)
         whole = self._rng.random() < 0.5
         setting = Setting(f"Room {book.room} v{version}", whole, version / 1000, version % 2 == 0)
@@ -152,12 +152,12 @@ class Client:
         act = self._log.begin(Act("rename", book.room, version=version))
         self._call(act, "PATCH", f"/rooms/{book.room}", form)
 
-    def _clear(self, book: Book) -> None:
+    def _clear(self, book: ExpectedRoom) -> None:
         act = self._log.begin(Act("clear", book.room))
         self._call(act, "DELETE", f"/rooms/{book.room}/messages")
         book.questions.clear()
 
-    def _edit(self, book: Book) -> None:
+    def _edit(self, book: ExpectedRoom) -> None:
         if not book.questions:
             return
         if self._rng.random() < 0.7:
@@ -169,11 +169,11 @@ class Client:
         if act.acknowledged:
             book.questions = [known for known in book.questions if known <= number]
 
-    def _stop(self, book: Book) -> None:
+    def _stop(self, book: ExpectedRoom) -> None:
         act = self._log.begin(Act("stop", book.room))
         self._call(act, "DELETE", f"/rooms/{book.room}/turn")
 
-    def _again(self, book: Book, kind: str) -> None:
+    def _again(self, book: ExpectedRoom, kind: str) -> None:
         if self._rng.random() < 0.7:
             self._stop(book)
         act = self._log.begin(Act(kind, book.room))
@@ -181,12 +181,12 @@ class Client:
         if act.acknowledged:
             act.number = int(answer.location.rsplit("/", 1)[-1])
 
-    def _delete(self, book: Book) -> None:
+    def _delete(self, book: ExpectedRoom) -> None:
         self._memory.leaving[book.room] = self._memory.books.pop(book.room)
         act = self._log.begin(Act("delete", book.room))
         self._call(act, "DELETE", f"/rooms/{book.room}")
 
-    def _open(self, book: Book) -> None:
+    def _open(self, book: ExpectedRoom) -> None:
         act = self._log.begin(Act("open", book.room))
         self._call(act, "GET", f"/rooms/{book.room}")
 

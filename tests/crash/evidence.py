@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 
-from tests.crash.book import Book
-from tests.crash.choir import Choir, begins_answer
+from tests.crash.expected_room import ExpectedRoom
 from tests.crash.files import StoredMessage, StoredRoom
 from tests.crash.log import Act, Shown, Sight
+from tests.crash.scripted_model import ScriptedModel, begins_answer
 
 
 @dataclass(slots=True)
@@ -30,11 +30,11 @@ class Known:
 class Evidence:
     """Of one room. `stored` is what is there now, None if it is gone; `checked` counts what was looked at."""
 
-    book: Book
+    book: ExpectedRoom
     stored: StoredRoom | None
     acts: Sequence[Act]
     sights: Sequence[Sight]
-    choir: Choir
+    scripted_model: ScriptedModel
     killed_at: float
     checked: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)

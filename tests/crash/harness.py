@@ -13,13 +13,13 @@ from pathlib import Path
 from types import TracebackType
 
 from tests.crash import files, reading
-from tests.crash.book import NEW_ROOM, Book
 from tests.crash.caller import call
 from tests.crash.case import Case
-from tests.crash.choir import Choir
 from tests.crash.clients import Client, Memory, Watcher
+from tests.crash.expected_room import NEW_ROOM, ExpectedRoom
 from tests.crash.files import Stored, StoredRoom
 from tests.crash.log import Log, Shown, clock
+from tests.crash.scripted_model import ScriptedModel
 from tests.support.model_server import ModelServer
 from tests.support.server import Server
 
@@ -51,7 +51,7 @@ class Harness:
         self._rng = random.Random(seed)
         self._memory = Memory(CLIENTS)
         self._model = ModelServer()
-        self._choir = Choir(self._model)
+        self._choir = ScriptedModel(self._model)
         self._took: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=40))  # seconds, of each kind
         self._read = 0  # lines of the server's log
         environment = {"OPENAI_BASE_URL": self._model.url, "OPENAI_MODEL": "stand-in"}
@@ -225,7 +225,7 @@ class Harness:
                 continue
             made.remove(setting)
             self.checked["unknown outcomes resolved"] += 1
-            memory.books[room] = Book(room, self._rng.randrange(CLIENTS), [setting], base=StoredRoom())
+            memory.books[room] = ExpectedRoom(room, self._rng.randrange(CLIENTS), [setting], base=StoredRoom())
             log.sights[:] = [sight for sight in log.sights if sight.room != room or sight.name]
 
 

@@ -1,4 +1,4 @@
-"""What an event costs, counted and not timed: the same in a full house as in one that is nearly empty.
+"""What an event costs, counted and not timed: the same in a full harness as in one that is nearly empty.
 
 Nothing that happens in a room may cost more because there are many rooms, many messages in it, or many tabs that look
 on; and no token more because the answer is long.
@@ -31,11 +31,11 @@ from overseer.render.streaming_answers import Drafts
 from overseer.rooms import chat_room
 from overseer.rooms.chat_room import Limits
 from overseer.rooms.overseer import Overseer
-from tests.support.furnished import furnish
-from tests.support.ledger import Ledger, Work
 from tests.support.model_server import NOBODY, ModelServer, Reply, end, held, text
+from tests.support.seed_data import furnish
 from tests.support.served import served
 from tests.support.tab import Tab
+from tests.support.work_counter import Work, WorkCounter
 
 DEADLINE = 20.0
 CONTEXT = 60  # tokens that the model reads: less than the smallest of the rooms holds
@@ -56,10 +56,10 @@ class Done:
 
 
 Event = Callable[[], Done]
-Prepare = Callable[["House", str], Iterator[Event]]
+Prepare = Callable[["Harness", str], Iterator[Event]]
 
 
-class House:
+class Harness:
     """An app with rooms, all on the list, and one of them, in its middle, with messages."""
 
     def __init__(self, directory: Path, *, rooms: int, messages: int) -> None:
@@ -138,107 +138,107 @@ class House:
 # What happens. Each is prepared up to its first yield; what it yields is counted; what follows puts things right.
 
 
-def create(house: House, name: str) -> Iterator[Event]:
-    yield lambda: house.does("POST", "/rooms", in_row(name), name=name)
+def create(harness: Harness, name: str) -> Iterator[Event]:
+    yield lambda: harness.does("POST", "/rooms", in_row(name), name=name)
 
 
-def rename(house: House, name: str) -> Iterator[Event]:
-    yield lambda: house.does("PATCH", house.path, in_header(name), in_row(name), name=name)
+def rename(harness: Harness, name: str) -> Iterator[Event]:
+    yield lambda: harness.does("PATCH", harness.path, in_header(name), in_row(name), name=name)
 
 
-def configure(house: House, name: str) -> Iterator[Event]:
-    yield lambda: house.does("PATCH", house.path, f'id="header".*{name}', IN_LIST, system_prompt=name)
+def configure(harness: Harness, name: str) -> Iterator[Event]:
+    yield lambda: harness.does("PATCH", harness.path, f'id="header".*{name}', IN_LIST, system_prompt=name)
 
 
-def delete(house: House, name: str) -> Iterator[Event]:
-    path = house.makes()
-    yield lambda: house.does("DELETE", path, f'hx-target="#room-{path[-12:]}" hx-swap="delete"')
+def delete(harness: Harness, name: str) -> Iterator[Event]:
+    path = harness.makes()
+    yield lambda: harness.does("DELETE", path, f'hx-target="#room-{path[-12:]}" hx-swap="delete"')
 
 
-def clear(house: House, name: str) -> Iterator[Event]:
-    path = house.makes()
-    house.does("POST", f"{path}/messages", headers={"Prefer": "wait=20"}, text=name)
+def clear(harness: Harness, name: str) -> Iterator[Event]:
+    path = harness.makes()
+    harness.does("POST", f"{path}/messages", headers={"Prefer": "wait=20"}, text=name)
     shown = f'id="room-{path[-12:]}" class="row" [^>]*data-messages="0"'
-    yield lambda: house.does("DELETE", f"{path}/messages", shown)
+    yield lambda: harness.does("DELETE", f"{path}/messages", shown)
 
 
-def ask(house: House, name: str) -> Iterator[Event]:
-    house.sinks()
-    reply = house.model.will(held())
+def ask(harness: Harness, name: str) -> Iterator[Event]:
+    harness.sinks()
+    reply = harness.model.will(held())
 
     def event() -> Done:
-        done = house.does("POST", f"{house.path}/messages", f"<p>{name}</p>", in_row(name), text=name)
+        done = harness.does("POST", f"{harness.path}/messages", f"<p>{name}</p>", in_row(name), text=name)
         assert reply.begun.wait(DEADLINE)
         return done
 
     yield event
-    house.ends(reply)
+    harness.ends(reply)
 
 
-def begin_to_answer(house: House, name: str) -> Iterator[Event]:
-    reply, number = house.asks()
+def begin_to_answer(harness: Harness, name: str) -> Iterator[Event]:
+    reply, number = harness.asks()
 
     def event() -> Done:
-        house.says(reply, name)
+        harness.says(reply, name)
         return Done(0, (name,))
 
     yield event
-    house.ends(reply)
+    harness.ends(reply)
 
 
-def say_a_word(house: House, name: str) -> Iterator[Event]:
-    reply, _ = house.asks()
-    house.says(reply, "A word, ")
+def say_a_word(harness: Harness, name: str) -> Iterator[Event]:
+    reply, _ = harness.asks()
+    harness.says(reply, "A word, ")
 
     def event() -> Done:
-        house.says(reply, name)
+        harness.says(reply, name)
         return Done(0, (name,))
 
     yield event
-    house.ends(reply)
+    harness.ends(reply)
 
 
-def end_an_answer(house: House, name: str) -> Iterator[Event]:
-    reply, number = house.asks()
-    house.says(reply, name)
-    house.sinks()
+def end_an_answer(harness: Harness, name: str) -> Iterator[Event]:
+    reply, number = harness.asks()
+    harness.says(reply, name)
+    harness.sinks()
 
     def event() -> Done:
-        house.ends(reply)
+        harness.ends(reply)
         return Done(0, (state(number, "complete"), in_row(name)))
 
     yield event
 
 
-def answer_again(house: House, name: str) -> Iterator[Event]:
-    reply = house.model.will(held())
-    shown = state(house.last, "waiting"), 'class="row__answering"'
+def answer_again(harness: Harness, name: str) -> Iterator[Event]:
+    reply = harness.model.will(held())
+    shown = state(harness.last, "waiting"), 'class="row__answering"'
 
     def event() -> Done:
-        done = house.does("POST", f"{house.path}/turn", *shown)
+        done = harness.does("POST", f"{harness.path}/turn", *shown)
         assert reply.begun.wait(DEADLINE)
         return done
 
     yield event
-    house.ends(reply)
+    harness.ends(reply)
 
 
-def show_a_message(house: House, name: str) -> Iterator[Event]:
-    path = f"{house.path}/messages/{house.last}"
-    yield lambda: house.does("GET", path)
+def show_a_message(harness: Harness, name: str) -> Iterator[Event]:
+    path = f"{harness.path}/messages/{harness.last}"
+    yield lambda: harness.does("GET", path)
 
 
-def follow_a_link(house: House, name: str) -> Iterator[Event]:
-    yield lambda: house.does("GET", f"{house.path}/messages/1", headers=BROWSER)
+def follow_a_link(harness: Harness, name: str) -> Iterator[Event]:
+    yield lambda: harness.does("GET", f"{harness.path}/messages/1", headers=BROWSER)
 
 
-def begin_to_edit(house: House, name: str) -> Iterator[Event]:
-    path = f"{house.path}/messages/{house.last - 1}/edit"
-    yield lambda: house.does("GET", path)
+def begin_to_edit(harness: Harness, name: str) -> Iterator[Event]:
+    path = f"{harness.path}/messages/{harness.last - 1}/edit"
+    yield lambda: harness.does("GET", path)
 
 
-def open_the_palette(house: House, name: str) -> Iterator[Event]:
-    yield lambda: house.does("GET", "/palette")
+def open_the_palette(harness: Harness, name: str) -> Iterator[Event]:
+    yield lambda: harness.does("GET", "/palette")
 
 
 EVENTS = [
@@ -247,52 +247,52 @@ EVENTS = [
 ]  # fmt: skip
 
 
-def pin(house: House, name: str) -> Iterator[Event]:
-    yield lambda: house.does("PATCH", house.path, 'id="rooms-pinned"', pinned="1")
-    house.does("PATCH", house.path, pinned="0")
+def pin(harness: Harness, name: str) -> Iterator[Event]:
+    yield lambda: harness.does("PATCH", harness.path, 'id="rooms-pinned"', pinned="1")
+    harness.does("PATCH", harness.path, pinned="0")
 
 
-def edit(house: House, name: str) -> Iterator[Event]:
-    reply = house.model.will(held())
-    path = f"{house.path}/messages/{house.last - 1}"
+def edit(harness: Harness, name: str) -> Iterator[Event]:
+    reply = harness.model.will(held())
+    path = f"{harness.path}/messages/{harness.last - 1}"
 
     def event() -> Done:
-        done = house.does("PATCH", path, f'id="messages".*{name}', in_row(name), text=name)
+        done = harness.does("PATCH", path, f'id="messages".*{name}', in_row(name), text=name)
         assert reply.begun.wait(DEADLINE)
         return done
 
     yield event
-    house.ends(reply)
+    harness.ends(reply)
 
 
-def stop(house: House, name: str) -> Iterator[Event]:
-    reply, number = house.asks()
-    house.says(reply, name)
+def stop(harness: Harness, name: str) -> Iterator[Event]:
+    reply, number = harness.asks()
+    harness.says(reply, name)
 
     def event() -> Done:
-        done = house.does("DELETE", f"{house.path}/turn", state(number, "stopped"))
-        house.rests()
+        done = harness.does("DELETE", f"{harness.path}/turn", state(number, "stopped"))
+        harness.rests()
         return done
 
     yield event
     reply.hang_up()
 
 
-def open_the_page(house: House, name: str) -> Iterator[Event]:
-    yield lambda: house.does("GET", house.path, headers=BROWSER)
+def open_the_page(harness: Harness, name: str) -> Iterator[Event]:
+    yield lambda: harness.does("GET", harness.path, headers=BROWSER)
 
 
-def switch(house: House, name: str) -> Iterator[Event]:
-    yield lambda: house.does("GET", house.path, headers=HTMX)
+def switch(harness: Harness, name: str) -> Iterator[Event]:
+    yield lambda: harness.does("GET", harness.path, headers=HTMX)
 
 
-def show_the_list(house: House, name: str) -> Iterator[Event]:
-    yield lambda: house.does("GET", "/rooms")
+def show_the_list(harness: Harness, name: str) -> Iterator[Event]:
+    yield lambda: harness.does("GET", "/rooms")
 
 
-def scroll_back(house: House, name: str) -> Iterator[Event]:
-    middle = house.last // 2
-    yield lambda: house.does("GET", f"{house.path}/messages?before={middle}")
+def scroll_back(harness: Harness, name: str) -> Iterator[Event]:
+    middle = harness.last // 2
+    yield lambda: harness.does("GET", f"{harness.path}/messages?before={middle}")
 
 
 PAGES = [pin, edit, stop, open_the_page, switch, show_the_list, scroll_back]
@@ -324,38 +324,38 @@ class Took:
 
 
 @pytest.fixture(scope="module")
-def ledger() -> Iterator[Ledger]:
+def counter() -> Iterator[WorkCounter]:
     with pytest.MonkeyPatch.context() as patch:
         # How often a growing answer is written depends on the clock, and on nothing else.
         patch.setattr(chat_room, "SAVE_EVERY", math.inf)
-        yield Ledger(patch)
+        yield WorkCounter(patch)
 
 
 @pytest.fixture(scope="module")
-def house(ledger: Ledger, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int, int], House]]:
-    """Houses with so many rooms, and messages in one of them; each is furnished once."""
+def harness(counter: WorkCounter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int, int], Harness]]:
+    """Harnesses with so many rooms, and messages in one of them; each is furnished once."""
     with ExitStack() as at_the_end:
 
         @cache
-        def furnished(rooms: int, messages: int) -> House:
-            house = House(tmp_path_factory.mktemp("house") / "instance", rooms=rooms, messages=messages)
-            at_the_end.callback(house.close)
-            return house
+        def furnished(rooms: int, messages: int) -> Harness:
+            harness = Harness(tmp_path_factory.mktemp("harness") / "instance", rooms=rooms, messages=messages)
+            at_the_end.callback(harness.close)
+            return harness
 
         yield furnished
 
 
-Houses = Callable[[int, int], House]
+Harnesses = Callable[[int, int], Harness]
 OpenTabs = Callable[..., list[Tab]]
 names = (f"Name{number}" for number in itertools.count(1000))
 
 
-def take(ledger: Ledger, house: House, prepare: Prepare, *tabs: Tab) -> Took:
+def take(counter: WorkCounter, harness: Harness, prepare: Prepare, *tabs: Tab) -> Took:
     """Let it happen once, so that what is made once is made, and again to be counted."""
-    with contextmanager(prepare)(house, next(names)) as event:
+    with contextmanager(prepare)(harness, next(names)) as event:
         event()
-    with contextmanager(prepare)(house, next(names)) as event:
-        settle(house, *tabs)
+    with contextmanager(prepare)(harness, next(names)) as event:
+        settle(harness, *tabs)
         sent = [len(tab.frames) for tab in tabs]
         took = Took(Work(), 0, 0)
 
@@ -366,8 +366,8 @@ def take(ledger: Ledger, house: House, prepare: Prepare, *tabs: Tab) -> Took:
                 see(tab, *done.shown, since=since)
                 took.pushed = sum(map(len, tab.frames[since:]))
 
-        took.work = ledger.of(happen)
-    settle(house, *tabs)
+        took.work = counter.of(happen)
+    settle(harness, *tabs)
     return took
 
 
@@ -378,11 +378,11 @@ def see(tab: Tab, *shown: str, since: int = 0) -> None:
             assert tab.read() is not None
 
 
-def settle(house: House, *tabs: Tab) -> None:
+def settle(harness: Harness, *tabs: Tab) -> None:
     """Let tabs be sent all that is still to come: what is sent last stands for all before it."""
     if tabs:
-        before = house.place
-        house.does("PATCH", house.path, name=(name := next(names)))
+        before = harness.place
+        harness.does("PATCH", harness.path, name=(name := next(names)))
         for tab in tabs:
             see(tab, in_header(name))
             while not any(int(place) > before for frame in tab.frames for place in PLACE.findall(frame)):
@@ -390,16 +390,18 @@ def settle(house: House, *tabs: Tab) -> None:
 
 
 @pytest.mark.parametrize("prepare", EVENTS, ids=lambda one: one.__name__)
-def test_an_event_costs_the_same_among_many_rooms_and_messages(ledger: Ledger, house: Houses, prepare: Prepare) -> None:
+def test_an_event_costs_the_same_among_many_rooms_and_messages(
+    counter: WorkCounter, harness: Harnesses, prepare: Prepare
+) -> None:
     """Statement by statement, and step by step of each, in a hundred times as much."""
-    few, many = take(ledger, house(10, 20), prepare), take(ledger, house(1000, 2000), prepare)
+    few, many = take(counter, harness(10, 20), prepare), take(counter, harness(1000, 2000), prepare)
     assert_the_same(few, many)
 
 
 @pytest.mark.parametrize("prepare", PAGES, ids=lambda one: one.__name__)
-def test_a_page_costs_the_same_wherever_it_is(ledger: Ledger, house: Houses, prepare: Prepare) -> None:
-    """What shows a page of rooms or of messages, beside houses that have more than one."""
-    few, many = take(ledger, house(110, 220), prepare), take(ledger, house(1001, 2002), prepare)
+def test_a_page_costs_the_same_wherever_it_is(counter: WorkCounter, harness: Harnesses, prepare: Prepare) -> None:
+    """What shows a page of rooms or of messages, beside harnesses that have more than one."""
+    few, many = take(counter, harness(110, 220), prepare), take(counter, harness(1001, 2002), prepare)
     assert_the_same(few, many)
 
 
@@ -426,17 +428,17 @@ def assert_hardly_more(few: Took, many: Took) -> None:
 
 @pytest.fixture
 def tabs() -> Iterator[OpenTabs]:
-    """Opens tabs on the room of a house, and closes those that were opened before."""
+    """Opens tabs on the room of a harness, and closes those that were opened before."""
     with ExitStack() as at_the_end:
 
-        def open_tabs(house: House, count: int, places: str = "") -> list[Tab]:
+        def open_tabs(harness: Harness, count: int, places: str = "") -> list[Tab]:
             at_the_end.close()
-            url = at_the_end.enter_context(served(house.app))
+            url = at_the_end.enter_context(served(harness.app))
             found = []
             for _ in range(count):
-                found.append(Tab(url, f"room={house.room_id}{places}"))
+                found.append(Tab(url, f"room={harness.room_id}{places}"))
                 at_the_end.callback(found[-1].close)
-            settle(house, *found)
+            settle(harness, *found)
             return found
 
         yield open_tabs
@@ -444,19 +446,19 @@ def tabs() -> Iterator[OpenTabs]:
 
 @pytest.mark.parametrize("prepare", PUSHED, ids=lambda one: one.__name__)
 def test_a_tab_is_sent_the_same_among_many_rooms_and_messages(
-    ledger: Ledger, house: Houses, tabs: OpenTabs, prepare: Prepare
+    counter: WorkCounter, harness: Harnesses, tabs: OpenTabs, prepare: Prepare
 ) -> None:
     """In bytes, in what is rendered for it, and in what is read for that."""
-    few, many = (take(ledger, one, prepare, *tabs(one, 1)) for one in (house(10, 20), house(1000, 2000)))
+    few, many = (take(counter, one, prepare, *tabs(one, 1)) for one in (harness(10, 20), harness(1000, 2000)))
     assert_hardly_more(few, many)
     assert many.pushed < few.pushed + TWICE
 
 
-def test_more_tabs_cost_no_more_work(ledger: Ledger, house: Houses, tabs: OpenTabs) -> None:
+def test_more_tabs_cost_no_more_work(counter: WorkCounter, harness: Harnesses, tabs: OpenTabs) -> None:
     """What they all see is read and rendered once, and each is sent the same."""
-    home = house(10, 20)
+    home = harness(10, 20)
     one, fifty = (
-        [take(ledger, home, event, *opened) for event in (rename, ask, begin_to_answer, say_a_word, end_an_answer)]
+        [take(counter, home, event, *opened) for event in (rename, ask, begin_to_answer, say_a_word, end_an_answer)]
         for opened in (tabs(home, count) for count in (1, 50))
     )
     for few, many in zip(one, fifty, strict=True):
@@ -464,25 +466,27 @@ def test_more_tabs_cost_no_more_work(ledger: Ledger, house: Houses, tabs: OpenTa
         assert many.pushed < few.pushed + TWICE
 
 
-def test_joining_costs_the_same_among_many_rooms_and_messages(ledger: Ledger, house: Houses, tabs: OpenTabs) -> None:
+def test_joining_costs_the_same_among_many_rooms_and_messages(
+    counter: WorkCounter, harness: Harnesses, tabs: OpenTabs
+) -> None:
     """A tab that shows nothing yet is sent a page of rooms and one of messages."""
-    few, many = (ledger.of(lambda one=one: tabs(one, 1)) for one in (house(110, 220), house(1001, 2002)))
+    few, many = (counter.of(lambda one=one: tabs(one, 1)) for one in (harness(110, 220), harness(1001, 2002)))
     assert many.steps < few.steps + 500
     assert not many.whole
     assert many.rendered < 1.02 * few.rendered + TWICE
 
 
 def test_coming_back_costs_the_same_among_many_rooms_and_messages(
-    ledger: Ledger, house: Houses, tabs: OpenTabs
+    counter: WorkCounter, harness: Harnesses, tabs: OpenTabs
 ) -> None:
     """A tab that says what it shows is sent what changed since, and no page."""
     works = []
-    for one in (house(10, 20), house(1000, 2000)):
+    for one in (harness(10, 20), harness(1000, 2000)):
         page = one.client.get(one.path, headers=BROWSER).text
         seen, rooms = re.search('seen=([^"&]+)', page), re.search('data-place="([^"]+)', page)
         assert seen and rooms
         one.does("PATCH", one.path, name=next(names))
-        works.append(ledger.of(lambda: tabs(one, 1, f"&seen={seen[1]}&rooms={rooms[1]}")))  # noqa: B023 - at once
+        works.append(counter.of(lambda: tabs(one, 1, f"&seen={seen[1]}&rooms={rooms[1]}")))  # noqa: B023 - at once
     few, many = works
     assert many.steps < few.steps + 500
     assert not many.whole
@@ -490,9 +494,9 @@ def test_coming_back_costs_the_same_among_many_rooms_and_messages(
     assert many.templates.keys() == {"rooms/_header.html", "rooms/_room.html", "rooms/_place.html"}
 
 
-def test_joining_with_a_revision_that_is_made_up_costs_no_more_work(ledger: Ledger, house: Houses) -> None:
+def test_joining_with_a_revision_that_is_made_up_costs_no_more_work(counter: WorkCounter, harness: Harnesses) -> None:
     """Tabs that are too far behind are sent the same, however far they say that they are."""
-    home = house(10, 20)
+    home = harness(10, 20)
     for _ in range(10):
         home.does("DELETE", f"{home.path}/messages")  # nobody before this can be told by name
     run_id, _, newest = home.app.extensions["hub"].place().partition(".")
@@ -504,15 +508,15 @@ def test_joining_with_a_revision_that_is_made_up_costs_no_more_work(ledger: Ledg
                 at_the_end.callback(tab.close)
                 tab.read_until('hx-target="#messages"')
 
-    assert ledger.of(join).templates["messages/_messages.html"] == 1
+    assert counter.of(join).templates["messages/_messages.html"] == 1
 
 
-def test_a_page_far_down_the_list_costs_no_more_than_the_first(ledger: Ledger, house: Houses) -> None:
+def test_a_page_far_down_the_list_costs_no_more_than_the_first(counter: WorkCounter, harness: Harnesses) -> None:
     """Whoever scrolls is not sent through all that is above."""
-    home = house(1000, 2000)
+    home = harness(1000, 2000)
     after = home.overseer.room(f"{200:012x}").rank
     first, deep = (
-        [ledger.of(lambda path=path: home.does("GET", path)) for _ in range(2)][1]  # rows are rendered once for all
+        [counter.of(lambda path=path: home.does("GET", path)) for _ in range(2)][1]  # rows are rendered once for all
         for path in ("/rooms", f"/rooms?after={after}")
     )
     assert deep.sql == first.sql
@@ -520,10 +524,11 @@ def test_a_page_far_down_the_list_costs_no_more_than_the_first(ledger: Ledger, h
     assert deep.rendered < 1.02 * first.rendered + DIGITS
 
 
-def test_a_search_reads_the_list_once_and_opens_no_room(ledger: Ledger, house: Houses) -> None:
+def test_a_search_reads_the_list_once_and_opens_no_room(counter: WorkCounter, harness: Harnesses) -> None:
     """By words that hardly any name has, the list is read to its end: that is allowed, and no more."""
     few, many = (
-        ledger.of(lambda one=one: one.does("GET", "/palette?q=nowhere")) for one in (house(10, 20), house(1000, 2000))
+        counter.of(lambda one=one: one.does("GET", "/palette?q=nowhere"))
+        for one in (harness(10, 20), harness(1000, 2000))
     )
     assert many.opened == []
     assert many.sql == few.sql
@@ -532,25 +537,25 @@ def test_a_search_reads_the_list_once_and_opens_no_room(ledger: Ledger, house: H
     assert many.rendered < few.rendered + DIGITS
 
 
-def test_a_question_costs_the_same_behind_many_that_wait(ledger: Ledger, house: Houses) -> None:
+def test_a_question_costs_the_same_behind_many_that_wait(counter: WorkCounter, harness: Harnesses) -> None:
     """Each is stored and shown, and not those before it that are not answered yet."""
-    home = house(10, 24)
+    home = harness(10, 24)
     reply, _ = home.asks()
     post = lambda: home.does("POST", f"{home.path}/messages", text=next(names))  # noqa: E731
     post()
-    second = ledger.of(post)
+    second = counter.of(post)
     for _ in range(100):
         post()
-    hundredth = ledger.of(post)
+    hundredth = counter.of(post)
     home.does("DELETE", f"{home.path}/turn")
     reply.hang_up()
     assert hundredth.sql == second.sql
     assert hundredth.stepped == second.stepped
 
 
-def test_token_is_delivered_to_no_listener_of_another_room(house: Houses) -> None:
+def test_token_is_delivered_to_no_listener_of_another_room(harness: Harnesses) -> None:
     """However many wait for their answers over HTTP elsewhere, a token is passed on once."""
-    home = house(10, 20)
+    home = harness(10, 20)
     heard: list[str] = []
     for room_id in (home.room_id, *(f"{n:012x}" for n in range(1000, 1050))):
         home.overseer.subscribe(lambda event, room_id=room_id: heard.append(room_id), room_id)  # type: ignore[misc]
@@ -559,14 +564,14 @@ def test_token_is_delivered_to_no_listener_of_another_room(house: Houses) -> Non
 
 
 @pytest.mark.parametrize("in_order", [True, False], ids=["in order", "killed"])
-def test_a_start_opens_no_room(ledger: Ledger, tmp_path: Path, in_order: bool) -> None:
+def test_a_start_opens_no_room(counter: WorkCounter, tmp_path: Path, in_order: bool) -> None:
     """Also when the last run was killed: of rooms that were closed by then, the list knows all."""
     works = []
     for rooms in (10, 500):
         directory = tmp_path / str(rooms)
         furnish(directory, rooms=rooms, messages=20, files=True, in_order=in_order)
         overseer = Overseer(directory, models=Models(ModelSettings(base_url=NOBODY)))
-        works.append(ledger.of(overseer.open))
+        works.append(counter.of(overseer.open))
         overseer.close()
     few, many = works
     assert many.opened == few.opened == ["overseer.sqlite"]
@@ -620,18 +625,20 @@ KINDS = {
 class Stream:
     """An answer that grows in a room, and the frames that a tab is sent meanwhile: one for so many tokens."""
 
-    def __init__(self, house: House, number: int, kind: str, ledger: Ledger, bound: Sequence[float] = ()) -> None:
+    def __init__(
+        self, harness: Harness, number: int, kind: str, counter: WorkCounter, bound: Sequence[float] = ()
+    ) -> None:
         drafts = Drafts()
         self._renewal = Renewal(
-            house.overseer,
-            Fragments(house.app, "", drafts=drafts, model=nobody, locked=False, memo=Memo(1_000_000)),
+            harness.overseer,
+            Fragments(harness.app, "", drafts=drafts, model=nobody, locked=False, memo=Memo(1_000_000)),
             drafts,
         )
         self._drafts, self._grown = drafts, invalidation.Growth(number, 0)
-        self._drafts.heard(PartAdded(house.room_id, number, 0, kind, "word\n\n"))
-        self._room_id, self._number = house.room_id, number
-        self._sight = RoomSight("", house.room_id, 0)
-        self._ledger, self._bound = ledger, bound
+        self._drafts.heard(PartAdded(harness.room_id, number, 0, kind, "word\n\n"))
+        self._room_id, self._number = harness.room_id, number
+        self._sight = RoomSight("", harness.room_id, 0)
+        self._ledger, self._bound = counter, bound
         self._sent = 0
         self.spent: list[int] = []
 
@@ -657,13 +664,15 @@ def nobody(name: str) -> Model:
 
 @pytest.mark.parametrize("part", ["text", "reasoning"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_token_costs_the_same_in_a_long_answer(ledger: Ledger, house: Houses, kind: str, part: str) -> None:
+def test_a_token_costs_the_same_in_a_long_answer(
+    counter: WorkCounter, harness: Harnesses, kind: str, part: str
+) -> None:
     """Eight times as many tokens take eight times as much, and a third more at most."""
-    home = house(10, 20)
+    home = harness(10, 20)
     reply, number = home.asks()
     home.says(reply, "word\n\n")
-    short = Stream(home, number, part, ledger)
-    ledger.of(lambda: short.say(KINDS[kind](500)))
-    long = Stream(home, number, part, ledger, [8 * 1.3 * one for one in short.spent])
-    ledger.of(lambda: long.say(KINDS[kind](4000)))
+    short = Stream(home, number, part, counter)
+    counter.of(lambda: short.say(KINDS[kind](500)))
+    long = Stream(home, number, part, counter, [8 * 1.3 * one for one in short.spent])
+    counter.of(lambda: long.say(KINDS[kind](4000)))
     home.ends(reply)

@@ -14,8 +14,8 @@ import requests
 import websocket
 
 from tests.support.model_server import ModelServer, Reply, answer, end, held, reasoning, text, tool_call
-from tests.support.nursery import Nursery
 from tests.support.server import Server
+from tests.support.server_pool import ServerPool
 from tests.support.tab import DEADLINE, Tab
 
 OpenTab = Callable[..., Tab]
@@ -124,10 +124,10 @@ def test_what_is_pushed_at_the_end_is_what_a_reload_shows(
 
 
 @pytest.fixture
-def nameless(instance: Path, model_server: ModelServer, nursery: Nursery) -> Iterator[Server]:
+def nameless(instance: Path, model_server: ModelServer, server_pool: ServerPool) -> Iterator[Server]:
     """The real server, which is not told what its model is called."""
     model_server.may_list.clear()
-    server = Server(instance, environment={"OPENAI_BASE_URL": model_server.url}, nursery=nursery).start()
+    server = Server(instance, environment={"OPENAI_BASE_URL": model_server.url}, server_pool=server_pool).start()
     yield server
     model_server.may_list.set()
     server.stop()

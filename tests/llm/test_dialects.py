@@ -66,7 +66,7 @@ numbers = count()
 
 
 @dataclass
-class House:
+class Harness:
     """A chat app and the server that answers in it; each room has a model of its own, so that none knows of another."""
 
     overseer: Overseer
@@ -85,30 +85,30 @@ class House:
 class Room:
     """One room, and the requests that were sent since it was made."""
 
-    house: House
+    harness: Harness
     room_id: str
     before: int
 
     def hear(self, *replies: Reply | bytes, ask: str = "Hello?") -> Message:
         """The answer to a question, stored, when the server says these replies."""
-        self.house.server.will(*(Reply(said) if isinstance(said, bytes) else said for said in replies))
-        asked = self.house.overseer.ask(self.room_id, ask)
-        return until(self.house.overseer, self.room_id, asked.answer, ended)
+        self.harness.server.will(*(Reply(said) if isinstance(said, bytes) else said for said in replies))
+        asked = self.harness.overseer.ask(self.room_id, ask)
+        return until(self.harness.overseer, self.room_id, asked.answer, ended)
 
     @property
     def requests(self) -> list[Json]:
-        return self.house.server.requests[self.before :]
+        return self.harness.server.requests[self.before :]
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
     """An app that reads as much as it does by default."""
     server = ModelServer()
     models = ModelSettings(base_url=server.url, name="stand-in")
-    app = create_app(tmp_path_factory.mktemp("house") / "instance", models=models, limits=Limits())
+    app = create_app(tmp_path_factory.mktemp("harness") / "instance", models=models, limits=Limits())
     overseer = app.extensions["overseer"]
     overseer.open()
-    yield House(overseer, server)
+    yield Harness(overseer, server)
     overseer.close()
     server.close()
 
@@ -147,9 +147,9 @@ STREAMS = [
 
 
 @pytest.mark.parametrize(("dialect", "parts"), STREAMS)
-def test_an_answer_is_stored_as_it_was_meant(house: House, dialect: Dialect, parts: tuple[Part, ...]) -> None:
+def test_an_answer_is_stored_as_it_was_meant(harness: Harness, dialect: Dialect, parts: tuple[Part, ...]) -> None:
     """Text, thoughts and tools are the same parts in every dialect, and its count of tokens is taken over."""
-    room = house.room()
+    room = harness.room()
     calls = [part for part in as_said(parts) if isinstance(part, ToolCall)]
     later = [dialect.stream(Text("That is it."))] if calls else []
     message = room.hear(dialect.stream(*parts), *later)
@@ -179,65 +179,65 @@ def assert_told(request: Json, message: Message) -> None:
 
 
 @dialects
-def test_an_error_in_mid_answer_is_told_and_what_came_is_kept(house: House, dialect: Dialect) -> None:
+def test_an_error_in_mid_answer_is_told_and_what_came_is_kept(harness: Harness, dialect: Dialect) -> None:
     """Each server's own form of it is understood: the answer failed, and the server's words say why."""
-    message = house.room().hear(dialect.broken(Text(SAID)))
+    message = harness.room().hear(dialect.broken(Text(SAID)))
     assert message.parts == (Text(SAID),)
     assert message.state == "failed" and FIRE in message.reason
 
 
 @dialects
-def test_an_error_before_the_first_word_is_told(house: House, dialect: Dialect) -> None:
+def test_an_error_before_the_first_word_is_told(harness: Harness, dialect: Dialect) -> None:
     """The server's words are shown, and not that the address is wrong."""
-    message = house.room().hear(dialect.broke(dialect))
+    message = harness.room().hear(dialect.broke(dialect))
     assert (message.state, message.parts) == ("failed", ())
     assert FIRE in message.reason and "OPENAI_BASE_URL" not in message.reason
 
 
 @dialects
-def test_an_answer_that_only_stops_is_interrupted(house: House, dialect: Dialect) -> None:
+def test_an_answer_that_only_stops_is_interrupted(harness: Harness, dialect: Dialect) -> None:
     """Without any end it is not whole, and can be gone on with."""
-    message = house.room().hear(dialect.cut(Text(SAID)))
+    message = harness.room().hear(dialect.cut(Text(SAID)))
     assert (message.state, message.parts) == ("interrupted", (Text(SAID),))
     assert message.resumable and message.usage is not None and message.usage.estimated
 
 
 @dialects
-def test_a_tool_call_that_only_stops_is_not_used(house: House, dialect: Dialect) -> None:
+def test_a_tool_call_that_only_stops_is_not_used(harness: Harness, dialect: Dialect) -> None:
     """Its arguments may be half of what was meant."""
-    message = house.room().hear(dialect.cut(Text("Let me see."), DIE))
+    message = harness.room().hear(dialect.cut(Text("Let me see."), DIE))
     assert (message.state, message.parts) == ("interrupted", (Text("Let me see."),))
 
 
 @dialects
-def test_junk_in_mid_answer_keeps_what_came(house: House, dialect: Dialect) -> None:
+def test_junk_in_mid_answer_keeps_what_came(harness: Harness, dialect: Dialect) -> None:
     """An event that is broken ends the answer with a sentence."""
     junk = dialect.data + b'{"choices":[{"delta' + dialect.line_end * 2
-    message = house.room().hear(dialect.cut(Text(SAID)) + junk + dialect.stream(Text("More.")))
+    message = harness.room().hear(dialect.cut(Text(SAID)) + junk + dialect.stream(Text("More.")))
     assert (message.state, message.parts) == ("failed", (Text(SAID),))
     assert "broken JSON" in message.reason
 
 
 @dialects
-def test_an_answer_that_is_cut_within_an_event_keeps_what_came_whole(house: House, dialect: Dialect) -> None:
+def test_an_answer_that_is_cut_within_an_event_keeps_what_came_whole(harness: Harness, dialect: Dialect) -> None:
     """Half an event is not shown, nor is it taken for the end."""
     half = dialect.chunk({"content": "never"})
-    message = house.room().hear(dialect.cut(Text(SAID)) + half[: len(half) // 2])
+    message = harness.room().hear(dialect.cut(Text(SAID)) + half[: len(half) // 2])
     assert message.parts == (Text(SAID),) and message.state in ("interrupted", "failed")
 
 
 @pytest.mark.parametrize("finish", ["error", "insufficient_system_resource", "abort"])
-def test_an_answer_that_ended_for_want_of_something_is_not_complete(house: House, finish: str) -> None:
+def test_an_answer_that_ended_for_want_of_something_is_not_complete(harness: Harness, finish: str) -> None:
     """A provider that broke (OpenRouter), one without resources (DeepSeek), an engine that gave up (vLLM)."""
     said = OPENROUTER.cut(Text(SAID)) + b"".join(OPENROUTER.ends(finish))
-    message = house.room().hear(said)
+    message = harness.room().hear(said)
     assert message.parts == (Text(SAID),) and message.state in ("failed", "interrupted")
 
 
 @pytest.mark.parametrize("said", ["a <", "<", "<thi", "<think>Hm.</thi"])
-def test_an_error_loses_nothing_that_came_before_it(house: House, said: str) -> None:
+def test_an_error_loses_nothing_that_came_before_it(harness: Harness, said: str) -> None:
     """What was held back, because it could have begun a tag, is kept too."""
-    message = house.room().hear(OPENAI.broken(Text(said)))
+    message = harness.room().hear(OPENAI.broken(Text(said)))
     text = "".join(part.text for part in message.parts if not isinstance(part, ToolCall))
     assert message.state == "failed" and text == said.removeprefix("<think>")
 
@@ -259,9 +259,9 @@ def label(value: object) -> str:
 
 
 @pytest.mark.parametrize(("dialect", "what"), that_refuse(*OPTIONAL), ids=label)
-def test_what_a_model_does_not_take_is_left_out_from_then_on(house: House, dialect: Dialect, what: str) -> None:
+def test_what_a_model_does_not_take_is_left_out_from_then_on(harness: Harness, dialect: Dialect, what: str) -> None:
     """It is asked once more without that and nothing else, and not offered it again; another model still is."""
-    room = house.room(temperature=0.7, system_prompt=PROMPT)
+    room = harness.room(temperature=0.7, system_prompt=PROMPT)
     message = room.hear(dialect.refuses[what].reply(), dialect.stream(Text("Yes.")))
     assert (message.state, message.parts, message.reason) == ("complete", (Text("Yes."),), "")
     assert room.hear(dialect.stream(Text("Yes!"))).text == "Yes!"
@@ -269,7 +269,7 @@ def test_what_a_model_does_not_take_is_left_out_from_then_on(house: House, diale
         [True] * 4,
         *[[one != what for one in OPTIONAL]] * 2,
     ]
-    other = house.room(temperature=0.7, system_prompt=PROMPT)
+    other = harness.room(temperature=0.7, system_prompt=PROMPT)
     other.hear(dialect.stream(Text("Yes.")))
     assert [holds(other.requests[0], one) for one in OPTIONAL] == [True] * 4
 
@@ -282,55 +282,55 @@ NOTES = {
 
 
 @pytest.mark.parametrize(("dialect", "what"), that_refuse(*OPTIONAL), ids=label)
-def test_an_answer_says_what_was_left_out_of_its_request(house: House, dialect: Dialect, what: str) -> None:
+def test_an_answer_says_what_was_left_out_of_its_request(harness: Harness, dialect: Dialect, what: str) -> None:
     """So does the next one, which was never refused anything; what nobody would miss is not mentioned."""
-    room = house.room(temperature=0.7, system_prompt=PROMPT)
+    room = harness.room(temperature=0.7, system_prompt=PROMPT)
     first = room.hear(dialect.refuses[what].reply(), dialect.stream(Text("Yes.")))
     assert first.note == room.hear(dialect.stream(Text("Yes."))).note == NOTES.get(what, "")
 
 
-def test_what_one_room_was_refused_another_is_asked_for(house: House) -> None:
+def test_what_one_room_was_refused_another_is_asked_for(harness: Harness) -> None:
     """Also with the same model; and a room that goes back to a model finds what it knew of it."""
-    here = house.room()
-    there = Room(house, house.overseer.create().id, here.before)
-    model = house.overseer.settings(here.room_id).model
-    house.overseer.configure(there.room_id, {"model": model})
+    here = harness.room()
+    there = Room(harness, harness.overseer.create().id, here.before)
+    model = harness.overseer.settings(here.room_id).model
+    harness.overseer.configure(there.room_id, {"model": model})
     assert here.hear(OPENAI.refuses["tools"].reply(), OPENAI.stream(Text("Yes."))).note
     assert not there.hear(OPENAI.stream(Text("Yes."))).note
-    house.overseer.configure(here.room_id, {"model": f"{model}-other"})
+    harness.overseer.configure(here.room_id, {"model": f"{model}-other"})
     assert not here.hear(OPENAI.stream(Text("Yes."))).note
-    house.overseer.configure(here.room_id, {"model": model})
+    harness.overseer.configure(here.room_id, {"model": model})
     assert here.hear(OPENAI.stream(Text("Yes."))).note
     assert [holds(request, "tools") for request in here.requests] == [True, False, True, True, False]
 
 
-def test_what_was_refused_is_asked_for_again_after_a_while(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_refused_is_asked_for_again_after_a_while(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Servers are changed, and nobody restarts Overseer for it; the answer then says nothing more of it."""
     monkeypatch.setattr(refusal, "FORGET_AFTER", 0.0)
-    room = house.room()
+    room = harness.room()
     assert room.hear(OPENAI.refuses["tools"].reply(), OPENAI.stream(Text("Yes."))).note
     assert not room.hear(OPENAI.stream(Text("Yes."))).note
     assert [holds(request, "tools") for request in room.requests] == [True, False, True]
 
 
 def test_an_answer_made_anew_says_only_what_was_left_out_of_that_one(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the one before was made without is gone with it."""
     monkeypatch.setattr(refusal, "FORGET_AFTER", 0.0)
-    room = house.room()
+    room = harness.room()
     first = room.hear(OPENAI.refuses["tools"].reply(), OPENAI.stream(Text("Yes.")))
-    house.server.will(Reply(OPENAI.stream(Text("Anew."))))
-    house.overseer.retry(room.room_id)
+    harness.server.will(Reply(OPENAI.stream(Text("Anew."))))
+    harness.overseer.retry(room.room_id)
     again = until(
-        house.overseer, room.room_id, first.number, lambda message: ended(message) and message.text == "Anew."
+        harness.overseer, room.room_id, first.number, lambda message: ended(message) and message.text == "Anew."
     )
     assert first.note and not again.note
 
 
-def test_several_things_are_left_out_one_after_the_other(house: House) -> None:
+def test_several_things_are_left_out_one_after_the_other(harness: Harness) -> None:
     """As many as the server names, and all are remembered."""
-    room = house.room(temperature=0.7, system_prompt=PROMPT)
+    room = harness.room(temperature=0.7, system_prompt=PROMPT)
     refused = [OPENAI.refuses[what].reply() for what in OPTIONAL]
     assert room.hear(*refused, OPENAI.stream(Text("Yes."))).text == "Yes."
     room.hear(OPENAI.stream(Text("Yes.")))
@@ -338,9 +338,9 @@ def test_several_things_are_left_out_one_after_the_other(house: House) -> None:
     assert counts == [4, 3, 2, 1, 0, 0]
 
 
-def test_a_refusal_that_is_repeated_ends_the_answer(house: House) -> None:
+def test_a_refusal_that_is_repeated_ends_the_answer(harness: Harness) -> None:
     """A server that goes on about what was left out is not asked for ever, and nothing is remembered."""
-    room = house.room()
+    room = harness.room()
     refused = OPENAI.refuses["stream_options"]
     message = room.hear(refused.reply(), refused.reply())
     assert message.state == "failed" and "stream_options" in message.reason and len(room.requests) == 2
@@ -348,17 +348,17 @@ def test_a_refusal_that_is_repeated_ends_the_answer(house: House) -> None:
     assert holds(room.requests[2], "stream_options")
 
 
-def test_what_was_found_out_is_remembered_although_the_answer_broke(house: House) -> None:
+def test_what_was_found_out_is_remembered_although_the_answer_broke(harness: Harness) -> None:
     """The server took the request; what became of the answer is another matter."""
-    room = house.room()
+    room = harness.room()
     room.hear(OPENAI.refuses["stream_options"].reply(), OPENAI.cut(Text("Half")))
     room.hear(OPENAI.stream(Text("Yes.")))
     assert [holds(request, "stream_options") for request in room.requests] == [True, False, False]
 
 
-def test_a_model_without_tools_is_told_earlier_results_in_words(house: House) -> None:
+def test_a_model_without_tools_is_told_earlier_results_in_words(harness: Harness) -> None:
     """What a tool gave in an earlier answer is text for it, and no message is a tool's."""
-    room = house.room()
+    room = harness.room()
     first = room.hear(OPENAI.stream(DIE), OPENAI.stream(Text("There.")))
     (rolled,) = (part.result for part in first.parts if isinstance(part, ToolCall))
     message = room.hear(OPENAI.refuses["tools"].reply(), OPENAI.stream(Text("Again.")), ask="And now?")
@@ -370,9 +370,9 @@ def test_a_model_without_tools_is_told_earlier_results_in_words(house: House) ->
     assert not any("tool_calls" in one for one in again)
 
 
-def test_a_system_prompt_that_is_refused_begins_the_first_question(house: House) -> None:
+def test_a_system_prompt_that_is_refused_begins_the_first_question(harness: Harness) -> None:
     """Nothing of it is lost, and later questions are as they were asked."""
-    room = house.room(system_prompt=PROMPT)
+    room = harness.room(system_prompt=PROMPT)
     room.hear(VLLM.refuses["system"].reply(), VLLM.stream(Text("One.")), ask="First?")
     room.hear(VLLM.stream(Text("Two.")), ask="Second?")
     assert room.requests[0]["messages"][0] == {"role": "system", "content": PROMPT}
@@ -407,10 +407,10 @@ def echo_in_words(request: Json, where: list[object], message: str) -> Json:
     ],
 )
 def test_a_request_that_is_echoed_is_not_what_is_refused(
-    house: House, says: Callable[[Json, list[object], str], Json], what: str, message: str
+    harness: Harness, says: Callable[[Json, list[object], str], Json], what: str, message: str
 ) -> None:
     """Everything that was sent stands in the error; only what it is about is left out."""
-    room = house.room(temperature=0.7, system_prompt=PROMPT)
+    room = harness.room(temperature=0.7, system_prompt=PROMPT)
     room.hear(OPENAI.stream(Text("First.")))
     refused = Refused(400, says(room.requests[0], ["body"], message))
     assert room.hear(refused.reply(), OPENAI.stream(Text("Yes."))).text == "Yes."
@@ -419,10 +419,10 @@ def test_a_request_that_is_echoed_is_not_what_is_refused(
 
 @pytest.mark.parametrize("says", [echo, echo_in_words])
 def test_a_question_that_is_echoed_is_not_what_is_wrong(
-    house: House, says: Callable[[Json, list[object], str], Json]
+    harness: Harness, says: Callable[[Json, list[object], str], Json]
 ) -> None:
     """A person may ask about context lengths, tools and temperatures without being told that theirs is too great."""
-    room = house.room()
+    room = harness.room()
     room.hear(OPENAI.stream(Text("First.")), ask="Does a tool exceed the context length at this temperature?")
     refused = Refused(400, says(room.requests[0], ["body", "user"], "Field required"))
     message = room.hear(refused.reply(), OPENAI.stream(Text("Yes.")))
@@ -430,18 +430,18 @@ def test_a_question_that_is_echoed_is_not_what_is_wrong(
     assert "OVERSEER_CONTEXT_TOKENS" not in message.reason and len(room.requests) == 2
 
 
-def test_the_name_of_a_model_is_not_what_is_refused(house: House) -> None:
+def test_the_name_of_a_model_is_not_what_is_refused(harness: Harness) -> None:
     """A model that is called after tools, and is not there, is asked for once."""
     said = 'model "llama3-groq-tool-use:8b" not found, try pulling it first'
-    room = house.room()
+    room = harness.room()
     message = room.hear(Refused(404, openai_error(said, type_="not_found_error")).reply())
     assert message.state == "failed" and said in message.reason
     assert len(room.requests) == 1
 
 
-def test_thoughts_go_back_to_a_server_that_wants_them(house: House) -> None:
+def test_thoughts_go_back_to_a_server_that_wants_them(harness: Harness) -> None:
     """DeepSeek refuses what follows a tool call without the thoughts before it; that is no reason to drop the tools."""
-    room = house.room()
+    room = harness.room()
     wanted = openai_error(
         "Missing `reasoning_content` field in the assistant message at message index 1. For more information, please "
         "refer to https://api-docs.deepseek.com/guides/thinking_mode#tool-calls"
@@ -459,9 +459,9 @@ def test_thoughts_go_back_to_a_server_that_wants_them(house: House) -> None:
 
 
 @pytest.mark.parametrize(("dialect", "what"), that_refuse("overflow"), ids=label)
-def test_a_conversation_that_is_too_long_is_read_by_half(house: House, dialect: Dialect, what: str) -> None:
+def test_a_conversation_that_is_too_long_is_read_by_half(harness: Harness, dialect: Dialect, what: str) -> None:
     """The oldest half is left out and the model asked once more, however much the room may read."""
-    room = house.room()
+    room = harness.room()
     for number in range(4):
         room.hear(answer("word " * 400), ask=f"Question {number}?")
     message = room.hear(dialect.refuses[what].reply(), dialect.stream(Text("Yes.")), ask="And now?")
@@ -472,9 +472,9 @@ def test_a_conversation_that_is_too_long_is_read_by_half(house: House, dialect: 
 
 
 @pytest.mark.parametrize(("dialect", "what"), that_refuse("overflow"), ids=label)
-def test_a_question_that_is_too_long_names_the_setting(house: House, dialect: Dialect, what: str) -> None:
+def test_a_question_that_is_too_long_names_the_setting(harness: Harness, dialect: Dialect, what: str) -> None:
     """After the second refusal the sentence says what to set."""
-    room = house.room()
+    room = harness.room()
     message = room.hear(dialect.refuses[what].reply(), dialect.refuses[what].reply())
     assert message.state == "failed" and message.parts == ()
     assert "OVERSEER_CONTEXT_TOKENS" in message.reason
@@ -482,38 +482,38 @@ def test_a_question_that_is_too_long_names_the_setting(house: House, dialect: Di
 
 
 @pytest.mark.parametrize(("dialect", "what"), that_refuse("busy"), ids=label)
-def test_a_server_without_time_is_asked_again(house: House, at_once: None, dialect: Dialect, what: str) -> None:
+def test_a_server_without_time_is_asked_again(harness: Harness, at_once: None, dialect: Dialect, what: str) -> None:
     """By itself; the answer is as if nothing had been."""
-    room = house.room()
+    room = harness.room()
     refused = dialect.refuses[what]
     message = room.hear(refused.reply(), refused.reply(), dialect.stream(Text("Yes.")))
     assert (message.state, message.text, message.reason) == ("complete", "Yes.", "")
     assert len(room.requests) == 3 and room.requests[0] == room.requests[2]
 
 
-def test_a_provider_without_time_is_asked_again(house: House, at_once: None) -> None:
+def test_a_provider_without_time_is_asked_again(harness: Harness, at_once: None) -> None:
     """OpenRouter may say so within the answer, as long as there is none."""
     error = {"code": 429, "message": "Provider returned error", "metadata": {"raw": "rate-limited upstream"}}
-    room = house.room()
+    room = harness.room()
     message = room.hear(OPENROUTER.alive + OPENROUTER.event({"error": error}), OPENROUTER.stream(Text("Yes.")))
     assert (message.state, message.text) == ("complete", "Yes.")
 
 
 @pytest.mark.parametrize(("dialect", "what"), that_refuse("unknown model"), ids=label)
-def test_an_unknown_model_is_told(house: House, dialect: Dialect, what: str) -> None:
+def test_an_unknown_model_is_told(harness: Harness, dialect: Dialect, what: str) -> None:
     """In the server's own words, after one request."""
-    room = house.room()
+    room = harness.room()
     refused = dialect.refuses[what]
     message = room.hear(refused.reply())
     assert message.state == "failed" and len(room.requests) == 1
     assert isinstance(refused.body, dict) and refused.body["error"]["message"] in message.reason
 
 
-def test_an_error_beside_a_count_is_not_lost(house: House) -> None:
+def test_an_error_beside_a_count_is_not_lost(harness: Harness) -> None:
     """LM Studio's error as a text, and llama.cpp's in a stream that goes on."""
-    message = house.room().hear(LM_STUDIO.event({"error": FIRE}))
+    message = harness.room().hear(LM_STUDIO.event({"error": FIRE}))
     assert message.state == "failed" and FIRE in message.reason
-    message = house.room().hear(LLAMA_CPP.broken(Text(SAID)) + b"".join(LLAMA_CPP.ends()))
+    message = harness.room().hear(LLAMA_CPP.broken(Text(SAID)) + b"".join(LLAMA_CPP.ends()))
     assert message.state == "failed" and FIRE in message.reason and message.parts == (Text(SAID),)
 
 

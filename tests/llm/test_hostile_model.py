@@ -20,8 +20,8 @@ from overseer.llm.openai import OpenAIServer, Patience
 from overseer.rooms.chat_room import Limits
 from overseer.rooms.overseer import Overseer
 from tests.support.model_server import ModelServer, Reply, answer, end, held, reasoning, text, tool_call
-from tests.support.nursery import Nursery
 from tests.support.server import Server
+from tests.support.server_pool import ServerPool
 
 DRIP = 0.05  # seconds between two bytes
 
@@ -288,11 +288,13 @@ def repeating(words: bytes) -> Iterator[str]:
         b"x",
     ],
 )
-def test_a_model_that_never_gets_to_the_point_stops_nobody_else(tmp_path: Path, nursery: Nursery, words: bytes) -> None:
+def test_a_model_that_never_gets_to_the_point_stops_nobody_else(
+    tmp_path: Path, server_pool: ServerPool, words: bytes
+) -> None:
     """Its answer fails by itself, or is stopped; until then everyone else is served."""
     with repeating(words) as url:
         settings = {"OPENAI_BASE_URL": url, "OPENAI_MODEL": "m", "OVERSEER_FIRST_BYTE_SECONDS": "3"}
-        server = Server(tmp_path / "instance", environment=settings, nursery=nursery).start()
+        server = Server(tmp_path / "instance", environment=settings, server_pool=server_pool).start()
         try:
             room = server.url + requests.post(f"{server.url}/rooms").headers["Location"]
             assert requests.post(f"{room}/messages", {"text": "Hello"}, timeout=20).status_code == 201

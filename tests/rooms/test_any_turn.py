@@ -17,7 +17,7 @@ from overseer.rooms.chat_room import ChatRoom
 from overseer.rooms.turn import BUSY_WAITS, MAX_STEPS
 from overseer.storage.room_store import Outdated
 from overseer.tools.registry import tool
-from tests.rooms.test_chat_room import House, Said, no_turns
+from tests.rooms.test_chat_room import Harness, Said, no_turns
 
 WORDS = st.text("ab \n\N{GRINNING FACE}", min_size=1, max_size=4)
 DELTAS: st.SearchStrategy[Delta] = st.one_of(
@@ -84,10 +84,10 @@ def as_answer(message: Message) -> Answer:
     return Answer(message.parts, message.state, message.usage.tokens_out if message.usage else 0)
 
 
-def heard(house: House, number: int, begun: Sequence[Part]) -> list[str]:
+def heard(harness: Harness, number: int, begun: Sequence[Part]) -> list[str]:
     """What somebody who heard every event has of an answer's words."""
     found: list[str] = [part.text if not isinstance(part, ToolCall) else "" for part in begun]
-    for event in house.events:
+    for event in harness.events:
         if isinstance(event, PartAdded) and event.number == number:
             assert event.position in (len(found), len(begun) - 1)
             found[event.position :] = [event.text]
@@ -98,52 +98,52 @@ def heard(house: House, number: int, begun: Sequence[Part]) -> list[str]:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    """A house whose model can ring."""
-    house = House(tmp_path / "house")
-    house.restarted(ring)
-    yield house
-    house.facets.close("the test is over")
+def harness(tmp_path: Path) -> Iterator[Harness]:
+    """A harness whose model can ring."""
+    harness = Harness(tmp_path / "harness")
+    harness.restarted(ring)
+    yield harness
+    harness.facets.close("the test is over")
     no_turns()
 
 
 @given(actions=ACTIONS)
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_is_said_and_done_is_what_is_stored(house: House, actions: list[tuple[str, list[Reply]]]) -> None:
+def test_whatever_is_said_and_done_is_what_is_stored(harness: Harness, actions: list[tuple[str, list[Reply]]]) -> None:
     """Parts, states and tokens, as shown, as told and as found after a kill; nothing waits for ever."""
-    house.room.call(ChatRoom.clear)
+    harness.room.call(ChatRoom.clear)
     expected: list[Answer] = []
     for action, replies in actions:
-        house.events.clear()
-        house.model.replies.clear()
-        house.model.replies.extend(Said(*deltas, *[error] if error else []) for deltas, error in replies)
-        messages = house.messages()
+        harness.events.clear()
+        harness.model.replies.clear()
+        harness.model.replies.extend(Said(*deltas, *[error] if error else []) for deltas, error in replies)
+        messages = harness.messages()
         begun = Answer()
         if action == "ask" or not expected:
-            number = house.ask("question").answer
+            number = harness.ask("question").answer
             expected.append(begun)
         elif action == "resume":
             if not messages[-1].resumable:
                 with pytest.raises(Outdated):
-                    house.room.call(ChatRoom.resume)
+                    harness.room.call(ChatRoom.resume)
                 continue
             begun = expected[-1]
-            number = house.room.call(ChatRoom.resume)
+            number = harness.room.call(ChatRoom.resume)
         elif action == "retry":
-            number = house.room.call(ChatRoom.retry)
+            number = harness.room.call(ChatRoom.retry)
         else:
             number = messages[1].number
             del expected[1:]
-            house.room.call(ChatRoom.edit, messages[0].number, "otherwise", last=messages[-1].number)
-        house.ended(number)
+            harness.room.call(ChatRoom.edit, messages[0].number, "otherwise", last=messages[-1].number)
+        harness.ended(number)
         no_turns()
         expected[-1] = made(begun, replies)
-        assert as_answer(house.message(number)) == expected[-1]
-        assert heard(house, number, begun.parts) == [
+        assert as_answer(harness.message(number)) == expected[-1]
+        assert heard(harness, number, begun.parts) == [
             "" if isinstance(part, ToolCall) else part.text for part in expected[-1].parts
         ]
-    assert [as_answer(message) for message in house.messages()[1::2]] == expected
-    shown = house.messages()
-    house.restarted(ring)
-    assert house.messages() == shown
-    assert house.room.call(ChatRoom.idle)
+    assert [as_answer(message) for message in harness.messages()[1::2]] == expected
+    shown = harness.messages()
+    harness.restarted(ring)
+    assert harness.messages() == shown
+    assert harness.room.call(ChatRoom.idle)

@@ -131,7 +131,7 @@ class Script:
         return self.replies.popleft() if self.replies else words("All", " right.")
 
 
-class House:
+class Harness:
     """A folder with one room in it, its model, and what was heard of it."""
 
     def __init__(self, directory: Path, *, by_person: bool = True) -> None:
@@ -259,65 +259,65 @@ def no_turns() -> None:
             assert not thread.is_alive(), "a turn's thread never ended"
 
 
-class MakeHouse(Protocol):
-    def __call__(self, name: str = "house", *, by_person: bool = True) -> House: ...
+class MakeHarness(Protocol):
+    def __call__(self, name: str = "harness", *, by_person: bool = True) -> Harness: ...
 
 
 @pytest.fixture
-def make_house(tmp_path: Path) -> Iterator[MakeHouse]:
-    """Makes a house in a folder of this name; all are shut, and every turn's thread ends."""
-    houses: list[House] = []
+def make_harness(tmp_path: Path) -> Iterator[MakeHarness]:
+    """Makes a harness in a folder of this name; all are shut, and every turn's thread ends."""
+    harnesses: list[Harness] = []
 
-    def make(name: str = "house", *, by_person: bool = True) -> House:
-        houses.append(House(tmp_path / name, by_person=by_person))
-        return houses[-1]
+    def make(name: str = "harness", *, by_person: bool = True) -> Harness:
+        harnesses.append(Harness(tmp_path / name, by_person=by_person))
+        return harnesses[-1]
 
     yield make
-    for house in houses:
-        house.facets.close("the test is over")
+    for harness in harnesses:
+        harness.facets.close("the test is over")
     no_turns()
 
 
 @pytest.fixture
-def house(make_house: MakeHouse) -> House:
-    """A house whose room was named by a person."""
-    return make_house()
+def harness(make_harness: MakeHarness) -> Harness:
+    """A harness whose room was named by a person."""
+    return make_harness()
 
 
 # Asking
 
 
-def test_messages_are_numbered_by_the_file_and_no_number_is_used_twice(house: House) -> None:
+def test_messages_are_numbered_by_the_file_and_no_number_is_used_twice(harness: Harness) -> None:
     """Question, answer, question, answer; not even clearing or a restart gives a number back."""
-    assert house.answered("one") == Asked(1, 2)
-    assert house.answered("two") == Asked(3, 4)
-    house.room.call(ChatRoom.clear)
-    assert house.messages() == ()
-    assert house.answered("three") == Asked(5, 6)
-    house.room.call(ChatRoom.clear)
-    house.restarted()
-    assert house.answered("four") == Asked(7, 8)
-    assert [message.number for message in house.messages()] == [7, 8]
+    assert harness.answered("one") == Asked(1, 2)
+    assert harness.answered("two") == Asked(3, 4)
+    harness.room.call(ChatRoom.clear)
+    assert harness.messages() == ()
+    assert harness.answered("three") == Asked(5, 6)
+    harness.room.call(ChatRoom.clear)
+    harness.restarted()
+    assert harness.answered("four") == Asked(7, 8)
+    assert [message.number for message in harness.messages()] == [7, 8]
 
 
-def test_a_question_and_the_row_of_its_answer_are_stored_together_or_not_at_all(house: House) -> None:
+def test_a_question_and_the_row_of_its_answer_are_stored_together_or_not_at_all(harness: Harness) -> None:
     """No crash in between leaves a question that nobody answers."""
-    with closing(sqlite3.connect(house.file, isolation_level=None)) as db:
+    with closing(sqlite3.connect(harness.file, isolation_level=None)) as db:
         db.execute(
             "CREATE TRIGGER broken BEFORE INSERT ON messages WHEN new.role = 'assistant'"
             " BEGIN SELECT raise(ABORT, 'no answer'); END"
         )
         with pytest.raises(StorageError, match="no answer"):
-            house.ask("one")
+            harness.ask("one")
         db.execute("DROP TRIGGER broken")
-    assert house.on_disk("SELECT * FROM messages") == []
-    assert house.on_disk("SELECT * FROM parts") == []
-    assert house.events == []
-    house.answered("two")
-    assert house.texts() == ["two", "All right."]
+    assert harness.on_disk("SELECT * FROM messages") == []
+    assert harness.on_disk("SELECT * FROM parts") == []
+    assert harness.events == []
+    harness.answered("two")
+    assert harness.texts() == ["two", "All right."]
 
 
-def test_parts_are_read_back_as_they_were_shown(house: House) -> None:
+def test_parts_are_read_back_as_they_were_shown(harness: Harness) -> None:
     """Text, reasoning and tool calls with their results, in their order, also after a restart."""
     said = Said(ReasoningDelta("Hm, "), ReasoningDelta("dice."), TextDelta("I roll."), ToolRequest("c1", "roll", "{}"))
 
@@ -326,9 +326,9 @@ def test_parts_are_read_back_as_they_were_shown(house: House) -> None:
         """Roll."""
         return "5\nexactly"
 
-    house.restarted(roll)
-    house.answered("Roll\n\n*please* \N{GRINNING FACE}", said, words("You rolled", " 5."))
-    shown = house.messages()
+    harness.restarted(roll)
+    harness.answered("Roll\n\n*please* \N{GRINNING FACE}", said, words("You rolled", " 5."))
+    shown = harness.messages()
     assert shown[0].parts == (Text("Roll\n\n*please* \N{GRINNING FACE}"),)
     assert shown[1].parts == (
         Reasoning("Hm, dice."),
@@ -344,16 +344,16 @@ def test_parts_are_read_back_as_they_were_shown(house: House) -> None:
         "scripted",
     )
     assert shown[1].ended_at is not None and shown[1].ended_at >= shown[1].created_at > 0
-    house.restarted()
-    assert house.messages() == shown
+    harness.restarted()
+    assert harness.messages() == shown
 
 
-def test_what_the_model_reads_is_the_conversation_so_far(house: House) -> None:
+def test_what_the_model_reads_is_the_conversation_so_far(harness: Harness) -> None:
     """Its own answers included, in order, and in a later step what its tools answered."""
-    house.answered("one", words("first"))
-    house.answered("two", Said(ToolRequest("c1", "roll_dice", '{"sides": 2}')), words("second"))
-    assert [[m.text for m in asked] for asked in house.model.asked[:2]] == [["one"], ["one", "first", "two"]]
-    last = house.model.asked[2]
+    harness.answered("one", words("first"))
+    harness.answered("two", Said(ToolRequest("c1", "roll_dice", '{"sides": 2}')), words("second"))
+    assert [[m.text for m in asked] for asked in harness.model.asked[:2]] == [["one"], ["one", "first", "two"]]
+    last = harness.model.asked[2]
     assert [m.text for m in last[:3]] == ["one", "first", "two"]
     call = last[3].parts[0]
     assert isinstance(call, ToolCall)
@@ -361,37 +361,37 @@ def test_what_the_model_reads_is_the_conversation_so_far(house: House) -> None:
     assert call.result in ("1", "2")
 
 
-def test_turns_run_one_at_a_time_in_the_order_they_were_asked(house: House) -> None:
+def test_turns_run_one_at_a_time_in_the_order_they_were_asked(harness: Harness) -> None:
     """A, its answer, B, its answer: B waits, is answered after A, and its model reads A's answer."""
-    reply = house.will(held(TextDelta("Half")))
-    a = house.ask("A")
-    b = house.ask("B")
-    c = house.ask("C")
+    reply = harness.will(held(TextDelta("Half")))
+    a = harness.ask("A")
+    b = harness.ask("B")
+    c = harness.ask("C")
     reply.taken_in()
-    assert house.states() == ["streaming", "waiting", "waiting"]
-    assert len(house.model.asked) == 1
-    house.will(words("to B"), words("to C"))
+    assert harness.states() == ["streaming", "waiting", "waiting"]
+    assert len(harness.model.asked) == 1
+    harness.will(words("to B"), words("to C"))
     reply.say(TextDelta(" to A"))
     reply.end()
-    assert [house.ended(asked.answer) for asked in (a, b, c)] == ["complete"] * 3
-    assert house.texts() == ["A", "Half to A", "B", "to B", "C", "to C"]
-    assert [[m.text for m in asked] for asked in house.model.asked] == [
+    assert [harness.ended(asked.answer) for asked in (a, b, c)] == ["complete"] * 3
+    assert harness.texts() == ["A", "Half to A", "B", "to B", "C", "to C"]
+    assert [[m.text for m in asked] for asked in harness.model.asked] == [
         ["A"],
         ["A", "Half to A", "B"],
         ["A", "Half to A", "B", "to B", "C"],
     ]
-    order = [event.number for event in house.events if isinstance(event, PartAdded | TurnEnded)]
+    order = [event.number for event in harness.events if isinstance(event, PartAdded | TurnEnded)]
     assert order == [2, 2, 4, 4, 6, 6]
 
 
-def test_questions_of_many_at_once_each_have_their_answer_after_them(house: House) -> None:
+def test_questions_of_many_at_once_each_have_their_answer_after_them(harness: Harness) -> None:
     """Whoever is first, each pair of numbers belongs together, and the turns follow the numbers."""
     together = threading.Barrier(8)
     asked: list[tuple[str, Asked]] = []
 
     def ask(text: str) -> None:
         together.wait(DEADLINE)
-        asked.append((text, house.ask(text)))
+        asked.append((text, harness.ask(text)))
 
     threads = [threading.Thread(target=ask, args=(f"question {n}",)) for n in range(8)]
     for thread in threads:
@@ -399,76 +399,76 @@ def test_questions_of_many_at_once_each_have_their_answer_after_them(house: Hous
     for thread in threads:
         thread.join(DEADLINE)
     for _, pair in asked:
-        house.ended(pair.answer)
+        harness.ended(pair.answer)
     assert sorted(pair.question for _, pair in asked) == [1, 3, 5, 7, 9, 11, 13, 15]
     in_order = [text for text, _ in sorted(asked, key=lambda one: one[1].question)]
-    assert house.texts()[::2] == in_order
-    assert [history[-1].text for history in house.model.asked] == in_order
+    assert harness.texts()[::2] == in_order
+    assert [history[-1].text for history in harness.model.asked] == in_order
 
 
-def test_a_key_that_comes_again_finds_what_was_stored_the_first_time(house: House) -> None:
+def test_a_key_that_comes_again_finds_what_was_stored_the_first_time(harness: Harness) -> None:
     """A resend makes no second question, not while the answer grows, not after it, not after a restart."""
-    reply = house.will(held(TextDelta("Half")))
-    first = house.ask("one", key="k1")
-    assert house.ask("one", key="k1") == Asked(first.question, first.answer, repeated=True)
+    reply = harness.will(held(TextDelta("Half")))
+    first = harness.ask("one", key="k1")
+    assert harness.ask("one", key="k1") == Asked(first.question, first.answer, repeated=True)
     reply.end()
-    house.ended(first.answer)
-    house.restarted()
-    assert house.ask("one", key="k1") == Asked(1, 2, repeated=True)
-    assert house.texts() == ["one", "Half"]
-    assert house.events == []
-    assert len(house.model.asked) == 1
+    harness.ended(first.answer)
+    harness.restarted()
+    assert harness.ask("one", key="k1") == Asked(1, 2, repeated=True)
+    assert harness.texts() == ["one", "Half"]
+    assert harness.events == []
+    assert len(harness.model.asked) == 1
 
 
-def test_a_key_with_another_text_is_refused(house: House) -> None:
+def test_a_key_with_another_text_is_refused(harness: Harness) -> None:
     """Neither the old answer nor a new question is what the sender meant."""
-    house.ask("one", key="k1")
+    harness.ask("one", key="k1")
     with pytest.raises(KeyReused, match="new key"):
-        house.ask("two", key="k1")
-    other = house.ask("two", key="k2")
-    house.ended(other.answer)
-    assert house.texts() == ["one", "All right.", "two", "All right."]
+        harness.ask("two", key="k1")
+    other = harness.ask("two", key="k2")
+    harness.ended(other.answer)
+    assert harness.texts() == ["one", "All right.", "two", "All right."]
 
 
-def test_without_a_key_the_same_words_are_two_questions(house: House) -> None:
+def test_without_a_key_the_same_words_are_two_questions(harness: Harness) -> None:
     """A person may say a thing twice."""
-    house.answered("one")
-    house.answered("one")
-    assert house.texts() == ["one", "All right."] * 2
+    harness.answered("one")
+    harness.answered("one")
+    assert harness.texts() == ["one", "All right."] * 2
 
 
-def test_a_room_that_nobody_named_is_called_by_the_first_words_said_in_it(make_house: MakeHouse) -> None:
+def test_a_room_that_nobody_named_is_called_by_the_first_words_said_in_it(make_harness: MakeHarness) -> None:
     """Once, without marks of Markdown and cut at a word; later words change nothing."""
-    house = make_house(by_person=False)
-    house.answered("# How do I\n  **bake** a `cake` that is larger than the oven it is baked in?")
-    house.answered("And another thing")
-    assert house.room.call(ChatRoom.summary).name == "How do I bake a cake that is larger than the…"
-    assert len(house.heard(RoomRenamed)) == 1
+    harness = make_harness(by_person=False)
+    harness.answered("# How do I\n  **bake** a `cake` that is larger than the oven it is baked in?")
+    harness.answered("And another thing")
+    assert harness.room.call(ChatRoom.summary).name == "How do I bake a cake that is larger than the…"
+    assert len(harness.heard(RoomRenamed)) == 1
 
 
 @pytest.mark.parametrize(("text", "name"), [("***", NEW_ROOM), ("x" * 100, "x" * 48 + "…"), ("x" * 48, "x" * 48)])
-def test_any_first_words_make_a_name(make_house: MakeHouse, text: str, name: str) -> None:
+def test_any_first_words_make_a_name(make_harness: MakeHarness, text: str, name: str) -> None:
     """Also those that are only marks, or one endless word."""
-    house = make_house(by_person=False)
-    house.answered(text)
-    assert house.room.call(ChatRoom.summary).name == name
+    harness = make_harness(by_person=False)
+    harness.answered(text)
+    assert harness.room.call(ChatRoom.summary).name == name
 
 
-def test_a_name_that_a_person_gave_stays(make_house: MakeHouse) -> None:
+def test_a_name_that_a_person_gave_stays(make_harness: MakeHarness) -> None:
     """Given at the beginning or later, words do not replace it."""
-    for house in (make_house("begun", by_person=True), make_house("renamed", by_person=False)):
-        if house.directory.name == "renamed":
-            house.room.call(ChatRoom.rename, "Kitchen")
-        house.events.clear()
-        house.answered("one")
-        assert house.room.call(ChatRoom.summary).name == "Kitchen"
-        assert house.heard(RoomRenamed) == []
+    for harness in (make_harness("begun", by_person=True), make_harness("renamed", by_person=False)):
+        if harness.directory.name == "renamed":
+            harness.room.call(ChatRoom.rename, "Kitchen")
+        harness.events.clear()
+        harness.answered("one")
+        assert harness.room.call(ChatRoom.summary).name == "Kitchen"
+        assert harness.heard(RoomRenamed) == []
 
 
 # Telling
 
 
-def test_every_event_comes_after_its_commit(house: House) -> None:
+def test_every_event_comes_after_its_commit(harness: Harness) -> None:
     """Whoever hears of a thing finds it in the file, by a connection of their own."""
     seen: list[tuple[str, list[tuple[object, ...]]]] = []
 
@@ -493,24 +493,24 @@ def test_every_event_comes_after_its_commit(house: House) -> None:
                 sql = "SELECT name FROM room"
             case _:
                 return
-        seen.append((type(event).__name__, house.on_disk(sql)))
+        seen.append((type(event).__name__, harness.on_disk(sql)))
 
     @tool
     def ring() -> str:
         """Ring."""
         return "dong"
 
-    house.restarted(ring)
-    house.listeners.append(look)
-    house.answered("one", Said(ToolRequest("c1", "ring", "{}")), words("rang"))
-    house.answered("two", Said(TextDelta("half"), ModelError("broke")))
-    house.room.call(ChatRoom.edit, 1, "one, otherwise")
-    house.ended(2, times=2)
-    house.will(held())
-    house.room.call(ChatRoom.retry)
-    house.stop()
-    house.room.call(ChatRoom.rename, "Cellar")
-    house.room.call(ChatRoom.clear)
+    harness.restarted(ring)
+    harness.listeners.append(look)
+    harness.answered("one", Said(ToolRequest("c1", "ring", "{}")), words("rang"))
+    harness.answered("two", Said(TextDelta("half"), ModelError("broke")))
+    harness.room.call(ChatRoom.edit, 1, "one, otherwise")
+    harness.ended(2, times=2)
+    harness.will(held())
+    harness.room.call(ChatRoom.retry)
+    harness.stop()
+    harness.room.call(ChatRoom.rename, "Cellar")
+    harness.room.call(ChatRoom.clear)
     assert seen == [
         ("MessageAdded", [(1, "user", "complete"), (2, "assistant", "waiting")]),
         ("PartAdded", [("running", "")]),
@@ -527,12 +527,12 @@ def test_every_event_comes_after_its_commit(house: House) -> None:
     ]
 
 
-def test_the_events_of_an_answer_add_up_to_the_answer(house: House) -> None:
+def test_the_events_of_an_answer_add_up_to_the_answer(harness: Harness) -> None:
     """Who heard every event from the first has exactly what is stored: no token is lost, doubled or misplaced."""
     first = Said(ReasoningDelta("a"), ReasoningDelta("b"), TextDelta("c"), TextDelta("d"), ToolRequest("1", "x", ""))
-    house.answered("one", first, words("e", "f", "g"))
+    harness.answered("one", first, words("e", "f", "g"))
     parts: list[str] = []
-    for event in house.events:
+    for event in harness.events:
         if isinstance(event, PartAdded):
             assert (event.number, event.position) == (2, len(parts))
             parts.append(f"{event.kind}:{event.text}")
@@ -540,33 +540,33 @@ def test_the_events_of_an_answer_add_up_to_the_answer(house: House) -> None:
             assert (event.number, event.position) == (2, len(parts) - 1)
             parts[-1] += event.text
     assert parts == ["reasoning:ab", "text:cd", "tool_call:", "text:efg"]
-    assert house.heard(PartChanged) == [PartChanged("room", 2, 2)]
-    assert isinstance(house.events[-1], TurnEnded)
-    assert [part.kind for part in house.message(2).parts] == [part.split(":")[0] for part in parts]
+    assert harness.heard(PartChanged) == [PartChanged("room", 2, 2)]
+    assert isinstance(harness.events[-1], TurnEnded)
+    assert [part.kind for part in harness.message(2).parts] == [part.split(":")[0] for part in parts]
 
 
-def test_a_growing_answer_is_shown_as_it_is_now(house: House) -> None:
+def test_a_growing_answer_is_shown_as_it_is_now(harness: Harness) -> None:
     """Every token at once, from memory, whatever has been written of it."""
-    reply = house.will(held())
-    house.ask("one")
+    reply = harness.will(held())
+    harness.ask("one")
     reply.taken_in()
-    assert house.message(2).state == "waiting"
+    assert harness.message(2).state == "waiting"
     for n, word in enumerate(["One", " two", " three"], 1):
         reply.say(TextDelta(word))
-        assert house.message(2).text == "One two three"[: (3, 7, 13)[n - 1]]
-        assert (house.message(2).state, house.message(2).model) == ("streaming", "scripted")
-        assert house.messages()[1] == house.message(2)
-        assert house.room.call(ChatRoom.exchange, 1) == (house.message(1), house.message(2))
-    assert house.room.call(ChatRoom.summary).answering
+        assert harness.message(2).text == "One two three"[: (3, 7, 13)[n - 1]]
+        assert (harness.message(2).state, harness.message(2).model) == ("streaming", "scripted")
+        assert harness.messages()[1] == harness.message(2)
+        assert harness.room.call(ChatRoom.exchange, 1) == (harness.message(1), harness.message(2))
+    assert harness.room.call(ChatRoom.summary).answering
     reply.end()
-    assert house.ended(2) == "complete"
-    assert not house.room.call(ChatRoom.summary).answering
+    assert harness.ended(2) == "complete"
+    assert not harness.room.call(ChatRoom.summary).answering
 
 
-def test_reading_a_growing_answer_takes_nothing_from_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_a_growing_answer_takes_nothing_from_it(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """A token that comes at the very instant a tab reads is neither lost nor doubled."""
-    reply = house.will(held(TextDelta("One")))
-    house.ask("one")
+    reply = harness.will(held(TextDelta("One")))
+    harness.ask("one")
     reply.say(TextDelta(" two"))
     reader, come, blocked = threading.current_thread(), [TextDelta(" three")], threading.Event()
 
@@ -577,61 +577,61 @@ def test_reading_a_growing_answer_takes_nothing_from_it(house: House, monkeypatc
         return replace(part, **changes)
 
     monkeypatch.setattr("overseer.rooms.turn.replace", replace_in_the_middle)
-    assert house.message(2).text.startswith("One two")
+    assert harness.message(2).text.startswith("One two")
     assert not come
     reply.taken_in()
-    assert house.message(2).parts == (Text("One two three"),)
+    assert harness.message(2).parts == (Text("One two three"),)
     reply.end()
-    house.ended(2)
-    assert house.message(2).parts == (Text("One two three"),)
+    harness.ended(2)
+    assert harness.message(2).parts == (Text("One two three"),)
 
 
 # What is on the disk meanwhile
 
 
-def test_growing_text_is_on_the_disk_after_a_second(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_growing_text_is_on_the_disk_after_a_second(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """A crash takes no more than that, and finds the row streaming."""
     monkeypatch.setattr("overseer.rooms.chat_room.SAVE_EVERY", 0)
-    reply = house.will(held(TextDelta("One")))
-    house.ask("one")
+    reply = harness.will(held(TextDelta("One")))
+    harness.ask("one")
     reply.say(TextDelta(" two"))
-    assert house.on_disk("SELECT text, state FROM parts JOIN messages ON number = message WHERE number = 2") == [
+    assert harness.on_disk("SELECT text, state FROM parts JOIN messages ON number = message WHERE number = 2") == [
         ("One two", "streaming")
     ]
     reply.say(TextDelta(" three"))
-    assert house.on_disk("SELECT text, model FROM parts JOIN messages ON number = message WHERE number = 2") == [
+    assert harness.on_disk("SELECT text, model FROM parts JOIN messages ON number = message WHERE number = 2") == [
         ("One two three", "scripted")
     ]
     reply.end()
-    house.ended(2)
+    harness.ended(2)
 
 
-def test_no_token_waits_for_the_disk(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_token_waits_for_the_disk(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two saves text is only in memory; a part that ends is written when it does."""
     monkeypatch.setattr("overseer.rooms.chat_room.SAVE_EVERY", 3600)
-    reply = house.will(held(ReasoningDelta("Hm")))
-    house.ask("one")
+    reply = harness.will(held(ReasoningDelta("Hm")))
+    harness.ask("one")
     reply.say(ReasoningDelta(", so"))
-    assert house.on_disk("SELECT text FROM parts WHERE message = 2") == []
+    assert harness.on_disk("SELECT text FROM parts WHERE message = 2") == []
     reply.say(TextDelta("Yes"))
-    assert house.on_disk("SELECT kind, text FROM parts WHERE message = 2") == [("reasoning", "Hm, so")]
+    assert harness.on_disk("SELECT kind, text FROM parts WHERE message = 2") == [("reasoning", "Hm, so")]
     reply.end()
-    house.ended(2)
-    assert house.on_disk("SELECT text FROM parts WHERE message = 2") == [("Hm, so",), ("Yes",)]
+    harness.ended(2)
+    assert harness.on_disk("SELECT text FROM parts WHERE message = 2") == [("Hm, so",), ("Yes",)]
 
 
 def test_after_a_crash_an_answer_is_interrupted_and_what_was_written_is_kept(
-    house: House, make_house: MakeHouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, make_harness: MakeHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A copy of the files in mid-answer is what a kill leaves; opened, it asks for nobody's patience."""
     monkeypatch.setattr("overseer.rooms.chat_room.SAVE_EVERY", 0)
-    house.answered("zero")
-    reply = house.will(held(TextDelta("One")))
-    house.ask("one")
-    house.ask("two")
+    harness.answered("zero")
+    reply = harness.will(held(TextDelta("One")))
+    harness.ask("one")
+    harness.ask("two")
     reply.say(TextDelta(" two"))
-    shutil.copytree(house.directory, tmp_path / "crashed")
-    found = make_house("crashed")
+    shutil.copytree(harness.directory, tmp_path / "crashed")
+    found = make_harness("crashed")
     assert found.states() == ["complete", "interrupted", "interrupted"]
     assert found.texts() == ["zero", "All right.", "one", "One two", "two", ""]
     assert {found.message(number).reason for number in (4, 6)} == {INTERRUPTED}
@@ -641,98 +641,98 @@ def test_after_a_crash_an_answer_is_interrupted_and_what_was_written_is_kept(
     assert found.ended(6) == "complete"
     assert found.answered("three") == Asked(7, 8)
     reply.end()
-    house.ended(6)
-    assert house.states() == ["complete"] * 3
+    harness.ended(6)
+    assert harness.states() == ["complete"] * 3
 
 
 @pytest.mark.parametrize("state", ["waiting", "streaming"])
-def test_a_file_whose_rows_say_they_are_unfinished_is_put_right_when_opened(house: House, state: State) -> None:
+def test_a_file_whose_rows_say_they_are_unfinished_is_put_right_when_opened(harness: Harness, state: State) -> None:
     """Whatever left them so: in a file that was just opened nothing runs."""
-    house.answered("one")
-    house.restarted()
-    with closing(sqlite3.connect(house.file)) as db, db:
+    harness.answered("one")
+    harness.restarted()
+    with closing(sqlite3.connect(harness.file)) as db, db:
         db.execute("UPDATE messages SET state = ?, ended_at = NULL WHERE number = 2", (state,))
-    assert house.message(2).state == "interrupted"
-    assert house.on_disk("SELECT state FROM messages WHERE number = 2") == [("interrupted",)]
-    assert house.texts() == ["one", "All right."]
-    assert house.room.call(ChatRoom.idle)
+    assert harness.message(2).state == "interrupted"
+    assert harness.on_disk("SELECT state FROM messages WHERE number = 2") == [("interrupted",)]
+    assert harness.texts() == ["one", "All right."]
+    assert harness.room.call(ChatRoom.idle)
 
 
 # Endings
 
 
-def test_stop_keeps_what_was_said_and_ends_those_who_wait(house: House) -> None:
+def test_stop_keeps_what_was_said_and_ends_those_who_wait(harness: Harness) -> None:
     """At once, each with its state and its event; the model's connection is closed."""
-    reply = house.will(held(ReasoningDelta("Hm"), TextDelta("Half an")))
-    house.ask("A")
-    house.ask("B")
+    reply = harness.will(held(ReasoningDelta("Hm"), TextDelta("Half an")))
+    harness.ask("A")
+    harness.ask("B")
     reply.say(TextDelta(" answer"))
-    house.stop()
+    harness.stop()
     assert reply.closed.is_set()
-    assert house.states() == ["stopped", "stopped"]
-    assert house.message(2).parts == (Reasoning("Hm"), Text("Half an answer"))
-    assert house.message(4).parts == ()
-    assert house.message(2).model == "scripted"
-    assert all(house.message(n).reason == "Stopped." and house.message(n).ended_at for n in (2, 4))
-    assert house.events[-2:] == [TurnEnded("room", 2, "stopped"), TurnEnded("room", 4, "stopped")]
+    assert harness.states() == ["stopped", "stopped"]
+    assert harness.message(2).parts == (Reasoning("Hm"), Text("Half an answer"))
+    assert harness.message(4).parts == ()
+    assert harness.message(2).model == "scripted"
+    assert all(harness.message(n).reason == "Stopped." and harness.message(n).ended_at for n in (2, 4))
+    assert harness.events[-2:] == [TurnEnded("room", 2, "stopped"), TurnEnded("room", 4, "stopped")]
     no_turns()
-    assert len(house.model.asked) == 1
-    house.restarted()
-    assert house.texts() == ["A", "Half an answer", "B", ""]
+    assert len(harness.model.asked) == 1
+    harness.restarted()
+    assert harness.texts() == ["A", "Half an answer", "B", ""]
 
 
-def test_asking_right_after_stop_is_answered(house: House) -> None:
+def test_asking_right_after_stop_is_answered(harness: Harness) -> None:
     """Nothing has to be waited for in between."""
-    reply = house.will(held(TextDelta("Half")))
-    house.ask("A")
+    reply = harness.will(held(TextDelta("Half")))
+    harness.ask("A")
     reply.taken_in()
-    house.stop()
-    again = house.ask("B")
-    assert house.ended(again.answer) == "complete"
-    assert house.texts() == ["A", "Half", "B", "All right."]
-    assert [m.text for m in house.model.asked[-1]] == ["A", "Half", "B"]
+    harness.stop()
+    again = harness.ask("B")
+    assert harness.ended(again.answer) == "complete"
+    assert harness.texts() == ["A", "Half", "B", "All right."]
+    assert [m.text for m in harness.model.asked[-1]] == ["A", "Half", "B"]
 
 
-def test_stop_reaches_a_model_that_is_only_being_asked(house: House) -> None:
+def test_stop_reaches_a_model_that_is_only_being_asked(harness: Harness) -> None:
     """Between the question and the connection there is a moment; no answer slips through it."""
-    reply = house.will(held())
-    house.model.meanwhile = house.stop
-    asked = house.ask("one")
-    assert house.ended(asked.answer) == "stopped"
+    reply = harness.will(held())
+    harness.model.meanwhile = harness.stop
+    asked = harness.ask("one")
+    assert harness.ended(asked.answer) == "stopped"
     assert reply.closed.wait(DEADLINE / 2), "it is only closed when it ends by itself"
     no_turns()
-    assert house.texts() == ["one", ""]
+    assert harness.texts() == ["one", ""]
 
 
-def test_stop_where_nothing_runs_is_nothing(house: House) -> None:
+def test_stop_where_nothing_runs_is_nothing(harness: Harness) -> None:
     """No event, and no answer changes its state."""
-    house.stop()
-    house.answered("one")
-    before, events = house.messages(), list(house.events)
-    house.stop()
-    assert house.messages() == before
-    assert house.events == events
+    harness.stop()
+    harness.answered("one")
+    before, events = harness.messages(), list(harness.events)
+    harness.stop()
+    assert harness.messages() == before
+    assert harness.events == events
 
 
 @pytest.mark.parametrize("end", [ChatRoom.stop, ChatRoom.clear])
-def test_what_a_model_still_says_after_its_end_goes_nowhere(house: House, end: Callable[[ChatRoom], None]) -> None:
+def test_what_a_model_still_says_after_its_end_goes_nowhere(harness: Harness, end: Callable[[ChatRoom], None]) -> None:
     """Even one that takes no notice of being closed, while the next answer is already being made."""
-    stubborn = house.will(Said(TextDelta("Before"), held=True, stubborn=True))
-    house.ask("A")
+    stubborn = harness.will(Said(TextDelta("Before"), held=True, stubborn=True))
+    harness.ask("A")
     stubborn.taken_in()
-    house.room.call(end)
-    told = len(house.events)
-    next_one = house.will(held(TextDelta("Next")))
-    house.ask("B")
+    harness.room.call(end)
+    told = len(harness.events)
+    next_one = harness.will(held(TextDelta("Next")))
+    harness.ask("B")
     next_one.taken_in()
     stubborn.say(TextDelta(" after"), ToolRequest("c1", "roll_dice", "{}"))
     stubborn.end()
     next_one.end()
-    house.ended(4)
+    harness.ended(4)
     no_turns()
-    assert "after" not in " ".join(house.texts())
-    assert house.message(4).parts == (Text("Next"),)
-    late = [event for event in house.events[told:] if getattr(event, "number", None) == 2]
+    assert "after" not in " ".join(harness.texts())
+    assert harness.message(4).parts == (Text("Next"),)
+    late = [event for event in harness.events[told:] if getattr(event, "number", None) == 2]
     assert late == []
 
 
@@ -742,34 +742,34 @@ def test_what_a_model_still_says_after_its_end_goes_nowhere(house: House, end: C
 )
 @pytest.mark.parametrize("partial", ["", "Half"])
 def test_a_model_that_fails_leaves_a_state_a_sentence_and_what_it_had_said(
-    house: House, error: Exception, state: State, partial: str
+    harness: Harness, error: Exception, state: State, partial: str
 ) -> None:
     """A failure is part of the conversation; the next question is answered."""
-    asked = house.answered("one", Said(*[TextDelta(partial)] if partial else [], error))
-    found = house.message(asked.answer)
+    asked = harness.answered("one", Said(*[TextDelta(partial)] if partial else [], error))
+    found = harness.message(asked.answer)
     assert (found.state, found.reason, found.text) == (state, str(error), partial)
     assert found.ended_at is not None
-    house.answered("two")
-    assert house.states() == [state, "complete"]
+    harness.answered("two")
+    assert harness.states() == [state, "complete"]
 
 
-def test_a_model_that_says_nothing_has_failed(house: House) -> None:
+def test_a_model_that_says_nothing_has_failed(harness: Harness) -> None:
     """An empty bubble would be no answer."""
-    house.answered("one", Said())
-    assert house.states() == ["failed"]
-    assert "said nothing" in house.message(2).reason
+    harness.answered("one", Said())
+    assert harness.states() == ["failed"]
+    assert "said nothing" in harness.message(2).reason
 
 
-def test_a_fault_of_ours_ends_one_answer_and_not_the_room(house: House, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fault_of_ours_ends_one_answer_and_not_the_room(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
     """It is logged with its traceback, the person gets a sentence, and those who wait are answered."""
     broken = held(TextDelta("Half"))
-    house.will(broken)
-    a, b = house.ask("A"), house.ask("B")
+    harness.will(broken)
+    a, b = harness.ask("A"), harness.ask("B")
     broken.end(ZeroDivisionError("a secret detail"))
-    assert house.ended(a.answer) == "failed"
-    assert house.ended(b.answer) == "complete"
-    assert house.texts() == ["A", "Half", "B", "All right."]
-    assert "secret" not in house.message(2).reason and "Retry" in house.message(2).reason
+    assert harness.ended(a.answer) == "failed"
+    assert harness.ended(b.answer) == "complete"
+    assert harness.texts() == ["A", "Half", "B", "All right."]
+    assert "secret" not in harness.message(2).reason and "Retry" in harness.message(2).reason
     assert "a secret detail" in caplog.text and "turn room/2 broke" in caplog.text
 
 
@@ -784,7 +784,7 @@ def test_a_fault_of_ours_ends_one_answer_and_not_the_room(house: House, caplog: 
     ],
     ids=["text", "reasoning", "result", "error", "call"],
 )
-def test_half_a_character_from_a_model_breaks_nothing(house: House, said: list[Delta]) -> None:
+def test_half_a_character_from_a_model_breaks_nothing(harness: Harness, said: list[Delta]) -> None:
     """Servers cut emoji in two between tokens; no file can hold a half, so something else is stored."""
 
     @tool
@@ -792,81 +792,81 @@ def test_half_a_character_from_a_model_breaks_nothing(house: House, said: list[D
         """Say it again."""
         return word
 
-    house.restarted(echo)
-    house.model.replies.append(Said(*said))
-    house.ask("one")
+    harness.restarted(echo)
+    harness.model.replies.append(Said(*said))
+    harness.ask("one")
     no_turns()
-    assert set(house.states()) <= {"complete", "failed"}, "only thinking is no answer"
-    assert house.room.call(ChatRoom.idle)
-    str(house.message(2).parts).encode()
-    house.answered("two")
+    assert set(harness.states()) <= {"complete", "failed"}, "only thinking is no answer"
+    assert harness.room.call(ChatRoom.idle)
+    str(harness.message(2).parts).encode()
+    harness.answered("two")
 
 
-def fill_disk(house: House, *, free: bool = False) -> None:
+def fill_disk(harness: Harness, *, free: bool = False) -> None:
     """As if there were no space for another page, or again as much as wanted."""
-    with house.storage.read() as db:
+    with harness.storage.read() as db:
         pages = db.execute("PRAGMA page_count").fetchone()[0]
         db.execute(f"PRAGMA max_page_count = {1_000_000 if free else pages}")
 
 
 def test_an_answer_that_cannot_be_stored_does_not_block_its_room(
-    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With the disk full in mid-answer nothing can be written; with space again, the room goes on by itself."""
     monkeypatch.setattr("overseer.rooms.chat_room.SAVE_EVERY", 0)
-    reply = house.will(held(TextDelta("x")))
-    house.ask("one")
+    reply = harness.will(held(TextDelta("x")))
+    harness.ask("one")
     reply.taken_in()
-    fill_disk(house)
+    fill_disk(harness)
     reply.say(TextDelta("x" * 100_000))
     reply.end()
-    assert house.ended(2) == "failed"
+    assert harness.ended(2) == "failed"
     no_turns()
     assert "could not be stored" in caplog.text
-    assert (house.message(2).state, house.message(2).text) == ("failed", "x" * 100_001)
-    assert "disk is full" in house.message(2).reason
-    assert not house.room.call(ChatRoom.summary).answering, "nobody is making it any more"
+    assert (harness.message(2).state, harness.message(2).text) == ("failed", "x" * 100_001)
+    assert "disk is full" in harness.message(2).reason
+    assert not harness.room.call(ChatRoom.summary).answering, "nobody is making it any more"
     with pytest.raises(StorageFull):
-        house.ask("x" * 100_000)
-    fill_disk(house, free=True)
-    house.answered("two")
-    assert house.states() == ["failed", "complete"]
-    house.restarted()
-    assert house.texts() == ["one", "x" * 100_001, "two", "All right."]
-    assert house.states() == ["failed", "complete"]
+        harness.ask("x" * 100_000)
+    fill_disk(harness, free=True)
+    harness.answered("two")
+    assert harness.states() == ["failed", "complete"]
+    harness.restarted()
+    assert harness.texts() == ["one", "x" * 100_001, "two", "All right."]
+    assert harness.states() == ["failed", "complete"]
 
 
 def test_stop_closes_the_models_connection_also_when_nothing_can_be_written(
-    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A full disk is no reason to pay for words that nobody can keep; with space again, all have ended."""
     monkeypatch.setattr("overseer.rooms.chat_room.SAVE_EVERY", 0)
     first, second = held(TextDelta("x")), held(TextDelta("y"))
-    house.will(first, second)
-    house.ask("one")
-    house.ask("two")
+    harness.will(first, second)
+    harness.ask("one")
+    harness.ask("two")
     first.taken_in()
-    fill_disk(house)
+    fill_disk(harness)
     first.say(TextDelta("x" * 100_000))
     first.end()
-    house.ended(2)
+    harness.ended(2)
     second.taken_in()
     with suppress(StorageFull):
-        house.stop()
+        harness.stop()
     assert second.closed.is_set()
-    assert not house.room.call(ChatRoom.summary).answering
+    assert not harness.room.call(ChatRoom.summary).answering
     no_turns()
-    fill_disk(house, free=True)
-    house.stop()
-    assert house.states() == ["failed", "stopped"]
-    assert house.texts() == ["one", "x" * 100_001, "two", "y"]
-    house.answered("three")
+    fill_disk(harness, free=True)
+    harness.stop()
+    assert harness.states() == ["failed", "stopped"]
+    assert harness.texts() == ["one", "x" * 100_001, "two", "y"]
+    harness.answered("three")
 
 
 # Tools
 
 
-def test_a_tool_that_raises_is_told_to_the_model_which_goes_on(house: House) -> None:
+def test_a_tool_that_raises_is_told_to_the_model_which_goes_on(harness: Harness) -> None:
     """The call has failed, with the reason as its result; the answer has not."""
 
     @tool
@@ -874,15 +874,15 @@ def test_a_tool_that_raises_is_told_to_the_model_which_goes_on(house: House) -> 
         """Explode."""
         raise RuntimeError(f"boom {word}")
 
-    house.restarted(explode)
-    house.answered("one", Said(ToolRequest("c1", "explode", '{"word": "now"}')), words("It broke."))
+    harness.restarted(explode)
+    harness.answered("one", Said(ToolRequest("c1", "explode", '{"word": "now"}')), words("It broke."))
     call = ToolCall("c1", "explode", '{"word": "now"}', "RuntimeError: boom now", "failed")
-    assert house.message(2).parts == (call, Text("It broke."))
-    assert house.states() == ["complete"]
-    assert house.model.asked[1][-1].parts == (call,)
+    assert harness.message(2).parts == (call, Text("It broke."))
+    assert harness.states() == ["complete"]
+    assert harness.model.asked[1][-1].parts == (call,)
 
 
-def test_several_tools_of_one_step_are_used_in_order(house: House) -> None:
+def test_several_tools_of_one_step_are_used_in_order(harness: Harness) -> None:
     """And an unknown one, or arguments that are no JSON, spoil only their own call."""
     requests = [
         ToolRequest("c1", "roll_dice", '{"sides": 2}'),
@@ -890,8 +890,8 @@ def test_several_tools_of_one_step_are_used_in_order(house: House) -> None:
         ToolRequest("c3", "roll_dice", "{sides"),
         ToolRequest("c4", "get_current_time", ""),
     ]
-    house.answered("one", Said(*requests), words("Done."))
-    calls = [part for part in house.message(2).parts if isinstance(part, ToolCall)]
+    harness.answered("one", Said(*requests), words("Done."))
+    calls = [part for part in harness.message(2).parts if isinstance(part, ToolCall)]
     assert [(call.call_id, call.state) for call in calls] == [
         ("c1", "done"),
         ("c2", "failed"),
@@ -899,21 +899,21 @@ def test_several_tools_of_one_step_are_used_in_order(house: House) -> None:
         ("c4", "done"),
     ]
     assert "no tool named 'fly'" in calls[1].result
-    assert len(house.model.asked) == 2
+    assert len(harness.model.asked) == 2
 
 
-def test_a_model_that_never_comes_to_an_answer_is_stopped_after_five_steps(house: House) -> None:
+def test_a_model_that_never_comes_to_an_answer_is_stopped_after_five_steps(harness: Harness) -> None:
     """Its tools cannot keep a room busy for ever, and all it did is shown."""
     replies = [Said(ToolRequest(f"c{n}", "roll_dice", "{}")) for n in range(10)]
-    house.answered("one", *replies)
+    harness.answered("one", *replies)
     assert MAX_STEPS == 5
-    assert len(house.model.asked) == 5
-    assert [part.kind for part in house.message(2).parts] == ["tool_call"] * 5
-    assert house.states() == ["failed"]
-    assert "5 times" in house.message(2).reason
+    assert len(harness.model.asked) == 5
+    assert [part.kind for part in harness.message(2).parts] == ["tool_call"] * 5
+    assert harness.states() == ["failed"]
+    assert "5 times" in harness.message(2).reason
 
 
-def test_a_room_can_be_read_and_asked_while_a_tool_works(house: House) -> None:
+def test_a_room_can_be_read_and_asked_while_a_tool_works(harness: Harness) -> None:
     """The call is shown as running, in the file too; nobody waits for a slow tool but its answer."""
     begun, gate = threading.Event(), threading.Event()
 
@@ -924,21 +924,21 @@ def test_a_room_can_be_read_and_asked_while_a_tool_works(house: House) -> None:
         assert gate.wait(DEADLINE)
         return "waited"
 
-    house.restarted(wait)
-    house.model.replies.append(Said(ToolRequest("c1", "wait", "{}")))
-    house.ask("one")
+    harness.restarted(wait)
+    harness.model.replies.append(Said(ToolRequest("c1", "wait", "{}")))
+    harness.ask("one")
     assert begun.wait(DEADLINE)
-    assert house.message(2).parts == (ToolCall("c1", "wait", "{}", "", "running"),)
-    assert house.on_disk("SELECT call ->> 'state' FROM parts WHERE message = 2") == [("running",)]
-    two = house.ask("two")
+    assert harness.message(2).parts == (ToolCall("c1", "wait", "{}", "", "running"),)
+    assert harness.on_disk("SELECT call ->> 'state' FROM parts WHERE message = 2") == [("running",)]
+    two = harness.ask("two")
     gate.set()
-    house.ended(two.answer)
-    assert house.message(2).parts[0] == ToolCall("c1", "wait", "{}", "waited", "done")
+    harness.ended(two.answer)
+    assert harness.message(2).parts[0] == ToolCall("c1", "wait", "{}", "waited", "done")
 
 
 @pytest.mark.parametrize("how", ["stop", "crash", "full disk"])
 def test_a_tool_that_works_when_its_answer_ends_is_shown_as_abandoned(
-    house: House, how: str, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever ended it, the turn ends at once, and what the tool returns later goes nowhere."""
     begun, gate = threading.Event(), threading.Event()
@@ -950,26 +950,26 @@ def test_a_tool_that_works_when_its_answer_ends_is_shown_as_abandoned(
         assert gate.wait(DEADLINE)
         return "waited"
 
-    house.restarted(wait)
-    house.model.replies.append(Said(ToolRequest("c1", "wait", "{}")))
-    house.ask("one")
+    harness.restarted(wait)
+    harness.model.replies.append(Said(ToolRequest("c1", "wait", "{}")))
+    harness.ask("one")
     assert begun.wait(DEADLINE)
     if how == "crash":
-        house.facets.abort("room", "killed")
+        harness.facets.abort("room", "killed")
     elif how == "stop":
-        house.stop()
+        harness.stop()
     else:
         with monkeypatch.context() as full:
             full.setattr("overseer.storage.room_store.Transcript.end", lambda *args, **kwargs: no_space())
             with pytest.raises(StorageFull):
-                house.stop()
-            assert abandoned(house.message(2))
+                harness.stop()
+            assert abandoned(harness.message(2))
     no_turns()
-    assert abandoned(house.message(2))
+    assert abandoned(harness.message(2))
     gate.set()
-    house.answered("two")
-    house.restarted(wait)
-    assert abandoned(house.message(2)) and house.message(2).finished
+    harness.answered("two")
+    harness.restarted(wait)
+    assert abandoned(harness.message(2)) and harness.message(2).finished
 
 
 def no_space() -> None:
@@ -986,121 +986,121 @@ def abandoned(message: Message) -> bool:
 # Changing what was said
 
 
-def test_retry_answers_the_last_question_again_in_the_same_row(house: House) -> None:
+def test_retry_answers_the_last_question_again_in_the_same_row(harness: Harness) -> None:
     """What was there is gone from memory and file, shorter answers leave nothing of longer ones."""
-    house.answered("one", words("first"))
-    house.answered("two", Said(ReasoningDelta("Hm"), TextDelta("Half"), ModelError("broke")))
-    reply = house.will(held())
-    assert house.room.call(ChatRoom.retry) == 4
+    harness.answered("one", words("first"))
+    harness.answered("two", Said(ReasoningDelta("Hm"), TextDelta("Half"), ModelError("broke")))
+    reply = harness.will(held())
+    assert harness.room.call(ChatRoom.retry) == 4
     reply.taken_in()
-    waiting = house.message(4)
+    waiting = harness.message(4)
     assert (waiting.state, waiting.parts, waiting.reason, waiting.ended_at) == ("waiting", (), "", None)
     reply.say(TextDelta("Whole"))
     reply.end()
-    assert house.ended(4, times=2) == "complete"
-    assert house.message(4).parts == (Text("Whole"),)
-    assert house.texts() == ["one", "first", "two", "Whole"]
-    assert [m.text for m in house.model.asked[-1]] == ["one", "first", "two"]
-    assert house.heard(MessageChanged) == [MessageChanged("room", 4)]
-    house.restarted()
-    assert house.texts() == ["one", "first", "two", "Whole"]
+    assert harness.ended(4, times=2) == "complete"
+    assert harness.message(4).parts == (Text("Whole"),)
+    assert harness.texts() == ["one", "first", "two", "Whole"]
+    assert [m.text for m in harness.model.asked[-1]] == ["one", "first", "two"]
+    assert harness.heard(MessageChanged) == [MessageChanged("room", 4)]
+    harness.restarted()
+    assert harness.texts() == ["one", "first", "two", "Whole"]
 
 
-def test_a_complete_answer_can_be_asked_for_again_too(house: House) -> None:
+def test_a_complete_answer_can_be_asked_for_again_too(harness: Harness) -> None:
     """A person may want another one."""
-    house.answered("one", words("first"))
-    house.will(words("second"))
-    house.room.call(ChatRoom.retry)
-    house.ended(2, times=2)
-    assert house.texts() == ["one", "second"]
+    harness.answered("one", words("first"))
+    harness.will(words("second"))
+    harness.room.call(ChatRoom.retry)
+    harness.ended(2, times=2)
+    assert harness.texts() == ["one", "second"]
 
 
-def test_there_is_nothing_to_retry_in_an_empty_room(house: House) -> None:
+def test_there_is_nothing_to_retry_in_an_empty_room(harness: Harness) -> None:
     """New or cleared."""
     with pytest.raises(NoSuchMessage, match="no question"):
-        house.room.call(ChatRoom.retry)
-    house.answered("one")
-    house.room.call(ChatRoom.clear)
+        harness.room.call(ChatRoom.retry)
+    harness.answered("one")
+    harness.room.call(ChatRoom.clear)
     with pytest.raises(NoSuchMessage):
-        house.room.call(ChatRoom.retry)
-    assert house.model.asked == house.model.asked[:1]
+        harness.room.call(ChatRoom.retry)
+    assert harness.model.asked == harness.model.asked[:1]
 
 
-def test_edit_changes_a_question_drops_what_follows_and_answers_it_anew(house: House) -> None:
+def test_edit_changes_a_question_drops_what_follows_and_answers_it_anew(harness: Harness) -> None:
     """The conversation goes on from there, and the dropped numbers are not used again."""
     for text in ("one", "two", "three"):
-        house.answered(text, words(f"to {text}"))
-    house.will(words("anew"))
-    house.room.call(ChatRoom.edit, 3, "two, otherwise")
-    assert house.heard(MessagesDropped) == [MessagesDropped("room", 3)]
-    assert house.ended(4, times=2) == "complete"
-    assert house.texts() == ["one", "to one", "two, otherwise", "anew"]
-    assert [m.text for m in house.model.asked[-1]] == ["one", "to one", "two, otherwise"]
-    assert house.answered("four") == Asked(7, 8)
-    assert house.room.call(ChatRoom.summary).messages == 6
-    assert house.on_disk("SELECT count(*) FROM parts") == [(6,)]
+        harness.answered(text, words(f"to {text}"))
+    harness.will(words("anew"))
+    harness.room.call(ChatRoom.edit, 3, "two, otherwise")
+    assert harness.heard(MessagesDropped) == [MessagesDropped("room", 3)]
+    assert harness.ended(4, times=2) == "complete"
+    assert harness.texts() == ["one", "to one", "two, otherwise", "anew"]
+    assert [m.text for m in harness.model.asked[-1]] == ["one", "to one", "two, otherwise"]
+    assert harness.answered("four") == Asked(7, 8)
+    assert harness.room.call(ChatRoom.summary).messages == 6
+    assert harness.on_disk("SELECT count(*) FROM parts") == [(6,)]
 
 
 @pytest.mark.parametrize("number", [0, -1, 2, 3, 4, 99, 2**63 - 1])
-def test_only_a_question_of_the_room_can_be_edited(house: House, number: int) -> None:
+def test_only_a_question_of_the_room_can_be_edited(harness: Harness, number: int) -> None:
     """Not an answer, not what is not there; nothing is dropped."""
-    house.answered("one")
-    before = house.messages()
+    harness.answered("one")
+    before = harness.messages()
     with pytest.raises(NoSuchMessage, match=f"no question {number}"):
-        house.room.call(ChatRoom.edit, number, "otherwise")
-    assert house.messages() == before
-    assert house.heard(MessagesDropped) == []
+        harness.room.call(ChatRoom.edit, number, "otherwise")
+    assert harness.messages() == before
+    assert harness.heard(MessagesDropped) == []
 
 
-def test_neither_retry_nor_edit_while_an_answer_is_being_made(house: House) -> None:
+def test_neither_retry_nor_edit_while_an_answer_is_being_made(harness: Harness) -> None:
     """Not now, with a sentence; the answer goes on undisturbed, and afterwards it works."""
-    reply = house.will(held(TextDelta("Half")))
-    house.ask("one")
+    reply = harness.will(held(TextDelta("Half")))
+    harness.ask("one")
     for _ in ("before its first word", "after it"):
         with pytest.raises(NotNow, match="Stop it, or wait"):
-            house.room.call(ChatRoom.retry)
+            harness.room.call(ChatRoom.retry)
         with pytest.raises(NotNow):
-            house.room.call(ChatRoom.edit, 1, "otherwise")
+            harness.room.call(ChatRoom.edit, 1, "otherwise")
         reply.say(TextDelta(" more"))
     reply.end()
-    house.ended(2)
-    assert house.texts() == ["one", "Half more more"]
-    house.room.call(ChatRoom.retry)
-    house.ended(2, times=2)
+    harness.ended(2)
+    assert harness.texts() == ["one", "Half more more"]
+    harness.room.call(ChatRoom.retry)
+    harness.ended(2, times=2)
 
 
-def test_clear_while_an_answer_grows_leaves_an_empty_room_that_works(house: House) -> None:
+def test_clear_while_an_answer_grows_leaves_an_empty_room_that_works(harness: Harness) -> None:
     """The model's connection is closed, those who wait are gone too, and the next question is answered."""
-    reply = house.will(held(TextDelta("Half")))
-    house.ask("one")
-    house.ask("two")
+    reply = harness.will(held(TextDelta("Half")))
+    harness.ask("one")
+    harness.ask("two")
     reply.taken_in()
-    house.room.call(ChatRoom.clear)
+    harness.room.call(ChatRoom.clear)
     assert reply.closed.is_set()
-    assert house.messages() == ()
-    assert house.on_disk("SELECT (SELECT count(*) FROM messages) + (SELECT count(*) FROM parts)") == [(0,)]
-    assert house.events[-1] == MessagesCleared("room")
-    assert not house.room.call(ChatRoom.summary).answering
+    assert harness.messages() == ()
+    assert harness.on_disk("SELECT (SELECT count(*) FROM messages) + (SELECT count(*) FROM parts)") == [(0,)]
+    assert harness.events[-1] == MessagesCleared("room")
+    assert not harness.room.call(ChatRoom.summary).answering
     no_turns()
-    assert house.events[-1] == MessagesCleared("room")
-    assert house.answered("three") == Asked(5, 6)
-    assert [m.text for m in house.model.asked[-1]] == ["three"]
+    assert harness.events[-1] == MessagesCleared("room")
+    assert harness.answered("three") == Asked(5, 6)
+    assert [m.text for m in harness.model.asked[-1]] == ["three"]
 
 
-def test_delete_while_an_answer_grows_ends_it(house: House) -> None:
+def test_delete_while_an_answer_grows_ends_it(harness: Harness) -> None:
     """The connection is closed, the files are gone for good, and nothing is told any more."""
-    reply = house.will(Said(TextDelta("Half"), held=True, stubborn=True))
-    room = house.room
-    house.ask("one")
+    reply = harness.will(Said(TextDelta("Half"), held=True, stubborn=True))
+    room = harness.room
+    harness.ask("one")
     reply.taken_in()
-    house.facets.delete("room")
+    harness.facets.delete("room")
     assert reply.closed.is_set()
-    told = list(house.events)
+    told = list(harness.events)
     reply.say(TextDelta(" more"))
     reply.end()
     no_turns()
-    assert house.events == told
-    assert list(house.directory.iterdir()) == []
+    assert harness.events == told
+    assert list(harness.directory.iterdir()) == []
     with pytest.raises(FacetAborted, match="facet was deleted"):
         room.call(ChatRoom.messages)
 
@@ -1108,43 +1108,43 @@ def test_delete_while_an_answer_grows_ends_it(house: House) -> None:
 # Reading
 
 
-def test_pages_go_back_from_the_newest_without_gap_or_overlap(house: House) -> None:
+def test_pages_go_back_from_the_newest_without_gap_or_overlap(harness: Harness) -> None:
     """Each in reading order, with whether there is more above; numbers may have gaps."""
-    house.answered("dropped")
-    house.room.call(ChatRoom.clear)
+    harness.answered("dropped")
+    harness.room.call(ChatRoom.clear)
     for n in range(5):
-        house.answered(f"question {n}", words(f"answer {n}"))
-    newest = house.room.call(ChatRoom.messages, limit=4)
+        harness.answered(f"question {n}", words(f"answer {n}"))
+    newest = harness.room.call(ChatRoom.messages, limit=4)
     assert [m.number for m in newest.messages] == [9, 10, 11, 12]
     assert (newest.more, newest.last) == (True, 12)
-    older = house.room.call(ChatRoom.messages, before=9, limit=4)
+    older = harness.room.call(ChatRoom.messages, before=9, limit=4)
     assert [m.number for m in older.messages] == [5, 6, 7, 8]
     assert (older.more, older.last) == (True, 12)
-    oldest = house.room.call(ChatRoom.messages, before=5, limit=4)
+    oldest = harness.room.call(ChatRoom.messages, before=5, limit=4)
     assert [m.text for m in oldest.messages] == ["question 0", "answer 0"]
     assert (oldest.more, oldest.last) == (False, 12)
-    exact = house.room.call(ChatRoom.messages, limit=10)
+    exact = harness.room.call(ChatRoom.messages, limit=10)
     assert (len(exact.messages), exact.more) == (10, False)
     for before in (3, 1, 0, -5):
-        assert house.room.call(ChatRoom.messages, before=before, limit=4).messages == ()
-    assert house.room.call(ChatRoom.messages, before=2**63 - 1, limit=4) == newest
+        assert harness.room.call(ChatRoom.messages, before=before, limit=4).messages == ()
+    assert harness.room.call(ChatRoom.messages, before=2**63 - 1, limit=4) == newest
 
 
-def test_an_empty_room_has_an_empty_page(house: House) -> None:
+def test_an_empty_room_has_an_empty_page(harness: Harness) -> None:
     """Nothing, nothing more, and no number yet."""
-    page = house.room.call(ChatRoom.messages)
+    page = harness.room.call(ChatRoom.messages)
     assert (page.messages, page.more, page.last) == ((), False, 0)
 
 
-def test_what_is_not_there_is_no_such_message(house: House) -> None:
+def test_what_is_not_there_is_no_such_message(harness: Harness) -> None:
     """A number that was never used, and one that is not used any more."""
-    house.answered("one")
-    house.room.call(ChatRoom.clear)
+    harness.answered("one")
+    harness.room.call(ChatRoom.clear)
     for number in (1, 2, 3, 0, -1):
         with pytest.raises(NoSuchMessage):
-            house.message(number)
+            harness.message(number)
         with pytest.raises(NoSuchMessage):
-            house.room.call(ChatRoom.exchange, number)
+            harness.room.call(ChatRoom.exchange, number)
 
 
 @pytest.mark.parametrize(
@@ -1160,18 +1160,18 @@ def test_what_is_not_there_is_no_such_message(house: House) -> None:
     ],
 )
 def test_the_oldest_exchanges_are_left_out_when_the_history_is_too_long(
-    house: House, budget: int, read: list[str]
+    harness: Harness, budget: int, read: list[str]
 ) -> None:
     """Whole ones, so that no answer stands without its question; the last question is always read."""
-    house.restarted(limits=Limits(context_tokens=budget))
-    house.answered("question 1", words("answer two"))
-    house.answered("question 3", words("answer four"))
-    house.answered("question 5")
-    assert [m.text for m in house.model.asked[-1]] == read
-    assert len(house.messages()) == 6
+    harness.restarted(limits=Limits(context_tokens=budget))
+    harness.answered("question 1", words("answer two"))
+    harness.answered("question 3", words("answer four"))
+    harness.answered("question 5")
+    assert [m.text for m in harness.model.asked[-1]] == read
+    assert len(harness.messages()) == 6
 
 
-def test_tools_count_against_the_history(house: House) -> None:
+def test_tools_count_against_the_history(harness: Harness) -> None:
     """A tool that answered with a book fills the model's memory too."""
 
     @tool
@@ -1179,79 +1179,79 @@ def test_tools_count_against_the_history(house: House) -> None:
         """Read a book."""
         return "x" * 5000
 
-    house.restarted(read, limits=Limits(context_tokens=1250))
-    house.answered("one", Said(ToolRequest("c1", "read", "{}")), words("Done."))
-    house.answered("two")
-    assert [m.text for m in house.model.asked[-1]] == ["two"]
+    harness.restarted(read, limits=Limits(context_tokens=1250))
+    harness.answered("one", Said(ToolRequest("c1", "read", "{}")), words("Done."))
+    harness.answered("two")
+    assert [m.text for m in harness.model.asked[-1]] == ["two"]
 
 
-def test_the_summary_follows_the_room(make_house: MakeHouse) -> None:
+def test_the_summary_follows_the_room(make_harness: MakeHarness) -> None:
     """Number of messages, newest words without marks, name, and whether an answer is being made."""
-    house = make_house(by_person=False)
+    harness = make_harness(by_person=False)
 
     def summary() -> tuple[str, int, str, bool]:
-        found = house.room.call(ChatRoom.summary)
+        found = harness.room.call(ChatRoom.summary)
         return found.name, found.messages, found.preview, found.answering
 
     assert summary() == ("Kitchen", 0, "", False)
-    reply = house.will(held())
-    house.ask("# What is *this*?")
+    reply = harness.will(held())
+    harness.ask("# What is *this*?")
     assert summary() == ("What is this?", 2, "What is this?", True)
     reply.say(ReasoningDelta("Hm"), TextDelta("- A **room**,\n- I `think`"))
     reply.end()
-    house.ended(2)
+    harness.ended(2)
     assert summary() == ("What is this?", 2, "A room, I think", False)
-    house.answered("long", words("word " * 1000))
+    harness.answered("long", words("word " * 1000))
     assert summary()[1] == 4
     assert len(summary()[2]) <= 120
-    house.room.call(ChatRoom.clear)
+    harness.room.call(ChatRoom.clear)
     assert summary() == ("What is this?", 0, "", False)
 
 
-def test_a_room_with_a_running_turn_is_busy_and_afterwards_idle(house: House) -> None:
+def test_a_room_with_a_running_turn_is_busy_and_afterwards_idle(harness: Harness) -> None:
     """So that it is never dropped from memory in the middle of an answer, and may be dropped after it."""
-    reply = house.will(held(TextDelta("Half")))
-    room = house.room
+    reply = harness.will(held(TextDelta("Half")))
+    room = harness.room
     assert room.call(ChatRoom.idle)
-    house.ask("one")
+    harness.ask("one")
     reply.taken_in()
     assert not room.call(ChatRoom.idle)
     assert not room.evict()
     reply.end()
-    house.ended(2)
+    harness.ended(2)
     no_turns()
     assert room.evict()
-    assert house.texts() == ["one", "Half"]
+    assert harness.texts() == ["one", "Half"]
 
 
-def test_a_room_that_is_dropped_from_memory_comes_back_unnoticed(house: House) -> None:
+def test_a_room_that_is_dropped_from_memory_comes_back_unnoticed(harness: Harness) -> None:
     """The same handle goes on, with everything said, and no answer is called interrupted for it."""
-    room = house.room
-    house.answered("one")
+    room = harness.room
+    harness.answered("one")
     no_turns()
-    before = house.messages()
+    before = harness.messages()
     assert room.evict()
     assert room.call(ChatRoom.messages).messages == before
     assert room.evict()
     asked = room.call(ChatRoom.ask, "two")
-    assert house.ended(asked.answer) == "complete"
-    assert house.states() == ["complete", "complete"]
+    assert harness.ended(asked.answer) == "complete"
+    assert harness.states() == ["complete", "complete"]
 
 
-def test_a_clear_that_cannot_be_written_changes_nothing(house: House) -> None:
+def test_a_clear_that_cannot_be_written_changes_nothing(harness: Harness) -> None:
     """The answer goes on, and is there at its end."""
-    reply = house.will(held(TextDelta("Half")))
-    house.ask("one")
+    reply = harness.will(held(TextDelta("Half")))
+    harness.ask("one")
     reply.taken_in()
-    with closing(sqlite3.connect(house.storage.path, isolation_level=None)) as other:
+    with closing(sqlite3.connect(harness.storage.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StorageFull, match="locked by another program"):
-            house.room.call(ChatRoom.clear)
+            harness.room.call(ChatRoom.clear)
         other.execute("ROLLBACK")
     reply.say(TextDelta(" and half"))
     reply.end()
-    assert house.ended(2) == "complete"
-    assert house.texts() == ["one", "Half and half"]
+    assert harness.ended(2) == "complete"
+    assert harness.texts() == ["one", "Half and half"]
 
 
 # Turns that cannot be begun
@@ -1264,11 +1264,11 @@ class Unreadable:
     works, above all the commit before.
     """
 
-    def __init__(self, house: House, times: int = 1_000_000) -> None:
+    def __init__(self, harness: Harness, times: int = 1_000_000) -> None:
         self.times = times
         self.refused = threading.Event()
-        house.room.call(ChatRoom.settings)
-        with house.storage.read() as db:
+        harness.room.call(ChatRoom.settings)
+        with harness.storage.read() as db:
             db.set_authorizer(self._check)
 
     def _check(self, action: int, table: str | None, column: str | None, *_: str | None) -> int:
@@ -1282,130 +1282,130 @@ class Unreadable:
 NEVER = (3600.0, 3600.0)
 
 
-def test_ask_whose_answer_cannot_be_begun_at_once_is_answered_by_itself(house: House) -> None:
+def test_ask_whose_answer_cannot_be_begun_at_once_is_answered_by_itself(harness: Harness) -> None:
     """The question is committed, so who asked is told that it is, and one failed read is not the end of it."""
-    broken = Unreadable(house, times=1)
-    asked = house.ask("one", key="k")
+    broken = Unreadable(harness, times=1)
+    asked = harness.ask("one", key="k")
     assert broken.refused.is_set()
-    assert house.ended(asked.answer) == "complete"
-    assert house.texts() == ["one", "All right."]
+    assert harness.ended(asked.answer) == "complete"
+    assert harness.texts() == ["one", "All right."]
 
 
 @pytest.mark.parametrize("how", ["the same key", "another question", "a read", "a retry", "a resume"])
 def test_an_answer_that_could_not_be_begun_is_begun_by_whatever_comes_next(
-    house: House, how: str, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody waits for a timer if somebody comes before."""
     monkeypatch.setattr("overseer.rooms.chat_room.START_AGAIN", NEVER)
-    broken = Unreadable(house, times=1)
-    first = house.ask("one", key="k")
-    assert broken.refused.is_set() and house.room.call(ChatRoom.summary).answering
+    broken = Unreadable(harness, times=1)
+    first = harness.ask("one", key="k")
+    assert broken.refused.is_set() and harness.room.call(ChatRoom.summary).answering
     if how == "the same key":
-        assert house.ask("one", key="k") == replace(first, repeated=True)
+        assert harness.ask("one", key="k") == replace(first, repeated=True)
     elif how == "another question":
-        assert house.ended(house.ask("two").answer) == "complete"
+        assert harness.ended(harness.ask("two").answer) == "complete"
     elif how == "a read":
-        house.messages()
+        harness.messages()
     else:
         with pytest.raises(NotNow):
-            house.room.call(ChatRoom.retry if how == "a retry" else ChatRoom.resume)
-    assert house.ended(first.answer) == "complete"
-    assert set(house.states()) == {"complete"}
+            harness.room.call(ChatRoom.retry if how == "a retry" else ChatRoom.resume)
+    assert harness.ended(first.answer) == "complete"
+    assert set(harness.states()) == {"complete"}
 
 
 @pytest.mark.parametrize("again", ["retry", "edit", "resume"])
-def test_an_answer_that_is_made_again_is_begun_by_itself_too(house: House, again: str) -> None:
+def test_an_answer_that_is_made_again_is_begun_by_itself_too(harness: Harness, again: str) -> None:
     """Every way to have an answer made is committed before it is begun."""
-    house.will(Said(TextDelta("Half"), ModelCut("It broke off.")))
-    house.ask("one")
-    assert house.ended(2) == "interrupted"
+    harness.will(Said(TextDelta("Half"), ModelCut("It broke off.")))
+    harness.ask("one")
+    assert harness.ended(2) == "interrupted"
     no_turns()
-    Unreadable(house, times=2)
+    Unreadable(harness, times=2)
     if again == "edit":
-        house.room.call(ChatRoom.edit, 1, "other")
+        harness.room.call(ChatRoom.edit, 1, "other")
     else:
-        house.room.call(ChatRoom.retry if again == "retry" else ChatRoom.resume)
-    assert house.ended(2, times=2) == "complete"
-    assert house.message(2).text == ("HalfAll right." if again == "resume" else "All right.")
+        harness.room.call(ChatRoom.retry if again == "retry" else ChatRoom.resume)
+    assert harness.ended(2, times=2) == "complete"
+    assert harness.message(2).text == ("HalfAll right." if again == "resume" else "All right.")
 
 
-def test_the_next_in_the_queue_that_cannot_be_begun_is_begun_by_itself(house: House) -> None:
+def test_the_next_in_the_queue_that_cannot_be_begun_is_begun_by_itself(harness: Harness) -> None:
     """Nobody comes to ask for it when the answer before it ends."""
-    reply = house.will(held(TextDelta("First")))
-    house.ask("one")
-    second = house.ask("two")
+    reply = harness.will(held(TextDelta("First")))
+    harness.ask("one")
+    second = harness.ask("two")
     reply.taken_in()
-    broken = Unreadable(house, times=2)
+    broken = Unreadable(harness, times=2)
     reply.end()
-    assert house.ended(second.answer) == "complete"
-    assert broken.refused.is_set() and house.states() == ["complete", "complete"]
+    assert harness.ended(second.answer) == "complete"
+    assert broken.refused.is_set() and harness.states() == ["complete", "complete"]
 
 
 def test_an_answer_that_can_never_be_begun_fails_with_a_sentence(
-    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is tried a few times; then it has an end, so do those behind it, and Retry works when reading does."""
     monkeypatch.setattr("overseer.rooms.chat_room.START_AGAIN", (0.001, 0.001))
-    broken = Unreadable(house)
-    house.ask("one")
-    house.ask("two")
-    assert house.ended(2) == house.ended(4) == "failed"
+    broken = Unreadable(harness)
+    harness.ask("one")
+    harness.ask("two")
+    assert harness.ended(2) == harness.ended(4) == "failed"
     broken.times = 0
-    assert house.room.call(ChatRoom.idle) and not house.room.call(ChatRoom.summary).answering
-    assert house.message(4).reason.startswith("The answer could not be started. room.sqlite could not be used")
-    assert house.message(4).reason.endswith("Retry asks again.")
+    assert harness.room.call(ChatRoom.idle) and not harness.room.call(ChatRoom.summary).answering
+    assert harness.message(4).reason.startswith("The answer could not be started. room.sqlite could not be used")
+    assert harness.message(4).reason.endswith("Retry asks again.")
     assert "turn room/2 could not be started" in caplog.text
-    assert house.on_disk("SELECT state FROM messages WHERE role = 'assistant'") == [("failed",), ("failed",)]
-    house.room.call(ChatRoom.retry)
-    assert house.ended(4, times=2) == "complete"
+    assert harness.on_disk("SELECT state FROM messages WHERE role = 'assistant'") == [("failed",), ("failed",)]
+    harness.room.call(ChatRoom.retry)
+    assert harness.ended(4, times=2) == "complete"
 
 
-def test_stop_ends_an_answer_that_could_not_be_begun(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stop_ends_an_answer_that_could_not_be_begun(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is shown as waiting, so Stop is shown beside it; nothing begins it afterwards, and Retry does."""
     monkeypatch.setattr("overseer.rooms.chat_room.START_AGAIN", NEVER)
-    broken = Unreadable(house)
-    asked = house.ask("one")
+    broken = Unreadable(harness)
+    asked = harness.ask("one")
     (timer,) = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
-    house.stop()
+    harness.stop()
     timer.join(DEADLINE)
     assert not timer.is_alive(), "the timer is cancelled"
-    assert house.ended(asked.answer) == "stopped" and house.room.call(ChatRoom.idle)
+    assert harness.ended(asked.answer) == "stopped" and harness.room.call(ChatRoom.idle)
     broken.times = 0
-    house.room.call(ChatRoom.retry)
-    assert house.ended(asked.answer, times=2) == "complete"
+    harness.room.call(ChatRoom.retry)
+    assert harness.ended(asked.answer, times=2) == "complete"
 
 
 @pytest.mark.parametrize("how", ["clear", "close"])
-def test_no_timer_outlives_what_it_would_begin(house: House, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_timer_outlives_what_it_would_begin(harness: Harness, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A room that is cleared or closed begins nothing any more."""
     monkeypatch.setattr("overseer.rooms.chat_room.START_AGAIN", NEVER)
-    Unreadable(house)
-    house.ask("one")
-    assert not house.room.evict(), "a room in which an answer waits is not dropped from memory"
+    Unreadable(harness)
+    harness.ask("one")
+    assert not harness.room.evict(), "a room in which an answer waits is not dropped from memory"
     (timer,) = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
     if how == "clear":
-        house.room.call(ChatRoom.clear)
-        assert house.room.call(ChatRoom.idle)
+        harness.room.call(ChatRoom.clear)
+        assert harness.room.call(ChatRoom.idle)
     else:
-        house.restarted()
-        assert house.states() == ["interrupted"]
+        harness.restarted()
+        assert harness.states() == ["interrupted"]
     timer.join(DEADLINE)
     assert not timer.is_alive()
 
 
-def test_an_answer_fails_with_a_sentence_when_there_are_no_threads(house: House) -> None:
+def test_an_answer_fails_with_a_sentence_when_there_are_no_threads(harness: Harness) -> None:
     """Neither its own nor one that would try again can be started; with threads again, Retry works."""
     before = threading.stack_size(2**46)  # more than there is: the system refuses
     try:
-        house.ask("one")
+        harness.ask("one")
     finally:
         threading.stack_size(before)
-    assert house.ended(2) == "failed" and "Retry asks again" in house.message(2).reason
-    house.room.call(ChatRoom.retry)
-    assert house.ended(2, times=2) == "complete"
+    assert harness.ended(2) == "failed" and "Retry asks again" in harness.message(2).reason
+    harness.room.call(ChatRoom.retry)
+    assert harness.ended(2, times=2) == "complete"
 
 
-def test_tool_that_ends_its_thread_fails_and_the_answer_goes_on(house: House) -> None:
+def test_tool_that_ends_its_thread_fails_and_the_answer_goes_on(harness: Harness) -> None:
     """`sys.exit` in a tool is a fault of that tool, and no reason to wait for ever."""
 
     @tool
@@ -1413,27 +1413,27 @@ def test_tool_that_ends_its_thread_fails_and_the_answer_goes_on(house: House) ->
         """End the thread."""
         raise SystemExit(1)
 
-    house.restarted(leave)
-    house.will(Said(ToolRequest("1", "leave", "{}")))
-    house.ask("one")
-    assert house.ended(2) == "complete" and house.room.call(ChatRoom.idle)
-    call = house.message(2).parts[0]
+    harness.restarted(leave)
+    harness.will(Said(ToolRequest("1", "leave", "{}")))
+    harness.ask("one")
+    assert harness.ended(2) == "complete" and harness.room.call(ChatRoom.idle)
+    call = harness.message(2).parts[0]
     assert isinstance(call, ToolCall) and call.state == "failed"
 
 
-def test_stop_ends_those_who_wait_also_when_nothing_can_be_written(house: House) -> None:
+def test_stop_ends_those_who_wait_also_when_nothing_can_be_written(harness: Harness) -> None:
     """They are shown as stopped, nothing begins them, and they are written when that is possible again."""
-    reply = house.will(held(TextDelta("Half")))
-    house.ask("one")
-    house.ask("two")
+    reply = harness.will(held(TextDelta("Half")))
+    harness.ask("one")
+    harness.ask("two")
     reply.taken_in()
-    with closing(sqlite3.connect(house.storage.path, isolation_level=None)) as other:
+    with closing(sqlite3.connect(harness.storage.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StorageFull):
-            house.stop()
-        assert house.ended(2) == house.ended(4) == "stopped"
-        assert house.states() == ["stopped", "stopped"]
+            harness.stop()
+        assert harness.ended(2) == harness.ended(4) == "stopped"
+        assert harness.states() == ["stopped", "stopped"]
         other.execute("ROLLBACK")
-    house.room.call(ChatRoom.retry)
-    assert house.ended(4, times=2) == "complete"
-    assert house.on_disk("SELECT state FROM messages WHERE role = 'assistant'") == [("stopped",), ("complete",)]
+    harness.room.call(ChatRoom.retry)
+    assert harness.ended(4, times=2) == "complete"
+    assert harness.on_disk("SELECT state FROM messages WHERE role = 'assistant'") == [("stopped",), ("complete",)]

@@ -23,7 +23,7 @@ from overseer.storage.registry import NoSuchRoom
 from overseer.storage.room_store import Asked
 from overseer.storage.schema import APPLICATION_ID, MIGRATIONS, m001_messages
 from overseer.tools.registry import Toolbox
-from tests.rooms.test_chat_room import DEADLINE, House, Said, Script, fill_disk, held, no_turns
+from tests.rooms.test_chat_room import DEADLINE, Harness, Said, Script, fill_disk, held, no_turns
 from tests.support.model_server import ModelServer, answer
 
 ALL = Changes(model="large", system_prompt="Be brief.\n\N{GRINNING FACE}", temperature=0.7)
@@ -45,8 +45,8 @@ class Heeding(Script):
         return super().answer(history, tools, system=system, temperature=temperature)
 
 
-class Furnished(House):
-    """A House with a Heeding model."""
+class SeededRooms(Harness):
+    """A Harness with a Heeding model."""
 
     def __init__(self, directory: Path, *, by_person: bool = True) -> None:
         super().__init__(directory, by_person=by_person)
@@ -62,27 +62,27 @@ class Furnished(House):
         return self.room.call(ChatRoom.summary).name
 
 
-Open = Callable[..., Furnished]
+Open = Callable[..., SeededRooms]
 
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Iterator[Open]:
-    """Opens a house in a folder of this name, with the room that is there or a new one; all are shut."""
-    houses: list[Furnished] = []
+    """Opens a harness in a folder of this name, with the room that is there or a new one; all are shut."""
+    harnesses: list[SeededRooms] = []
 
-    def open_it(name: str = "house", *, by_person: bool = True) -> Furnished:
-        houses.append(Furnished(tmp_path / name, by_person=by_person))
-        return houses[-1]
+    def open_it(name: str = "harness", *, by_person: bool = True) -> SeededRooms:
+        harnesses.append(SeededRooms(tmp_path / name, by_person=by_person))
+        return harnesses[-1]
 
     yield open_it
-    for house in houses:
-        house.facets.close("the test is over")
+    for harness in harnesses:
+        harness.facets.close("the test is over")
     no_turns()
 
 
 @pytest.fixture
-def house(opened: Open) -> Furnished:
-    """A house whose room was named by a person."""
+def harness(opened: Open) -> SeededRooms:
+    """A harness whose room was named by a person."""
     return opened()
 
 
@@ -128,93 +128,93 @@ def look(path: Path, sql: str) -> list[tuple[object, ...]]:
 # In the file
 
 
-def test_a_new_room_goes_by_the_usual(house: Furnished) -> None:
+def test_a_new_room_goes_by_the_usual(harness: SeededRooms) -> None:
     """The server's own model, no prompt, the model's own temperature."""
-    assert house.settings() == Settings() == Settings("", "", None)
-    house.answered("one")
-    assert house.picked == [""]
-    assert house.model.orders == [("", None)]
+    assert harness.settings() == Settings() == Settings("", "", None)
+    harness.answered("one")
+    assert harness.picked == [""]
+    assert harness.model.orders == [("", None)]
 
 
-def test_settings_are_in_the_rooms_own_file(house: Furnished) -> None:
+def test_settings_are_in_the_rooms_own_file(harness: SeededRooms) -> None:
     """When `configure` has returned, another program reads them there."""
-    house.configure(**ALL)
-    assert house.settings() == SET
-    assert house.on_disk("SELECT model, system_prompt, temperature FROM room") == [
+    harness.configure(**ALL)
+    assert harness.settings() == SET
+    assert harness.on_disk("SELECT model, system_prompt, temperature FROM room") == [
         (SET.model, SET.system_prompt, SET.temperature)
     ]
 
 
-def test_settings_survive_a_kill(house: Furnished) -> None:
+def test_settings_survive_a_kill(harness: SeededRooms) -> None:
     """And the next answer goes by them without anything being set again."""
-    house.configure(**ALL)
-    house.restarted()
-    assert house.settings() == SET
-    house.answered("one")
-    assert (house.picked, house.model.orders) == (["large"], [("Be brief.\n\N{GRINNING FACE}", 0.7)])
+    harness.configure(**ALL)
+    harness.restarted()
+    assert harness.settings() == SET
+    harness.answered("one")
+    assert (harness.picked, harness.model.orders) == (["large"], [("Be brief.\n\N{GRINNING FACE}", 0.7)])
 
 
-def test_a_copy_of_the_file_carries_the_settings(house: Furnished, opened: Open, tmp_path: Path) -> None:
+def test_a_copy_of_the_file_carries_the_settings(harness: SeededRooms, opened: Open, tmp_path: Path) -> None:
     """Backup and move are a copy; afterwards each goes its own way."""
-    house.configure(**ALL)
-    shutil.copytree(house.directory, tmp_path / "copy")
+    harness.configure(**ALL)
+    shutil.copytree(harness.directory, tmp_path / "copy")
     copy = opened("copy")
     assert copy.settings() == SET
     copy.configure(model="small")
-    assert (house.settings().model, copy.settings().model) == ("large", "small")
+    assert (harness.settings().model, copy.settings().model) == ("large", "small")
 
 
-def test_only_what_changes_changes(house: Furnished) -> None:
+def test_only_what_changes_changes(harness: SeededRooms) -> None:
     """One field after the other, back to nothing too; 0 is a temperature, and not none."""
-    house.configure(**ALL)
-    house.configure(temperature=0.0)
-    assert house.settings() == Settings(SET.model, SET.system_prompt, 0.0)
-    house.configure(model="")
-    house.configure()
-    assert house.settings() == Settings("", SET.system_prompt, 0.0)
-    house.answered("one")
-    assert house.model.orders == [(SET.system_prompt, 0.0)]
-    house.configure(system_prompt="", temperature=None)
-    assert house.settings() == Settings()
+    harness.configure(**ALL)
+    harness.configure(temperature=0.0)
+    assert harness.settings() == Settings(SET.model, SET.system_prompt, 0.0)
+    harness.configure(model="")
+    harness.configure()
+    assert harness.settings() == Settings("", SET.system_prompt, 0.0)
+    harness.answered("one")
+    assert harness.model.orders == [(SET.system_prompt, 0.0)]
+    harness.configure(system_prompt="", temperature=None)
+    assert harness.settings() == Settings()
 
 
-def test_changes_of_many_at_once_are_all_kept(house: Furnished) -> None:
+def test_changes_of_many_at_once_are_all_kept(harness: SeededRooms) -> None:
     """Nobody's field is overwritten by somebody who changed another."""
     together = threading.Barrier(3)
 
     def configure(**changes: object) -> None:
         for _ in range(10):
             together.wait(DEADLINE)
-            house.configure(**changes)
+            harness.configure(**changes)
 
     threads = [threading.Thread(target=configure, kwargs={field: value}) for field, value in ALL.items()]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(DEADLINE)
-    assert house.settings() == SET
-    assert len(house.heard(RoomConfigured)) == 30
+    assert harness.settings() == SET
+    assert len(harness.heard(RoomConfigured)) == 30
 
 
-def test_clear_leaves_the_settings(house: Furnished) -> None:
+def test_clear_leaves_the_settings(harness: SeededRooms) -> None:
     """They are the room's, not the conversation's."""
-    house.configure(**ALL)
-    house.answered("one")
-    house.room.call(ChatRoom.clear)
-    assert house.settings() == SET
+    harness.configure(**ALL)
+    harness.answered("one")
+    harness.room.call(ChatRoom.clear)
+    assert harness.settings() == SET
 
 
-def test_settings_that_cannot_be_written_are_not_set(house: Furnished) -> None:
+def test_settings_that_cannot_be_written_are_not_set(harness: SeededRooms) -> None:
     """With the disk full nothing changes and nothing is told; with space again it works."""
-    house.configure(**ALL)
-    house.events.clear()
-    fill_disk(house)
+    harness.configure(**ALL)
+    harness.events.clear()
+    fill_disk(harness)
     with pytest.raises(StorageFull, match="disk is full"):
-        house.configure("Cellar", system_prompt="x" * 30_000)
-    assert (house.settings(), house.name(), house.events) == (SET, "Kitchen", [])
-    fill_disk(house, free=True)
-    house.configure(system_prompt="x" * 30_000)
-    assert len(house.settings().system_prompt) == 30_000
+        harness.configure("Cellar", system_prompt="x" * 30_000)
+    assert (harness.settings(), harness.name(), harness.events) == (SET, "Kitchen", [])
+    fill_disk(harness, free=True)
+    harness.configure(system_prompt="x" * 30_000)
+    assert len(harness.settings().system_prompt) == 30_000
 
 
 # Files of other versions
@@ -223,39 +223,39 @@ def test_settings_that_cannot_be_written_are_not_set(house: Furnished) -> None:
 def test_a_file_of_the_first_version_is_brought_up_and_keeps_everything(opened: Open, tmp_path: Path) -> None:
     """Name, numbers, parts, keys, states and times; what was cut off by the update is interrupted."""
     version_1(tmp_path / "old" / "room.sqlite")
-    house = opened("old")
+    harness = opened("old")
     call = ToolCall("c1", "roll", "{}", "5", "done")
-    failed, interrupted = house.messages()[1::2]
+    failed, interrupted = harness.messages()[1::2]
     assert failed == Message(
         4, "assistant", "failed", (Reasoning("Hm"), call, Text("Five.")), "It broke.", "old", 2001, 3000
     )
     assert (interrupted.number, interrupted.state, interrupted.reason) == (6, "interrupted", INTERRUPTED)
-    assert house.texts() == ["one", "Five.", "two", "Half"]
-    summary = house.room.call(ChatRoom.summary)
+    assert harness.texts() == ["one", "Five.", "two", "Half"]
+    summary = harness.room.call(ChatRoom.summary)
     assert (summary.name, summary.created_at, summary.messages, summary.answering) == ("Old", 1000, 4, False)
-    page = house.room.call(ChatRoom.messages)
+    page = harness.room.call(ChatRoom.messages)
     assert (page.last, page.reads_from, page.more) == (6, 0, False)
-    assert house.settings() == Settings()
-    assert house.on_disk("PRAGMA user_version") == [(len(MIGRATIONS),)]
-    house.restarted()
-    assert house.messages()[1::2] == (failed, interrupted)
+    assert harness.settings() == Settings()
+    assert harness.on_disk("PRAGMA user_version") == [(len(MIGRATIONS),)]
+    harness.restarted()
+    assert harness.messages()[1::2] == (failed, interrupted)
 
 
 def test_a_file_of_the_first_version_can_do_all_that_a_new_one_can(opened: Open, tmp_path: Path) -> None:
     """Settings, Continue, usage, keys that were used before, and the next number."""
     version_1(tmp_path / "old" / "room.sqlite")
-    house = opened("old")
-    assert house.ask("one", key="k1") == Asked(3, 4, repeated=True)
-    house.configure(**ALL)
-    house.will(Said(TextDelta(" and half"), TokenCount(9, 2)))
-    assert house.room.call(ChatRoom.resume) == 6
-    assert house.ended(6) == "complete"
-    message = house.message(6)
+    harness = opened("old")
+    assert harness.ask("one", key="k1") == Asked(3, 4, repeated=True)
+    harness.configure(**ALL)
+    harness.will(Said(TextDelta(" and half"), TokenCount(9, 2)))
+    assert harness.room.call(ChatRoom.resume) == 6
+    assert harness.ended(6) == "complete"
+    message = harness.message(6)
     assert (message.text, message.created_at) == ("Half and half", 4001)
     assert message.usage is not None and message.usage.tokens_out == 2
-    assert house.model.orders == [(SET.system_prompt, SET.temperature)]
-    assert house.answered("three") == Asked(7, 8)
-    assert house.name() == "Old"
+    assert harness.model.orders == [(SET.system_prompt, SET.temperature)]
+    assert harness.answered("three") == Asked(7, 8)
+    assert harness.name() == "Old"
 
 
 def test_an_overseer_takes_in_a_file_of_the_first_version(overseer: Overseer, instance: Path) -> None:
@@ -275,12 +275,12 @@ def test_a_file_of_a_newer_version_is_refused_and_left_alone(opened: Open, tmp_p
     with closing(sqlite3.connect(path)) as db:
         db.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
     before = path.read_bytes()
-    house = opened("new")
+    harness = opened("new")
     for _ in range(2):
         with pytest.raises(StorageError, match="newer version of Overseer"):
-            house.settings()
+            harness.settings()
     with pytest.raises(StorageError, match="newer version"):
-        house.ask("one")
+        harness.ask("one")
     assert path.read_bytes() == before
 
 
@@ -290,67 +290,67 @@ def test_an_update_that_fails_half_way_leaves_the_file_as_it_was(opened: Open, t
     version_1(path, "ALTER TABLE messages ADD COLUMN estimated INTEGER")
     tables = "SELECT sql FROM sqlite_schema ORDER BY name"
     before = look(path, tables)
-    house = opened("odd")
+    harness = opened("odd")
     with pytest.raises(StorageError, match="estimated"):
-        house.messages()
+        harness.messages()
     assert look(path, tables) == before
     assert look(path, "PRAGMA user_version") == [(1,)]
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("ALTER TABLE messages DROP COLUMN estimated")
-    assert house.texts() == ["one", "Five.", "two", "Half"]
+    assert harness.texts() == ["one", "Five.", "two", "Half"]
 
 
 # In the answer
 
 
-def test_an_answer_is_made_to_its_end_by_the_settings_it_was_begun_with(house: Furnished) -> None:
+def test_an_answer_is_made_to_its_end_by_the_settings_it_was_begun_with(harness: SeededRooms) -> None:
     """Its later steps too; the one that waited meanwhile goes by the new ones."""
-    house.configure(**ALL)
-    reply = house.will(held(TextDelta("Half")))
-    house.ask("A")
-    b = house.ask("B")
+    harness.configure(**ALL)
+    reply = harness.will(held(TextDelta("Half")))
+    harness.ask("A")
+    b = harness.ask("B")
     reply.taken_in()
-    house.configure(model="small", system_prompt="Sing.", temperature=None)
-    assert house.settings() == Settings("small", "Sing.", None), "what is shown is what was set"
-    assert house.message(2).text == "Half"
+    harness.configure(model="small", system_prompt="Sing.", temperature=None)
+    assert harness.settings() == Settings("small", "Sing.", None), "what is shown is what was set"
+    assert harness.message(2).text == "Half"
     reply.say(ToolRequest("c1", "roll_dice", "{}"))
     reply.end()
-    assert house.ended(b.answer) == "complete"
+    assert harness.ended(b.answer) == "complete"
     old, new = (SET.system_prompt, SET.temperature), ("Sing.", None)
-    assert house.model.orders == [old, old, new]
-    assert house.picked == ["large", "small"]
-    assert house.states() == ["complete"] * 2
+    assert harness.model.orders == [old, old, new]
+    assert harness.picked == ["large", "small"]
+    assert harness.states() == ["complete"] * 2
 
 
-def test_retry_continue_and_edit_go_by_the_settings_of_now(house: Furnished) -> None:
+def test_retry_continue_and_edit_go_by_the_settings_of_now(harness: SeededRooms) -> None:
     """A person changes them to get another answer."""
-    house.answered("one", Said(TextDelta("Half"), ModelCut("It broke off.")))
-    house.configure(temperature=0.1)
-    house.will(Said(TextDelta(" more"), ModelCut("It broke off.")))
-    house.room.call(ChatRoom.resume)
-    house.ended(2, times=2)
-    house.configure(temperature=0.2)
-    house.room.call(ChatRoom.retry)
-    house.ended(2, times=3)
-    house.configure(temperature=0.3)
-    house.room.call(ChatRoom.edit, 1, "otherwise")
-    house.ended(2, times=4)
-    assert [temperature for _, temperature in house.model.orders] == [None, 0.1, 0.2, 0.3]
+    harness.answered("one", Said(TextDelta("Half"), ModelCut("It broke off.")))
+    harness.configure(temperature=0.1)
+    harness.will(Said(TextDelta(" more"), ModelCut("It broke off.")))
+    harness.room.call(ChatRoom.resume)
+    harness.ended(2, times=2)
+    harness.configure(temperature=0.2)
+    harness.room.call(ChatRoom.retry)
+    harness.ended(2, times=3)
+    harness.configure(temperature=0.3)
+    harness.room.call(ChatRoom.edit, 1, "otherwise")
+    harness.ended(2, times=4)
+    assert [temperature for _, temperature in harness.model.orders] == [None, 0.1, 0.2, 0.3]
 
 
-def test_the_system_prompt_takes_its_share_of_what_the_model_reads(house: Furnished) -> None:
+def test_the_system_prompt_takes_its_share_of_what_the_model_reads(harness: SeededRooms) -> None:
     """What is sent fits together; a prompt that fills everything still leaves the question."""
-    house.restarted(limits=Limits(context_tokens=300))
-    house.answered("one")
-    house.answered("two")
-    assert [m.text for m in house.model.asked[-1]] == ["one", "All right.", "two"]
-    house.configure(system_prompt="x" * 4 * 290)
-    house.answered("three")
-    assert [m.text for m in house.model.asked[-1]] == ["three"]
-    house.configure(system_prompt="x" * 32_000)
-    house.answered("four")
-    assert [m.text for m in house.model.asked[-1]] == ["four"]
-    assert house.states() == ["complete"] * 4
+    harness.restarted(limits=Limits(context_tokens=300))
+    harness.answered("one")
+    harness.answered("two")
+    assert [m.text for m in harness.model.asked[-1]] == ["one", "All right.", "two"]
+    harness.configure(system_prompt="x" * 4 * 290)
+    harness.answered("three")
+    assert [m.text for m in harness.model.asked[-1]] == ["three"]
+    harness.configure(system_prompt="x" * 32_000)
+    harness.answered("four")
+    assert [m.text for m in harness.model.asked[-1]] == ["four"]
+    assert harness.states() == ["complete"] * 4
 
 
 def test_what_a_server_is_sent_is_what_was_set(overseer: Overseer, model_server: ModelServer) -> None:
@@ -379,53 +379,53 @@ def test_what_a_server_is_sent_is_what_was_set(overseer: Overseer, model_server:
 
 def test_configure_with_a_name_renames_too(opened: Open) -> None:
     """A person named it: the first words said in it do not."""
-    house = opened(by_person=False)
-    house.configure("Cellar", **ALL)
-    assert (house.name(), house.settings()) == ("Cellar", SET)
-    house.answered("one")
-    assert house.name() == "Cellar"
+    harness = opened(by_person=False)
+    harness.configure("Cellar", **ALL)
+    assert (harness.name(), harness.settings()) == ("Cellar", SET)
+    harness.answered("one")
+    assert harness.name() == "Cellar"
 
 
 def test_configure_without_a_name_leaves_it_to_the_first_words(opened: Open) -> None:
     """Setting a model is no naming."""
-    house = opened(by_person=False)
-    house.configure(**ALL)
-    assert house.name() == "Kitchen", "as it was begun, by nobody"
-    house.answered("one")
-    assert house.name() == "one"
+    harness = opened(by_person=False)
+    harness.configure(**ALL)
+    assert harness.name() == "Kitchen", "as it was begun, by nobody"
+    harness.answered("one")
+    assert harness.name() == "one"
 
 
-def test_name_and_settings_change_together_or_not_at_all(house: Furnished) -> None:
+def test_name_and_settings_change_together_or_not_at_all(harness: SeededRooms) -> None:
     """If the one cannot be written, the other is not either, and nothing is told."""
-    with closing(sqlite3.connect(house.file, isolation_level=None)) as db:
+    with closing(sqlite3.connect(harness.file, isolation_level=None)) as db:
         db.execute("CREATE TRIGGER broken BEFORE UPDATE OF name ON room BEGIN SELECT raise(ABORT, 'no name'); END")
         with pytest.raises(StorageError, match="no name"):
-            house.configure("Cellar", **ALL)
+            harness.configure("Cellar", **ALL)
         db.execute("DROP TRIGGER broken")
-    assert (house.name(), house.settings(), house.events) == ("Kitchen", Settings(), [])
+    assert (harness.name(), harness.settings(), harness.events) == ("Kitchen", Settings(), [])
 
 
-def test_a_change_of_settings_is_told_once_and_after_its_commit(house: Furnished) -> None:
+def test_a_change_of_settings_is_told_once_and_after_its_commit(harness: SeededRooms) -> None:
     """Whoever hears of it finds it in the file, the name included."""
     seen: list[list[tuple[object, ...]]] = []
 
     def on_event(event: RoomEvent) -> None:
         if isinstance(event, RoomConfigured):
-            seen.append(house.on_disk("SELECT name, model, temperature FROM room"))
+            seen.append(harness.on_disk("SELECT name, model, temperature FROM room"))
 
-    house.listeners.append(on_event)
-    house.configure(**ALL)
-    house.configure("Cellar", temperature=None)
+    harness.listeners.append(on_event)
+    harness.configure(**ALL)
+    harness.configure("Cellar", temperature=None)
     assert seen == [[("Kitchen", "large", 0.7)], [("Cellar", "large", None)]]
-    assert house.heard(RoomConfigured) == [RoomConfigured("room")] * 2
+    assert harness.heard(RoomConfigured) == [RoomConfigured("room")] * 2
 
 
-def test_another_name_is_told_as_any_other(house: Furnished) -> None:
+def test_another_name_is_told_as_any_other(harness: SeededRooms) -> None:
     """Whoever shows the name listens for that, however it came about."""
-    house.configure("Cellar", **ALL)
-    assert house.heard(RoomRenamed) == [RoomRenamed("room")]
-    house.configure(temperature=None)
-    assert house.heard(RoomRenamed) == [RoomRenamed("room")]
+    harness.configure("Cellar", **ALL)
+    assert harness.heard(RoomRenamed) == [RoomRenamed("room")]
+    harness.configure(temperature=None)
+    assert harness.heard(RoomRenamed) == [RoomRenamed("room")]
 
 
 def test_the_list_has_the_new_name_at_once_and_no_room_moves(overseer: Overseer) -> None:

@@ -10,11 +10,11 @@ import pytest
 import requests
 import websocket
 
-from overseer.config import BadEnvironment, house
-from overseer.server.connection_limits import House, Seats
+from overseer.config import BadEnvironment, tab_limits
+from overseer.server.connection_limits import ConnectionLimits, Limits
 from tests.support.model_server import ModelServer
-from tests.support.nursery import Nursery
 from tests.support.server import Server
+from tests.support.server_pool import ServerPool
 from tests.support.tab import DEADLINE, Tab
 
 AWAY = "192.0.2.1"
@@ -22,12 +22,12 @@ AWAY = "192.0.2.1"
 
 def test_there_are_so_many_seats() -> None:
     """With the last one given nobody gets one, until one is given back."""
-    seats = Seats(House(all=3, each=3))
-    given = [seats.take(address) for address in ("127.0.0.1", AWAY, "2001:db8::1")]
+    limits = ConnectionLimits(Limits(total=3, per_client=3))
+    given = [limits.acquire(address) for address in ("127.0.0.1", AWAY, "2001:db8::1")]
     assert None not in given
-    assert [seats.take(address) for address in ("127.0.0.1", AWAY)] == [None, None]
-    seats.give_back(given[0] or "")
-    assert seats.take("::1") is not None
+    assert [limits.acquire(address) for address in ("127.0.0.1", AWAY)] == [None, None]
+    limits.release(given[0] or "")
+    assert limits.acquire("::1") is not None
 
 
 @pytest.mark.parametrize(
@@ -41,34 +41,34 @@ def test_there_are_so_many_seats() -> None:
 )
 def test_one_client_has_so_many(mine: str, also_mine: str, others: str) -> None:
     """However it is written, and with IPv6 whichever of its addresses; the others have theirs."""
-    seats = Seats(House(each=2))
-    assert seats.take(mine) and (last := seats.take(also_mine))
-    assert seats.take(mine) is None and seats.take(also_mine) is None
-    assert seats.take(others)
-    seats.give_back(last)
-    assert seats.take(mine)
+    limits = ConnectionLimits(Limits(per_client=2))
+    assert limits.acquire(mine) and (last := limits.acquire(also_mine))
+    assert limits.acquire(mine) is None and limits.acquire(also_mine) is None
+    assert limits.acquire(others)
+    limits.release(last)
+    assert limits.acquire(mine)
 
 
 @pytest.mark.parametrize("here", ["127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1"])
 def test_this_machine_may_have_them_all(here: str) -> None:
     """A proxy on it speaks for everyone."""
-    seats = Seats(House(all=5, each=1))
-    assert [seats.take(here) is not None for _ in range(6)] == [True] * 5 + [False]
+    limits = ConnectionLimits(Limits(total=5, per_client=1))
+    assert [limits.acquire(here) is not None for _ in range(6)] == [True] * 5 + [False]
 
 
 def test_it_is_set_by_the_environment() -> None:
     """Unset means ten thousand, and two hundred each."""
-    assert house({}) == House() == House(all=10_000, each=200)
-    assert house({"OVERSEER_MAX_TABS": "20,000", "OVERSEER_MAX_TABS_EACH": "50"}) == House(20_000, 50)
+    assert tab_limits({}) == Limits() == Limits(total=10_000, per_client=200)
+    assert tab_limits({"OVERSEER_MAX_TABS": "20,000", "OVERSEER_MAX_TABS_EACH": "50"}) == Limits(20_000, 50)
     with pytest.raises(BadEnvironment, match="OVERSEER_MAX_TABS=0 "):
-        house({"OVERSEER_MAX_TABS": "0"})
+        tab_limits({"OVERSEER_MAX_TABS": "0"})
 
 
 @pytest.fixture
-def small(instance: Path, model_server: ModelServer, nursery: Nursery) -> Iterator[Server]:
+def small(instance: Path, model_server: ModelServer, server_pool: ServerPool) -> Iterator[Server]:
     """A server with three seats."""
     environment = {"OPENAI_BASE_URL": model_server.url, "OVERSEER_MAX_TABS": "3"}
-    server = Server(instance, environment=environment, nursery=nursery).start()
+    server = Server(instance, environment=environment, server_pool=server_pool).start()
     yield server
     server.stop()
 

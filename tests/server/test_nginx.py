@@ -13,9 +13,9 @@ import requests
 from tests.live.test_frames import CLOSE, frame
 from tests.support.model_server import ModelServer
 from tests.support.nginx import Nginx
-from tests.support.nursery import Nursery
 from tests.support.raw import Caller, handshake, post
 from tests.support.server import Server
+from tests.support.server_pool import ServerPool
 from tests.support.tab import DEADLINE, Tab
 
 NAME, PASSWORD = "chat.example", "correct horse battery"
@@ -24,7 +24,7 @@ BYE = frame(CLOSE, b"\x03\xe8")
 
 
 @pytest.fixture
-def guarded(instance: Path, model_server: ModelServer, nursery: Nursery) -> Iterator[Server]:
+def guarded(instance: Path, model_server: ModelServer, server_pool: ServerPool) -> Iterator[Server]:
     """The server with a password, which trusts a proxy on this machine."""
     environment = {
         "OPENAI_BASE_URL": model_server.url,
@@ -33,7 +33,7 @@ def guarded(instance: Path, model_server: ModelServer, nursery: Nursery) -> Iter
         "OVERSEER_HOSTS": NAME,
         "OVERSEER_TRUSTED_PROXIES": "127.0.0.1",
     }
-    server = Server(instance, environment=environment, nursery=nursery).start()
+    server = Server(instance, environment=environment, server_pool=server_pool).start()
     yield server
     server.stop()
 

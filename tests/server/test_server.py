@@ -19,8 +19,8 @@ import pytest
 import requests
 
 from tests.support.model_server import ModelServer, held, silent, text
-from tests.support.nursery import Nursery
 from tests.support.server import DEADLINE, ROOT, Server
+from tests.support.server_pool import ServerPool
 from tests.support.slow_disk import held as slow_disk_held
 from tests.support.tab import Tab
 from tests.support.waiting import until
@@ -219,11 +219,11 @@ def test_nobody_writes_a_log_line_of_their_own(server: Server) -> None:
 
 
 @pytest.fixture
-def slow_disk(tmp_path: Path, model_server: ModelServer, nursery: Nursery) -> Iterator[Server]:
+def slow_disk(tmp_path: Path, model_server: ModelServer, server_pool: ServerPool) -> Iterator[Server]:
     """A server on a disk where a test holds up the commits to a room."""
     environment = {"OPENAI_BASE_URL": model_server.url, "OPENAI_MODEL": "stand-in"}
     program = ("-m", "tests.support.slow_disk")
-    server = Server(tmp_path / "instance", environment=environment, program=program, nursery=nursery).start()
+    server = Server(tmp_path / "instance", environment=environment, program=program, server_pool=server_pool).start()
     yield server
     server.stop()
 

@@ -19,16 +19,16 @@ import requests
 from overseer import MAX_BODY
 from overseer.server.wsgi_server import MAX_HEADER_LINES, MAX_HEADERS, Patience
 from tests.support.model_server import ModelServer
-from tests.support.nursery import Nursery
 from tests.support.raw import Caller, get, post
 from tests.support.server import Server
+from tests.support.server_pool import ServerPool
 from tests.support.tab import DEADLINE, Tab
 
 MAX_LINE = 8192  # bytes of a request line; gevent's
 HASTY = Patience(headers=1, idle=1, body=1, stall=1, drain=1, linger=1, crowded=1)
 
 
-def impatient(instance: Path, model_server: ModelServer, nursery: Nursery, **differs: float) -> Server:
+def short_timeouts(instance: Path, model_server: ModelServer, server_pool: ServerPool, **differs: float) -> Server:
     """The server with less patience, and perhaps fewer descriptors."""
     hasty = {name: getattr(HASTY, name) for name in HASTY.__slots__}
     environment = {
@@ -36,12 +36,14 @@ def impatient(instance: Path, model_server: ModelServer, nursery: Nursery, **dif
         "OPENAI_MODEL": "stand-in",
         "IMPATIENT": json.dumps({**hasty, **differs}),
     }
-    return Server(instance, environment=environment, program=("-m", "tests.support.impatient"), nursery=nursery).start()
+    return Server(
+        instance, environment=environment, program=("-m", "tests.support.short_timeouts"), server_pool=server_pool
+    ).start()
 
 
 @pytest.fixture
-def hasty(instance: Path, model_server: ModelServer, nursery: Nursery) -> Iterator[Server]:
-    server = impatient(instance, model_server, nursery)
+def hasty(instance: Path, model_server: ModelServer, server_pool: ServerPool) -> Iterator[Server]:
+    server = short_timeouts(instance, model_server, server_pool)
     yield server
     server.stop()
 
@@ -271,10 +273,12 @@ def test_who_asks_without_a_pause_lets_others_go_first(
 
 
 def test_one_client_with_many_connections_keeps_nobody_out(
-    instance: Path, model_server: ModelServer, nursery: Nursery, call: Callable[..., Caller]
+    instance: Path, model_server: ModelServer, server_pool: ServerPool, call: Callable[..., Caller]
 ) -> None:
     """It has a third of all, and is told so; others come in, and so does it when it has let some go."""
-    server = impatient(instance, model_server, nursery, descriptors=400, headers=600.0, idle=600.0, strangers=True)
+    server = short_timeouts(
+        instance, model_server, server_pool, descriptors=400, headers=600.0, idle=600.0, strangers=True
+    )
     try:
         many = [call(server, source="127.0.0.2") for _ in range(600)]
         assert call(server, source="127.0.0.2").answers() in ([503], [])
@@ -289,10 +293,10 @@ def test_one_client_with_many_connections_keeps_nobody_out(
 
 
 def test_more_connections_than_descriptors_are_refused_and_rooms_go_on(
-    instance: Path, model_server: ModelServer, nursery: Nursery, call: Callable[..., Caller]
+    instance: Path, model_server: ModelServer, server_pool: ServerPool, call: Callable[..., Caller]
 ) -> None:
     """Hundreds that say nothing, under a limit of 400: who was there goes on, who comes is told, then all is well."""
-    server = impatient(instance, model_server, nursery, descriptors=400, headers=600.0, idle=600.0)
+    server = short_timeouts(instance, model_server, server_pool, descriptors=400, headers=600.0, idle=600.0)
     try:
         with requests.Session() as session:
             url = session.post(f"{server.url}/rooms").headers["Location"]

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.soak.crowd import Crowd
+from tests.soak.load_generator import LoadGenerator
 from tests.support.model_server import ModelServer
 from tests.support.server import DEADLINE, Server
 
@@ -105,11 +105,11 @@ def soak(folder: Path, *, minutes: float, seed: int) -> int:
     answer = folder / "counts"
     program = ("-m", "tests.soak.launcher", str(answer))
     server = Server(folder / "instance", environment=environment, program=program).start()
-    crowd = Crowd(server.url, model, seed=seed)
+    load = LoadGenerator(server.url, model, seed=seed)
     probe = Probe(server, answer)
     samples: list[Sample] = []
     try:
-        crowd.begin(tabs=TABS, rooms=ROOMS)
+        load.begin(tabs=TABS, rooms=ROOMS)
         print("   time       RSS  descriptors  threads  greenlets (alive)  objects", flush=True)
         until = time.monotonic() + 60 * minutes
         while time.monotonic() < until:
@@ -121,11 +121,11 @@ def soak(folder: Path, *, minutes: float, seed: int) -> int:
                 flush=True,
             )
     finally:
-        crowd.end()
+        load.end()
         code = server.stop()
         model.close()
-    print("Done: " + ", ".join(f"{count:,} {what}" for what, count in sorted(crowd.done.items())))
-    return judged(samples, [*crowd.troubles, *([f"the server left with {code}"] if code else [])], server.log)
+    print("Done: " + ", ".join(f"{count:,} {what}" for what, count in sorted(load.done.items())))
+    return judged(samples, [*load.troubles, *([f"the server left with {code}"] if code else [])], server.log)
 
 
 def judged(samples: list[Sample], troubles: list[str], log: list[str]) -> int:

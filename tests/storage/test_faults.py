@@ -22,8 +22,8 @@ from werkzeug.test import TestResponse
 from overseer import create_app
 from overseer.llm.choice import ModelSettings
 from tests.support.model_server import ModelServer, end, held, text
-from tests.support.nursery import Nursery
 from tests.support.server import DEADLINE, Server
+from tests.support.server_pool import ServerPool
 from tests.support.tab import Tab
 
 JUNK = b"This is no database. " * 1000
@@ -133,7 +133,7 @@ def filled(server: Server) -> Iterator[None]:
 
 @pytest.fixture
 def small(
-    tmp_path: Path, model_server: ModelServer, nursery: Nursery
+    tmp_path: Path, model_server: ModelServer, server_pool: ServerPool
 ) -> Iterator[tuple[Server, Callable[..., AbstractContextManager[None]]]]:
     """A server on a small disk of its own, and how that is filled; a quota stands in where none may be mounted."""
     instance = tmp_path / "small"
@@ -141,7 +141,7 @@ def small(
     mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(instance)]
     mounted = shutil.which("mount") is not None and not subprocess.run(mount, capture_output=True).returncode
     settings = {"OPENAI_BASE_URL": model_server.url, "OPENAI_MODEL": "stand-in"}
-    server = Server(instance, environment=settings, nursery=nursery).start()
+    server = Server(instance, environment=settings, server_pool=server_pool).start()
     yield server, filled if mounted else quota
     server.stop()
     if mounted:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.support.nursery import Child, Nursery
+from tests.support.server_pool import Child, ServerPool
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 20.0
@@ -21,7 +21,7 @@ DEADLINE = 20.0
 class Server:
     """`python app.py` on an instance directory; restarts keep its port.
 
-    It is started by way of a `launcher` if there is one, or, in far less time, by a `nursery`.
+    It is started by way of a `launcher` if there is one, or, in far less time, by a `server_pool`.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Server:
         host: str = "127.0.0.1",
         program: Sequence[str] = ("app.py",),
         launcher: Sequence[str] = (),
-        nursery: Nursery | None = None,
+        server_pool: ServerPool | None = None,
     ) -> None:
         self._host = host
         self.instance = instance
@@ -41,7 +41,7 @@ class Server:
         self._environment = environment or {}
         self._program = program
         self._launcher = launcher
-        self._nursery = nursery
+        self._server_pool = server_pool
         self._process: subprocess.Popen[str] | Child | None = None
         self._reader: threading.Thread | None = None
 
@@ -73,9 +73,9 @@ class Server:
             if not k.startswith(("OPENAI_", "OLLAMA_", "OVERSEER_", "PYTHONDEVMODE"))
         }
         environment = {**clean, "PYTHONUNBUFFERED": "1", **self._environment}
-        if self._nursery is not None:
+        if self._server_pool is not None:
             module = self._program[-1].removesuffix(".py")  # app.py, or -m and a name
-            self._process = self._nursery.server(module, where, environment)
+            self._process = self._server_pool.server(module, where, environment)
         else:
             self._process = subprocess.Popen(
                 command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -11,8 +11,8 @@ import requests
 
 from tests.live.test_live import ask, new_room
 from tests.support.model_server import ModelServer, Reply, answer, end, text, tool_call
-from tests.support.nursery import Nursery
 from tests.support.server import DEADLINE, Server
+from tests.support.server_pool import ServerPool
 from tests.support.tab import Tab
 
 LONG = {"OVERSEER_TOOL_SECONDS": "600"}
@@ -22,14 +22,16 @@ Start = Callable[..., Server]
 
 
 @pytest.fixture
-def start(tmp_path: Path, model_server: ModelServer, nursery: Nursery) -> Iterator[Start]:
+def start(tmp_path: Path, model_server: ModelServer, server_pool: ServerPool) -> Iterator[Start]:
     """Starts the server with tools that hang until the test has ended."""
     servers: list[Server] = []
 
     def start(**settings: str) -> Server:
         environment = {"OPENAI_BASE_URL": model_server.url, "OPENAI_MODEL": "stand-in", "SLOW_TOOLS": str(tmp_path)}
         program = ("-m", "tests.support.slow_tools")
-        server = Server(tmp_path / "i", environment={**environment, **settings}, program=program, nursery=nursery)
+        server = Server(
+            tmp_path / "i", environment={**environment, **settings}, program=program, server_pool=server_pool
+        )
         servers.append(server.start())
         return server
 

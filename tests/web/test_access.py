@@ -24,8 +24,8 @@ from overseer.web.auth import OPEN, Door
 from overseer.web.password import hashed
 from overseer.web.sessions import Sessions
 from tests.support.model_server import ModelServer
-from tests.support.nursery import Nursery
 from tests.support.server import Server
+from tests.support.server_pool import ServerPool
 from tests.support.tab import Tab
 from tests.web.test_views import HTMX, PLAIN, new_room, parsed, root
 
@@ -382,10 +382,10 @@ def test_a_log_in_form_is_small(locked: Flask) -> None:
 
 
 @pytest.fixture
-def guarded(instance: Path, model_server: ModelServer, nursery: Nursery) -> Iterator[Server]:
+def guarded(instance: Path, model_server: ModelServer, server_pool: ServerPool) -> Iterator[Server]:
     """A server with a password."""
     settings = {"OPENAI_BASE_URL": model_server.url, "OVERSEER_PASSWORD": PASSWORD}
-    server = Server(instance, environment=settings, nursery=nursery).start()
+    server = Server(instance, environment=settings, server_pool=server_pool).start()
     yield server
     server.stop()
 
@@ -437,11 +437,11 @@ def test_a_log_out_sends_the_tabs_of_that_log_in_away_for_good(guarded: Server) 
 
 
 def test_a_tab_is_sent_away_when_its_log_in_expires(
-    instance: Path, model_server: ModelServer, nursery: Nursery
+    instance: Path, model_server: ModelServer, server_pool: ServerPool
 ) -> None:
     """What was open then does not stay open for ever."""
     environment = {"OPENAI_BASE_URL": model_server.url, "OVERSEER_PASSWORD": PASSWORD}
-    server = Server(instance, environment=environment, nursery=nursery).start()
+    server = Server(instance, environment=environment, server_pool=server_pool).start()
     try:
         sessions = Sessions(instance, PASSWORD, lasts=2)
         name, (token, session) = sessions.cookie, sessions.begin()
@@ -456,13 +456,13 @@ def test_a_tab_is_sent_away_when_its_log_in_expires(
 
 
 def test_the_secret_is_for_the_owner_alone_and_another_password_ends_all_log_ins(
-    instance: Path, model_server: ModelServer, nursery: Nursery
+    instance: Path, model_server: ModelServer, server_pool: ServerPool
 ) -> None:
     """0600 from its first moment; the password is in no file; a changed one lets no old cookie in."""
     ours = ""
     for password, status in ((PASSWORD, 200), (hashed(PASSWORD), 401)):
         environment = {"OPENAI_BASE_URL": model_server.url, "OVERSEER_PASSWORD": password}
-        server = Server(instance, environment=environment, nursery=nursery).start()
+        server = Server(instance, environment=environment, server_pool=server_pool).start()
         try:
             ours = ours or let_in(server)
             assert requests.get(f"{server.url}/rooms", headers={"Cookie": ours}, timeout=20).status_code == status

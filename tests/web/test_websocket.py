@@ -13,11 +13,11 @@ import requests
 
 from tests.live.test_frames import CLOSE, PONG, TEXT, frame
 from tests.live.test_live import new_room
-from tests.server.test_wsgi_server import descriptors, impatient, until, well
+from tests.server.test_wsgi_server import descriptors, short_timeouts, until, well
 from tests.support.model_server import ModelServer, answer
-from tests.support.nursery import Nursery
 from tests.support.raw import Caller, get, handshake, post
 from tests.support.server import Server
+from tests.support.server_pool import ServerPool
 
 Call = Callable[..., Caller]
 BYE = frame(CLOSE, b"\x03\xe8")
@@ -95,10 +95,10 @@ def test_socket_that_the_server_closes_serves_no_http(server: Server, call: Call
 
 
 def test_peer_that_answers_no_ping_is_closed(
-    instance: Path, model_server: ModelServer, nursery: Nursery, call: Call
+    instance: Path, model_server: ModelServer, server_pool: ServerPool, call: Call
 ) -> None:
     """With 1008, and the connection with it."""
-    server = impatient(instance, model_server, nursery, ping=0.2)
+    server = short_timeouts(instance, model_server, server_pool, ping=0.2)
     try:
         heard = connected(call(server)).hear()
         assert close_of(1008) in heard.encode("latin-1") and "HTTP/1.1" not in heard
@@ -107,10 +107,10 @@ def test_peer_that_answers_no_ping_is_closed(
 
 
 def test_fault_of_the_server_in_a_socket_closes_it_with_1011(
-    instance: Path, model_server: ModelServer, nursery: Nursery, call: Call
+    instance: Path, model_server: ModelServer, server_pool: ServerPool, call: Call
 ) -> None:
     """It is in the log; no page of an error is written into the WebSocket."""
-    server = impatient(instance, model_server, nursery, broken_hub=True)
+    server = short_timeouts(instance, model_server, server_pool, broken_hub=True)
     try:
         heard = call(server).say(handshake()).hear()
         assert heard.count("HTTP/1.1") == 1 and "<" not in heard
@@ -142,11 +142,11 @@ def test_refused_handshake_ends_the_connection(server: Server, call: Call, statu
 
 
 def test_refused_log_in_and_lack_of_room_end_the_connection(
-    instance: Path, model_server: ModelServer, nursery: Nursery, call: Call
+    instance: Path, model_server: ModelServer, server_pool: ServerPool, call: Call
 ) -> None:
     """401 and 503, too."""
     environment = {"OPENAI_BASE_URL": model_server.url, "OVERSEER_PASSWORD": "password", "OVERSEER_MAX_TABS": "1"}
-    server = Server(instance, environment=environment, nursery=nursery).start()
+    server = Server(instance, environment=environment, server_pool=server_pool).start()
     try:
         assert call(server).say(handshake()).answers() == [401]
         log_in = "Authorization: Bearer password\r\n"

@@ -34,7 +34,7 @@ WORDS = (
 )
 
 
-class Crowd:
+class LoadGenerator:
     """Threads that do something again and again until it is over; `done` counts it, `troubles` are what went wrong."""
 
     def __init__(self, url: str, model: ModelServer, *, seed: int) -> None:

@@ -20,7 +20,7 @@ class Setting:
 
 
 @dataclass(slots=True)
-class Book:
+class ExpectedRoom:
     """One room. Only its owner, a client, clears, edits, renames and deletes it; anybody asks in it."""
 
     room: str

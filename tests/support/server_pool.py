@@ -1,7 +1,7 @@
-"""A process that has loaded what `app.py` needs, and forks a server each time it is asked for one.
+"""A process that has imported what `app.py` needs, and forks a server from it whenever a test asks for one.
 
-A server of its own for each test would spend most of its time on imports. What is forked runs the `main` of `app.py` in
-a process that has nothing but them in common with the others. `python -m tests.support.nursery FD` is the nursery.
+Starting a server from scratch for each test would spend most of the time on imports. A forked server runs `main` of
+`app.py` in a process of its own. `python -m tests.support.server_pool FD` is the pool.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ ROOT = Path(__file__).parents[2]
 MAX_ORDER = 200_000  # bytes
 
 
-class Nursery:
-    """Starts the nursery, and orders servers from it."""
+class ServerPool:
+    """Start the pool and order servers from it."""
 
     def __init__(self) -> None:
         self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -34,7 +34,7 @@ class Nursery:
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONDEVMODE"}
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.nursery", str(theirs.fileno())],
+                [sys.executable, "-m", "tests.support.server_pool", str(theirs.fileno())],
                 cwd=ROOT,
                 env=environment,
                 pass_fds=[theirs.fileno()],

@@ -36,7 +36,7 @@ def begins_answer(question: str, answer: str) -> bool:
     return not answer or (generation is not None and "".join(words(question, generation)).startswith(answer))
 
 
-class Choir:
+class ScriptedModel:
     """Gives the stand-in server its voice. `asked` is when each question came, time after time."""
 
     def __init__(self, model: ModelServer) -> None:

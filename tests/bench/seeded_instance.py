@@ -19,7 +19,7 @@ PATIENCE = 120.0
 
 
 @dataclass(frozen=True, slots=True)
-class House:
+class SeededInstance:
     """A server with its model."""
 
     server: Server
@@ -43,9 +43,9 @@ class House:
 
 
 @contextmanager
-def house(
+def seeded(
     program: tuple[str, ...], *, warm: bool = True, furnish: Callable[[Path], object] = lambda folder: None
-) -> Iterator[House]:
+) -> Iterator[SeededInstance]:
     """The server by this program, on a directory of its own, with its model; what is loaded at first use is loaded.
 
     `furnish` puts into the directory what is to be there when the server starts.
@@ -55,7 +55,7 @@ def house(
         environment = {"OPENAI_BASE_URL": model.url, "OPENAI_MODEL": "stand-in"}
         server = Server(Path(folder), environment=environment, program=program).start()
         try:
-            made = House(server, model)
+            made = SeededInstance(server, model)
             if warm:
                 made.answered(made.new_room(), Script(200))
             yield made

@@ -61,7 +61,7 @@ class Work:
         return {one for one in self.sql if _reads_whole(one)}
 
 
-class Ledger:
+class WorkCounter:
     """Keeps the books of this process, while it is patched."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import sys
 
 
 def main() -> int:
-    """`python -m tests.support.impatient` and the server's own flags; IMPATIENT says what differs."""
+    """`python -m tests.support.short_timeouts` and the server's own flags; IMPATIENT says what differs."""
     from app import main as serve
     from overseer.live.hub import Hub
     from overseer.server import connection_limits
