@@ -34,7 +34,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from overseer import config
 from overseer import create_app as make_app
-from overseer.config import BadEnvironment
+from overseer.config import ConfigError
 from overseer.domain.addresses import is_loopback
 from overseer.render.markdown import render
 from overseer.storage.instance_lock import InstanceError
@@ -54,7 +54,7 @@ def create_app() -> Flask:
     """The app for `flask --app app`, where a mistake in the environment is a sentence too."""
     try:
         return make_app()
-    except BadEnvironment as error:
+    except ConfigError as error:
         raise click.ClickException(str(error)) from None
 
 
@@ -79,13 +79,13 @@ def main() -> int:
             access=access.on(options.host),
             # To check a password takes as long as a hundred other requests.
             check_password=lambda hashed, password: bool(checks.run(partial(check_password_hash, hashed, password))),
-            aside=Threads(COMMITS).run,
-            apart=Threads(MAX_THREADS).start,
+            run_in_thread=Threads(COMMITS).run,
+            start_thread=Threads(MAX_THREADS).start,
         )
         app.debug = False  # whatever FLASK_DEBUG says: that is for `flask run`
         app.extensions["overseer"].open()
         listener = listen(options.host, options.port)
-    except (InstanceError, BadEnvironment) as error:
+    except (InstanceError, ConfigError) as error:
         return fail(str(error))
     except OSError as error:
         if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
@@ -130,10 +130,10 @@ def serve(app: Flask, listener: socket.socket) -> None:
     from gevent import signal_handler
     from gevent.event import Event
 
-    from overseer.server.wsgi_server import Doorway
+    from overseer.server.wsgi_server import BoundedServer
 
     requests = Running(app)
-    server = Doorway(listener, requests)
+    server = BoundedServer(listener, requests)
     stop = Event()
     signal_handler(signal.SIGTERM, stop.set)
     signal_handler(signal.SIGINT, stop.set)

@@ -15,19 +15,19 @@ from werkzeug.security import check_password_hash
 from overseer import cli, config
 from overseer.domain.addresses import Access
 from overseer.live.hub import Hub
-from overseer.live.renderer import Renewal
+from overseer.live.renderer import FrameRenderer
 from overseer.llm.choice import Models, ModelSettings
 from overseer.render import assets
 from overseer.render.fragments import Fragments, Memo, prepare
-from overseer.render.streaming_answers import Drafts
+from overseer.render.streaming_answers import StreamingAnswers
 from overseer.rooms.chat_room import Limits
 from overseer.rooms.overseer import Overseer
-from overseer.storage.database import Aside, here
-from overseer.tools.registry import Apart, in_thread
+from overseer.storage.database import RunInThread, run_inline
+from overseer.tools.registry import StartThread, in_thread
 from overseer.web import auth, compression, login, responses, websocket
-from overseer.web.auth import Door
+from overseer.web.auth import AccessPolicy
 from overseer.web.forms import MAX_FIELDS, BoundedRequest
-from overseer.web.password import Check, Password, Tries
+from overseer.web.password import Check, Password, RateLimiter
 from overseer.web.proxies import TrustedProxies
 from overseer.web.sessions import Sessions
 from overseer.web.views import NumberConverter, bp
@@ -49,14 +49,14 @@ def create_app(
     limits: Limits | None = None,
     access: Access | None = None,
     check_password: Check = check_password_hash,
-    aside: Aside = here,
-    apart: Apart = in_thread,
+    run_in_thread: RunInThread = run_inline,
+    start_thread: StartThread = in_thread,
 ) -> Flask:
     """The app for one instance directory, which it opens with the first request, or by `overseer.open()`.
 
     What is not given it reads from the environment: OVERSEER_INSTANCE, and see `overseer.config`. Raises
     BadEnvironment for what cannot be used there. `check_password` is what compares a hash with a password, and slow;
-    commits are made by `aside`, and tools are run by `apart`.
+    commits are made by `run_in_thread`, and tools are run by `start_thread`.
     """
     app = Flask(__name__, template_folder=str(ROOT / "templates"), static_folder=str(ROOT / "static"))
     app.request_class = BoundedRequest
@@ -67,8 +67,8 @@ def create_app(
     chosen = Models(models or config.model_settings(os.environ))
     directory = Path(instance or os.environ.get("OVERSEER_INSTANCE") or ROOT / "instance").absolute()
     limits = limits or config.limits(os.environ)
-    overseer = Overseer(directory, models=chosen, limits=limits, aside=aside, apart=apart)
-    drafts = Drafts()
+    overseer = Overseer(directory, models=chosen, limits=limits, run_in_thread=run_in_thread, start_thread=start_thread)
+    drafts = StreamingAnswers()
 
     access = access or config.access(os.environ)
     sessions = Sessions(directory, access.password)
@@ -81,14 +81,14 @@ def create_app(
     def fragments(prefix: str) -> Fragments:
         return Fragments(app, prefix, drafts=drafts, model=chosen.shown, locked=password is not None, memo=memo)
 
-    hub = Hub(lru_cache(PREFIXES)(lambda prefix: Renewal(overseer, fragments(prefix), drafts)))
+    hub = Hub(lru_cache(PREFIXES)(lambda prefix: FrameRenderer(overseer, fragments(prefix), drafts)))
     overseer.subscribe(drafts.heard)
     overseer.subscribe(hub.heard)
     chosen.watch(hub.models_changed)
     app.extensions.update(overseer=overseer, hub=hub, fragments=fragments)
 
     app.before_request(note_start)
-    auth.init_app(app, Door(access, sessions, password, Tries()))
+    auth.init_app(app, AccessPolicy(access, sessions, password, RateLimiter()))
     # Not before: with `flask run --debug` the reloader's parent makes an app too, and must not take the lock.
     app.before_request(lambda: overseer.open(again=False))
     responses.init_app(app)

@@ -10,7 +10,7 @@ REMEMBERED = 200  # names; a tab that is further behind is brought up to date wh
 Name = TypeVar("Name", bound=Hashable)
 
 
-class Channel(Generic[Name]):
+class Changelog(Generic[Name]):
     """Names of stale fragments, each once, in the order they last became stale.
 
     A place is a number that only grows. What was stale at `place` or before is not told again.

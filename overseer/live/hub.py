@@ -11,15 +11,15 @@ from collections.abc import Callable, Sequence
 from overseer.domain.events import RoomEvent
 from overseer.live import invalidation
 from overseer.live.publisher import NOTHING, Pacing, Publisher, Tab
-from overseer.live.renderer import ListSight, Renewal, RoomSight
+from overseer.live.renderer import FrameRenderer, ListState, RoomState
 from overseer.live.socket_writer import LOGGED_OUT, RESTART, WebSocket, text_frame
 
 ROOMS_REMEMBERED = 1000  # rooms without a tab whose changes are still remembered
 ROOM_PACING = Pacing(interval_seconds=1 / 59)
 LIST_PACING = Pacing(interval_seconds=1 / 10)  # nobody reads the list of rooms any faster
 
-RoomPublisher = Publisher[invalidation.RoomName, RoomSight]
-ListPublisher = Publisher[invalidation.ListName, ListSight]
+RoomPublisher = Publisher[invalidation.RoomName, RoomState]
+ListPublisher = Publisher[invalidation.ListName, ListState]
 
 
 class Hub:
@@ -29,7 +29,7 @@ class Hub:
     names the run of the server, since numbers begin again with each.
     """
 
-    def __init__(self, renewal: Callable[[str], Renewal]) -> None:
+    def __init__(self, renewal: Callable[[str], FrameRenderer]) -> None:
         self._renewal = renewal
         self._run_id = secrets.token_hex(4)
         self._revisions = itertools.count(1)
@@ -65,11 +65,11 @@ class Hub:
         with self._lock:
             self._revision = next(self._revisions)
             changed: list[ListPublisher | RoomPublisher] = []
-            self._list.channel.mark(invalidation.DefaultModel(), self._revision)
+            self._list.changelog.mark(invalidation.DefaultModel(), self._revision)
             if self._list.note_change():
                 changed.append(self._list)
             for room in (*self._watched.values(), *self._unwatched.values()):
-                room.channel.mark(invalidation.Header(), self._revision)
+                room.changelog.mark(invalidation.Header(), self._revision)
                 if room.note_change():
                     changed.append(room)
         for publisher in changed:
@@ -84,11 +84,11 @@ class Hub:
         tab = Tab(ws, session=session, room_id=room_id, free=self._serve_soon)
         with self._lock:
             self._tabs[tab] = None
-            self._list.add(tab, ListSight(prefix, room_id, self._heard_of(rooms)))
+            self._list.add(tab, ListState(prefix, room_id, self._heard_of(rooms)))
             if room_id is not None:
                 room = self._watched[room_id] = self._room(room_id)
                 self._unwatched.pop(room_id, None)
-                room.add(tab, RoomSight(prefix, room_id, self._heard_of(seen)))
+                room.add(tab, RoomState(prefix, room_id, self._heard_of(seen)))
         self._serve_soon(tab)
         return tab
 
@@ -106,7 +106,7 @@ class Hub:
         """Tell the tabs that came with this log-in something last, and send them away for good."""
         for tab in list(self._tabs):
             if tab.session == session:
-                tab.outlet.send(text_frame(html))
+                tab.writer.send(text_frame(html))
                 self._dismiss(tab, LOGGED_OUT, "logged out")
 
     def close(self) -> None:
@@ -116,7 +116,7 @@ class Hub:
             for room in self._watched.values():
                 room.close()
         for tab in list(self._tabs):
-            tab.outlet.end(RESTART, "the server restarts")
+            tab.writer.end(RESTART, "the server restarts")
 
     # In call order
 
@@ -151,9 +151,9 @@ class Hub:
         rows = list(invalidation.in_list(event))
         for row in rows:
             if isinstance(row, invalidation.Order):
-                self._list.channel.forget(self._revision)
+                self._list.changelog.forget(self._revision)
             else:
-                self._list.channel.mark(row, self._revision)
+                self._list.changelog.mark(row, self._revision)
         return [self._list] if rows and self._list.note_change() else []
 
     def _note_in_room(self, event: RoomEvent) -> Sequence[RoomPublisher]:
@@ -162,10 +162,10 @@ class Hub:
             return []
         room = self._room(event.room_id)
         for name in names:
-            if isinstance(name, invalidation.Messages | invalidation.Gone):
-                room.channel.forget(self._revision)
+            if isinstance(name, invalidation.Messages | invalidation.RoomGone):
+                room.changelog.forget(self._revision)
             else:
-                room.channel.mark(name, self._revision)
+                room.changelog.mark(name, self._revision)
         return [room] if room.note_change() else []
 
     def _serve_soon(self, tab: Tab) -> None:
@@ -174,17 +174,17 @@ class Hub:
             room.serve_soon(tab)
 
     def _render_list(
-        self, sight: ListSight, names: Sequence[invalidation.ListName] | None, revision: int, shared: dict[object, str]
-    ) -> tuple[bytes, ListSight]:
+        self, sight: ListState, names: Sequence[invalidation.ListName] | None, revision: int, shared: dict[object, str]
+    ) -> tuple[bytes, ListState]:
         frames = self._renewal(sight.prefix).of_list(sight, names, self._told(revision), changes=shared)
-        return frames, ListSight(sight.prefix, sight.room_id, revision)
+        return frames, ListState(sight.prefix, sight.room_id, revision)
 
     def _render_room(
-        self, sight: RoomSight, names: Sequence[invalidation.RoomName] | None, revision: int, shared: dict[object, str]
-    ) -> tuple[bytes, RoomSight]:
+        self, sight: RoomState, names: Sequence[invalidation.RoomName] | None, revision: int, shared: dict[object, str]
+    ) -> tuple[bytes, RoomState]:
         frames, renewed = self._renewal(sight.prefix).of_room(sight, names)
         return frames, renewed.at(revision)
 
     def _dismiss(self, tab: Tab, code: int, reason: str) -> None:
         self.leave(tab)
-        tab.outlet.end(code, reason)
+        tab.writer.end(code, reason)

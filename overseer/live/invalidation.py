@@ -33,7 +33,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Raised:
+class MovedToTop:
     """A room's row, which belongs on top of the list now."""
 
     room_id: str
@@ -60,7 +60,7 @@ class Messages:
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
+class RoomGone:
     """The room itself: it was deleted."""
 
 
@@ -72,14 +72,14 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
+class MessageInvalidated:
     """One message, whole."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class PartInvalidated:
     """One finished part of a message."""
 
     number: int
@@ -99,8 +99,8 @@ class Reading:
     """The line from which on the model reads."""
 
 
-ListName = Row | Raised | DefaultModel
-RoomName = Header | Messages | Gone | Exchange | Whole | Piece | Growth | Reading
+ListName = Row | MovedToTop | DefaultModel
+RoomName = Header | Messages | RoomGone | Exchange | MessageInvalidated | PartInvalidated | Growth | Reading
 
 
 def in_list(event: RoomEvent) -> Iterator[ListName | Order]:
@@ -109,7 +109,7 @@ def in_list(event: RoomEvent) -> Iterator[ListName | Order]:
         case RoomSynced(moved=True):
             yield Order()
         case RoomCreated(room_id) | RoomSynced(room_id, raised=True):
-            yield Raised(room_id)
+            yield MovedToTop(room_id)
         case RoomDeleted(room_id) | RoomSynced(room_id):
             yield Row(room_id)
 
@@ -120,11 +120,11 @@ def in_room(event: RoomEvent) -> Iterator[RoomName]:
         case PartGrew(_, number, position):
             yield Growth(number, position)
         case PartChanged(_, number, position):
-            yield Piece(number, position)
+            yield PartInvalidated(number, position)
         case MessageAdded(_, question):
             yield Exchange(question)
         case MessageChanged(_, number) | PartAdded(_, number) | TurnDelayed(_, number) | TurnEnded(_, number):
-            yield Whole(number)
+            yield MessageInvalidated(number)
         case MessagesCleared() | MessagesDropped():
             yield Messages()
         case ReadingMoved():
@@ -132,4 +132,4 @@ def in_room(event: RoomEvent) -> Iterator[RoomName]:
         case RoomRenamed() | RoomConfigured():
             yield Header()
         case RoomDeleted():
-            yield Gone()
+            yield RoomGone()

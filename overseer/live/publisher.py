@@ -15,8 +15,8 @@ from typing import Generic, Protocol, Self, TypeVar
 
 from wsproto.frame_protocol import CloseReason
 
-from overseer.live.changelog import Channel
-from overseer.live.socket_writer import GONE, RESTART, Outlet, WebSocket
+from overseer.live.changelog import Changelog
+from overseer.live.socket_writer import GONE, RESTART, SocketWriter, WebSocket
 from overseer.storage.database import StorageError
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Tab:
     """
 
     def __init__(self, ws: WebSocket, *, session: str, room_id: str | None, free: Callable[[Tab], None]) -> None:
-        self.outlet = Outlet(ws, free=partial(free, self))
+        self.writer = SocketWriter(ws, free=partial(free, self))
         self.session = session
         self.room_id = room_id
 
@@ -100,7 +100,7 @@ class Publisher(Generic[Name, S]):
         pacing: Pacing,
         dismiss: Callable[[Tab, int, str], None],
     ) -> None:
-        self.channel: Channel[Name] = Channel(revision())
+        self.changelog: Changelog[Name] = Changelog(revision())
         self._lock = lock
         self._revision = revision
         self._render = render
@@ -209,12 +209,12 @@ class Publisher(Generic[Name, S]):
                 yielded_at = time.monotonic()
 
     def _serve(self, tab: Tab) -> None:
-        if not tab.outlet.is_free():
+        if not tab.writer.is_free():
             return  # it calls `serve_soon` when it is
         try:
             frames, state = self._frames(tab)
             if frames:
-                tab.outlet.send(frames)
+                tab.writer.send(frames)
             if state is not None and state.gone:
                 self._dismiss(tab, GONE, "the room was deleted")
         except StorageError as error:
@@ -232,7 +232,7 @@ class Publisher(Generic[Name, S]):
                 return b"", None
             cache = self._cache
             if state not in cache.frames:
-                revision, names = self._revision(), self.channel.since(state.place)
+                revision, names = self._revision(), self.changelog.since(state.place)
                 if names == []:
                     return b"", state
                 if names is None:

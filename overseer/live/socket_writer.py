@@ -36,7 +36,7 @@ class WebSocket(Protocol):
     event: Any
 
 
-class Outlet:
+class SocketWriter:
     """Stands in for the socket of a simple-websocket, whose own `send` neither locks nor writes everything.
 
     What the kernel does not take at once is finished by a thread of its own. Meanwhile the outlet is not free: whoever

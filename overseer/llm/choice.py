@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from overseer.llm import Model, ModelError
 from overseer.llm.offline import OfflineResponder
-from overseer.llm.openai import DEFAULT_BASE_URL, OpenAIServer, Patience
+from overseer.llm.openai import DEFAULT_BASE_URL, OpenAIServer, Timeouts
 from overseer.llm.refusal import Memory
 
 OLLAMA = "http://127.0.0.1:11434/v1"
@@ -25,7 +25,7 @@ class ModelSettings:
     api_key: str = ""
     name: str = ""
     ollama_url: str = OLLAMA
-    patience: Patience = Patience()
+    timeouts: Timeouts = Timeouts()
     offline_pace: float = 0.02
 
 
@@ -48,7 +48,7 @@ class Models:
         self._refused = Memory(clock)
         self._listeners: tuple[Callable[[], None], ...] = ()
         self._configured = _configured(settings, refused=self._refused, renamed=self._renamed)
-        self._ollama = OpenAIServer(settings.ollama_url, patience=settings.patience, refused=self._refused)
+        self._ollama = OpenAIServer(settings.ollama_url, timeouts=settings.timeouts, refused=self._refused)
         self._ollama_names: tuple[str, ...] = ()
         self._probed: float | None = None
 
@@ -137,7 +137,7 @@ def _configured(settings: ModelSettings, *, refused: Memory, renamed: Callable[[
     return OpenAIServer(
         settings.base_url or DEFAULT_BASE_URL,
         api_key=settings.api_key,
-        patience=settings.patience,
+        timeouts=settings.timeouts,
         refused=refused,
         renamed=renamed,
     )

@@ -26,7 +26,7 @@ MAX_INTERIM = 20  # times that it may say "100 Continue"
 BREATH = 0.005  # seconds of reading before others may run
 
 
-class Line:
+class AbortableConnection:
     """The one connection of a reply, known from the moment it is open, so that it can be cut at any time."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class _Response(http.client.HTTPResponse):
 class _Adapter(HTTPAdapter):
     """Tells `line` of each socket as soon as it is connected, long before a response exists."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: AbortableConnection) -> None:
         self._line = line
         super().__init__()
 
@@ -102,7 +102,7 @@ class _Adapter(HTTPAdapter):
 class Deadline:
     """Cuts a line after so many seconds, whatever it is waiting for; `passed` says that it did."""
 
-    def __init__(self, line: Line, seconds: float) -> None:
+    def __init__(self, line: AbortableConnection, seconds: float) -> None:
         self.passed = False
         self._line = line
         self._timer = threading.Timer(seconds, self._pass)
@@ -160,7 +160,7 @@ def _whole(event: bytes) -> bool:
         return False
 
 
-def session(line: Line, *, local: bool) -> requests.Session:
+def session(line: AbortableConnection, *, local: bool) -> requests.Session:
     """A session whose connections `line` is told of."""
     made = requests.Session()
     # No proxy and no .netrc for a server on this machine; a remote one may need them.

@@ -21,9 +21,9 @@ import urllib3
 from overseer.domain.messages import Message
 from overseer.domain.text import clean
 from overseer.llm import ModelError
-from overseer.llm.connection import CHUNK, Deadline, Line, session
+from overseer.llm.connection import CHUNK, AbortableConnection, Deadline, session
 from overseer.llm.redaction import REDACTED, SHORTEST
-from overseer.llm.refusal import Memory, Refusal
+from overseer.llm.refusal import ErrorResponse, Memory
 from overseer.llm.reply import OpenAIReply
 from overseer.tools.registry import Toolbox
 
@@ -38,7 +38,7 @@ MAX_ERROR = 300  # characters of a server's error text that are shown
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Timeouts:
     """How long to wait for a server, in seconds: for its first byte (a local model loads slowly), between bytes, and
     for one whole answer."""
 
@@ -58,14 +58,14 @@ class OpenAIServer:
         base_url: str,
         *,
         api_key: str = "",
-        patience: Patience | None = None,
+        timeouts: Timeouts | None = None,
         refused: Memory | None = None,
         renamed: Callable[[], None] = lambda: None,
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self.host, at, self.where = _address(self._base_url)
         self.unnamed = f"model at {at}" if at else "model"  # what its first model is called until its name is known
-        self.patience = patience or Patience()
+        self.timeouts = timeouts or Timeouts()
         self._api_key = api_key.strip()
         self.refused = Memory() if refused is None else refused  # an empty one is false
         self._renamed = renamed
@@ -98,14 +98,14 @@ class OpenAIServer:
 
     def listed(self, seconds: float) -> tuple[str, ...]:
         """The names of the server's models as it lists them now, within so many seconds. Raises ModelError."""
-        line = Line()
+        line = AbortableConnection()
         with Deadline(line, seconds), session(line, local=self.local) as connected:
             return self._list(connected, seconds)
 
     def first(self, session: requests.Session) -> str:
         """The name of its first model, asked for once. Raises ModelError."""
         if not self.first_name:
-            names = self._list(session, self.patience.first)
+            names = self._list(session, self.timeouts.first)
             if not names:
                 raise ModelError(f"{self.where} lists no models. Load one there, or set OPENAI_MODEL.")
             self.first_name = names[0]
@@ -113,20 +113,20 @@ class OpenAIServer:
 
     def post(self, session: requests.Session, request: Mapping[str, object]) -> requests.Response:
         """Send a chat request; the answer may be a refusal. Raises ModelError if there is none."""
-        return self._request(session, "POST", "/chat/completions", self.patience.first, json=request)
+        return self._request(session, "POST", "/chat/completions", self.timeouts.first, json=request)
 
-    def refusal(self, response: requests.Response) -> Refusal:
+    def refusal(self, response: requests.Response) -> ErrorResponse:
         """What a response other than 200 says; it is closed."""
         with closing(response):
             try:
                 said = response.raw.read(CHUNK)
             except (urllib3.exceptions.HTTPError, OSError):
                 said = b""
-        return Refusal(self.where, response.status_code, response.headers, said)
+        return ErrorResponse(self.where, response.status_code, response.headers, said)
 
     def silent(self) -> ModelError:
         """What is to be said of a server that never began."""
-        return ModelError(f"{self.where} said nothing for {self.patience.first:g} s. Is it still loading? Then Retry.")
+        return ModelError(f"{self.where} said nothing for {self.timeouts.first:g} s. Is it still loading? Then Retry.")
 
     @property
     def local(self) -> bool:

@@ -132,7 +132,7 @@ class Memory:
                 del self._until[key]
 
 
-class Refusal:
+class ErrorResponse:
     """A server's refusal: its status, headers and body. `shown` makes its own words fit to be shown."""
 
     def __init__(self, where: str, status: int, headers: Mapping[str, str], body: bytes) -> None:
@@ -200,12 +200,12 @@ class Refusal:
             return None
 
 
-def refusal_in_stream(error: object) -> Refusal:
+def refusal_in_stream(error: object) -> ErrorResponse:
     """A refusal that came within an answer, as LM Studio's do."""
     try:
-        return Refusal("", 400, {}, json.dumps({"error": error}).encode())
+        return ErrorResponse("", 400, {}, json.dumps({"error": error}).encode())
     except RecursionError:
-        return Refusal("", 400, {}, b"")
+        return ErrorResponse("", 400, {}, b"")
 
 
 def in_stream(where: str, error: object, shown: Callable[[str], str]) -> ModelError:

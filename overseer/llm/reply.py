@@ -15,10 +15,10 @@ import urllib3
 
 from overseer.domain.messages import Message
 from overseer.llm import Delta, LeftOut, ModelCut, ModelError
-from overseer.llm.connection import MAX_EVENT, Deadline, Line, body, session
+from overseer.llm.connection import MAX_EVENT, AbortableConnection, Deadline, body, session
 from overseer.llm.redaction import redacted
-from overseer.llm.refusal import OPTIONAL, Refusal, in_stream, refusal_in_stream
-from overseer.llm.stream import Hearing
+from overseer.llm.refusal import OPTIONAL, ErrorResponse, in_stream, refusal_in_stream
+from overseer.llm.stream import StreamParser
 from overseer.llm.wire import conversation, schema
 from overseer.tools.registry import Toolbox
 
@@ -54,11 +54,11 @@ class OpenAIReply:
         self._system = system
         self._temperature = temperature
         self._room = room
-        self._line = Line()
+        self._line = AbortableConnection()
         self._refused = self._lasting = frozenset[str]()
 
     def __iter__(self) -> Iterator[Delta]:
-        seconds = self._server.patience.total
+        seconds = self._server.timeouts.total
         with Deadline(self._line, seconds) as deadline:
             try:
                 yield from self._heard()
@@ -102,7 +102,7 @@ class OpenAIReply:
     def _without(self, model: str) -> frozenset[str]:
         return self._server.refused.of(self._room, model) | self._refused
 
-    def _leave_out(self, name: str, refusal: Refusal) -> None:
+    def _leave_out(self, name: str, refusal: ErrorResponse) -> None:
         self._refused |= {name}
         if refusal.lasting(name):
             self._lasting |= {name}
@@ -129,7 +129,7 @@ class OpenAIReply:
         }
 
     def _deltas(self, response: requests.Response, model: str = "") -> Iterator[Delta]:
-        hearing = Hearing()
+        hearing = StreamParser()
         sent = self._optional() - self._without(model)
         done = False
         events = 0
@@ -162,7 +162,7 @@ class OpenAIReply:
 
     def _events(self, response: requests.Response) -> Iterator[str]:
         """The data of each event that can be an answer; comments and keep-alives are left out."""
-        patience = self._server.patience
+        timeouts = self._server.timeouts
         heard = False
         try:
             if response.headers.get("Content-Type", "").startswith("application/json"):
@@ -171,7 +171,7 @@ class OpenAIReply:
             for event in _Events(body(response)).events():
                 if not heard:
                     heard = True
-                    self._line.settimeout(patience.gap)
+                    self._line.settimeout(timeouts.gap)
                 yield from _objects(event.data)
         except UnicodeDecodeError:
             raise ModelError(
@@ -183,7 +183,7 @@ class OpenAIReply:
                 raise self._server.silent() from None
             if silent:
                 raise ModelCut(
-                    f"The model server fell silent in mid-answer ({patience.gap:g} s). Retry to ask again."
+                    f"The model server fell silent in mid-answer ({timeouts.gap:g} s). Retry to ask again."
                 ) from None
             raise ModelCut("The connection to the model server broke in mid-answer. Retry to ask again.") from None
 
@@ -207,7 +207,7 @@ class OpenAIReply:
 class _Unwanted(Exception):
     """The server does not take the optional thing of this name."""
 
-    def __init__(self, name: str, refusal: Refusal) -> None:
+    def __init__(self, name: str, refusal: ErrorResponse) -> None:
         super().__init__(name)
         self.name = name
         self.refusal = refusal

@@ -17,13 +17,13 @@ MAX_ARGUMENTS = 400_000  # and characters of all their arguments
 THINK_TAGS = {"<think>": "</think>", "<thinking>": "</thinking>"}
 
 
-class Hearing:
+class StreamParser:
     """Puts one streamed answer together, chunk by chunk. `finish` is the reason it ended with, once it has."""
 
     def __init__(self) -> None:
         self.finish = ""
         self._calls = ToolCalls()
-        self._content = Content()
+        self._content = ThinkTagParser()
         self._form: str | None = None  # in which reasoning came
 
     def chunk(self, chunk: Mapping[str, Any]) -> Iterator[Delta]:
@@ -72,7 +72,7 @@ class Hearing:
                 yield TextDelta(content)
 
 
-class Content:
+class ThinkTagParser:
     """Text that may begin with what the model thinks, in tags: `<think>…</think>`, split in any way."""
 
     def __init__(self) -> None:

@@ -31,7 +31,7 @@ from overseer.llm import Model
 from overseer.render.assets import Assets
 from overseer.render.days import grouped
 from overseer.render.markdown import render, render_typed
-from overseer.render.streaming_answers import Drafts
+from overseer.render.streaming_answers import StreamingAnswers
 from overseer.storage.registry import Room, RoomList
 from overseer.storage.room_store import Page
 
@@ -75,7 +75,14 @@ class Fragments:
     """
 
     def __init__(
-        self, app: Flask, prefix: str, *, drafts: Drafts, model: Callable[[str], Model], locked: bool, memo: Memo
+        self,
+        app: Flask,
+        prefix: str,
+        *,
+        drafts: StreamingAnswers,
+        model: Callable[[str], Model],
+        locked: bool,
+        memo: Memo,
     ) -> None:
         self._env = app.jinja_env
         self._urls: MapAdapter = app.url_map.bind("localhost", script_name=prefix or "/")

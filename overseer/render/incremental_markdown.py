@@ -24,7 +24,7 @@ PROBE = "\N{CYRILLIC LETTER MULTIOCULAR O}"  # a letter that no text needs
 SEAM = re.compile(r"</(?:p|li|h[1-6]|td|th)>")
 
 
-class GrowingMarkdown:
+class IncrementalMarkdown:
     """A text that grows: what is finished of it is rendered once, only the rest, open, again and again.
 
     A block is finished when it cannot go on, or a later line has begun another one, and the beginning of a long one

@@ -17,7 +17,7 @@ from overseer.domain.events import (
     RoomEvent,
     TurnEnded,
 )
-from overseer.render.incremental_markdown import GrowingMarkdown
+from overseer.render.incremental_markdown import IncrementalMarkdown
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,13 @@ class Growth:
     blocks: int
 
 
-class Drafts:
+class StreamingAnswers:
     """What every growing answer says so far, by room; it hears every event, from the first."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         # One answer grows in a room at a time, and only its last part does.
-        self._growing: dict[str, tuple[int, int, GrowingMarkdown]] = {}
+        self._growing: dict[str, tuple[int, int, IncrementalMarkdown]] = {}
 
     def heard(self, event: RoomEvent) -> None:
         """Keep up with what happened."""
@@ -48,7 +48,7 @@ class Drafts:
                 if known is not None and known[:2] == (event.number, event.position):
                     known[2].add(event.text)
             elif isinstance(event, PartAdded):
-                self._growing[event.room_id] = (event.number, event.position, GrowingMarkdown(event.text))
+                self._growing[event.room_id] = (event.number, event.position, IncrementalMarkdown(event.text))
             elif isinstance(event, TurnEnded | MessageChanged | MessagesCleared | MessagesDropped | RoomDeleted):
                 self._growing.pop(event.room_id, None)
 
@@ -62,9 +62,9 @@ class Drafts:
 
     def of_text(self, text: str) -> Growth:
         """A growing part that says `text`, for one that is not known yet."""
-        return _growth(GrowingMarkdown(text), 0)
+        return _growth(IncrementalMarkdown(text), 0)
 
 
-def _growth(growing: GrowingMarkdown, since: int) -> Growth:
+def _growth(growing: IncrementalMarkdown, since: int) -> Growth:
     count, open_block = growing.snapshot()
     return Growth(Markup("".join(growing.blocks[since:])), Markup(open_block), count)

@@ -33,7 +33,7 @@ from overseer.domain.text import in_log, name_from
 from overseer.llm import Model
 from overseer.rooms.turn import MAX_ANSWER, Turn, TurnOver
 from overseer.storage.database import Storage, StorageError, StorageFull
-from overseer.storage.room_store import MAX_NUMBER, Asked, Page, Summary, Transcript
+from overseer.storage.room_store import MAX_NUMBER, Asked, Page, RoomStore, Summary
 from overseer.tools.registry import SECONDS, Toolbox
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class ChatRoom:
         create: bool = False,
     ) -> None:
         self._lock = storage.lock
-        self._transcript = Transcript(storage, create=create)
+        self._store = RoomStore(storage, create=create)
         self.room_id = room_id
         self._emit = emit
         self._deliver = deliver
@@ -112,22 +112,22 @@ class ChatRoom:
         self._saved_at = 0.0
         self._unstored: dict[int, Ending] = {}
         # Nothing runs in a file that was just opened: what is unfinished was cut off by a crash.
-        self.interrupted = self._transcript.end_all(state="interrupted", reason=INTERRUPTED)
+        self.interrupted = self._store.end_all(state="interrupted", reason=INTERRUPTED)
 
     # Commands
 
     def begin(self, name: str, *, by_person: bool) -> None:
         """Name a new room."""
-        self._transcript.begin(name, by_person=by_person)
+        self._store.begin(name, by_person=by_person)
 
     def rename(self, name: str) -> None:
         """Call the room what a person wants it called."""
-        self._transcript.rename(name)
+        self._store.rename(name)
         self._emit(RoomRenamed(self.room_id))
 
     def configure(self, changes: Changes, *, name: str | None = None) -> None:
         """Change some of the room's settings, and its name if there is one; the next turn goes by them."""
-        self._transcript.configure(replace(self._transcript.settings(), **changes), name=name)
+        self._store.configure(replace(self._store.settings(), **changes), name=name)
         if name is not None:
             self._emit(RoomRenamed(self.room_id))
         self._emit(RoomConfigured(self.room_id))
@@ -138,7 +138,7 @@ class ChatRoom:
         A `key` that was used before returns what it returned then; raises KeyReused if the text was another.
         """
         self._store_endings()
-        asked = self._transcript.add(text, key, name=name_from(text))
+        asked = self._store.add(text, key, name=name_from(text))
         events: list[RoomEvent] = []
         if not asked.repeated:
             self._waiting.append(asked.answer)
@@ -155,7 +155,7 @@ class ChatRoom:
         of the room's last message any more.
         """
         self._check_idle()
-        self._transcript.edit(number, text, last=last)
+        self._store.edit(number, text, last=last)
         self._waiting.append(number + 1)
         self._tell_and_begin(MessagesDropped(self.room_id, number))
 
@@ -165,7 +165,7 @@ class ChatRoom:
         Raises NoSuchMessage in an empty room, or NotNow while an answer is being made.
         """
         self._check_idle()
-        number = self._transcript.reset_last()
+        number = self._store.reset_last()
         self._waiting.append(number)
         self._tell_and_begin(MessageChanged(self.room_id, number))
         return number
@@ -176,7 +176,7 @@ class ChatRoom:
         Raises Outdated if it did not break off in mid-text, or NotNow while an answer is being made.
         """
         self._check_idle()
-        message = self._transcript.resume_last()
+        message = self._store.resume_last()
         self._waiting.append(message.number)
         self._tell_and_begin(MessageChanged(self.room_id, message.number))
         return message.number
@@ -191,14 +191,14 @@ class ChatRoom:
         ended = ([turn.number] if turn is not None else []) + waiting
         try:
             self._store_endings()
-            ended += self._transcript.end_all(state=state, reason=reason)
+            ended += self._store.end_all(state=state, reason=reason)
         finally:
             for number in ended:
                 self._emit(TurnEnded(self.room_id, number, state))
 
     def clear(self) -> None:
         """Remove all messages; a running answer is stopped first."""
-        self._transcript.clear()
+        self._store.clear()
         self._cut("cleared")
         self._unstored.clear()
         self._emit(MessagesCleared(self.room_id))
@@ -208,12 +208,12 @@ class ChatRoom:
     def messages(self, *, before: int | None = None, limit: int = PAGE) -> Page:
         """The newest `limit` messages, or those before number `before`, the growing answer as it is now."""
         self._begin_next()
-        page = self._transcript.page(before, limit)
+        page = self._store.page(before, limit)
         return replace(page, messages=tuple(map(self._as_it_is, page.messages)))
 
     def message(self, number: int) -> Message:
         """One message as it is now. Raises NoSuchMessage."""
-        return self._as_it_is(self._transcript.message(number))
+        return self._as_it_is(self._store.message(number))
 
     def exchange(self, question: int) -> tuple[Message, Message]:
         """A question and its answer. Raises NoSuchMessage."""
@@ -221,24 +221,24 @@ class ChatRoom:
 
     def after(self, number: int, *, limit: int = PAGE) -> tuple[Message, ...]:
         """The `limit` messages after a number, in order, the growing answer as it is now."""
-        return tuple(map(self._as_it_is, self._transcript.after(number, limit)))
+        return tuple(map(self._as_it_is, self._store.after(number, limit)))
 
     def following(self, number: int, *, enough: int = MAX_NUMBER) -> tuple[int, int]:
         """How many messages an edit of a question drops beside its answer, counted no further than `enough`, and the
         number of the room's last one."""
-        return self._transcript.following(number, enough)
+        return self._store.following(number, enough)
 
     def reads_from(self) -> int:
         """From which message the model reads; 0 stands for all of them."""
-        return self._transcript.reads_from()
+        return self._store.reads_from()
 
     def settings(self) -> Settings:
         """The room's settings."""
-        return self._transcript.settings()
+        return self._store.settings()
 
     def summary(self) -> Summary:
         """What the registry keeps of the room."""
-        summary = self._transcript.summary()
+        summary = self._store.summary()
         return replace(summary, answering=self._turn is not None or bool(self._waiting))
 
     # What facets ask of a child
@@ -379,12 +379,12 @@ class ChatRoom:
 
     def _begin(self, number: int) -> None:
         """Begin a turn, which continues the answer if it has parts."""
-        message = self._transcript.message(number)
+        message = self._store.message(number)
         begun = message if message.parts else None
-        settings = self._transcript.settings()
+        settings = self._store.settings()
         budget = self._limits.context_tokens - estimate(settings.system_prompt) - (size(begun) if begun else 0)
-        history = self._transcript.history(number, budget)
-        self._note_reading(history[0].number if history and history[0].number > self._transcript.first() else 0)
+        history = self._store.history(number, budget)
+        self._note_reading(history[0].number if history and history[0].number > self._store.first() else 0)
         turn = Turn(
             number,
             history,
@@ -411,7 +411,7 @@ class ChatRoom:
 
     def _note_reading(self, number: int) -> None:
         try:
-            moved = self._transcript.note_reading(number)
+            moved = self._store.note_reading(number)
         except StorageError as error:  # the line in the list is wrong then, and nothing else
             log.error("room %s: from where the model reads could not be stored: %s", self.room_id, error)
             return
@@ -441,7 +441,7 @@ class ChatRoom:
     def _store_endings(self) -> None:
         """Write how answers ended. Raises StorageError; what is written by then is, and the rest is kept."""
         for number, ending in list(self._unstored.items()):
-            self._transcript.end(
+            self._store.end(
                 number,
                 ending.parts,
                 state=ending.state,
@@ -474,9 +474,7 @@ class ChatRoom:
             log.error("turn %s/%s goes on unsaved: %s", self.room_id, turn.number, error)
 
     def _save(self, turn: Turn, position: int) -> None:
-        self._transcript.save(
-            turn.number, turn.draft.parts(), first=position, model=turn.model_name, left_out=turn.left_out
-        )
+        self._store.save(turn.number, turn.draft.parts(), first=position, model=turn.model_name, left_out=turn.left_out)
         self._saved_at = time.monotonic()
 
     def _check_idle(self) -> None:

@@ -34,7 +34,7 @@ from overseer.rooms.chat_room import INTERRUPTED, ChatRoom, Limits
 from overseer.rooms.event_queue import EventQueue
 from overseer.storage.database import (
     BUSY_SECONDS,
-    Aside,
+    RunInThread,
     Storage,
     StorageDamaged,
     StorageEmpty,
@@ -42,16 +42,16 @@ from overseer.storage.database import (
     StorageFull,
     StorageReplaced,
     beside,
-    here,
-    marks,
-    set_aside,
+    file_identity,
+    quarantine,
+    run_inline,
 )
 from overseer.storage.facets import Facet, FacetAborted, Facets
 from overseer.storage.instance_lock import InstanceError, InstanceLock
 from overseer.storage.registry import PAGE, NoSuchRoom, Registry, Room, RoomList
 from overseer.storage.room_rows import now
 from overseer.storage.room_store import MAX_NUMBER, Asked, Page, Summary
-from overseer.tools.registry import TOOLS, Apart, Toolbox, in_thread
+from overseer.tools.registry import TOOLS, StartThread, Toolbox, in_thread
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +82,8 @@ class Overseer:
     """The rooms of one instance directory, which no other process may use meanwhile.
 
     Every method that names a room raises NoSuchRoom for one that does not exist, StorageError for one whose file
-    cannot be used, and StorageFull when nothing can be written just now. Commits are made by `aside`,
-    and tools are run by `apart`.
+    cannot be used, and StorageFull when nothing can be written just now. Commits are made by `run_in_thread`,
+    and tools are run by `start_thread`.
     """
 
     def __init__(
@@ -93,15 +93,15 @@ class Overseer:
         models: Models,
         limits: Limits | None = None,
         open_facets: int = 50,
-        aside: Aside = here,
-        apart: Apart = in_thread,
+        run_in_thread: RunInThread = run_inline,
+        start_thread: StartThread = in_thread,
     ) -> None:
         self.directory = directory
         self._models = models
         self._limits = limits or Limits()
-        self._tools = Toolbox(TOOLS, seconds=self._limits.tool_seconds, apart=apart)
+        self._tools = Toolbox(TOOLS, seconds=self._limits.tool_seconds, start_thread=start_thread)
         self._facets: Facets[ChatRoom] = Facets(
-            directory / "facets", limit=open_facets, closed=self._closed_idle, aside=aside
+            directory / "facets", limit=open_facets, closed=self._closed_idle, run_in_thread=run_in_thread
         )
         self._listeners: dict[str | None, tuple[Listener, ...]] = {}
         self._queues: WeakValueDictionary[str, EventQueue[Notice]] = WeakValueDictionary()
@@ -109,7 +109,7 @@ class Overseer:
         self._subscribing = threading.Lock()
         self._opening = threading.Lock()
         self._lock = InstanceLock(directory)
-        self._storage = Storage(directory / "overseer.sqlite", aside=aside)
+        self._storage = Storage(directory / "overseer.sqlite", run_in_thread=run_in_thread)
         self._registry: Registry | None = None
         self._behind: set[str] = set()  # rooms whose summary could not be taken
         self._closed = False
@@ -472,7 +472,7 @@ class Overseer:
             raise  # what is there now may be sound
         except StorageDamaged as error:
             self._storage.close()
-            kept = set_aside(self._storage.path, time.strftime(".damaged-%Y%m%dT%H%M%SZ", time.gmtime()))
+            kept = quarantine(self._storage.path, time.strftime(".damaged-%Y%m%dT%H%M%SZ", time.gmtime()))
             log.error("%s It is kept as %s, and the list is made anew from the rooms.", error, kept.name)
             return Registry(self._storage)
 
@@ -520,7 +520,7 @@ class Overseer:
         before, but a power cut may have taken the summary: then the times tell, if they can.
         """
         path = self._facets.path(_facet_name(room_id))
-        file, log_of_it = marks(path), marks(beside(path, "-wal"))
+        file, log_of_it = file_identity(path), file_identity(beside(path, "-wal"))
         if file is None or (log_of_it is not None and log_of_it.size) or synced_at > now():
             return True
         return file.written_at // 1_000_000 >= synced_at - TICK

@@ -24,7 +24,7 @@ from overseer.llm import (
     TokenCount,
     ToolRequest,
 )
-from overseer.rooms.usage import Meter
+from overseer.rooms.usage import UsageCounter
 from overseer.tools.registry import Call, ToolAbandoned, Toolbox, ToolError
 
 MAX_STEPS = 5
@@ -152,7 +152,7 @@ class Turn:
         self._budget = budget
         self._halved = False
         self._max_answer = max_answer
-        self._meter = Meter(begun.usage if begun else None)
+        self._meter = UsageCounter(begun.usage if begun else None)
         self._reply: Reply | None = None
         self._call: Call | None = None
         self._cut = threading.Event()

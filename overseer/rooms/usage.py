@@ -11,7 +11,7 @@ from overseer.domain.messages import Message, Usage
 from overseer.llm import Delta, LeftOut, TokenCount, ToolRequest
 
 
-class Meter:
+class UsageCounter:
     """Adds up the steps of one answer, which may have been begun before."""
 
     def __init__(self, before: Usage | None = None) -> None:

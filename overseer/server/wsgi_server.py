@@ -61,7 +61,7 @@ EXTRA = {
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Timeouts:
     """Seconds for which a connection is waited."""
 
     headers: float = 30.0  # for a whole request but its body,
@@ -81,7 +81,7 @@ class BrokenBody(OSError):
     """A chunked body breaks the syntax."""
 
 
-class Wire(io.RawIOBase):
+class TimedSocket(io.RawIOBase):
     """What a client says. One that speaks without a pause lets others go first.
 
     `taken` says that the application took the socket for a protocol of its own: simple-websocket finds it as `_sock`.
@@ -120,7 +120,7 @@ class Wire(io.RawIOBase):
             self._buffered_only = False
 
 
-class Body(Input):  # type: ignore[misc]
+class BoundedInput(Input):  # type: ignore[misc]
     """A request's body, which has to come in time. `left` says that some of it was never read.
 
     `broken` says that what follows on the connection has no meaning, `last` that no other request is read from it.
@@ -131,11 +131,11 @@ class Body(Input):  # type: ignore[misc]
     position: int  # in the chunk
 
     def __init__(
-        self, rfile: io.BufferedReader, length: int | None, *, chunked: bool, patience: Patience, expecting: Any
+        self, rfile: io.BufferedReader, length: int | None, *, chunked: bool, timeouts: Timeouts, expecting: Any
     ) -> None:
         super().__init__(rfile, length, expecting, chunked)
-        self._patience = patience
-        self._until = time.monotonic() + patience.body
+        self._timeouts = timeouts
+        self._until = time.monotonic() + timeouts.body
         self._taken = 0
         self._extensions = 0
         self.left = False
@@ -203,28 +203,28 @@ class Body(Input):  # type: ignore[misc]
         self.left = True
         if self.socket is not None or self.broken or self.last:
             return  # who waits for "100 Continue" has sent nothing; and after nonsense nothing has a place
-        with suppress(OSError), Timeout(self._patience.drain, Late):
+        with suppress(OSError), Timeout(self._timeouts.drain, Late):
             for _ in range(DRAIN // SLICE):
                 if not super().read(SLICE):
                     self.left = False
                     return
 
 
-class Visit(WSGIHandler):  # type: ignore[misc]
+class BoundedHandler(WSGIHandler):  # type: ignore[misc]
     """One connection and the requests on it."""
 
-    server: Doorway
-    wsgi_input: Body | None
+    server: BoundedServer
+    wsgi_input: BoundedInput | None
     response_headers: list[tuple[bytes, bytes]]
 
-    def __init__(self, sock: Any, address: tuple[str, int], server: Doorway) -> None:
-        self._wire = Wire(sock)
+    def __init__(self, sock: Any, address: tuple[str, int], server: BoundedServer) -> None:
+        self._wire = TimedSocket(sock)
         super().__init__(sock, address, server, io.BufferedReader(self._wire, 8192))
-        self._patience = server.patience
+        self._timeouts = server.timeouts
         self._crowded = server.crowded(sock.fileno())
         self._asked = False
         self._hurry = Timeout(None)
-        sock.settimeout(self._patience.stall)
+        sock.settimeout(self._timeouts.stall)
 
     def handle_one_request(self) -> bool | None:
         """Answer one request; return whether there may be another on this connection."""
@@ -233,7 +233,7 @@ class Visit(WSGIHandler):  # type: ignore[misc]
         try:
             if not self._asked or self._asks_again():
                 self._asked = True
-                seconds = self._patience.crowded if self._crowded else self._patience.headers
+                seconds = self._timeouts.crowded if self._crowded else self._timeouts.headers
                 self._hurry = Timeout.start_new(seconds, Late)
                 result = super().handle_one_request()
         except Late:
@@ -243,10 +243,10 @@ class Visit(WSGIHandler):  # type: ignore[misc]
         if result is True:
             return True
         if isinstance(result, tuple):
-            self._end(refusal(int(result[0]), head=self.command == "HEAD"), self._patience.drain)
+            self._end(refusal(int(result[0]), head=self.command == "HEAD"), self._timeouts.drain)
         else:
             unread = self.wsgi_input is not None and self.wsgi_input.left
-            self._end(b"", self._patience.drain if unread else self._patience.linger)
+            self._end(b"", self._timeouts.drain if unread else self._timeouts.linger)
         return None
 
     def read_requestline(self) -> str:
@@ -296,11 +296,11 @@ class Visit(WSGIHandler):  # type: ignore[misc]
     def get_environ(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environ()
         expects = environ.get("HTTP_EXPECT", "").lower() == "100-continue" and self.request_version != "HTTP/1.0"
-        self.wsgi_input = environ["wsgi.input"] = Body(
+        self.wsgi_input = environ["wsgi.input"] = BoundedInput(
             self.rfile,
             self.content_length,
             chunked="transfer-encoding" in self.headers,
-            patience=self._patience,
+            timeouts=self._timeouts,
             expecting=self.socket if expects else None,
         )
         environ["wsgi.input_terminated"] = True
@@ -343,7 +343,7 @@ class Visit(WSGIHandler):  # type: ignore[misc]
         # Who asks without a pause would keep everyone else from being answered.
         sleep(0)
         try:
-            with Timeout(self._patience.idle, Late):
+            with Timeout(self._timeouts.idle, Late):
                 return bool(self.rfile.peek(1))
         except OSError:
             return False
@@ -391,11 +391,11 @@ class Visit(WSGIHandler):  # type: ignore[misc]
             raise BrokenPipeError(self.ignored_socket_errors[0], "nobody reads") from error
 
 
-class Doorway(WSGIServer):  # type: ignore[misc]
+class BoundedServer(WSGIServer):  # type: ignore[misc]
     """The server. Descriptors are given out from below, so a connection's own number says how many are in use."""
 
-    handler_class = Visit
-    patience = Patience()
+    handler_class = BoundedHandler
+    timeouts = Timeouts()
 
     def __init__(self, listener: socket.socket, app: WSGIApplication) -> None:
         super().__init__(listener, app, log=None, error_log=logging.getLogger("gevent"))

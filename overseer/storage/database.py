@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 Migration = Callable[[sqlite3.Connection], None]
-Aside = Callable[[Callable[[], object]], object]  # does something, in another thread if that serves
+RunInThread = Callable[[Callable[[], object]], object]  # does something, in another thread if that serves
 
 BUSY_SECONDS = 1.0  # to wait while another program writes
 SUFFIXES = ("", "-wal", "-shm")
@@ -26,7 +26,7 @@ PRIVATE = 0o600  # the mode of a file that is made
 READING = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS)
 
 
-def here(work: Callable[[], object]) -> object:
+def run_inline(work: Callable[[], object]) -> object:
     """Do it in this thread."""
     return work()
 
@@ -55,7 +55,7 @@ class StorageFull(StorageError):
     """Nothing can be written just now: the disk is full, or the file or its folder is read-only."""
 
 
-class Marks(NamedTuple):
+class FileIdentity(NamedTuple):
     """By what a file is known again: which one it is, and whether anybody has written in it.
 
     `link` if its path is a symbolic link to it: SQLite keeps the log beside the file itself, not beside the link.
@@ -80,19 +80,21 @@ class Storage:
     removed, replaced or written over from outside, and what it stores is lost: so every use looks at the file first,
     and every write looks again after its commit, before anybody is told that it is stored.
 
-    Every commit is made by `aside`, which may let other threads run meanwhile: it may wait for the disk, also where
-    only a checkpoint does. Nobody gets the lock before it is done.
+    Every commit is made by `run_in_thread`, which may let other threads run meanwhile: a commit may wait for the disk.
+    The lock is held until it is done.
     """
 
-    def __init__(self, path: Path, *, lock: threading.RLock | None = None, aside: Aside = here) -> None:
+    def __init__(
+        self, path: Path, *, lock: threading.RLock | None = None, run_in_thread: RunInThread = run_inline
+    ) -> None:
         self.path = path
         self.lock = lock or threading.RLock()
-        self._aside = aside
+        self._run_in_thread = run_in_thread
         self.patient_until = math.inf  # by the monotonic clock: then nobody waits while another program writes
         self._db: sqlite3.Connection | None = None
         self._paths = {suffix: os.fspath(beside(path, suffix)) for suffix in SUFFIXES}
-        self._marks: dict[str, Marks | None] = {}  # of the file and its companions, by suffix
-        self._spoilt: Marks | None = None
+        self._identity: dict[str, FileIdentity | None] = {}  # of the file and its companions, by suffix
+        self._spoilt: FileIdentity | None = None
 
     def migrate(
         self, migrations: Sequence[Migration], *, application_id: int, create: bool, keep_older: bool = False
@@ -106,13 +108,13 @@ class Storage:
             self.close()
             if not create and not self.path.exists():
                 raise StorageError(f"{self.path.name} is missing. Put back a copy from a backup.")
-            self._marks, self._spoilt = {}, None
+            self._identity, self._spoilt = {}, None
             try:
                 if create:
                     _make(self.path)
                 self._paths = {suffix: os.path.realpath(self.path) + suffix for suffix in SUFFIXES[1:]}
                 self._paths[""] = os.fspath(self.path)
-                self._marks[""] = marks(self._paths[""])
+                self._identity[""] = file_identity(self._paths[""])
                 self._db = _connect(self.path, create)
                 version = version_of(self._db, migrations, application_id)
                 if version == 0 and not create:
@@ -120,9 +122,9 @@ class Storage:
                 if keep_older and 0 < version < len(migrations):
                     keep_copy(self._db, self.path.with_name(f"{self.path.name}.before-v{len(migrations)}"))
                 _migrate(self._db, migrations, application_id, version)
-                found = {suffix: marks(self._paths[suffix]) for suffix in SUFFIXES}
+                found = {suffix: file_identity(self._paths[suffix]) for suffix in SUFFIXES}
                 in_place = self._is_at_path(found[""]) and found["-wal"] is not None
-                self._marks = found if in_place else {**found, "": self._marks[""]}
+                self._identity = found if in_place else {**found, "": self._identity[""]}
                 if not in_place:
                     raise StorageFull("was removed or replaced while it was opened. Try again.")
             except BaseException as error:
@@ -182,7 +184,7 @@ class Storage:
     def in_place(self) -> bool:
         """Whether the file that is open is the one at its path, with its log; so is one that is not open."""
         with self.lock:
-            return self._db is None or (self._is_at_path(marks(self.path)) and self._has_its_log())
+            return self._db is None or (self._is_at_path(file_identity(self.path)) and self._has_its_log())
 
     def is_sound(self) -> bool:
         """Whether the file is open, and nobody has removed, replaced or harmed it since."""
@@ -197,7 +199,7 @@ class Storage:
         with self.lock:
             if self._db is None:
                 return
-            gone = not self._is_at_path(marks(self.path))
+            gone = not self._is_at_path(file_identity(self.path))
             self._db.close()
             self._db = None
             if gone:
@@ -206,7 +208,7 @@ class Storage:
     # In call order
 
     def _commit(self, db: sqlite3.Connection) -> None:
-        self._aside(partial(self._execute_commit, db))
+        self._run_in_thread(partial(self._execute_commit, db))
 
     def _execute_commit(self, db: sqlite3.Connection) -> None:
         db.execute("COMMIT")
@@ -226,14 +228,14 @@ class Storage:
         Nothing else here changes the file, so every other change of it is another program's. SQLite's own checkpoints,
         which are part of a commit, would hide one that came during a transaction.
         """
-        log = marks(self._paths["-wal"])
+        log = file_identity(self._paths["-wal"])
         if log is None or log.size < FULL_LOG:
             return
         with suppress(sqlite3.Error):  # everything is in the log as well; the next write tries again
-            self._aside(partial(self._execute_checkpoint, db))
-        found = marks(self._paths[""])
+            self._run_in_thread(partial(self._execute_checkpoint, db))
+        found = file_identity(self._paths[""])
         if self._is_at_path(found):
-            self._marks[""] = found
+            self._identity[""] = found
 
     def _execute_checkpoint(self, db: sqlite3.Connection) -> None:
         # The row is read to its end: a cursor that another thread still holds counts as a statement that writes, and
@@ -248,27 +250,27 @@ class Storage:
 
     def _look(self) -> None:
         """Raises StorageReplaced or StorageDamaged if the file or its log is not as it was left."""
-        found = marks(self._paths[""])
-        if found != self._marks[""]:
+        found = file_identity(self._paths[""])
+        if found != self._identity[""]:
             self._look_into(found)
         if not self._has_its_log():
             raise StorageReplaced(f"{self.path.name}-wal was removed while it was open. Leave it there, and try again.")
 
-    def _is_at_path(self, found: Marks | None) -> bool:
-        known = self._marks.get("")
+    def _is_at_path(self, found: FileIdentity | None) -> bool:
+        known = self._identity.get("")
         return known is None or (found is not None and found.file == known.file)
 
     def _has_its_log(self) -> bool:
         """Whether what is stored goes where the next process will look; if not, closing still puts it into the file."""
-        known, found = self._marks.get("-wal"), marks(self._paths["-wal"])
+        known, found = self._identity.get("-wal"), file_identity(self._paths["-wal"])
         return known is None or (found is not None and found.file == known.file)
 
-    def _look_into(self, found: Marks | None) -> None:
+    def _look_into(self, found: FileIdentity | None) -> None:
         """The file is not as we left it: another program wrote in it, which may be well, or harmed it."""
         if found is None or not self._is_at_path(found):
             raise StorageReplaced(f"{self.path.name} was removed or replaced while it was open. Try again.")
         if found != self._spoilt and found.size >= LEAST and _is_whole(self.path):
-            self._marks[""] = found
+            self._identity[""] = found
             return
         self._spoilt = found
         raise StorageDamaged(f"{self.path.name} is damaged: it was written over. Put back a copy from a backup.")
@@ -276,7 +278,7 @@ class Storage:
     def _remove_companions(self) -> None:
         """What belonged to a file that is gone would spoil the copy that is put in its place."""
         for suffix in SUFFIXES[1:]:
-            known, found = self._marks.get(suffix), marks(self._paths[suffix])
+            known, found = self._identity.get(suffix), file_identity(self._paths[suffix])
             if known is not None and found is not None and found.file == known.file:
                 with suppress(FileNotFoundError):
                     os.unlink(self._paths[suffix])
@@ -287,7 +289,7 @@ def beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
-def marks(path: Path | str) -> Marks | None:
+def file_identity(path: Path | str) -> FileIdentity | None:
     """By what a file will be known again; None if there is none."""
     try:
         found = os.lstat(path)
@@ -296,7 +298,7 @@ def marks(path: Path | str) -> Marks | None:
             found = os.stat(path)
     except OSError:
         return None
-    return Marks(found.st_dev, found.st_ino, link, found.st_size, found.st_mtime_ns)
+    return FileIdentity(found.st_dev, found.st_ino, link, found.st_size, found.st_mtime_ns)
 
 
 def remove(path: Path) -> None:
@@ -308,14 +310,14 @@ def remove(path: Path) -> None:
         flush(path.parent)
 
 
-def set_aside(path: Path, suffix: str) -> Path:
+def quarantine(path: Path, suffix: str) -> Path:
     """Rename a database with its companions, so that another can take its place; returns its new path."""
-    aside = beside(path, suffix)
+    run_in_thread = beside(path, suffix)
     for companion in SUFFIXES:
         with suppress(FileNotFoundError):
-            beside(path, companion).rename(beside(aside, companion))
+            beside(path, companion).rename(beside(run_in_thread, companion))
     flush(path.parent)
-    return aside
+    return run_in_thread
 
 
 def flush(path: Path) -> None:

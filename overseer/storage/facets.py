@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Concatenate, Generic, ParamSpec, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
-from overseer.storage.database import Aside, Storage, here, remove
+from overseer.storage.database import RunInThread, Storage, remove, run_inline
 
 MAX_NAME = 256  # bytes
 MAX_STEM = 200  # bytes of a name that can be a file's
@@ -141,7 +141,7 @@ class Facets(Generic[T]):
     """The facets of one parent: a folder of SQLite files, at most one running object per name.
 
     At most `limit` stay open while idle; the least recently used is closed first, never one that is busy, and
-    `closed` is told its name. Commits are made by `aside`.
+    `closed` is told its name. Commits are made by `run_in_thread`.
     """
 
     def __init__(
@@ -150,10 +150,10 @@ class Facets(Generic[T]):
         *,
         limit: int = 50,
         closed: Callable[[str], None] = lambda name: None,
-        aside: Aside = here,
+        run_in_thread: RunInThread = run_inline,
     ) -> None:
         self._directory = directory
-        self._aside = aside
+        self._run_in_thread = run_in_thread
         self._limit = limit
         self._closed = closed
         self._lock = threading.Lock()
@@ -169,7 +169,7 @@ class Facets(Generic[T]):
             facet = self._facets.get(name)
             if facet is None:
                 slot = self._slot(name)
-                facet = Facet(name, Storage(path, lock=slot.lock, aside=self._aside), start, slot, self)
+                facet = Facet(name, Storage(path, lock=slot.lock, run_in_thread=self._run_in_thread), start, slot, self)
                 self._facets[name] = facet
             facet.restart_with(start)
             return facet

@@ -74,7 +74,7 @@ class Summary:
     pinned: bool = False
 
 
-class Transcript:
+class RoomStore:
     """One room's file. Every command is one transaction, committed when it returns."""
 
     def __init__(self, storage: Storage, *, create: bool) -> None:

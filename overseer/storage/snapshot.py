@@ -8,7 +8,16 @@ from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
-from overseer.storage.database import StorageDamaged, StorageFull, beside, explain, keep_copy, marks, refused, remove
+from overseer.storage.database import (
+    StorageDamaged,
+    StorageFull,
+    beside,
+    explain,
+    file_identity,
+    keep_copy,
+    refused,
+    remove,
+)
 
 R = TypeVar("R")
 
@@ -22,21 +31,21 @@ def inspect(path: Path, look: Callable[[sqlite3.Connection], R]) -> R:
     Raises FileNotFoundError if there is none, StorageError for one that cannot be read.
     """
     for _ in range(TRIES):
-        before = marks(path)
+        before = file_identity(path)
         if before is None:
             raise FileNotFoundError(path)
         # SQLite would make a log and an index for a file that has none, and leave them there: so it is told that
         # nobody writes in the file, and afterwards that is looked after.
-        alone = marks(beside(path, "-wal")) is None
+        alone = file_identity(beside(path, "-wal")) is None
         try:
             found = _look(path, look, "mode=ro&immutable=1" if alone else "mode=ro")
         except sqlite3.Error as error:
-            if marks(path) == before:
+            if file_identity(path) == before:
                 raise explain(error, path) from error
             continue
         finally:
             _clear_up(path)
-        after = marks(path)
+        after = file_identity(path)
         if after == before or (not alone and after is not None and after.file == before.file):
             return found
     raise StorageFull(f"{path.name} is written in all the time. Try again.")
@@ -53,7 +62,7 @@ def copy(path: Path, target: Path) -> int:
             remove(target)
             raise StorageDamaged(f"{path.name} is damaged. Put back a copy from a backup.")
     except OSError as error:
-        if isinstance(error, FileNotFoundError) and marks(path) is None:
+        if isinstance(error, FileNotFoundError) and file_identity(path) is None:
             raise
         raise refused(error, target) from error
     return target.stat().st_size
@@ -68,8 +77,8 @@ def faults(db: sqlite3.Connection) -> list[str]:
 
 def _clear_up(path: Path) -> None:
     """A reader that comes between the removal of a log and that of its file makes an empty one."""
-    log = marks(beside(path, "-wal"))
-    if marks(path) is None and log is not None and not log.size:
+    log = file_identity(beside(path, "-wal"))
+    if file_identity(path) is None and log is not None and not log.size:
         remove(path)
 
 

@@ -32,7 +32,7 @@ class ToolAbandoned(ToolError):
 
 
 Outcome = str | ToolError
-Apart = Callable[[Callable[[], Outcome], Callable[[Outcome], None]], None]
+StartThread = Callable[[Callable[[], Outcome], Callable[[Outcome], None]], None]
 """Starts the first function in a thread of the operating system; the second is told what it returned."""
 
 
@@ -71,11 +71,13 @@ def tool(function: Callable[..., object]) -> Tool:
 
 
 class Toolbox:
-    """The tools there are, by name. A call runs in a thread that `apart` starts, for at most `seconds`."""
+    """The tools there are, by name. A call runs in a thread that `start_thread` starts, for at most `seconds`."""
 
-    def __init__(self, tools: Sequence[Tool], *, seconds: float = SECONDS, apart: Apart = in_thread) -> None:
+    def __init__(
+        self, tools: Sequence[Tool], *, seconds: float = SECONDS, start_thread: StartThread = in_thread
+    ) -> None:
         self.seconds = seconds
-        self.apart = apart
+        self.start_thread = start_thread
         self._tools = {tool.name: tool for tool in tools}
         self._places = threading.Semaphore(MAX_WORKING)
         self._lock = threading.Lock()
@@ -150,7 +152,7 @@ class Call:
         with self._toolbox.place():
             if self._over.is_set():
                 raise ToolAbandoned(f"{self._name} was abandoned before it began.")
-            self._toolbox.apart(self._work, self._done)
+            self._toolbox.start_thread(self._work, self._done)
             in_time = self._over.wait(self._toolbox.seconds)
             with self._lock:
                 outcome, self._wanted = self._outcome, False

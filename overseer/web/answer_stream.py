@@ -27,7 +27,7 @@ from overseer.storage.room_store import Asked, NoSuchMessage
 FOREVER = 7 * 24 * 3600.0  # seconds
 
 
-class Follower:
+class AnswerStream:
     """Hears what happens in a room from its making on; to be closed."""
 
     def __init__(self, overseer: Overseer, room_id: str) -> None:
@@ -37,7 +37,7 @@ class Follower:
         self._unsubscribe = overseer.subscribe(self._events.put, room_id)
         self._handed_over = False
 
-    def __enter__(self) -> Follower:
+    def __enter__(self) -> AnswerStream:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -139,7 +139,7 @@ class Follower:
 class PlainText:
     """An iterable that ends its follower when it is closed, even before its first word."""
 
-    def __init__(self, follower: Follower, words: Iterator[str]) -> None:
+    def __init__(self, follower: AnswerStream, words: Iterator[str]) -> None:
         self._follower = follower
         self._words = words
 

@@ -13,7 +13,7 @@ from werkzeug.exceptions import TooManyRequests, Unauthorized
 
 from overseer.domain.addresses import Access, hostname, is_loopback, origin
 from overseer.domain.text import in_log
-from overseer.web.password import Password, Tries
+from overseer.web.password import Password, RateLimiter
 from overseer.web.proxies import PEER
 from overseer.web.sessions import Session, Sessions
 
@@ -59,16 +59,16 @@ HEADERS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class AccessPolicy:
     """What is asked of who comes: `password` is None where none is set, and then only this machine is let in."""
 
     access: Access
     sessions: Sessions
     password: Password | None
-    tries: Tries
+    tries: RateLimiter
     checking: threading.Lock = field(default_factory=threading.Lock)
 
-    def admit(self) -> None:
+    def authorize(self) -> None:
         """Decide whether this request is let in; the one place that does. Aborts with 401, 403 or 429."""
         self._check_host()
         _check_origin()
@@ -80,9 +80,9 @@ class Door:
             return
         else:
             self._identify(self.password)
-        g.is_inside = True
+        g.is_authenticated = True
 
-    def let_in(self, tried: str) -> None:
+    def check_password(self, tried: str) -> None:
         """Check a password that somebody sends. Raises Unauthorized, or TooManyRequests with the seconds to wait."""
         assert self.password is not None
         client = request.remote_addr or ""
@@ -115,24 +115,24 @@ class Door:
             return
         given = request.authorization
         if given is not None and given.type == "basic":
-            self.let_in(given.password or "")
+            self.check_password(given.password or "")
         elif given is not None and given.type == "bearer":
-            self.let_in(given.token or "")
+            self.check_password(given.token or "")
         else:
             request.max_content_length = MAX_UNKNOWN
             raise Unauthorized("You are not logged in. Log in, and try again.", www_authenticate=_challenge())
 
 
-def init_app(app: Flask, door: Door) -> None:
+def init_app(app: Flask, door: AccessPolicy) -> None:
     """Ask at the door of every request, and protect every answer."""
     app.extensions["door"] = door
-    app.before_request(door.admit)
+    app.before_request(door.authorize)
     app.after_request(protect)
 
 
-def door() -> Door:
+def door() -> AccessPolicy:
     """The door of the app."""
-    found: Door = current_app.extensions["door"]
+    found: AccessPolicy = current_app.extensions["door"]
     return found
 
 
@@ -142,9 +142,9 @@ def logged_in() -> Session | None:
     return found
 
 
-def is_inside() -> bool:
+def is_authenticated() -> bool:
     """Whether who asks was let in. Who asks for something open was not, and who was turned away neither."""
-    return bool(g.get("is_inside"))
+    return bool(g.get("is_authenticated"))
 
 
 def protect(response: Response) -> Response:

@@ -35,7 +35,7 @@ def show_login() -> Response:
 def create_login() -> Response:
     if door().password is None:
         return go_on(request.form.get("next", ""))
-    door().let_in(request.form.get("password", ""))
+    door().check_password(request.form.get("password", ""))
     token, session = door().sessions.begin()
     response = go_on(request.form.get("next", ""))
     response.set_cookie(

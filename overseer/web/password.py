@@ -51,7 +51,7 @@ class Password:
         return right
 
 
-class Tries:
+class RateLimiter:
     """How often a password may be tried, by each client and by all: `burst` at once, then one every `seconds`.
 
     The generic cell rate algorithm: of each client one number is kept, the time when it will have paid for its tries.

@@ -19,7 +19,7 @@ from overseer.storage.database import StorageError, StorageFull
 from overseer.storage.instance_lock import InstanceError
 from overseer.storage.registry import NoSuchRoom, RoomList
 from overseer.storage.room_store import KeyReused, NoSuchMessage, Outdated
-from overseer.web.auth import accepts_page, is_inside
+from overseer.web.auth import accepts_page, is_authenticated
 
 log = logging.getLogger(__name__)
 
@@ -214,7 +214,7 @@ def told(sentence: str, status: int) -> Response:
         return html(fragments().login(wanted=_wanted(), sentence=why, typed=_typed(), again=_again()), status)
     place = current_app.extensions["hub"].place()
     # Who is not let in is not told which rooms there are.
-    rooms, back = (_rooms(), _way_back()) if is_inside() else (RoomList((), None), "")
+    rooms, back = (_rooms(), _way_back()) if is_authenticated() else (RoomList((), None), "")
     correctable = status in CORRECTABLE and (back or request.endpoint == "rooms.create_room")
     refused = _refused_form(status) if correctable else None
     body = fragments().no_room(sentence=sentence, back=back, typed=_typed(), refused=refused)

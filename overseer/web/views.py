@@ -18,7 +18,7 @@ from overseer.render.fragments import dom_id, partial
 from overseer.rooms.overseer import Overseer
 from overseer.storage.database import StorageError, StorageFull
 from overseer.storage.room_store import MAX_NUMBER, Asked, NoSuchMessage
-from overseer.web.answer_stream import Follower
+from overseer.web.answer_stream import AnswerStream
 from overseer.web.responses import fragments, html, is_htmx, is_plain, see, wants_page
 
 bp = Blueprint("rooms", __name__)
@@ -112,7 +112,7 @@ def list_messages(room_id: str) -> Response:
 @bp.post(f"{ROOM}/messages")
 def create_message(room_id: str) -> Response:
     text, key = request.form.get("text", ""), request.headers.get("Idempotency-Key") or request.form.get("key")
-    with Follower(overseer(), room_id) as follower:
+    with AnswerStream(overseer(), room_id) as follower:
         asked = overseer().ask(room_id, text, key=key)
         if request.accept_mimetypes.best == "text/plain":
             return Response(follower.plain_text(asked), 201, created(room_id, asked), mimetype="text/plain")

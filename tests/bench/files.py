@@ -13,7 +13,7 @@ from pathlib import Path
 from overseer.storage.database import Storage
 from overseer.storage.instance_lock import LIST, room_file
 from overseer.storage.registry import Registry
-from overseer.storage.room_store import Summary, Transcript
+from overseer.storage.room_store import RoomStore, Summary
 
 NAME = "Owls 00000"  # of the same length in every room, and so in the same place of its file
 BEGAN = 1_700_000_000_000
@@ -43,7 +43,7 @@ def furnish(folder: Path, count: int) -> list[str]:
 def empty_room(path: Path) -> tuple[bytes, Summary]:
     """The file of a room that was just made, and what the list knows of it."""
     storage = Storage(path)
-    transcript = Transcript(storage, create=True)
+    transcript = RoomStore(storage, create=True)
     transcript.begin(NAME, by_person=True)
     summary = transcript.summary()
     storage.close()

@@ -20,7 +20,7 @@ from overseer.storage import room_rows
 from overseer.storage.database import Storage
 from overseer.storage.instance_lock import room_file
 from overseer.storage.registry import Registry
-from overseer.storage.room_store import Transcript
+from overseer.storage.room_store import RoomStore
 from tests.browser.steps import message, say
 from tests.support.model_server import ModelServer, end, held, text
 from tests.support.server import Server
@@ -52,7 +52,7 @@ def harness(instance: Path, model_server: ModelServer, server_pool: ServerPool) 
     def harness(said: Sequence[datetime]) -> Server:
         (instance / "facets").mkdir(parents=True)
         with closing(storage := Storage(room_file(instance, "ffffffffffff"))):
-            transcript = Transcript(storage, create=True)
+            transcript = RoomStore(storage, create=True)
             transcript.begin("Room", by_person=True)
             with storage.write() as db:
                 for number, moment in enumerate(said):

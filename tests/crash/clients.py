@@ -12,7 +12,7 @@ import websocket
 from tests.crash import reading
 from tests.crash.caller import Answer, Lost, call
 from tests.crash.expected_room import ExpectedRoom, Setting
-from tests.crash.log import Act, ListSight, Log
+from tests.crash.log import Act, ListState, Log
 from tests.support.tab import Tab
 
 ROOMS = 14
@@ -194,7 +194,7 @@ class Client:
         act = self._log.begin(Act("list"))
         answer = self._call(act, "GET", "/rooms")
         if answer.body and 'id="rooms-more"' not in answer.body:
-            self._log.lists.append(ListSight(act.start, frozenset(row[0] for row in reading.rows(answer.body))))
+            self._log.lists.append(ListState(act.start, frozenset(row[0] for row in reading.rows(answer.body))))
 
     def _call(
         self,

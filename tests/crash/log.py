@@ -67,7 +67,7 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True)
-class ListSight:
+class ListState:
     """The whole list of rooms, as an answer to a request that began at `since`."""
 
     since: float
@@ -80,7 +80,7 @@ class Log:
     def __init__(self) -> None:
         self.acts: list[Act] = []
         self.sights: list[Sight] = []
-        self.lists: list[ListSight] = []
+        self.lists: list[ListState] = []
         self.faults: list[str] = []
         self.reached = threading.Event()
         self._awaited = ""

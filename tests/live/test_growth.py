@@ -23,11 +23,11 @@ import pytest
 from overseer import create_app
 from overseer.domain.events import MessageAdded, PartAdded, PartGrew, RoomEvent, TurnEnded
 from overseer.live import invalidation
-from overseer.live.renderer import Renewal, RoomSight
+from overseer.live.renderer import FrameRenderer, RoomState
 from overseer.llm import Model
 from overseer.llm.choice import Models, ModelSettings
 from overseer.render.fragments import Fragments, Memo
-from overseer.render.streaming_answers import Drafts
+from overseer.render.streaming_answers import StreamingAnswers
 from overseer.rooms import chat_room
 from overseer.rooms.chat_room import Limits
 from overseer.rooms.overseer import Overseer
@@ -628,8 +628,8 @@ class Stream:
     def __init__(
         self, harness: Harness, number: int, kind: str, counter: WorkCounter, bound: Sequence[float] = ()
     ) -> None:
-        drafts = Drafts()
-        self._renewal = Renewal(
+        drafts = StreamingAnswers()
+        self._renewal = FrameRenderer(
             harness.overseer,
             Fragments(harness.app, "", drafts=drafts, model=nobody, locked=False, memo=Memo(1_000_000)),
             drafts,
@@ -637,7 +637,7 @@ class Stream:
         self._drafts, self._grown = drafts, invalidation.Growth(number, 0)
         self._drafts.heard(PartAdded(harness.room_id, number, 0, kind, "word\n\n"))
         self._room_id, self._number = harness.room_id, number
-        self._sight = RoomSight("", harness.room_id, 0)
+        self._sight = RoomState("", harness.room_id, 0)
         self._ledger, self._bound = counter, bound
         self._sent = 0
         self.spent: list[int] = []

@@ -12,7 +12,7 @@ from wsproto.events import AcceptConnection, CloseConnection, Message, Request, 
 from wsproto.frame_protocol import FrameProtocol
 
 from overseer.live import socket_writer
-from overseer.live.socket_writer import TOO_SLOW, Outlet, close_frame, text_frame
+from overseer.live.socket_writer import TOO_SLOW, SocketWriter, close_frame, text_frame
 
 DEADLINE = 20.0
 
@@ -35,7 +35,7 @@ class Pair:
         self.reader.settimeout(DEADLINE)
         self.ready = threading.Event()
         self.ws = Ws(ours)
-        self.outlet = Outlet(self.ws, free=self.ready.set)
+        self.writer = SocketWriter(self.ws, free=self.ready.set)
 
     def read_all(self) -> tuple[list[str], int | None]:
         """Every frame up to the end, and the close code."""
@@ -66,7 +66,7 @@ class Pair:
 def pair() -> Iterator[Pair]:
     pair = Pair()
     yield pair
-    pair.outlet.close()
+    pair.writer.close()
     pair.reader.close()
 
 
@@ -80,23 +80,23 @@ def test_one_frame_is_the_same_bytes_for_every_tab() -> None:
 def test_a_frame_larger_than_the_kernel_takes_arrives_whole(pair: Pair) -> None:
     """The sender does not wait, and control frames stay between frames."""
     big = "x" * 3_000_000
-    pair.outlet.send(text_frame(big))
-    assert not pair.outlet.is_free()
-    pair.outlet.send(bytes(FrameProtocol(client=False, extensions=[]).ping()))
-    pair.outlet.send(text_frame("after"))
-    pair.outlet.end(1012, "restart")
+    pair.writer.send(text_frame(big))
+    assert not pair.writer.is_free()
+    pair.writer.send(bytes(FrameProtocol(client=False, extensions=[]).ping()))
+    pair.writer.send(text_frame("after"))
+    pair.writer.end(1012, "restart")
     assert pair.read_all() == ([big, "after"], 1012)
 
 
 def test_it_says_when_it_has_caught_up(pair: Pair) -> None:
     """Then it is free again."""
-    pair.outlet.send(text_frame("y" * 1_000_000))
-    assert not pair.outlet.is_free() and not pair.ready.is_set()
+    pair.writer.send(text_frame("y" * 1_000_000))
+    assert not pair.writer.is_free() and not pair.ready.is_set()
     read = threading.Thread(target=pair.read_all, daemon=True)
     read.start()
     assert pair.ready.wait(DEADLINE)
-    assert pair.outlet.is_free()
-    pair.outlet.end(1012)
+    assert pair.writer.is_free()
+    pair.writer.end(1012)
     read.join(DEADLINE)
 
 
@@ -104,12 +104,12 @@ def test_a_reader_that_takes_nothing_is_told_1013(pair: Pair, monkeypatch: pytes
     """It is given up after a while; when it reads after all, it finds whole frames and the reason."""
     monkeypatch.setattr(socket_writer, "STALLED", 0.1)
     big = "z" * 1_000_000
-    pair.outlet.send(text_frame(big))
+    pair.writer.send(text_frame(big))
     given_up = threading.Event()
     monkeypatch.setattr(socket_writer, "close_frame", lambda *said: (given_up.set(), close_frame(*said))[1])
     assert given_up.wait(DEADLINE)
     assert pair.read_all() == ([big], TOO_SLOW)
-    pair.outlet.send(text_frame("never sent"))
+    pair.writer.send(text_frame("never sent"))
     assert pair.ready.wait(DEADLINE)
 
 
@@ -117,30 +117,30 @@ def test_a_reader_that_never_comes_back_is_hung_up_on(pair: Pair, monkeypatch: p
     """Nothing is kept for it for ever: the view and the library's reader are woken."""
     monkeypatch.setattr(socket_writer, "STALLED", 0.05)
     monkeypatch.setattr(socket_writer, "LINGER", 0.05)
-    pair.outlet.send(text_frame("z" * 1_000_000))
+    pair.writer.send(text_frame("z" * 1_000_000))
     assert pair.ws.event.wait(DEADLINE)
     assert not pair.ws.connected
-    assert not pair.outlet._rest
+    assert not pair.writer._rest
 
 
 def test_a_peer_that_is_gone_ends_it(pair: Pair) -> None:
     """Sending to it raises nothing."""
     pair.reader.close()
-    pair.outlet.send(text_frame("hello"))
+    pair.writer.send(text_frame("hello"))
     assert pair.ws.event.wait(DEADLINE)
-    assert not pair.ws.connected and not pair.outlet.is_free()
+    assert not pair.ws.connected and not pair.writer.is_free()
 
 
 def test_pings_of_who_reads_nothing_are_not_answered(pair: Pair) -> None:
     """Pongs would wait and grow; what was to be sent before arrives whole, and a later ping has its pong."""
     pong = bytes(FrameProtocol(client=False, extensions=[]).pong(b"x" * 100))
     big = "x" * 1_000_000
-    pair.outlet.send(text_frame(big))
-    waiting = len(pair.outlet._rest)
+    pair.writer.send(text_frame(big))
+    waiting = len(pair.writer._rest)
     for _ in range(1000):
-        pair.outlet.send(pong)
-    assert len(pair.outlet._rest) <= waiting
-    pair.outlet.end(1012, "restart")
+        pair.writer.send(pong)
+    assert len(pair.writer._rest) <= waiting
+    pair.writer.end(1012, "restart")
     assert pair.read_all() == ([big], 1012)
 
 
@@ -149,10 +149,10 @@ def test_who_says_too_much_is_not_listened_to(pair: Pair) -> None:
     heard = 0
     for _ in range(socket_writer.MAX_HEARD // 1024):
         pair.reader.sendall(b"x" * 1024)
-        heard += len(pair.outlet.recv(1024))
+        heard += len(pair.writer.recv(1024))
     assert heard == socket_writer.MAX_HEARD
     pair.reader.sendall(b"x")
-    assert pair.outlet.recv(1024) == b""
+    assert pair.writer.recv(1024) == b""
     assert pair.read_all() == ([], socket_writer.TOO_LOUD)
 
 
@@ -161,4 +161,4 @@ def test_after_a_while_a_tab_may_speak_again(pair: Pair, monkeypatch: pytest.Mon
     monkeypatch.setattr(socket_writer, "HEARD_AGAIN", -1.0)
     for _ in range(2 * socket_writer.MAX_HEARD // 1024):
         pair.reader.sendall(b"x" * 1024)
-        assert pair.outlet.recv(1024)
+        assert pair.writer.recv(1024)

@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 from overseer import create_app
 from overseer.domain.messages import Message
 from overseer.llm.choice import ModelSettings
-from overseer.llm.openai import OpenAIServer, Patience
+from overseer.llm.openai import OpenAIServer, Timeouts
 from overseer.rooms.chat_room import Limits
 from overseer.rooms.overseer import Overseer
 from tests.support.model_server import ModelServer, Reply, answer, end, held, reasoning, text, tool_call
@@ -84,7 +84,7 @@ def dripping(*, head: bytes) -> Iterator[str]:
 def test_a_reply_that_drips_is_ended_when_its_time_is_up(instance: Path, head: bytes) -> None:
     """Whatever part of it drips: each byte may come in time, the whole may not take longer than it may."""
     with dripping(head=head) as url:
-        app = create_app(instance, models=ModelSettings(url, name="m", patience=Patience(5, 5, total=0.5)))
+        app = create_app(instance, models=ModelSettings(url, name="m", timeouts=Timeouts(5, 5, total=0.5)))
         with app.test_client() as client:
             message = asked(client, app.extensions["overseer"])
         app.extensions["overseer"].close()

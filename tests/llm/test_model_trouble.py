@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 
 from overseer import create_app
 from overseer.llm.choice import ModelSettings
-from overseer.llm.openai import Patience
+from overseer.llm.openai import Timeouts
 from overseer.rooms import turn
 from overseer.rooms.overseer import Overseer
 from tests.support.model_server import (
@@ -297,7 +297,7 @@ def test_trouble_after_a_tool_keeps_what_the_tool_said(client: FlaskClient, mode
 def test_a_server_that_says_nothing_is_a_failed_answer(instance: Path, model_server: ModelServer) -> None:
     """Without a first byte in time the turn ends, and the connection with it."""
     nothing = model_server.will(silent())
-    with chat(instance, base_url=model_server.url, name="x", patience=Patience(first=0.3, gap=0.3)) as app:
+    with chat(instance, base_url=model_server.url, name="x", timeouts=Timeouts(first=0.3, gap=0.3)) as app:
         state, sentence = trouble(reply_to(app.test_client()))
         assert nothing.closed.wait(DEADLINE)
     assert state == "failed" and "0.3 s" in sentence and "Retry" in sentence
@@ -307,7 +307,7 @@ def test_a_server_that_falls_silent_interrupts_its_answer(instance: Path, model_
     """Silence in mid-answer ends the turn; what was said is kept, and the connection is closed."""
     said = "Half an ans"
     reply = model_server.will(held(text(said)))
-    with chat(instance, base_url=model_server.url, name="x", patience=Patience(first=DEADLINE, gap=0.3)) as app:
+    with chat(instance, base_url=model_server.url, name="x", timeouts=Timeouts(first=DEADLINE, gap=0.3)) as app:
         shown = reply_to(app.test_client())
         assert reply.closed.wait(DEADLINE)
     state, sentence = trouble(shown)
@@ -318,13 +318,13 @@ def test_a_server_that_falls_silent_interrupts_its_answer(instance: Path, model_
 def test_a_slow_answer_is_no_silence(instance: Path, model_server: ModelServer) -> None:
     """An answer may take far longer than the patience, as long as no gap does."""
     reply = model_server.will(held())
-    patience = Patience(first=DEADLINE, gap=3.0)
-    with chat(instance, base_url=model_server.url, name="x", patience=patience) as app:
+    timeouts = Timeouts(first=DEADLINE, gap=3.0)
+    with chat(instance, base_url=model_server.url, name="x", timeouts=timeouts) as app:
         client, overseer = app.test_client(), app.extensions["overseer"]
         room_id = new_room(client)
         ask(client, room_id, "Hello", wait=False)
         began, said = time.monotonic(), 0
-        while time.monotonic() - began < 1.2 * patience.gap:
+        while time.monotonic() - began < 1.2 * timeouts.gap:
             reply.say(text("word "))
             said += 1
             until(overseer, room_id, 2, lambda message: message.text.count("word") == said)  # noqa: B023

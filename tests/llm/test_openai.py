@@ -18,7 +18,7 @@ import pytest
 from overseer.domain.messages import Message, Part, Reasoning, Text, ToolCall
 from overseer.llm import Delta, ModelCut, ModelError, ReasoningDelta, TextDelta, ToolRequest
 from overseer.llm.connection import MAX_EVENT
-from overseer.llm.openai import MAX_ERROR, OpenAIModel, OpenAIReply, OpenAIServer, Patience
+from overseer.llm.openai import MAX_ERROR, OpenAIModel, OpenAIReply, OpenAIServer, Timeouts
 from overseer.llm.wire import GO_ON
 from overseer.tools.registry import TOOLS, Toolbox
 from tests.support.model_server import NOBODY, ModelServer, Reply, answer, end, event, held, silent, text, tool_call
@@ -31,7 +31,7 @@ CHUNKED = {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"}
 
 
 def model_of(server: ModelServer, **options: Any) -> OpenAIModel:
-    options = {"name": "stand-in", "patience": Patience(DEADLINE, DEADLINE), **options}
+    options = {"name": "stand-in", "timeouts": Timeouts(DEADLINE, DEADLINE), **options}
     return OpenAIServer(server.url, **{k: v for k, v in options.items() if k != "name"}).model(options["name"])
 
 
@@ -584,7 +584,7 @@ def test_a_password_in_the_address_is_not_told() -> None:
 def test_a_server_that_never_begins_is_given_up(model_server: ModelServer, silence: Callable[[], Reply]) -> None:
     """After the patience for a first byte the connection is closed, with a sentence that names the time."""
     reply = model_server.will(silence())
-    _, error = hear_to_the_trouble(model_of(model_server, patience=Patience(first=0.2, gap=0.2)))
+    _, error = hear_to_the_trouble(model_of(model_server, timeouts=Timeouts(first=0.2, gap=0.2)))
     assert "0.2 s" in str(error) and "Retry" in str(error)
     assert reply.closed.wait(SOON)
 
@@ -592,7 +592,7 @@ def test_a_server_that_never_begins_is_given_up(model_server: ModelServer, silen
 def test_a_server_that_falls_silent_is_given_up(model_server: ModelServer) -> None:
     """After the patience between bytes it is a ModelCut, and what came is kept."""
     reply = model_server.will(held(text("Once")))
-    deltas, error = hear_to_the_trouble(model_of(model_server, patience=Patience(first=DEADLINE, gap=0.2)))
+    deltas, error = hear_to_the_trouble(model_of(model_server, timeouts=Timeouts(first=DEADLINE, gap=0.2)))
     assert deltas == [TextDelta("Once")]
     assert isinstance(error, ModelCut) and "0.2 s" in str(error)
     assert reply.closed.wait(SOON)
@@ -604,7 +604,7 @@ def test_a_slow_first_byte_is_waited_for(model_server: ModelServer) -> None:
     timer = threading.Timer(0.4, lambda: reply.say(b"HTTP/1.0 200 OK\r\n\r\n" + text("Yes") + end(), None))  # type: ignore[arg-type]
     model_server.will(reply)
     timer.start()
-    assert hear(model_of(model_server, patience=Patience(first=DEADLINE, gap=0.2))) == [TextDelta("Yes")]
+    assert hear(model_of(model_server, timeouts=Timeouts(first=DEADLINE, gap=0.2))) == [TextDelta("Yes")]
     timer.join()
 
 
@@ -622,7 +622,7 @@ def test_a_keep_alive_shows_that_it_is_not_silent(model_server: ModelServer) -> 
 
     thread = threading.Thread(target=keep_alive)
     thread.start()
-    deltas = hear(model_of(model_server, patience=Patience(first=DEADLINE, gap=3.0)))
+    deltas = hear(model_of(model_server, timeouts=Timeouts(first=DEADLINE, gap=3.0)))
     thread.join()
     assert words(deltas) == "Once upon"
 

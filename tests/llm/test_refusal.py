@@ -13,15 +13,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from overseer.llm import ModelBusy, ModelError, ModelOverflow
-from overseer.llm.refusal import FORGET_AFTER, MAX_REMEMBERED, OPTIONAL, Memory, Refusal, in_stream
+from overseer.llm.refusal import FORGET_AFTER, MAX_REMEMBERED, OPTIONAL, ErrorResponse, Memory, in_stream
 from tests.support.dialects import DIALECTS, LITELLM, OPENAI, Dialect, Json, openai_error, that_refuse
 
 WHERE = "http://127.0.0.1:9/v1"
 
 
-def refusal(status: int, body: object = b"", headers: Mapping[str, str] | None = None) -> Refusal:
+def refusal(status: int, body: object = b"", headers: Mapping[str, str] | None = None) -> ErrorResponse:
     said = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Refusal(WHERE, status, headers or {}, said)
+    return ErrorResponse(WHERE, status, headers or {}, said)
 
 
 def error(status: int, body: object = b"", headers: Mapping[str, str] | None = None) -> ModelError:

@@ -27,7 +27,7 @@ from overseer.llm.openai import OpenAIServer
 from overseer.render.assets import Assets
 from overseer.render.fragments import ENTRY_BYTES, Compiled, Cursor, Fragments, Memo, dom_id, partial
 from overseer.render.markdown import render
-from overseer.render.streaming_answers import Drafts
+from overseer.render.streaming_answers import StreamingAnswers
 from overseer.storage.registry import Room, RoomList
 from overseer.storage.room_store import Page
 from tests.support.measured import measured
@@ -210,9 +210,11 @@ def fragments(app: Flask) -> Fragments:
     return found
 
 
-def answered_by(app: Flask, model: Model, drafts: Drafts | None = None) -> Fragments:
+def answered_by(app: Flask, model: Model, drafts: StreamingAnswers | None = None) -> Fragments:
     """Fragments of a page on which this model answers."""
-    return Fragments(app, "", drafts=drafts or Drafts(), model=lambda name="": model, locked=False, memo=Memo(MB))
+    return Fragments(
+        app, "", drafts=drafts or StreamingAnswers(), model=lambda name="": model, locked=False, memo=Memo(MB)
+    )
 
 
 def whole_page(fragments: Fragments, words: str = "x", *, q: str = "") -> str:
@@ -354,7 +356,7 @@ def test_a_finished_part_is_the_same_alone_and_in_its_message(fragments: Fragmen
 
 def test_a_growing_text_has_its_finished_blocks_and_its_open_one(app: Flask) -> None:
     """The last part of an unfinished answer comes with a cursor that counts the blocks it shows."""
-    drafts = Drafts()
+    drafts = StreamingAnswers()
     fragments = answered_by(app, OfflineResponder(), drafts)
     drafts.heard(PartAdded(ROOM_ID, 2, 1, "text", "# One\n\n*two"))
     drafts.heard(PartGrew(ROOM_ID, 2, 1, "*\n\nthr"))

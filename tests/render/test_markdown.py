@@ -16,7 +16,7 @@ from pygments.token import STANDARD_TYPES
 
 from overseer.render import highlight, markdown
 from overseer.render import incremental_markdown as grows
-from overseer.render.incremental_markdown import GrowingMarkdown
+from overseer.render.incremental_markdown import IncrementalMarkdown
 from overseer.render.markdown import render, render_typed
 from overseer.render.sanitizer import sanitised
 
@@ -307,7 +307,7 @@ def test_no_mixture_gets_through(pieces: list[str]) -> None:
     """Whatever is put together of hostile pieces, and whichever way it grew."""
     text = "".join(pieces)
     checked(render(text))
-    growing = GrowingMarkdown()
+    growing = IncrementalMarkdown()
     for part in pieces:
         growing.add(part)
         growing.snapshot()
@@ -666,7 +666,7 @@ def test_pathological_text_is_rendered_in_bounded_time(name: str) -> None:
     began = time.monotonic()
     checked(render(text))
     checked(render_typed(text))
-    growing = GrowingMarkdown(text[: len(text) // 2])
+    growing = IncrementalMarkdown(text[: len(text) // 2])
     growing.snapshot()
     growing.add(text[len(text) // 2 :])
     _, open_block = growing.snapshot()
@@ -702,7 +702,7 @@ def test_the_longest_text_takes_no_longer(name: str) -> None:
     """Of a text as long as an answer may be, nobody else waits for more than about a second."""
     once = ENDLESS[name]
     text = (once * (ANSWER // len(once) + 1))[:ANSWER]
-    for shown in (render, render_typed, lambda text: GrowingMarkdown(text).snapshot()):
+    for shown in (render, render_typed, lambda text: IncrementalMarkdown(text).snapshot()):
         began = time.process_time()
         shown(text)
         assert time.process_time() - began < SECONDS
@@ -754,11 +754,11 @@ def test_a_text_that_outgrows_its_bounds_does_not_depend_on_the_pieces(pieces: l
         cut_at(patch, 8)
         text = "".join(pieces)
         cut = data.draw(st.integers(0, len(text)))
-        growing = GrowingMarkdown()
+        growing = IncrementalMarkdown()
         for piece in (text[:cut], text[cut:]):
             growing.add(piece)
             growing.snapshot()
-        whole = GrowingMarkdown(text)
+        whole = IncrementalMarkdown(text)
         assert (growing.snapshot(), growing.blocks) == (whole.snapshot(), whole.blocks)
         grown = "".join([*whole.blocks, whole.snapshot()[1]])
         marks = str.maketrans("", "", "*`-")
@@ -810,7 +810,7 @@ def cut_at(patch: pytest.MonkeyPatch, size: int) -> None:
 
 def grown(*pieces: str) -> tuple[list[str], str]:
     """The finished blocks and the open one of a text that came in pieces, looked at after each."""
-    growing = GrowingMarkdown()
+    growing = IncrementalMarkdown()
     open_block = ""
     for piece in pieces:
         growing.add(piece)
@@ -1041,7 +1041,7 @@ def test_nothing_yet_is_nothing() -> None:
     """An empty text has no blocks, and an empty open one."""
     assert grown("") == ([], "")
     assert grown("\n\n") == ([], "")
-    assert GrowingMarkdown("a\n\nb\n").snapshot()[0] == 1, "the first text may come with it"
+    assert IncrementalMarkdown("a\n\nb\n").snapshot()[0] == 1, "the first text may come with it"
 
 
 @pytest.fixture
@@ -1059,7 +1059,7 @@ def rendered(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 def test_the_open_block_is_rendered_once_for_all_tabs(rendered: Counter[str]) -> None:
     """A snapshot of the same text costs nothing, and neither does an empty addition; finished blocks are kept."""
-    growing = GrowingMarkdown("a\n\nb\n\nc")
+    growing = IncrementalMarkdown("a\n\nb\n\nc")
     assert growing.snapshot() == growing.snapshot() == growing.snapshot()
     assert {text.strip(): count for text, count in rendered.items()} == {"a": 1, "b": 1, "c": 1}
     before = rendered.copy()
@@ -1076,7 +1076,7 @@ def characters(rendered: Counter[str], length: int) -> int:
     """How many characters are rendered while a text of paragraphs grows to `length`, word by word."""
     paragraph = "word and more words of it, " * 7 + "end.\n\n"
     text = (paragraph * (length // len(paragraph) + 1))[:length]
-    growing = GrowingMarkdown()
+    growing = IncrementalMarkdown()
     rendered.clear()
     for begin in range(0, length, 5):
         growing.add(text[begin : begin + 5])

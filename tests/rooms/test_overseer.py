@@ -44,7 +44,7 @@ from overseer.rooms.overseer import Overseer
 from overseer.storage.database import SUFFIXES, Storage, StorageError, StorageFull
 from overseer.storage.instance_lock import InstanceError, owner
 from overseer.storage.registry import PAGE, NoSuchRoom
-from overseer.storage.room_store import KeyReused, NoSuchMessage, Transcript
+from overseer.storage.room_store import KeyReused, NoSuchMessage, RoomStore
 from tests.support.model_server import ModelServer, Reply, answer, end, held, text, tool_call
 from tests.support.server import ROOT
 from tests.support.waiting import until
@@ -971,7 +971,7 @@ def test_a_room_that_was_not_made_to_its_end_is_cleared_away(instance: Path, ope
     path = room_file(instance, "0123456789ab")
     path.parent.mkdir(parents=True)
     storage = Storage(path)
-    Transcript(storage, create=True)
+    RoomStore(storage, create=True)
     storage.close()
     assert opened(instance).rooms().rooms == ()
     assert list(path.parent.iterdir()) == []

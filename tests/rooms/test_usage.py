@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from overseer.domain.context import estimate, size
 from overseer.domain.messages import Message, Text, Usage
 from overseer.llm import Delta, ReasoningDelta, TextDelta, TokenCount, ToolRequest
-from overseer.rooms.usage import Meter
+from overseer.rooms.usage import UsageCounter
 
 DEADLINE = 20.0
 MOMENT = 0.1  # seconds to wait for what must not happen
@@ -25,7 +25,7 @@ DELTAS: st.SearchStrategy[Delta] = st.one_of(
 )
 
 
-def step(meter: Meter, *deltas: Delta, system: str = "", history: Sequence[Message] = HISTORY) -> Usage | None:
+def step(meter: UsageCounter, *deltas: Delta, system: str = "", history: Sequence[Message] = HISTORY) -> Usage | None:
     """One step, heard to its end; returns what was taken until then."""
     meter.begin(system, history)
     for delta in deltas:
@@ -42,7 +42,7 @@ def tokens(usage: Usage | None) -> tuple[int, int, bool]:
 
 def test_nothing_heard_is_no_usage() -> None:
     """Not before a model is asked, not while it is silent, not when it was silent to the end."""
-    meter = Meter()
+    meter = UsageCounter()
     assert meter.usage() is None
     meter.begin("Be brief.", HISTORY)
     assert meter.usage() is None
@@ -53,23 +53,27 @@ def test_nothing_heard_is_no_usage() -> None:
 def test_without_a_count_tokens_are_estimated() -> None:
     """Read: the prompt and the history. Written: all that was said, thought and asked of tools, as four bytes each."""
     said = [ReasoningDelta("x" * 5), TextDelta("é" * 2), TextDelta("\ud83d"), ToolRequest("c1", "roll", "{}")]
-    assert tokens(step(Meter(), *said, system="x" * 9)) == (3 + 14, 4, True)  # 5 + 4 + 1 + 6 bytes
+    assert tokens(step(UsageCounter(), *said, system="x" * 9)) == (3 + 14, 4, True)  # 5 + 4 + 1 + 6 bytes
 
 
 def test_a_server_that_counts_is_believed() -> None:
     """Also when it counts before its first word, or nothing but a count comes."""
-    assert tokens(step(Meter(), TokenCount(7, 0), TextDelta("x" * 400), TokenCount(7, 9))) == (7, 9, False)
-    assert tokens(step(Meter(), TokenCount(5, 0))) == (5, 0, False)
+    assert tokens(step(UsageCounter(), TokenCount(7, 0), TextDelta("x" * 400), TokenCount(7, 9))) == (7, 9, False)
+    assert tokens(step(UsageCounter(), TokenCount(5, 0))) == (5, 0, False)
 
 
 def test_counts_of_a_server_that_counts_as_it_goes_are_not_added_up() -> None:
     """Each stands for all up to there."""
-    assert tokens(step(Meter(), TextDelta("a"), TokenCount(9, 1), TextDelta("b"), TokenCount(9, 2))) == (9, 2, False)
+    assert tokens(step(UsageCounter(), TextDelta("a"), TokenCount(9, 1), TextDelta("b"), TokenCount(9, 2))) == (
+        9,
+        2,
+        False,
+    )
 
 
 def test_steps_are_added_up() -> None:
     """Every step reads again, and one that is only estimated makes the sum an estimate."""
-    meter = Meter()
+    meter = UsageCounter()
     assert tokens(step(meter, TextDelta("a"), TokenCount(10, 1))) == (10, 1, False)
     assert tokens(step(meter, TextDelta("b"), TokenCount(20, 2))) == (30, 3, False)
     assert tokens(step(meter, TextDelta("x" * 8))) == (44, 5, True)
@@ -78,7 +82,7 @@ def test_steps_are_added_up() -> None:
 
 def test_a_step_that_said_nothing_takes_nothing() -> None:
     """A busy server was asked, and gave nothing; its seconds do not make the answer slow."""
-    meter = Meter()
+    meter = UsageCounter()
     before = step(meter, TextDelta("a"), TokenCount(10, 1))
     assert step(meter) == before
     meter.begin("", HISTORY)
@@ -88,15 +92,15 @@ def test_a_step_that_said_nothing_takes_nothing() -> None:
 def test_an_answer_that_goes_on_adds_to_what_it_took_before() -> None:
     """Also one whose server did not count then, or not now."""
     before = Usage(10, 5, seconds=100.0, speaking=50.0, estimated=True)
-    assert Meter(before).usage() == before
-    found = step(Meter(before), TextDelta("a"), TokenCount(20, 2))
+    assert UsageCounter(before).usage() == before
+    found = step(UsageCounter(before), TextDelta("a"), TokenCount(20, 2))
     assert tokens(found) == (30, 7, True)
     assert found is not None and found.seconds >= 100 and found.speaking >= 50
 
 
 def test_seconds_are_taken_from_the_question_and_from_the_first_word() -> None:
     """Waiting for the first word is no speaking, and time goes on while it speaks."""
-    meter = Meter()
+    meter = UsageCounter()
     meter.begin("", HISTORY)
     threading.Event().wait(0.03)
     meter.hear(TextDelta("a"))
@@ -111,7 +115,7 @@ def test_seconds_are_taken_from_the_question_and_from_the_first_word() -> None:
 
 def test_a_count_alone_is_no_speaking() -> None:
     """So an answer that came without a word has no rate."""
-    found = step(Meter(), TokenCount(5, 5))
+    found = step(UsageCounter(), TokenCount(5, 5))
     assert found is not None and found.speaking == 0.0 and found.rate is None
 
 
@@ -127,7 +131,7 @@ def test_a_rate_is_tokens_a_second_while_it_spoke() -> None:
 @settings(deadline=None)
 def test_whatever_is_heard_the_sums_are_right(steps: list[list[Delta]]) -> None:
     """And never shrink on the way; seconds of speaking are part of all."""
-    meter = Meter()
+    meter = UsageCounter()
     expected: list[tuple[int, int]] = []
     last = Usage()
     for said in steps:
@@ -153,7 +157,7 @@ def test_whatever_is_heard_the_sums_are_right(steps: list[list[Delta]]) -> None:
 
 def test_a_step_that_ends_while_somebody_looks_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stop looks at the very moment in which it makes the step end."""
-    meter = Meter()
+    meter = UsageCounter()
     meter.begin("", HISTORY)
     meter.hear(TextDelta("a"))
     meter.hear(TokenCount(10, 1))

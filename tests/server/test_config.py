@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from overseer.config import LEAST, MOST, BadEnvironment, access, limits, model_settings
+from overseer.config import LEAST, MOST, ConfigError, access, limits, model_settings
 from overseer.domain.addresses import LOOPBACK
 from overseer.llm.choice import OLLAMA, ModelSettings
-from overseer.llm.openai import Patience
+from overseer.llm.openai import Timeouts
 from overseer.rooms.chat_room import Limits
 from overseer.web.password import hashed
 
@@ -20,9 +20,9 @@ READ: dict[str, Callable[[Mapping[str, str]], float]] = {
     "OVERSEER_CONTEXT_TOKENS": lambda given: limits(given).context_tokens,
     "OVERSEER_MAX_ANSWER_CHARS": lambda given: limits(given).answer_chars,
     "OVERSEER_TOOL_SECONDS": lambda given: limits(given).tool_seconds,
-    "OVERSEER_FIRST_BYTE_SECONDS": lambda given: model_settings(given).patience.first,
-    "OVERSEER_SILENCE_SECONDS": lambda given: model_settings(given).patience.gap,
-    "OVERSEER_ANSWER_SECONDS": lambda given: model_settings(given).patience.total,
+    "OVERSEER_FIRST_BYTE_SECONDS": lambda given: model_settings(given).timeouts.first,
+    "OVERSEER_SILENCE_SECONDS": lambda given: model_settings(given).timeouts.gap,
+    "OVERSEER_ANSWER_SECONDS": lambda given: model_settings(given).timeouts.total,
 }
 NAMES = sorted(READ)
 
@@ -35,7 +35,7 @@ def read(name: str, given: str) -> float:
 def test_an_empty_environment_means_the_usual() -> None:
     """Nothing has to be set."""
     assert limits({}) == Limits()
-    assert model_settings({}) == ModelSettings(patience=Patience())
+    assert model_settings({}) == ModelSettings(timeouts=Timeouts())
     assert model_settings({}).ollama_url == OLLAMA
 
 
@@ -68,7 +68,7 @@ def test_the_least_and_the_most_are_taken(name: str) -> None:
     assert read(name, str(least)) == least
     assert read(name, str(MOST)) == MOST
     for beyond in (least - 1, MOST + 1, 10**30):
-        with pytest.raises(BadEnvironment, match=name):
+        with pytest.raises(ConfigError, match=name):
             read(name, str(beyond))
 
 
@@ -81,23 +81,23 @@ def test_the_least_and_the_most_are_taken(name: str) -> None:
 )  # fmt: skip
 def test_what_is_no_number_is_refused_in_a_sentence(name: str, given: str) -> None:
     """Which variable it is and what would do; the server does not start with a traceback."""
-    with pytest.raises(BadEnvironment, match=rf"^{name}=.*whole number"):
+    with pytest.raises(ConfigError, match=rf"^{name}=.*whole number"):
         read(name, given)
 
 
 @pytest.mark.parametrize("given", ["1,5", "10,00"])
 def test_a_decimal_comma_makes_no_other_number(given: str) -> None:
     """Commas are for thousands: 1,5 seconds are not fifteen."""
-    with pytest.raises(BadEnvironment):
+    with pytest.raises(ConfigError):
         read("OVERSEER_SILENCE_SECONDS", given)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_sentence_says_what_would_do(name: str) -> None:
     """Also to who asked for too much: that is a whole number, and at least the least."""
-    with pytest.raises(BadEnvironment, match=f"{LEAST.get(name, 1)}"):
+    with pytest.raises(ConfigError, match=f"{LEAST.get(name, 1)}"):
         read(name, "0")
-    with pytest.raises(BadEnvironment, match=rf"cannot be used.*({MOST}|{MOST:,})"):
+    with pytest.raises(ConfigError, match=rf"cannot be used.*({MOST}|{MOST:,})"):
         read(name, str(MOST + 1))
 
 
@@ -108,7 +108,7 @@ def test_any_value_is_a_number_in_its_limits_or_refused(name: str, given: str) -
     """Nothing else is raised, and nothing else comes out."""
     try:
         found = read(name, given)
-    except BadEnvironment as error:
+    except ConfigError as error:
         assert str(error).startswith(f"{name}=")
         return
     assert LEAST.get(name, 1) <= found <= MOST and found == int(found)
@@ -162,7 +162,7 @@ def test_a_door_that_cannot_be_set_up_is_told(tmp_path: Path, settings: dict[str
     (tmp_path / "junk").write_bytes(b"\xff\xfe")
     (tmp_path / "zero").write_bytes(b"secret\0")
     (tmp_path / "lines").write_text("secret\n\nsecret\n")
-    with pytest.raises(BadEnvironment) as refused:
+    with pytest.raises(ConfigError) as refused:
         access({name: value.format(tmp_path) for name, value in settings.items()})
     assert str(refused.value).endswith(".") and "secret" not in str(refused.value)
     assert any(name in str(refused.value) for name in (*settings, "password"))

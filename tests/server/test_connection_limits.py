@@ -10,7 +10,7 @@ import pytest
 import requests
 import websocket
 
-from overseer.config import BadEnvironment, tab_limits
+from overseer.config import ConfigError, tab_limits
 from overseer.server.connection_limits import ConnectionLimits, Limits
 from tests.support.model_server import ModelServer
 from tests.support.server import Server
@@ -60,7 +60,7 @@ def test_it_is_set_by_the_environment() -> None:
     """Unset means ten thousand, and two hundred each."""
     assert tab_limits({}) == Limits() == Limits(total=10_000, per_client=200)
     assert tab_limits({"OVERSEER_MAX_TABS": "20,000", "OVERSEER_MAX_TABS_EACH": "50"}) == Limits(20_000, 50)
-    with pytest.raises(BadEnvironment, match="OVERSEER_MAX_TABS=0 "):
+    with pytest.raises(ConfigError, match="OVERSEER_MAX_TABS=0 "):
         tab_limits({"OVERSEER_MAX_TABS": "0"})
 
 

@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from overseer import MAX_BODY
-from overseer.server.wsgi_server import MAX_HEADER_LINES, MAX_HEADERS, Patience
+from overseer.server.wsgi_server import MAX_HEADER_LINES, MAX_HEADERS, Timeouts
 from tests.support.model_server import ModelServer
 from tests.support.raw import Caller, get, post
 from tests.support.server import Server
@@ -25,7 +25,7 @@ from tests.support.server_pool import ServerPool
 from tests.support.tab import DEADLINE, Tab
 
 MAX_LINE = 8192  # bytes of a request line; gevent's
-HASTY = Patience(headers=1, idle=1, body=1, stall=1, drain=1, linger=1, crowded=1)
+HASTY = Timeouts(headers=1, idle=1, body=1, stall=1, drain=1, linger=1, crowded=1)
 
 
 def short_timeouts(instance: Path, model_server: ModelServer, server_pool: ServerPool, **differs: float) -> Server:

@@ -439,7 +439,7 @@ def test_every_commit_is_made_aside(path: Path) -> None:
     """Other threads run while it waits for the disk, whether it is the first one, and durable, or not."""
     threads: list[int] = []
 
-    def aside(work: Callable[[], object]) -> object:
+    def run_in_thread(work: Callable[[], object]) -> object:
         def run() -> None:
             threads.append(threading.get_ident())
             work()
@@ -449,7 +449,7 @@ def test_every_commit_is_made_aside(path: Path) -> None:
         other.join()
         return None
 
-    storage = Storage(path, aside=aside)
+    storage = Storage(path, run_in_thread=run_in_thread)
     storage.migrate((words_table,), application_id=OURS, create=True)
     for word, durable in (("a", True), ("b", False), ("c", True)):
         with storage.write(durable=durable) as db:
@@ -462,7 +462,7 @@ def test_every_commit_is_made_aside(path: Path) -> None:
 def test_commits_go_on_after_a_checkpoint_whose_result_is_still_held(path: Path) -> None:
     """A thread may hold what its last work returned for any time."""
     results: list[object] = []
-    storage = Storage(path, aside=lambda work: results.append(work()))
+    storage = Storage(path, run_in_thread=lambda work: results.append(work()))
     storage.migrate((words_table,), application_id=OURS, create=True)
     for word, durable in (("a", True), ("b", False), ("c", True)):
         with storage.write(durable=durable) as db:
@@ -560,13 +560,13 @@ def test_write_raises_when_the_file_or_its_log_is_replaced_between_commit_and_re
     """Whoever was told nothing yet can ask again; what was told is stored."""
     armed = False
 
-    def aside(work: Callable[[], object]) -> object:
+    def run_in_thread(work: Callable[[], object]) -> object:
         result = work()
         if armed:
             harm(inner)
         return result
 
-    storage = Storage(inner, aside=aside)
+    storage = Storage(inner, run_in_thread=run_in_thread)
     storage.migrate((words_table,), application_id=OURS, create=True)
     add(storage, "before")
     backup_of(inner)

@@ -502,7 +502,7 @@ def commits() -> Replacing:
 @pytest.fixture
 def browser(instance: Path, model_server: ModelServer, commits: Replacing) -> Iterator[FlaskClient]:
     """A client of an app whose commits go there. It is in this process: a server's own could not be met so exactly."""
-    app = create_app(instance, models=ModelSettings(base_url=model_server.url, name="stand-in"), aside=commits)
+    app = create_app(instance, models=ModelSettings(base_url=model_server.url, name="stand-in"), run_in_thread=commits)
     app.extensions["overseer"].open()
     yield app.test_client()
     app.extensions["overseer"].close()

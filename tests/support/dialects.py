@@ -34,7 +34,7 @@ class Refused:
 class Dialect:
     """How one server writes. What is thought and called are the deltas that say it; `broke` is an error in mid-answer.
 
-    The tokens are counted in a chunk of their own (`apart`), in the chunk that ends the answer, or nowhere.
+    The tokens are counted in a chunk of their own (`start_thread`), in the chunk that ends the answer, or nowhere.
     """
 
     name: str

@@ -13,7 +13,7 @@ from overseer.storage import room_rows
 from overseer.storage.database import Storage
 from overseer.storage.instance_lock import room_file
 from overseer.storage.registry import Registry
-from overseer.storage.room_store import Summary, Transcript
+from overseer.storage.room_store import RoomStore, Summary
 
 WORDS = "Some words that were said here, as many as it takes to be a message like any other. "
 LONG_AGO = 1_000_000  # seconds
@@ -46,7 +46,7 @@ def furnish(directory: Path, *, rooms: int, messages: int, files: bool = False, 
 def _converse(path: Path, messages: int) -> Summary:
     storage = Storage(path)
     with closing(storage):
-        transcript = Transcript(storage, create=True)
+        transcript = RoomStore(storage, create=True)
         transcript.begin("Room", by_person=True)
         with storage.write() as db:
             for number in range(messages):

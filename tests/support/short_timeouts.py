@@ -18,7 +18,7 @@ def main() -> int:
     from app import main as serve
     from overseer.live.hub import Hub
     from overseer.server import connection_limits
-    from overseer.server.wsgi_server import Doorway, Patience
+    from overseer.server.wsgi_server import BoundedServer, Timeouts
     from overseer.web import websocket
 
     given = json.loads(os.environ["IMPATIENT"])
@@ -30,7 +30,7 @@ def main() -> int:
         websocket.PING_SECONDS = ping
     if given.pop("broken_hub", False):
         Hub.join = join_fails  # type: ignore[method-assign]
-    Doorway.patience = Patience(**given)
+    BoundedServer.timeouts = Timeouts(**given)
     return serve()
 
 

@@ -163,7 +163,7 @@ def test_a_call_past_its_time_limit_is_abandoned_and_what_it_returns_goes_nowher
     """The sentence says how long was waited."""
     gate, returned = threading.Event(), threading.Event()
 
-    def apart(work: Callable[[], Outcome], done: Callable[[Outcome], None]) -> None:
+    def start_thread(work: Callable[[], Outcome], done: Callable[[Outcome], None]) -> None:
         def run() -> None:
             done(work())
             returned.set()
@@ -175,7 +175,7 @@ def test_a_call_past_its_time_limit_is_abandoned_and_what_it_returns_goes_nowher
         assert gate.wait(DEADLINE)
         return "late"
 
-    call = Toolbox([hang], seconds=0.01, apart=apart).call("hang", "{}")
+    call = Toolbox([hang], seconds=0.01, start_thread=start_thread).call("hang", "{}")
     with pytest.raises(ToolAbandoned, match=r"^hang took longer than 0\.01 s and was abandoned\.$"):
         call.run()
     gate.set()
@@ -202,7 +202,7 @@ def test_abandoned_tools_that_hang_are_bounded() -> None:
     gate = threading.Event()
     threads: list[threading.Thread] = []
 
-    def apart(work: Callable[[], Outcome], done: Callable[[Outcome], None]) -> None:
+    def start_thread(work: Callable[[], Outcome], done: Callable[[Outcome], None]) -> None:
         threads.append(threading.Thread(target=lambda: done(work())))
         threads[-1].start()
 
@@ -211,7 +211,7 @@ def test_abandoned_tools_that_hang_are_bounded() -> None:
         assert gate.wait(DEADLINE)
         return "late"
 
-    box = Toolbox([hang], seconds=0.01, apart=apart)
+    box = Toolbox([hang], seconds=0.01, start_thread=start_thread)
     for _ in range(MAX_ABANDONED):
         with pytest.raises(ToolAbandoned):
             box.use("hang", "{}")

@@ -20,7 +20,7 @@ from werkzeug.test import TestResponse
 from overseer import create_app
 from overseer.domain.addresses import Access
 from overseer.llm.choice import ModelSettings
-from overseer.web.auth import OPEN, Door
+from overseer.web.auth import OPEN, AccessPolicy
 from overseer.web.password import hashed
 from overseer.web.sessions import Sessions
 from tests.support.model_server import ModelServer
@@ -74,7 +74,7 @@ class Visitor:
 
     name: str
     headers: dict[str, str]
-    let_in: bool
+    check_password: bool
 
 
 def visitors(app: Flask) -> list[Visitor]:
@@ -134,7 +134,7 @@ def test_nobody_comes_in_by_any_route(locked: Flask, tmp_path: Path) -> None:
     tried = 0
     for visitor in visitors(locked):
         for method, path, endpoint in routes(locked, room_id):
-            if visitor.let_in and (method in ("DELETE", "POST") or path == "/live"):
+            if visitor.check_password and (method in ("DELETE", "POST") or path == "/live"):
                 continue  # what it does is tested elsewhere
             locked.extensions["clock"][0] += 1000
             client = locked.test_client(use_cookies=False)
@@ -142,8 +142,8 @@ def test_nobody_comes_in_by_any_route(locked: Flask, tmp_path: Path) -> None:
             with client.open(path, method=method, headers=headers) as response:
                 tried += 1
                 words = response.text if response.mimetype == "text/html" else ""
-                assert ("Secret plans" in words) <= visitor.let_in, (visitor.name, method, path)
-                if visitor.let_in or endpoint in OPEN:
+                assert ("Secret plans" in words) <= visitor.check_password, (visitor.name, method, path)
+                if visitor.check_password or endpoint in OPEN:
                     assert response.status_code != 401 or path == "/login", (visitor.name, method, path)
                 else:
                     assert response.status_code == 401, (visitor.name, method, path)
@@ -390,7 +390,7 @@ def guarded(instance: Path, model_server: ModelServer, server_pool: ServerPool) 
     server.stop()
 
 
-def let_in(server: Server) -> str:
+def check_password(server: Server) -> str:
     """Log in; returns the cookie."""
     answer = requests.post(f"{server.url}/login", {"password": PASSWORD}, allow_redirects=False, timeout=20)
     assert answer.status_code == 303
@@ -399,7 +399,7 @@ def let_in(server: Server) -> str:
 
 def test_the_socket_is_shut_before_the_handshake_is_answered(guarded: Server) -> None:
     """Nobody listens without a log-in, nor from another site with one."""
-    ours = let_in(guarded)
+    ours = check_password(guarded)
     for options, status in (
         ({}, 401),
         ({"cookie": f"{ours}x"}, 401),
@@ -418,7 +418,7 @@ def test_the_socket_is_shut_before_the_handshake_is_answered(guarded: Server) ->
 
 def test_a_log_out_sends_the_tabs_of_that_log_in_away_for_good(guarded: Server) -> None:
     """They are told, with a close code that is not come back from; others stay. It holds over a restart."""
-    one, other = {"Cookie": let_in(guarded)}, {"Cookie": let_in(guarded)}
+    one, other = {"Cookie": check_password(guarded)}, {"Cookie": check_password(guarded)}
     tabs = [Tab(guarded.url, cookie=ours["Cookie"], origin=guarded.url) for ours in (one, other)]
     for tab in tabs:
         tab.read_until('hx-target="#rooms"')
@@ -464,7 +464,7 @@ def test_the_secret_is_for_the_owner_alone_and_another_password_ends_all_log_ins
         environment = {"OPENAI_BASE_URL": model_server.url, "OVERSEER_PASSWORD": password}
         server = Server(instance, environment=environment, server_pool=server_pool).start()
         try:
-            ours = ours or let_in(server)
+            ours = ours or check_password(server)
             assert requests.get(f"{server.url}/rooms", headers={"Cookie": ours}, timeout=20).status_code == status
             assert requests.get(f"{server.url}/rooms", auth=("", PASSWORD), timeout=20).status_code == 200
         finally:
@@ -475,7 +475,9 @@ def test_the_secret_is_for_the_owner_alone_and_another_password_ends_all_log_ins
 
 def test_a_door_has_one_decision(locked: Flask) -> None:
     """It is asked before anything else looks at the request, and by nobody but the app."""
-    asked = [ask for ask in locked.before_request_funcs[None] if getattr(ask, "__self__", None).__class__ is Door]
+    asked = [
+        ask for ask in locked.before_request_funcs[None] if getattr(ask, "__self__", None).__class__ is AccessPolicy
+    ]
     assert len(asked) == 1
     assert locked.before_request_funcs[None].index(asked[0]) <= 1
     assert not [name for name, ask in locked.before_request_funcs.items() if name is not None and ask]

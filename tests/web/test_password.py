@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.security import generate_password_hash as quickly_hashed
 
-from overseer.web.password import CLIENTS, HASH, Password, Tries, hashed
+from overseer.web.password import CLIENTS, HASH, Password, RateLimiter, hashed
 from tests.support.server import DEADLINE, ROOT
 
 QUICK = "scrypt:1024:8:1"
@@ -62,7 +62,7 @@ class Clock:
 def test_after_a_burst_there_is_one_try_in_a_while() -> None:
     """And after a long while the whole burst again."""
     clock = Clock()
-    tries = Tries(burst=3, seconds=10, clock=clock)
+    tries = RateLimiter(burst=3, seconds=10, clock=clock)
     assert [tries.wait("a") for _ in range(5)] == [0, 0, 0, 10, 10]
     clock.now += 4
     assert tries.wait("a") == 6
@@ -74,7 +74,7 @@ def test_after_a_burst_there_is_one_try_in_a_while() -> None:
 
 def test_a_right_try_does_not_count_and_clients_do_not_hinder_each_other() -> None:
     """But an IPv6 client is its whole /64, and one in the clothes of IPv6 is what it is."""
-    tries = Tries(burst=2, seconds=10, clock=Clock())
+    tries = RateLimiter(burst=2, seconds=10, clock=Clock())
     for _ in range(9):
         assert tries.wait("192.0.2.1") == 0
         tries.give_back("192.0.2.1")
@@ -88,9 +88,9 @@ def test_a_right_try_does_not_count_and_clients_do_not_hinder_each_other() -> No
 def test_all_together_have_a_limit_too() -> None:
     """Many addresses are not many guesses, and are remembered in bounded memory."""
     clock = Clock()
-    tries = Tries(burst_of_all=50, seconds_of_all=2, clock=clock)
+    tries = RateLimiter(burst_of_all=50, seconds_of_all=2, clock=clock)
     assert [tries.wait(f"10.0.{n}.1") for n in range(51)] == [0] * 50 + [2]
-    many = Tries(burst_of_all=10**9, clock=clock)
+    many = RateLimiter(burst_of_all=10**9, clock=clock)
     for n in range(CLIENTS + 500):
         many.wait(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}")
     assert len(many._paid) == CLIENTS
@@ -100,7 +100,7 @@ def test_all_together_have_a_limit_too() -> None:
 def test_no_pattern_of_tries_gets_more_than_the_rate(tried: list[tuple[float, bool]]) -> None:
     """In any stretch of time there are at most the burst and one for each interval; it is never waited for in vain."""
     clock = Clock()
-    tries = Tries(burst=4, seconds=15, clock=clock)
+    tries = RateLimiter(burst=4, seconds=15, clock=clock)
     given_at = []
     for pause, patient in tried:
         clock.now += pause

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from overseer.llm import Delta, ReasoningDelta, TextDelta, TokenCount, ToolRequest
-from overseer.llm.stream import THINK_TAGS, Content, Hearing
+from overseer.llm.stream import THINK_TAGS, StreamParser, ThinkTagParser
 from tests.support.deltas import joined
 
 OPEN, CLOSE = "<think>", "</think>"
@@ -19,14 +19,14 @@ R, T = ReasoningDelta, TextDelta
 
 def said(pieces: Iterable[str]) -> list[Delta]:
     """What is made of content that comes in these pieces."""
-    content = Content()
+    content = ThinkTagParser()
     deltas = [delta for piece in pieces for delta in content.add(piece)]
     return joined([*deltas, *content.rest()])
 
 
 def heard(*deltas: Any) -> list[Delta]:
     """What is made of an answer of these deltas."""
-    hearing = Hearing()
+    hearing = StreamParser()
     found = [one for delta in deltas for one in hearing.chunk({"choices": [{"delta": delta}]})]
     return joined([*found, *hearing.rest(), *hearing.requests()])
 
@@ -130,11 +130,11 @@ def test_only_the_first_pair_of_tags_is_a_thought() -> None:
 
 def test_text_comes_as_soon_as_it_is_certain() -> None:
     """Only what may be a part of a tag is held back."""
-    content = Content()
+    content = ThinkTagParser()
     assert list(content.add("<")) == []
     assert list(content.add("b")) == [T("<b")]
     assert list(content.add("<")) == [T("<")]
-    content = Content()
+    content = ThinkTagParser()
     assert list(content.add("<think>Hm")) == [R("Hm")]
     assert list(content.add(" </b")) == [R(" </b")]
     assert list(content.add(" <")) == [R(" ")]
@@ -225,21 +225,21 @@ def test_content_may_be_a_list_of_parts() -> None:
 )
 def test_a_count_that_is_none_is_not_told(usage: object) -> None:
     """What cannot be a number of tokens is left to an estimate."""
-    assert list(Hearing().chunk({"choices": [], "usage": usage})) == []
+    assert list(StreamParser().chunk({"choices": [], "usage": usage})) == []
 
 
 def test_a_count_is_told_with_or_without_choices() -> None:
     """In a chunk of its own, and in the one that ends the answer."""
     usage = {"prompt_tokens": 3, "completion_tokens": 0, "total_tokens": 3, "completion_tokens_details": None}
     for choices in ([], None, [{"delta": {}, "finish_reason": "stop"}]):
-        assert list(Hearing().chunk({"choices": choices, "usage": usage})) == [TokenCount(3, 0)]
+        assert list(StreamParser().chunk({"choices": choices, "usage": usage})) == [TokenCount(3, 0)]
 
 
 def test_a_message_that_was_not_streamed_is_heard() -> None:
     """All of it at once."""
     call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}
     message = {"role": "assistant", "content": "Yes.", "reasoning_content": "Hm.", "tool_calls": [call]}
-    hearing = Hearing()
+    hearing = StreamParser()
     deltas = [*hearing.chunk({"choices": [{"message": message, "finish_reason": "tool_calls"}]}), *hearing.requests()]
     assert deltas == [R("Hm."), T("Yes."), ToolRequest("a", "f", '{"x": 1}')]
     assert hearing.finish == "tool_calls"
