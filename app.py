@@ -36,8 +36,8 @@ from overseer import config
 from overseer import create_app as make_app
 from overseer.config import ConfigError
 from overseer.domain.addresses import is_loopback
+from overseer.domain.errors import InstanceError
 from overseer.render.markdown import render
-from overseer.storage.instance_lock import InstanceError
 from overseer.tools.registry import MAX_THREADS, Outcome
 
 if TYPE_CHECKING:

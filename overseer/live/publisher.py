@@ -15,9 +15,9 @@ from typing import Generic, Protocol, Self, TypeVar
 
 from wsproto.frame_protocol import CloseReason
 
+from overseer.domain.errors import StorageError
 from overseer.live.changelog import Changelog
 from overseer.live.socket_writer import GONE, RESTART, SocketWriter, WebSocket
-from overseer.storage.database import StorageError
 
 log = logging.getLogger(__name__)
 

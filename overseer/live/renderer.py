@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from overseer.domain.errors import NoSuchMessage, NoSuchRoom, StorageError
 from overseer.live import invalidation
 from overseer.live.socket_writer import text_frame
 from overseer.render.fragments import Cursor, Fragments, dom_id, partial
 from overseer.render.streaming_answers import StreamingAnswers
 from overseer.rooms.overseer import Overseer
-from overseer.storage.database import StorageError
-from overseer.storage.registry import NoSuchRoom
-from overseer.storage.room_store import NoSuchMessage
 
 GONE = "This room was deleted. What you typed is still in the box below: copy it before you go to another room."
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
-from overseer.storage.registry import Room
+from overseer.domain.records import Room
 
 LABELS = {
     "pinned": "Pinned",

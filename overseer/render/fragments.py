@@ -26,14 +26,13 @@ from markupsafe import Markup
 from werkzeug.routing import MapAdapter
 
 from overseer.domain.messages import Message, Part, ToolCall
+from overseer.domain.records import Page, Room, RoomList
 from overseer.domain.settings import Settings
 from overseer.llm import Model
 from overseer.render.assets import Assets
 from overseer.render.days import grouped
 from overseer.render.markdown import render, render_typed
 from overseer.render.streaming_answers import StreamingAnswers
-from overseer.storage.registry import Room, RoomList
-from overseer.storage.room_store import Page
 
 ENTRY_BYTES = 600  # that a memo takes for an entry beside its HTML: the key and four places in tables
 TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")  # characters that turn the words after them round

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from overseer.domain.context import DEFAULT_BUDGET, estimate, size
+from overseer.domain.errors import NotNow, StorageError, StorageFull
 from overseer.domain.events import (
     MessageAdded,
     MessageChanged,
@@ -28,12 +29,13 @@ from overseer.domain.events import (
     TurnEnded,
 )
 from overseer.domain.messages import Message, Part, State, Text, ToolCall, Usage, ended
+from overseer.domain.records import MAX_NUMBER, Asked, Page, Summary
 from overseer.domain.settings import Changes, Settings
 from overseer.domain.text import in_log, name_from
 from overseer.llm import Model
 from overseer.rooms.turn import MAX_ANSWER, Turn, TurnOver
-from overseer.storage.database import Storage, StorageError, StorageFull
-from overseer.storage.room_store import MAX_NUMBER, Asked, Page, RoomStore, Summary
+from overseer.storage.database import Storage
+from overseer.storage.room_store import RoomStore
 from overseer.tools.registry import SECONDS, Toolbox
 
 log = logging.getLogger(__name__)
@@ -43,10 +45,6 @@ START_AGAIN = (0.1, 0.5, 2.0, 5.0)  # seconds after which a turn that could not 
 PAGE = 50  # messages
 INTERRUPTED = "The server went down while this answer was being made. What had arrived is kept; Retry asks again."
 STOPPED = "Stopped."
-
-
-class NotNow(Exception):
-    """It cannot be done while an answer is being made."""
 
 
 @dataclass(frozen=True, slots=True)

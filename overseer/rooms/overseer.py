@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import secrets
 import threading
 import time
@@ -13,6 +12,15 @@ from pathlib import Path
 from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
+from overseer.domain.errors import (
+    InstanceError,
+    NoSuchRoom,
+    StorageDamaged,
+    StorageEmpty,
+    StorageError,
+    StorageFull,
+    StorageReplaced,
+)
 from overseer.domain.events import (
     MessageAdded,
     PartAdded,
@@ -27,30 +35,17 @@ from overseer.domain.events import (
     TurnEnded,
 )
 from overseer.domain.messages import Message
+from overseer.domain.records import MAX_NUMBER, ROOM_ID, Asked, Page, Room, RoomList, Summary
 from overseer.domain.settings import Changes, Settings
 from overseer.domain.text import NEW_ROOM, clean, idempotency_key, question, room_name
 from overseer.llm import Models
 from overseer.rooms.chat_room import INTERRUPTED, ChatRoom, Limits
 from overseer.rooms.event_queue import EventQueue
-from overseer.storage.database import (
-    BUSY_SECONDS,
-    RunInThread,
-    Storage,
-    StorageDamaged,
-    StorageEmpty,
-    StorageError,
-    StorageFull,
-    StorageReplaced,
-    beside,
-    file_identity,
-    quarantine,
-    run_inline,
-)
+from overseer.storage.database import BUSY_SECONDS, RunInThread, Storage, beside, file_identity, quarantine, run_inline
 from overseer.storage.facets import Facet, FacetAborted, Facets
-from overseer.storage.instance_lock import InstanceError, InstanceLock
-from overseer.storage.registry import PAGE, NoSuchRoom, Registry, Room, RoomList
+from overseer.storage.instance_lock import InstanceLock
+from overseer.storage.registry import PAGE, Registry
 from overseer.storage.room_rows import now
-from overseer.storage.room_store import MAX_NUMBER, Asked, Page, Summary
 from overseer.tools.registry import TOOLS, StartThread, Toolbox, in_thread
 
 log = logging.getLogger(__name__)
@@ -59,7 +54,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Listener = Callable[[RoomEvent], None]
 
-ROOM_ID = re.compile(r"[0-9a-f]{12}", re.ASCII)
 SHUTTING_DOWN = "The server is shutting down. Try again in a moment."
 TICK = 20  # milliseconds by which a file's time may lag behind the clock: the kernel notes it by its tick
 NOT_IN_SUMMARY = (PartAdded, PartGrew, PartChanged, TurnDelayed, ReadingMoved)

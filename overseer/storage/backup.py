@@ -10,7 +10,8 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from overseer.storage.database import StorageError, StorageFull, flush
+from overseer.domain.errors import StorageError, StorageFull
+from overseer.storage.database import flush
 from overseer.storage.instance_lock import LIST, is_instance, room_file, room_ids
 from overseer.storage.registry import entries, make_a_copy
 from overseer.storage.snapshot import copy, inspect

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from overseer.domain.errors import StorageError
+from overseer.domain.records import Room
 from overseer.storage import registry, room_store, schema
-from overseer.storage.database import StorageError, version_of
+from overseer.storage.database import version_of
 from overseer.storage.instance_lock import LIST, is_instance, owner, room_file, room_ids
-from overseer.storage.registry import Room
 from overseer.storage.room_rows import unfinished
 from overseer.storage.snapshot import faults, inspect
 

@@ -15,6 +15,15 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from overseer.domain.errors import (
+    StorageClosed,
+    StorageDamaged,
+    StorageEmpty,
+    StorageError,
+    StorageFull,
+    StorageReplaced,
+)
+
 Migration = Callable[[sqlite3.Connection], None]
 RunInThread = Callable[[Callable[[], object]], object]  # does something, in another thread if that serves
 
@@ -29,30 +38,6 @@ READING = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.S
 def run_inline(work: Callable[[], object]) -> object:
     """Do it in this thread."""
     return work()
-
-
-class StorageError(Exception):
-    """A file cannot be used; the message is a sentence for a person."""
-
-
-class StorageDamaged(StorageError):
-    """What is in the file is not what was written there, or the file is not there any more."""
-
-
-class StorageReplaced(StorageDamaged):
-    """The open file, or its log, is not the one at its path any more; what is there now may be sound."""
-
-
-class StorageEmpty(StorageError):
-    """The file is there, but nothing was ever stored in it."""
-
-
-class StorageClosed(StorageError):
-    """The file was closed while somebody still wanted to use it."""
-
-
-class StorageFull(StorageError):
-    """Nothing can be written just now: the disk is full, or the file or its folder is read-only."""
 
 
 class FileIdentity(NamedTuple):

@@ -12,12 +12,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from overseer.domain.errors import InstanceError
+
 LIST = "overseer.sqlite"
 ROOM_FILE = re.compile(r"room-([0-9a-f]{12})\.sqlite", re.ASCII)
-
-
-class InstanceError(Exception):
-    """The instance directory cannot be used; the message is a sentence for a person."""
 
 
 class InstanceLock:

@@ -4,53 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
 
+from overseer.domain.errors import NoSuchRoom
+from overseer.domain.records import MAX_NUMBER, PINNED, Move, Room, RoomList, Summary
 from overseer.storage.database import Storage
 from overseer.storage.room_rows import now
-from overseer.storage.room_store import MAX_NUMBER, Summary
 
 APPLICATION_ID = 0x4F565253  # "OVRS"
 PAGE = 50  # rooms
-PINNED = 2**52  # what the rank of a pinned room is higher by
-
-Move = Literal["", "raised", "elsewhere"]
-
-
-class NoSuchRoom(Exception):
-    """There is no such room."""
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """A room as the list shows it, read without opening its file.
-
-    `rank` orders the list, highest first: it is a count of activities, never a time, and higher by PINNED for a pinned
-    room. `problem` is the sentence that says why its file cannot be used.
-    """
-
-    id: str
-    name: str
-    messages: int
-    preview: str
-    answering: bool
-    problem: str
-    rank: int
-    active_at: int
-
-    @property
-    def pinned(self) -> bool:
-        """Whether it stays above the rooms that are not."""
-        return self.rank >= PINNED
-
-
-@dataclass(frozen=True, slots=True)
-class RoomList:
-    """A page of the list; `after` continues it, or is None at its end."""
-
-    rooms: tuple[Room, ...]
-    after: int | None
 
 
 def m001_rooms(db: sqlite3.Connection) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 from overseer.domain.context import newest
+from overseer.domain.errors import KeyReused, NoSuchMessage, Outdated
 from overseer.domain.messages import Message, Part, State, Text, Usage, ended
+from overseer.domain.records import MAX_NUMBER, Asked, Page, Summary
 from overseer.domain.settings import Settings
 from overseer.domain.text import in_one_line
 from overseer.storage import room_rows
@@ -15,63 +16,6 @@ from overseer.storage.database import Storage
 from overseer.storage.schema import APPLICATION_ID, MIGRATIONS
 
 PREVIEW = 120  # characters
-MAX_NUMBER = 2**63 - 1
-
-
-class NoSuchMessage(Exception):
-    """The room has no such message."""
-
-
-class KeyReused(Exception):
-    """The key of a question came back with another text."""
-
-
-class Outdated(Exception):
-    """What was asked for does not fit the room as it is now; the message is a sentence for a person."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """The numbers of a question and of the row of its answer.
-
-    `repeated` if its key was known and nothing was stored, `named_room` if the room got its name from it.
-    """
-
-    question: int
-    answer: int
-    repeated: bool = False
-    named_room: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A stretch of messages in reading order; `more` if there are earlier ones.
-
-    `last` is the highest number that was ever used in the room: the next question has the one after it. `reads_from`
-    is the message that the model reads the room from, 0 for all of it. `first` is the room's first message, 0 for none.
-    """
-
-    messages: tuple[Message, ...]
-    more: bool
-    last: int
-    reads_from: int = 0
-    first: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What the registry keeps of a room: its name, number of messages, newest words and state; whether it is pinned.
-
-    `active_at` is when something was last said in it, in UTC milliseconds.
-    """
-
-    name: str
-    created_at: int
-    active_at: int
-    messages: int
-    preview: str
-    answering: bool
-    pinned: bool = False
 
 
 class RoomStore:

@@ -8,16 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
-from overseer.storage.database import (
-    StorageDamaged,
-    StorageFull,
-    beside,
-    explain,
-    file_identity,
-    keep_copy,
-    refused,
-    remove,
-)
+from overseer.domain.errors import StorageDamaged, StorageFull
+from overseer.storage.database import beside, explain, file_identity, keep_copy, refused, remove
 
 R = TypeVar("R")
 

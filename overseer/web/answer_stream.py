@@ -8,6 +8,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from types import TracebackType
 
+from overseer.domain.errors import NoSuchMessage, NoSuchRoom, StorageError
 from overseer.domain.events import (
     MessagesCleared,
     MessagesDropped,
@@ -19,10 +20,8 @@ from overseer.domain.events import (
     TurnEnded,
 )
 from overseer.domain.messages import Message, ToolCall
+from overseer.domain.records import Asked
 from overseer.rooms.overseer import Overseer
-from overseer.storage.database import StorageError
-from overseer.storage.registry import NoSuchRoom
-from overseer.storage.room_store import Asked, NoSuchMessage
 
 FOREVER = 7 * 24 * 3600.0  # seconds
 

@@ -12,13 +12,19 @@ from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed
 from werkzeug.routing import RequestRedirect
 
 from overseer.domain.addresses import split_url
+from overseer.domain.errors import (
+    InstanceError,
+    KeyReused,
+    NoSuchMessage,
+    NoSuchRoom,
+    NotNow,
+    Outdated,
+    StorageError,
+    StorageFull,
+)
+from overseer.domain.records import RoomList
 from overseer.domain.text import Invalid, TooLarge, clean, in_log
 from overseer.render.fragments import Fragments, RefusedForm
-from overseer.rooms.chat_room import NotNow
-from overseer.storage.database import StorageError, StorageFull
-from overseer.storage.instance_lock import InstanceError
-from overseer.storage.registry import NoSuchRoom, RoomList
-from overseer.storage.room_store import KeyReused, NoSuchMessage, Outdated
 from overseer.web.auth import accepts_page, is_authenticated
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from itsdangerous import BadSignature, URLSafeSerializer
 
-from overseer.storage.database import Storage, StorageDamaged, StorageReplaced, remove
+from overseer.domain.errors import StorageDamaged, StorageReplaced
+from overseer.storage.database import Storage, remove
 
 APPLICATION_ID = 0x4F565254  # "OVRT"
 LASTS = 30 * 24 * 3600  # seconds

@@ -9,6 +9,8 @@ from typing import cast
 from flask import Blueprint, Response, abort, current_app, request
 from werkzeug.routing import IntegerConverter
 
+from overseer.domain.errors import NoSuchMessage, StorageError, StorageFull
+from overseer.domain.records import MAX_NUMBER, Asked
 from overseer.domain.settings import changes
 from overseer.domain.text import Invalid, clean
 from overseer.live.hub import Hub
@@ -16,8 +18,6 @@ from overseer.llm import ModelError
 from overseer.render.export import as_markdown
 from overseer.render.fragments import dom_id, partial
 from overseer.rooms.overseer import Overseer
-from overseer.storage.database import StorageError, StorageFull
-from overseer.storage.room_store import MAX_NUMBER, Asked, NoSuchMessage
 from overseer.web.answer_stream import AnswerStream
 from overseer.web.responses import fragments, html, is_htmx, is_plain, see, wants_page
 

@@ -15,8 +15,8 @@ from simple_websocket import ConnectionClosed, Server
 from werkzeug.exceptions import HTTPException
 from wsproto.frame_protocol import CloseReason
 
+from overseer.domain.records import ROOM_ID
 from overseer.live.hub import Hub
-from overseer.rooms.overseer import ROOM_ID
 from overseer.server.connection_limits import ConnectionLimits, Limits
 from overseer.web.auth import door, logged_in
 from overseer.web.login import farewell

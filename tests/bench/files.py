@@ -10,10 +10,11 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+from overseer.domain.records import Summary
 from overseer.storage.database import Storage
 from overseer.storage.instance_lock import LIST, room_file
 from overseer.storage.registry import Registry
-from overseer.storage.room_store import RoomStore, Summary
+from overseer.storage.room_store import RoomStore
 
 NAME = "Owls 00000"  # of the same length in every room, and so in the same place of its file
 BEGAN = 1_700_000_000_000

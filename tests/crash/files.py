@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from overseer.storage.registry import PINNED
+from overseer.domain.records import PINNED
 
 SUFFIXES = ("", "-wal", "-shm")
 

@@ -7,11 +7,10 @@ from contextlib import suppress
 from flask import Flask
 
 from overseer.domain.messages import Message, Reasoning, Text, ToolCall, Usage
+from overseer.domain.records import Page, Room, RoomList
 from overseer.domain.settings import Settings
 from overseer.domain.text import MAX_NAME, Invalid, clean, room_name
 from overseer.render.fragments import Fragments, RefusedForm
-from overseer.storage.registry import Room, RoomList
-from overseer.storage.room_store import Page
 
 ROOM = "0123456789ab"
 HARMLESS = "harmless words"

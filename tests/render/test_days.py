@@ -6,8 +6,8 @@ import re
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
+from overseer.domain.records import PINNED, Room
 from overseer.render.days import LABELS, grouped
-from overseer.storage.registry import PINNED, Room
 
 TODAY = date(2026, 3, 1)
 

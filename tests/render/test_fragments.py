@@ -19,6 +19,7 @@ from markupsafe import Markup
 from overseer import create_app
 from overseer.domain.events import PartAdded, PartGrew
 from overseer.domain.messages import CallState, Message, Part, Reasoning, State, Text, ToolCall, Usage
+from overseer.domain.records import Page, Room, RoomList
 from overseer.domain.settings import Settings
 from overseer.llm import Model
 from overseer.llm.choice import ModelSettings
@@ -28,8 +29,6 @@ from overseer.render.assets import Assets
 from overseer.render.fragments import ENTRY_BYTES, Compiled, Cursor, Fragments, Memo, dom_id, partial
 from overseer.render.markdown import render
 from overseer.render.streaming_answers import StreamingAnswers
-from overseer.storage.registry import Room, RoomList
-from overseer.storage.room_store import Page
 from tests.support.measured import measured
 from tests.support.model_server import NOBODY
 

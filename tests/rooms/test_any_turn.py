@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from overseer.domain.errors import Outdated
 from overseer.domain.events import PartAdded, PartGrew
 from overseer.domain.messages import Message, Part, Reasoning, State, Text, ToolCall
 from overseer.llm import Delta, ModelBusy, ModelCut, ModelError, ReasoningDelta, TextDelta, ToolRequest
 from overseer.rooms.chat_room import ChatRoom
 from overseer.rooms.turn import BUSY_WAITS, MAX_STEPS
-from overseer.storage.room_store import Outdated
 from overseer.tools.registry import tool
 from tests.rooms.test_chat_room import Harness, Said, no_turns
 

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import pytest
 
+from overseer.domain.errors import KeyReused, NoSuchMessage, NotNow, StorageError, StorageFull
 from overseer.domain.events import (
     MessageAdded,
     MessageChanged,
@@ -27,13 +28,13 @@ from overseer.domain.events import (
     TurnEnded,
 )
 from overseer.domain.messages import Message, Reasoning, State, Text, ToolCall
+from overseer.domain.records import Asked
 from overseer.domain.text import NEW_ROOM
 from overseer.llm import Delta, ModelCut, ModelError, ReasoningDelta, TextDelta, ToolRequest
-from overseer.rooms.chat_room import INTERRUPTED, ChatRoom, Limits, NotNow
+from overseer.rooms.chat_room import INTERRUPTED, ChatRoom, Limits
 from overseer.rooms.turn import MAX_STEPS
-from overseer.storage.database import Storage, StorageError, StorageFull
+from overseer.storage.database import Storage
 from overseer.storage.facets import Facet, FacetAborted, Facets
-from overseer.storage.room_store import Asked, KeyReused, NoSuchMessage
 from overseer.tools.registry import TOOLS, Tool, Toolbox, tool
 
 DEADLINE = 20.0

@@ -20,6 +20,15 @@ from typing import Protocol
 
 import pytest
 
+from overseer.domain.errors import (
+    InstanceError,
+    KeyReused,
+    NoSuchMessage,
+    NoSuchRoom,
+    NotNow,
+    StorageError,
+    StorageFull,
+)
 from overseer.domain.events import (
     MessageAdded,
     MessageChanged,
@@ -39,12 +48,12 @@ from overseer.domain.events import (
 from overseer.domain.messages import State
 from overseer.domain.text import MAX_NAME, MAX_TEXT, NEW_ROOM, Invalid, TooLarge
 from overseer.llm.choice import Models, ModelSettings
-from overseer.rooms.chat_room import INTERRUPTED, NotNow
+from overseer.rooms.chat_room import INTERRUPTED
 from overseer.rooms.overseer import Overseer
-from overseer.storage.database import SUFFIXES, Storage, StorageError, StorageFull
-from overseer.storage.instance_lock import InstanceError, owner
-from overseer.storage.registry import PAGE, NoSuchRoom
-from overseer.storage.room_store import KeyReused, NoSuchMessage, RoomStore
+from overseer.storage.database import SUFFIXES, Storage
+from overseer.storage.instance_lock import owner
+from overseer.storage.registry import PAGE
+from overseer.storage.room_store import RoomStore
 from tests.support.model_server import ModelServer, Reply, answer, end, held, text, tool_call
 from tests.support.server import ROOT
 from tests.support.waiting import until

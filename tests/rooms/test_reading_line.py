@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from overseer.domain.errors import NoSuchMessage, NotNow, Outdated
 from overseer.domain.events import MessagesDropped, ReadingMoved, RoomEvent
 from overseer.domain.messages import Text
+from overseer.domain.records import MAX_NUMBER
 from overseer.domain.settings import Changes
 from overseer.llm import ModelOverflow, TextDelta
-from overseer.rooms.chat_room import ChatRoom, Limits, NotNow
+from overseer.rooms.chat_room import ChatRoom, Limits
 from overseer.rooms.overseer import Overseer
-from overseer.storage.room_store import MAX_NUMBER, NoSuchMessage, Outdated
 from tests.rooms.test_chat_room import Harness, Said, held, no_turns, words
 from tests.support.model_server import ModelServer
 

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from overseer.domain.errors import NoSuchRoom, StorageError, StorageFull
 from overseer.domain.events import PartAdded, RoomConfigured, RoomEvent, RoomRenamed, RoomSynced, TurnEnded
 from overseer.domain.messages import Message, Reasoning, Text, ToolCall
+from overseer.domain.records import Asked
 from overseer.domain.settings import Changes, Settings
 from overseer.domain.text import Invalid
 from overseer.llm import ModelCut, TextDelta, TokenCount, ToolRequest
 from overseer.rooms.chat_room import INTERRUPTED, ChatRoom, Limits
 from overseer.rooms.overseer import Overseer
-from overseer.storage.database import Storage, StorageError, StorageFull
-from overseer.storage.registry import NoSuchRoom
-from overseer.storage.room_store import Asked
+from overseer.storage.database import Storage
 from overseer.storage.schema import APPLICATION_ID, MIGRATIONS, m001_messages
 from overseer.tools.registry import Toolbox
 from tests.rooms.test_chat_room import DEADLINE, Harness, Said, Script, fill_disk, held, no_turns

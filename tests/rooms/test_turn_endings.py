@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from overseer.domain.errors import NotNow, Outdated, StorageFull
 from overseer.domain.events import MessageChanged, PartAdded, PartGrew, ReadingMoved, RoomEvent, TurnDelayed, TurnEnded
 from overseer.domain.messages import Message, Reasoning, Text, ToolCall, Usage
+from overseer.domain.records import Asked
 from overseer.llm import (
     ModelBusy,
     ModelCut,
@@ -25,10 +27,8 @@ from overseer.llm import (
     ToolRequest,
 )
 from overseer.rooms import turn
-from overseer.rooms.chat_room import INTERRUPTED, ChatRoom, Limits, NotNow
+from overseer.rooms.chat_room import INTERRUPTED, ChatRoom, Limits
 from overseer.rooms.turn import BUSY_WAITS, LONGEST_WAIT
-from overseer.storage.database import StorageFull
-from overseer.storage.room_store import Asked, Outdated
 from overseer.tools.registry import tool
 from tests.rooms.test_chat_room import DEADLINE, Harness, MakeHarness, Said, Script, held, no_turns, words
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import requests
 
+from overseer.domain.errors import StorageFull
 from overseer.live.hub import Hub
-from overseer.storage.database import StorageFull
 from tests.support.model_server import ModelServer, Reply, held, text
 from tests.support.server import DEADLINE, Server
 from tests.support.tab import Tab

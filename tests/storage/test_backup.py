@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 import requests
 
+from overseer.domain.errors import NoSuchRoom
 from overseer.llm.choice import Models, ModelSettings
 from overseer.rooms.overseer import Overseer
 from overseer.storage.backup import BackupError, backup
 from overseer.storage.check import Report, check
-from overseer.storage.registry import NoSuchRoom
 from overseer.storage.snapshot import inspect
 from tests.support.model_server import ModelServer, end, held, text
 from tests.support.server import DEADLINE, ROOT, Server

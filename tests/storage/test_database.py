@@ -12,19 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from overseer.storage.database import (
-    FULL_LOG,
-    SUFFIXES,
-    Migration,
-    Storage,
-    StorageClosed,
-    StorageDamaged,
-    StorageError,
-    StorageFull,
-    StorageReplaced,
-    beside,
-    remove,
-)
+from overseer.domain.errors import StorageClosed, StorageDamaged, StorageError, StorageFull, StorageReplaced
+from overseer.storage.database import FULL_LOG, SUFFIXES, Migration, Storage, beside, remove
 
 DEADLINE = 20.0
 OURS = 0x54455354

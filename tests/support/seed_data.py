@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from overseer.domain.messages import Text
+from overseer.domain.records import Summary
 from overseer.storage import room_rows
 from overseer.storage.database import Storage
 from overseer.storage.instance_lock import room_file
 from overseer.storage.registry import Registry
-from overseer.storage.room_store import RoomStore, Summary
+from overseer.storage.room_store import RoomStore
 
 WORDS = "Some words that were said here, as many as it takes to be a message like any other. "
 LONG_AGO = 1_000_000  # seconds

@@ -21,8 +21,8 @@ from werkzeug.test import TestResponse
 
 from overseer.domain.events import RoomEvent
 from overseer.domain.messages import Message
+from overseer.domain.records import Asked
 from overseer.rooms.overseer import Overseer
-from overseer.storage.room_store import Asked
 from tests.support.model_server import ModelServer, Reply, answer, end, held, text, tool_call
 from tests.support.server import Server
 
