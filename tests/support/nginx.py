@@ -1,4 +1,4 @@
-"""A real nginx in front of a server, configured as the README says."""
+"""A real nginx in front of a server, configured as docs/operations.md says."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 NGINX = os.environ.get("NGINX", "nginx")
-README = Path(__file__).parents[2] / "README.md"
+OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 DEADLINE = 20.0
 CONFIGURATION = """
 daemon off;
@@ -37,7 +37,7 @@ class Nginx:
 
     def __init__(self, url: str, folder: Path) -> None:
         folder.mkdir()
-        blocks: list[str] = re.findall(r"```nginx\n(.*?)```", README.read_text(), re.S)
+        blocks: list[str] = re.findall(r"```nginx\n(.*?)```", OPERATIONS.read_text(), re.S)
         location = blocks[0].replace("http://127.0.0.1:8000/", f"{url}/")
         assert location != blocks[0]
         with socket.create_server(("127.0.0.1", 0)) as listener:
