@@ -1,47 +1,60 @@
-# Everything runs in .venv, which is made when it is missing or pyproject.toml is newer.
+# Everything is installed into .venv, which is made when it is missing or pyproject.toml is newer.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test lint bench crash soak shots clean
+.PHONY: help run test check lint pytest audit bench crash soak shots clean
 
-run: .venv/installed
+help:  ## show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-8s %s\n' "$$name" "$$text"; done
+
+run: .venv/installed  ## start the server on http://127.0.0.1:8000
 	@exec $(BIN)/python app.py
 
-test: .venv/installed-test .venv/installed-node
+test: lint pytest  ## run the linters and all tests (SEARCH=1 searches for new examples)
+
+check: test
+
+lint: .venv/installed-test .venv/installed-node  ## run ruff, mypy and biome
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/mypy
+	@NODE="$$(sh tests/node.sh)" && exec "$$NODE" .venv/node/node_modules/@biomejs/biome/bin/biome lint --log-level=warn --error-on-warnings static/js static/css
+
+pytest: .venv/installed-test .venv/installed-node  ## run tests only (ARGS="tests/rooms -k stop")
 	@CHROMIUM="$$(sh tests/chromium.sh)" && W3M="$$(sh tests/w3m.sh)" && NGINX="$$(sh tests/nginx.sh)" && \
 	NODE="$$(sh tests/node.sh)" && export CHROMIUM W3M NGINX NODE && \
 	exec $(BIN)/python -X dev -m pytest -n 3 --dist worksteal $(ARGS)
 
-lint: .venv/installed-test
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[audit]' && $(BIN)/python -m tests.audit
+audit: .venv/installed-test  ## ask pip-audit for known vulnerabilities
+	@$(PIP) --editable '.[audit]'
+	@exec $(BIN)/python -m pip_audit --skip-editable
 
-bench: .venv/installed-test
+bench: .venv/installed-test  ## measure everything beside its bound (ONLY=fanout for one group)
 	@CHROMIUM="$$(sh tests/chromium.sh)" && export CHROMIUM && exec $(BIN)/python -m tests.bench $(ONLY) $(ARGS)
 
-crash: .venv/installed-test
+crash: .venv/installed-test  ## kill the server under load 200 times (N=200)
 	@exec $(BIN)/python -m tests.crash $(or $(N),200) $(ARGS)
 
-soak: .venv/installed-test
+soak: .venv/installed-test  ## keep the server busy for ten minutes and look for leaks (MINUTES=10)
 	@exec $(BIN)/python -m tests.soak $(or $(MINUTES),10) $(ARGS)
 
-shots: .venv/installed-test
+shots: .venv/installed-test  ## take pictures of the page in every state, into build/shots/
 	@CHROMIUM="$$(sh tests/chromium.sh)" && export CHROMIUM && exec $(BIN)/python -m tests.shots
 
-clean:
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean:  ## remove .venv and all caches
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Overseer needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 run")'
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
 	@echo "Installing Overseer into .venv …" >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@$(PIP) --editable .
 	@touch $@
 
-.venv/installed-test: .venv/installed
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+.venv/installed-test: .venv/installed tests/constraints.txt
+	@$(PIP) --constraint tests/constraints.txt --editable '.[test]'
 	@touch $@
 
 .venv/installed-node: tests/package.json tests/package-lock.json | .venv/installed-test
