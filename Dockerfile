@@ -9,7 +9,7 @@ RUN pip install --no-cache-dir --prefix=/install .
 FROM python:3.13-slim
 COPY --from=build /install /usr/local
 RUN useradd --system --uid 10001 --home-dir /data --create-home overseer && chmod 0700 /data
-USER overseer
+USER 10001
 VOLUME /data
 EXPOSE 8000
 ENV OVERSEER_HOST=0.0.0.0 OVERSEER_PORT=8000 OVERSEER_INSTANCE=/data PYTHONUNBUFFERED=1
