@@ -5,9 +5,9 @@ from __future__ import annotations
 if __name__ == "__main__":
     import gc
 
-    gc.disable()  # until all is loaded: nothing of it is garbage
+    gc.disable()  # until everything is loaded: none of it is garbage
 
-    # Before anything else is imported: what imports a socket or a lock must get gevent's.
+    # Before any other import: modules that import sockets or locks must get those of gevent.
     from gevent import monkey
 
     monkey.patch_all()
@@ -39,6 +39,7 @@ from overseer.domain.addresses import is_loopback
 from overseer.domain.errors import InstanceError
 from overseer.render.markdown import render
 from overseer.tools.registry import MAX_THREADS, Outcome
+from overseer.web.extensions import hub, overseer
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -46,12 +47,12 @@ if TYPE_CHECKING:
 __all__ = ["create_app", "main"]
 
 SHUTDOWN_SECONDS = 2
-COMMITS = 64  # at a time; with slow disks the others wait
-CHECKS = 2  # passwords compared at a time
+COMMIT_THREADS = 64
+PASSWORD_THREADS = 2
 
 
 def create_app() -> Flask:
-    """The app for `flask --app app`, where a mistake in the environment is a sentence too."""
+    """Return the app for `flask --app app`; an invalid setting ends the command with a sentence."""
     try:
         return make_app()
     except ConfigError as error:
@@ -64,7 +65,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
     logging.getLogger("urllib3").setLevel(logging.WARNING)
     raise_file_limit()
-    # Beside a tool that computes, each token waits several times for the interpreter: p98 5 ms instead of 21 ms.
+    # While a tool computes, each token waits for the interpreter several times: p98 is 5 ms instead of 21 ms.
     sys.setswitchinterval(0.0005)
     try:
         access = config.access(os.environ)
@@ -73,17 +74,19 @@ def main() -> int:
                 f"--host {options.host or '(all)'} would let others in, and no password is set. Set OVERSEER_PASSWORD "
                 "or OVERSEER_PASSWORD_FILE, or use 127.0.0.1."
             )
-        checks = Threads(CHECKS)
+        password_threads = Threads(PASSWORD_THREADS)
         app = make_app(
             options.instance,
             access=access.on(options.host),
-            # To check a password takes as long as a hundred other requests.
-            check_password=lambda hashed, password: bool(checks.run(partial(check_password_hash, hashed, password))),
-            run_in_thread=Threads(COMMITS).run,
+            # Checking a password takes as long as a hundred other requests.
+            check_password=lambda hashed, given: bool(
+                password_threads.run(partial(check_password_hash, hashed, given))
+            ),
+            run_in_thread=Threads(COMMIT_THREADS).run,
             start_thread=Threads(MAX_THREADS).start,
         )
-        app.debug = False  # whatever FLASK_DEBUG says: that is for `flask run`
-        app.extensions["overseer"].open()
+        app.debug = False  # FLASK_DEBUG is for `flask run` only
+        overseer(app).open()
         listener = listen(options.host, options.port)
     except (InstanceError, ConfigError) as error:
         return fail(str(error))
@@ -107,32 +110,30 @@ def main() -> int:
 
 
 def parse_options() -> argparse.Namespace:
-    """The flags, which win over the environment."""
+    """Parse the flags, which take precedence over the environment."""
     parser = argparse.ArgumentParser(description="Overseer: chat rooms with a language model.")
-    environment = os.environ.get
-    parser.add_argument(
-        "--host", default=environment("OVERSEER_HOST", "").strip() or "127.0.0.1", help="default: 127.0.0.1"
-    )
-    parser.add_argument("--port", type=port, default=environment("OVERSEER_PORT") or "8000", help="default: 8000")
-    parser.add_argument("--instance", default=environment("OVERSEER_INSTANCE"), help="where the data lives")
+    defaults = {setting.flag: setting.read(os.environ) for setting in (config.HOST, config.PORT, config.INSTANCE)}
+    parser.add_argument("--host", default=defaults["--host"], help="default: 127.0.0.1")
+    parser.add_argument("--port", type=port, default=defaults["--port"], help="default: 8000")
+    parser.add_argument("--instance", default=defaults["--instance"], help="where the data lives")
     return parser.parse_args()
 
 
 def port(given: str) -> int:
-    """A port number; 0 takes a free one."""
+    """Parse a port number; 0 takes a free one."""
     if not given.isdecimal() or int(given) > 65535:
         raise argparse.ArgumentTypeError(f"{given!r} is no port; choose one from 0 to 65535")
     return int(given)
 
 
 def serve(app: Flask, listener: socket.socket) -> None:
-    """Answer requests until a signal comes; then end turns as interrupted and send every tab away, to come back."""
+    """Serve until a signal arrives; then end the turns as interrupted, and close every tab so that it reconnects."""
     from gevent import signal_handler
     from gevent.event import Event
 
     from overseer.server.wsgi_server import BoundedServer
 
-    requests = Running(app)
+    requests = RequestCounter(app)
     server = BoundedServer(listener, requests)
     stop = Event()
     signal_handler(signal.SIGTERM, stop.set)
@@ -143,16 +144,16 @@ def serve(app: Flask, listener: socket.socket) -> None:
     print(f"Overseer is ready on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
     stop.wait()
     server.close()
-    app.extensions["overseer"].close()
-    app.extensions["hub"].close()
-    until = time.monotonic() + SHUTDOWN_SECONDS
-    while requests.running and time.monotonic() < until:
+    overseer(app).close()
+    hub(app).close()
+    deadline = time.monotonic() + SHUTDOWN_SECONDS
+    while requests.running and time.monotonic() < deadline:
         time.sleep(0.01)
     server.stop(timeout=0)
 
 
-class Running:
-    """Counts the requests that are being answered, sockets included: a server that stops lets them end."""
+class RequestCounter:
+    """Counts the requests that are being served, WebSockets included, so that a shutdown can wait for them."""
 
     def __init__(self, app: Flask) -> None:
         self._app = app
@@ -171,26 +172,26 @@ class Running:
 
 
 class Threads:
-    """Threads of the operating system, at most so many, for what would hold up every greenlet.
+    """A pool of operating system threads, for work that would block every greenlet.
 
-    Each kind of work has its own, so that commits to a slow disk keep no log-in waiting, nor tools that hang a commit.
+    Each kind of work has its own pool: slow commits do not delay log-ins, nor slow tools commits.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, size: int) -> None:
         from gevent.threadpool import ThreadPool
 
-        self._pool = ThreadPool(most)
+        self._pool = ThreadPool(size)
 
     def run(self, work: Callable[[], object]) -> object:
-        """Do some work, and let other greenlets run meanwhile. Returns and raises what it does."""
-        # An error is carried over by hand: gevent would print it, too.
+        """Do some work while other greenlets run. Returns what it returns, and raises what it raises."""
+        # Errors are passed on as values, because gevent would print them.
         result, error = self._pool.apply(_outcome, (work,))
         if error is not None:
             raise error
         return result
 
     def start(self, work: Callable[[], Outcome], done: Callable[[Outcome], None]) -> None:
-        """Begin some work, and tell its outcome in the thread that all greenlets share."""
+        """Start some work, and call `done` with its outcome in the thread of the greenlets."""
         self._pool.spawn(work).rawlink(lambda result: done(result.value))
 
 
@@ -202,7 +203,7 @@ def _outcome(work: Callable[[], object]) -> tuple[object, BaseException | None]:
 
 
 def warm_up(app: Flask) -> None:
-    """Load what the first message would otherwise wait for, a little at a time, and never look for garbage in it."""
+    """Load templates and the Markdown renderer before the first message, and exclude them from garbage collection."""
     try:
         for name in app.jinja_env.list_templates():
             app.jinja_env.get_template(name)
@@ -215,7 +216,7 @@ def warm_up(app: Flask) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket whose connections send small writes at once (accepted sockets inherit it)."""
+    """Return a listening socket with TCP_NODELAY, which accepted sockets inherit."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -227,7 +228,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def raise_file_limit() -> None:
-    """An open room takes three descriptors, a tab one; the usual soft limit is 1,024."""
+    """Raise the limit of file descriptors: an open room uses three, a tab one, and the usual limit is 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 65536 if hard == resource.RLIM_INFINITY else min(65536, hard)
     if soft < wanted:
@@ -235,6 +236,7 @@ def raise_file_limit() -> None:
 
 
 def fail(sentence: str) -> int:
+    """Print an error and return the exit status."""
     print(sentence, file=sys.stderr)
     return 1
 

@@ -6,6 +6,7 @@ import atexit
 import logging
 import os
 import time
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,20 +24,19 @@ from overseer.render.streaming_answers import StreamingAnswers
 from overseer.rooms.chat_room import Limits
 from overseer.rooms.overseer import Overseer
 from overseer.storage.database import RunInThread, run_inline
+from overseer.storage.sessions import SessionStorage
 from overseer.tools.registry import StartThread, in_thread
-from overseer.web import auth, compression, login, responses, websocket
+from overseer.web import auth, compression, extensions, login, responses, views, websocket
 from overseer.web.auth import AccessPolicy
 from overseer.web.forms import MAX_FIELDS, BoundedRequest
 from overseer.web.password import Check, Password, RateLimiter
 from overseer.web.proxies import TrustedProxies
-from overseer.web.sessions import Sessions
-from overseer.web.views import NumberConverter, bp
 
 log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parent.parent
-PREFIXES = 16
-MEMO_BYTES = 16_000_000  # of rendered messages and rows that are kept, for all prefixes together
+MAX_PREFIXES = 16  # URL prefixes whose fragments are kept: trusted proxies may pass on what clients send
+MEMO_BYTES = 16_000_000  # of rendered messages and rows, for all prefixes together
 MAX_BODY = 4_000_000  # bytes; a form may need twelve for one character of a message
 
 __all__ = ["create_app"]
@@ -52,68 +52,91 @@ def create_app(
     run_in_thread: RunInThread = run_inline,
     start_thread: StartThread = in_thread,
 ) -> Flask:
-    """The app for one instance directory, which it opens with the first request, or by `overseer.open()`.
+    """Return the app for one instance directory, which is opened by the first request or by `overseer.open()`.
 
-    What is not given it reads from the environment: OVERSEER_INSTANCE, and see `overseer.config`. Raises
-    BadEnvironment for what cannot be used there. `check_password` is what compares a hash with a password, and slow;
-    commits are made by `run_in_thread`, and tools are run by `start_thread`.
+    Arguments that are not given are read from the environment, see `overseer.config`; raises ConfigError for settings
+    that cannot be used. `check_password` compares a hash with a password. `run_in_thread` makes commits, and
+    `start_thread` runs tools.
     """
-    app = Flask(__name__, template_folder=str(ROOT / "templates"), static_folder=str(ROOT / "static"))
-    app.request_class = BoundedRequest
-    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, MAX_FORM_MEMORY_SIZE=MAX_BODY, MAX_FORM_PARTS=MAX_FIELDS)
-    app.config.update(SEND_FILE_MAX_AGE_DEFAULT=assets.YEAR)
-    prepare(app)
-
-    chosen = Models(models or config.model_settings(os.environ))
-    directory = Path(instance or os.environ.get("OVERSEER_INSTANCE") or ROOT / "instance").absolute()
-    limits = limits or config.limits(os.environ)
-    overseer = Overseer(directory, models=chosen, limits=limits, run_in_thread=run_in_thread, start_thread=start_thread)
-    drafts = StreamingAnswers()
-
+    directory = Path(instance or config.INSTANCE.read(os.environ) or ROOT / "instance").absolute()
     access = access or config.access(os.environ)
-    sessions = Sessions(directory, access.password)
+    chosen = Models(models or config.model_settings(os.environ))
+    overseer = Overseer(
+        directory,
+        models=chosen,
+        limits=limits or config.limits(os.environ),
+        run_in_thread=run_in_thread,
+        start_thread=start_thread,
+    )
+    sessions = SessionStorage(directory, access.password, run_in_thread=run_in_thread)
     password = Password(access.password, check=check_password) if access.password else None
-
-    memo = Memo(MEMO_BYTES)
-
-    # Prefixes are what trusted proxies say, and few; but these may pass on what they hear.
-    @lru_cache(PREFIXES)
-    def fragments(prefix: str) -> Fragments:
-        return Fragments(app, prefix, drafts=drafts, model=chosen.shown, locked=password is not None, memo=memo)
-
-    hub = Hub(lru_cache(PREFIXES)(lambda prefix: FrameRenderer(overseer, fragments(prefix), drafts)))
+    app = new_app()
+    drafts = StreamingAnswers()
+    fragments = fragments_by_prefix(app, drafts, chosen, locked=password is not None)
+    hub = Hub(lru_cache(MAX_PREFIXES)(lambda prefix: FrameRenderer(overseer, fragments(prefix), drafts)))
     overseer.subscribe(drafts.heard)
     overseer.subscribe(hub.heard)
     chosen.watch(hub.models_changed)
-    app.extensions.update(overseer=overseer, hub=hub, fragments=fragments)
-
-    app.before_request(note_start)
-    auth.init_app(app, AccessPolicy(access, sessions, password, RateLimiter()))
-    # Not before: with `flask run --debug` the reloader's parent makes an app too, and must not take the lock.
-    app.before_request(lambda: overseer.open(again=False))
-    responses.init_app(app)
-    websocket.init_app(app, config.tab_limits(os.environ))
-    assets.init_app(app)
-    app.url_map.converters["number"] = NumberConverter
-    app.register_blueprint(bp)
-    login.init_app(app)
-    app.wsgi_app = TrustedProxies(app.wsgi_app, access.proxies)  # type: ignore[method-assign]
-    app.after_request(log_request)
-    compression.init_app(app)
-    cli.init_app(app)
+    policy = AccessPolicy(access, sessions, password, RateLimiter())
+    extensions.init_app(app, overseer=overseer, hub=hub, fragments=fragments, access_policy=policy)
+    register(app, policy)
     atexit.register(overseer.close)
     atexit.register(sessions.close)
     return app
 
 
+def new_app() -> Flask:
+    """Return a Flask app with the limits for requests, and with the templates."""
+    app = Flask(__name__, template_folder=str(ROOT / "templates"), static_folder=str(ROOT / "static"))
+    app.request_class = BoundedRequest
+    app.config.update(
+        MAX_CONTENT_LENGTH=MAX_BODY,
+        MAX_FORM_MEMORY_SIZE=MAX_BODY,
+        MAX_FORM_PARTS=MAX_FIELDS,
+        SEND_FILE_MAX_AGE_DEFAULT=assets.YEAR,
+    )
+    prepare(app)
+    return app
+
+
+def fragments_by_prefix(
+    app: Flask, drafts: StreamingAnswers, models: Models, *, locked: bool
+) -> Callable[[str], Fragments]:
+    """Return a function that returns the partials for a URL prefix."""
+    memo = Memo(MEMO_BYTES)
+
+    @lru_cache(MAX_PREFIXES)
+    def fragments(prefix: str) -> Fragments:
+        return Fragments(app, prefix, drafts=drafts, model=models.shown, locked=locked, memo=memo)
+
+    return fragments
+
+
+def register(app: Flask, policy: AccessPolicy) -> None:
+    """Register the handlers and routes, in the order in which a request passes them."""
+    app.before_request(note_start)
+    auth.init_app(app, policy)
+    # Not earlier: with `flask run --debug` the parent of the reloader creates an app too, and must not take the lock.
+    app.before_request(lambda: extensions.overseer().open(again=False))
+    responses.init_app(app)
+    websocket.init_app(app, config.tab_limits(os.environ))
+    assets.init_app(app)
+    views.init_app(app)
+    login.init_app(app)
+    app.wsgi_app = TrustedProxies(app.wsgi_app, policy.access.proxies)  # type: ignore[method-assign]
+    app.after_request(log_request)
+    compression.init_app(app)
+    cli.init_app(app)
+
+
 def note_start() -> None:
-    """Look at the clock, for the log."""
-    g.began = time.monotonic()
+    """Note the time, for the log."""
+    g.started_at = time.monotonic()
 
 
 def log_request(response: Response) -> Response:
-    """One line a request: no query, no text, no header."""
+    """Log one line per request, without query, form, or headers."""
     if request.endpoint not in assets.ENDPOINTS:
-        took = 1000 * (time.monotonic() - g.began)
-        log.info("%s %s %s %.0fms", request.method, responses.path_in_log(), response.status_code, took)
+        milliseconds = 1000 * (time.monotonic() - g.started_at)
+        log.info("%s %s %s %.0fms", request.method, responses.path_in_log(), response.status_code, milliseconds)
     return response

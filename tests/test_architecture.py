@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "render": "domain llm",
     "live": "domain rooms render",
     "server": "domain",
-    "web": "domain storage llm rooms render live server",
+    "web": "domain llm rooms render live server",
     "config": "domain llm rooms server web",
     "cli": "storage web",
 }
@@ -32,8 +32,8 @@ WEB = {"flask", "flask_sock", "werkzeug", "jinja2", "markupsafe", "simple_websoc
 ONLY_IN = {
     **dict.fromkeys(sorted(WEB), {"web", "render/assets", "render/fragments", "cli", "__init__"}),
     "markupsafe": {"render/fragments", "render/streaming_answers"},
-    "itsdangerous": {"web/sessions"},
-    "sqlite3": {"storage", "web/sessions"},
+    "itsdangerous": set(),
+    "sqlite3": {"storage"},
     "cachetools": {"render/fragments"},
     "click": {"cli"},
     "requests": {"llm"},
