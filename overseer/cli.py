@@ -1,4 +1,4 @@
-"""The commands `flask --app app backup DIR`, `check` and `hash-password`."""
+"""The commands of `overseer`. All but `serve` are also commands of the Flask app (`flask --app app …`)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 
 import click
 from flask import Flask
-from flask.cli import with_appcontext
+from flask.cli import ScriptInfo, with_appcontext
 
+from overseer.config import ConfigError
 from overseer.storage.backup import BackupError
 from overseer.storage.backup import backup as make_backup
 from overseer.storage.check import CheckError
@@ -19,6 +20,33 @@ from overseer.web.extensions import overseer
 from overseer.web.password import hashed
 
 MIN_ROOMS_FOR_PROGRESS = 200
+
+
+def create_app() -> Flask:
+    """Return the app; an invalid setting ends the command with a sentence."""
+    from overseer.application import create_app
+
+    try:
+        return create_app()
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@click.group()
+@click.version_option(package_name="overseer")
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Overseer: chat rooms with a language model."""
+    context.obj = ScriptInfo(create_app=create_app, set_debug_flag=False)
+
+
+@main.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def serve(arguments: tuple[str, ...]) -> None:
+    """Start the server; `overseer serve --help` lists its flags."""
+    from overseer.serve import main as run
+
+    sys.exit(run(arguments, program="overseer serve"))
 
 
 def init_app(app: Flask) -> None:
@@ -91,3 +119,8 @@ def _progress(activity: str) -> Iterator[Callable[[int, int], None]]:
             click.echo(f"\r{activity} room {done:,} of {total:,}{end}", err=True, nl=False)
 
     yield show
+
+
+main.add_command(backup)
+main.add_command(check)
+main.add_command(hash_password)

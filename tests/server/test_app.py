@@ -10,7 +10,7 @@ from flask import Flask
 from jinja2 import DictLoader, TemplateSyntaxError
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
-from app import RequestCounter, warm_up
+from overseer.serve import RequestCounter, warm_up
 
 
 @pytest.fixture

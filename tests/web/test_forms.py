@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.datastructures import MultiDict
 
-from overseer import MAX_BODY
+from overseer.application import MAX_BODY
 from overseer.web.forms import MAX_FIELDS, MAX_PART_HEAD_BYTES, BoundedRequest
 from tests.web.test_bad_input import FORM, MULTIPART, sentence_of
 
