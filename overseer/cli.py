@@ -1,4 +1,4 @@
-"""What a person does at a terminal: `flask --app app backup DIR`, `check` and `hash-password`."""
+"""The commands of `overseer`. All but `serve` are also commands of the Flask app (`flask --app app …`)."""
 
 from __future__ import annotations
 
@@ -8,20 +8,49 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
-from flask import Flask, current_app
-from flask.cli import with_appcontext
+from flask import Flask
+from flask.cli import ScriptInfo, with_appcontext
 
+from overseer.config import ConfigError
 from overseer.storage.backup import BackupError
 from overseer.storage.backup import backup as make_backup
 from overseer.storage.check import CheckError
-from overseer.storage.check import check as look_through
+from overseer.storage.check import check as check_files
+from overseer.web.extensions import overseer
 from overseer.web.password import hashed
 
-MANY = 200  # rooms from which on a person sees it go on
+MIN_ROOMS_FOR_PROGRESS = 200
+
+
+def create_app() -> Flask:
+    """Return the app; an invalid setting ends the command with a sentence."""
+    from overseer.application import create_app
+
+    try:
+        return create_app()
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@click.group()
+@click.version_option(package_name="overseer")
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Overseer: chat rooms with a language model."""
+    context.obj = ScriptInfo(create_app=create_app, set_debug_flag=False)
+
+
+@main.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def serve(arguments: tuple[str, ...]) -> None:
+    """Start the server; `overseer serve --help` lists its flags."""
+    from overseer.serve import main as run
+
+    sys.exit(run(arguments, program="overseer serve"))
 
 
 def init_app(app: Flask) -> None:
-    """Let `flask --app app` know them."""
+    """Add the commands to the app."""
     app.cli.add_command(backup)
     app.cli.add_command(check)
     app.cli.add_command(hash_password)
@@ -31,7 +60,7 @@ def init_app(app: Flask) -> None:
 @click.argument("directory", type=click.Path(path_type=Path))
 @with_appcontext
 def backup(directory: Path) -> None:
-    """Copy all rooms into DIRECTORY, which is new or empty. A server may run meanwhile."""
+    """Copy all rooms into DIRECTORY, which must be new or empty. A server may be running."""
     try:
         with _progress("Copying") as progress:
             done = make_backup(_instance(), directory.absolute(), progress=progress)
@@ -48,10 +77,10 @@ def backup(directory: Path) -> None:
 @click.argument("directory", type=click.Path(path_type=Path), required=False)
 @with_appcontext
 def check(directory: Path | None) -> None:
-    """Read every file of the instance, or of the backup in DIRECTORY, and say what is wrong and what to do."""
+    """Read every file of the instance, or of the backup in DIRECTORY, and report what is wrong and what to do."""
     try:
         with _progress("Checking") as progress:
-            report = look_through((directory or _instance()).absolute(), progress=progress)
+            report = check_files((directory or _instance()).absolute(), progress=progress)
     except CheckError as error:
         raise click.ClickException(str(error)) from None
     for finding in report.findings:
@@ -59,21 +88,20 @@ def check(directory: Path | None) -> None:
     if report.server:
         click.echo(f"The server runs (process {report.server}); what it was changing just then was looked at again.")
     faults = sum(finding.fault for finding in report.findings)
-    said = f"{faults} fault{'s' * (faults != 1)}." if faults else "nothing is wrong."
-    click.echo(f"Checked {_rooms(report.rooms)}: {said}")
+    result = f"{faults} fault{'s' * (faults != 1)}." if faults else "nothing is wrong."
+    click.echo(f"Checked {_rooms(report.rooms)}: {result}")
     if faults:
         sys.exit(1)
 
 
 @click.command()
 def hash_password() -> None:
-    """Print a hash to be set as OVERSEER_PASSWORD, or kept in OVERSEER_PASSWORD_FILE."""
+    """Print the hash of a password, for OVERSEER_PASSWORD or the file of OVERSEER_PASSWORD_FILE."""
     click.echo(hashed(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)))
 
 
 def _instance() -> Path:
-    directory: Path = current_app.extensions["overseer"].directory
-    return directory
+    return overseer().directory
 
 
 def _rooms(count: int) -> str:
@@ -81,13 +109,18 @@ def _rooms(count: int) -> str:
 
 
 @contextmanager
-def _progress(doing: str) -> Iterator[Callable[[int, int], None]]:
-    """A line on a terminal that says how far it is, if it takes long."""
-    shown = sys.stderr.isatty()
+def _progress(activity: str) -> Iterator[Callable[[int, int], None]]:
+    """Show the progress on one line of a terminal, if there are many rooms."""
+    is_terminal = sys.stderr.isatty()
 
-    def tell(done: int, of: int) -> None:
-        if shown and of >= MANY and (done % 10 == 0 or done == of):
-            end = "\n" if done == of else ""
-            click.echo(f"\r{doing} room {done:,} of {of:,}{end}", err=True, nl=False)
+    def show(done: int, total: int) -> None:
+        if is_terminal and total >= MIN_ROOMS_FOR_PROGRESS and (done % 10 == 0 or done == total):
+            end = "\n" if done == total else ""
+            click.echo(f"\r{activity} room {done:,} of {total:,}{end}", err=True, nl=False)
 
-    yield tell
+    yield show
+
+
+main.add_command(backup)
+main.add_command(check)
+main.add_command(hash_password)

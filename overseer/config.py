@@ -1,11 +1,13 @@
-"""What the environment says of the model, of how much it may do, and of who is let in, and how many."""
+"""The settings, which are environment variables: one table of them, and what each part of the app reads."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from overseer.domain.addresses import LOOPBACK, MAX_PASSWORD, Access, Network, parsed
 from overseer.llm.choice import ModelSettings, ollama_url
@@ -17,88 +19,248 @@ from overseer.web.password import HASH
 LEAST = {"OVERSEER_CONTEXT_TOKENS": 256, "OVERSEER_MAX_ANSWER_CHARS": 1}
 MOST = 10**9
 NUMBER = re.compile(r"\d{1,3}([_,]\d{3})*|\d{1,20}", re.ASCII)  # 32768, 32,768 or 32_768, but not 1,5
-HOST = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*", re.ASCII)
+HOST_NAME = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*", re.ASCII)
+MAX_SHOWN_CHARS = 40  # of a rejected value, in the error
+
+T = TypeVar("T")
 
 
 class ConfigError(Exception):
-    """A setting in the environment cannot be used; the message is a sentence that says which, and what would do."""
+    """A setting cannot be used. The message is a sentence that names the setting and says what to set it to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting(Generic[T]):
+    """An environment variable: its default, its parser, a one-line description, and the flag that takes precedence.
+
+    The parser is called with the name and the value; it raises ConfigError for a value that cannot be used, and returns
+    None for one that is blank. `shown_default` is for people, where the default depends on something else.
+    """
+
+    name: str
+    default: T
+    parse: Callable[[str, str], T | None]
+    description: str
+    shown_default: str = ""
+    flag: str = ""
+
+    def read(self, environment: Mapping[str, str]) -> T:
+        """Return the parsed value, or the default. Raises ConfigError."""
+        value = self.parse(self.name, environment.get(self.name, ""))
+        return self.default if value is None else value
+
+
+def _text(name: str, given: str) -> str | None:
+    return given or None
+
+
+def _stripped(name: str, given: str) -> str | None:
+    return given.strip() or None
+
+
+def _number(name: str, given: str) -> float | None:
+    given = given.strip()
+    if not given:
+        return None
+    least = LEAST.get(name, 1)
+    number = int(re.sub("[_,]", "", given)) if NUMBER.fullmatch(given) else -1
+    if not least <= number <= MOST:
+        shown = given if len(given) <= MAX_SHOWN_CHARS else given[: MAX_SHOWN_CHARS - 1] + "…"
+        raise ConfigError(f"{name}={shown} cannot be used. Set it to a whole number from {least} to {MOST}.")
+    return float(number)
+
+
+def _host_names(name: str, given: str) -> frozenset[str]:
+    return frozenset(_host_name(name, entry) for entry in _entries(given))
+
+
+def _networks(name: str, given: str) -> tuple[Network, ...]:
+    return tuple(_network(name, entry) for entry in _entries(given))
+
+
+def _entries(given: str) -> list[str]:
+    return [entry for entry in re.split(r"[\s,]+", given) if entry]
+
+
+def _host_name(setting: str, given: str) -> str:
+    if (address := parsed(given.strip("[]"))) is not None:
+        return str(address)
+    try:
+        name = given.lower().removesuffix(".").encode("idna").decode()
+    except UnicodeError:
+        name = ""
+    if not HOST_NAME.fullmatch(name):
+        raise ConfigError(f"{setting}={given[:80]} is not a host name. List names like chat.example, without http://.")
+    return name
+
+
+def _network(setting: str, given: str) -> Network:
+    try:
+        return ip_network(given, strict=False)
+    except ValueError:
+        raise ConfigError(
+            f"{setting}={given[:80]} is not an address. List addresses or networks: 127.0.0.1, 10.0.0.0/8."
+        ) from None
+
+
+def _number_setting(name: str, default: float, description: str) -> Setting[float]:
+    return Setting(name, default, _number, description, shown_default=str(int(default)))
+
+
+HOST = Setting(
+    "OVERSEER_HOST",
+    "127.0.0.1",
+    _stripped,
+    "Address to listen on. Any other than a loopback address requires a password.",
+    flag="--host",
+)
+PORT = Setting("OVERSEER_PORT", "8000", _text, "Port to listen on. 0 takes a free one.", flag="--port")
+INSTANCE = Setting(
+    "OVERSEER_INSTANCE",
+    "",
+    _text,
+    "Directory of the data. Each server needs its own.",
+    shown_default="instance/",
+    flag="--instance",
+)
+PASSWORD = Setting(
+    "OVERSEER_PASSWORD",
+    "",
+    _text,
+    "Password that everybody logs in with, or its hash, as `flask --app app hash-password` prints it.",
+)
+PASSWORD_FILE = Setting("OVERSEER_PASSWORD_FILE", "", _text, "File that contains the password or its hash.")
+HOSTS = Setting(
+    "OVERSEER_HOSTS",
+    frozenset[str](),
+    _host_names,
+    "Host names of the server, in addition to the loopback names and `OVERSEER_HOST`.",
+)
+TRUSTED_PROXIES = Setting(
+    "OVERSEER_TRUSTED_PROXIES",
+    tuple[Network, ...](),
+    _networks,
+    "Addresses or networks of proxies whose `X-Forwarded-For`, `-Proto`, `-Host` and `-Prefix` are used.",
+)
+BASE_URL = Setting(
+    "OPENAI_BASE_URL",
+    "",
+    _text,
+    "URL of any OpenAI-compatible server.",
+    shown_default="https://api.openai.com/v1 if there is a key",
+)
+API_KEY = Setting("OPENAI_API_KEY", "", _text, "API key of that server. It is never shown, logged or stored.")
+MODEL = Setting(
+    "OPENAI_MODEL",
+    "",
+    _text,
+    "Model of all rooms that are not set to another one.",
+    shown_default="the first one that the server lists",
+)
+OLLAMA_HOST = Setting(
+    "OLLAMA_HOST",
+    "",
+    _text,
+    "Address of an Ollama server, used if no other server is configured.",
+    shown_default="127.0.0.1:11434",
+)
+CONTEXT_TOKENS = _number_setting(
+    "OVERSEER_CONTEXT_TOKENS",
+    Limits().context_tokens,
+    "Tokens of a conversation that are sent to the model, at least 256.",
+)
+MAX_ANSWER_CHARS = _number_setting(
+    "OVERSEER_MAX_ANSWER_CHARS", Limits().answer_chars, "Characters after which an answer is ended."
+)
+MAX_TABS = _number_setting("OVERSEER_MAX_TABS", TabLimits().total, "Tabs that may be connected at once.")
+MAX_TABS_EACH = _number_setting(
+    "OVERSEER_MAX_TABS_EACH",
+    TabLimits().per_client,
+    "Tabs of one address, or IPv6 /64 network. This machine, and so a proxy on it, has no limit of its own.",
+)
+FIRST_BYTE_SECONDS = _number_setting(
+    "OVERSEER_FIRST_BYTE_SECONDS", Timeouts().first, "Seconds until a model must begin. Local ones load slowly."
+)
+SILENCE_SECONDS = _number_setting(
+    "OVERSEER_SILENCE_SECONDS", Timeouts().gap, "Seconds for which a model may be silent during an answer."
+)
+ANSWER_SECONDS = _number_setting("OVERSEER_ANSWER_SECONDS", Timeouts().total, "Seconds that one reply may take.")
+TOOL_SECONDS = _number_setting("OVERSEER_TOOL_SECONDS", Limits().tool_seconds, "Seconds that one tool call may take.")
+
+SETTINGS: tuple[Setting[Any], ...] = (
+    HOST,
+    PORT,
+    INSTANCE,
+    PASSWORD,
+    PASSWORD_FILE,
+    HOSTS,
+    TRUSTED_PROXIES,
+    BASE_URL,
+    API_KEY,
+    MODEL,
+    OLLAMA_HOST,
+    CONTEXT_TOKENS,
+    MAX_ANSWER_CHARS,
+    MAX_TABS,
+    MAX_TABS_EACH,
+    FIRST_BYTE_SECONDS,
+    SILENCE_SECONDS,
+    ANSWER_SECONDS,
+    TOOL_SECONDS,
+)
 
 
 def model_settings(environment: Mapping[str, str]) -> ModelSettings:
-    """OPENAI_BASE_URL, OPENAI_API_KEY, OPENAI_MODEL, OLLAMA_HOST, and the seconds to wait. Raises BadEnvironment."""
-    usual = Timeouts()
+    """Return which model server to use, and how long to wait for it. Raises ConfigError."""
     return ModelSettings(
-        base_url=environment.get("OPENAI_BASE_URL", ""),
-        api_key=environment.get("OPENAI_API_KEY", ""),
-        name=environment.get("OPENAI_MODEL", ""),
-        ollama_url=ollama_url(environment.get("OLLAMA_HOST", "")),
+        base_url=BASE_URL.read(environment),
+        api_key=API_KEY.read(environment),
+        name=MODEL.read(environment),
+        ollama_url=ollama_url(OLLAMA_HOST.read(environment)),
         timeouts=Timeouts(
-            first=_number(environment, "OVERSEER_FIRST_BYTE_SECONDS", usual.first),
-            gap=_number(environment, "OVERSEER_SILENCE_SECONDS", usual.gap),
-            total=_number(environment, "OVERSEER_ANSWER_SECONDS", usual.total),
+            first=FIRST_BYTE_SECONDS.read(environment),
+            gap=SILENCE_SECONDS.read(environment),
+            total=ANSWER_SECONDS.read(environment),
         ),
     )
 
 
 def limits(environment: Mapping[str, str]) -> Limits:
-    """OVERSEER_CONTEXT_TOKENS, OVERSEER_MAX_ANSWER_CHARS and OVERSEER_TOOL_SECONDS. Raises BadEnvironment."""
-    usual = Limits()
+    """Return the limits of answers and tool calls. Raises ConfigError."""
     return Limits(
-        context_tokens=int(_number(environment, "OVERSEER_CONTEXT_TOKENS", usual.context_tokens)),
-        answer_chars=int(_number(environment, "OVERSEER_MAX_ANSWER_CHARS", usual.answer_chars)),
-        tool_seconds=_number(environment, "OVERSEER_TOOL_SECONDS", usual.tool_seconds),
+        context_tokens=int(CONTEXT_TOKENS.read(environment)),
+        answer_chars=int(MAX_ANSWER_CHARS.read(environment)),
+        tool_seconds=TOOL_SECONDS.read(environment),
     )
 
 
 def access(environment: Mapping[str, str]) -> Access:
-    """OVERSEER_PASSWORD, OVERSEER_PASSWORD_FILE, OVERSEER_HOSTS, OVERSEER_TRUSTED_PROXIES. Raises BadEnvironment."""
+    """Return who may use the app. Raises ConfigError."""
     return Access(
         password=_password(environment),
-        hosts=LOOPBACK | {_host(name) for name in _listed(environment, "OVERSEER_HOSTS")},
-        proxies=tuple(map(_network, _listed(environment, "OVERSEER_TRUSTED_PROXIES"))),
+        hosts=LOOPBACK | HOSTS.read(environment),
+        proxies=TRUSTED_PROXIES.read(environment),
     )
 
 
 def tab_limits(environment: Mapping[str, str]) -> TabLimits:
-    """OVERSEER_MAX_TABS and OVERSEER_MAX_TABS_EACH. Raises BadEnvironment."""
-    usual = TabLimits()
-    return TabLimits(
-        total=int(_number(environment, "OVERSEER_MAX_TABS", usual.total)),
-        per_client=int(_number(environment, "OVERSEER_MAX_TABS_EACH", usual.per_client)),
-    )
-
-
-def _number(environment: Mapping[str, str], name: str, usual: float) -> float:
-    given = environment.get(name, "").strip()
-    if not given:
-        return usual
-    least = LEAST.get(name, 1)
-    number = int(re.sub("[_,]", "", given)) if NUMBER.fullmatch(given) else -1
-    if not least <= number <= MOST:
-        shown = given if len(given) <= 40 else given[:39] + "…"
-        raise ConfigError(f"{name}={shown} cannot be used. Set it to a whole number from {least} to {MOST}.")
-    return float(number)
+    """Return how many tabs may be connected. Raises ConfigError."""
+    return TabLimits(total=int(MAX_TABS.read(environment)), per_client=int(MAX_TABS_EACH.read(environment)))
 
 
 def _password(environment: Mapping[str, str]) -> str:
-    given, path = environment.get("OVERSEER_PASSWORD", ""), environment.get("OVERSEER_PASSWORD_FILE", "")
+    given, path = PASSWORD.read(environment), PASSWORD_FILE.read(environment)
     if given and path:
         raise ConfigError("OVERSEER_PASSWORD and OVERSEER_PASSWORD_FILE are both set. Keep one of them.")
     if path:
-        try:
-            given = Path(path).read_text(encoding="utf-8").strip("\r\n")
-        except (OSError, ValueError) as error:
-            why = (error.strerror if isinstance(error, OSError) else None) or "it is not UTF-8 text"
-            raise ConfigError(f"OVERSEER_PASSWORD_FILE={path} cannot be read ({why}).") from None
-        if not given:
-            raise ConfigError(f"OVERSEER_PASSWORD_FILE={path} is empty. Write the password into it, or its hash.")
+        given = _password_from_file(path)
     if given.startswith("scrypt:") and not HASH.fullmatch(given):
         raise ConfigError(
-            "The password begins like a hash, but is no whole one: a shell replaces what follows a $. Put the hash "
-            "between single quotes, or into a file that OVERSEER_PASSWORD_FILE names."
+            "The password starts like a hash but is not a complete one: a shell replaces what follows a $. Put the "
+            "hash between single quotes, or into a file that OVERSEER_PASSWORD_FILE names."
         )
     if "\n" in given or "\r" in given:
-        raise ConfigError("A password is one line, and so is its hash. Take the other lines out.")
+        raise ConfigError("The password, or its hash, must be a single line. Remove the other lines.")
     try:
         size = len(given.encode())
     except UnicodeEncodeError:
@@ -108,28 +270,12 @@ def _password(environment: Mapping[str, str]) -> str:
     return given
 
 
-def _listed(environment: Mapping[str, str], name: str) -> list[str]:
-    return [entry for entry in re.split(r"[\s,]+", environment.get(name, "")) if entry]
-
-
-def _host(given: str) -> str:
-    if (address := parsed(given.strip("[]"))) is not None:
-        return str(address)
+def _password_from_file(path: str) -> str:
     try:
-        name = given.lower().removesuffix(".").encode("idna").decode()
-    except UnicodeError:
-        name = ""
-    if not HOST.fullmatch(name):
-        raise ConfigError(
-            f"OVERSEER_HOSTS={given[:80]} is no host name. List names like chat.example, without http://."
-        )
-    return name
-
-
-def _network(given: str) -> Network:
-    try:
-        return ip_network(given, strict=False)
-    except ValueError:
-        raise ConfigError(
-            f"OVERSEER_TRUSTED_PROXIES={given[:80]} is no address. List addresses or networks: 127.0.0.1, 10.0.0.0/8."
-        ) from None
+        password = Path(path).read_text(encoding="utf-8").strip("\r\n")
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or "it is not UTF-8 text"
+        raise ConfigError(f"OVERSEER_PASSWORD_FILE={path} cannot be read ({reason}).") from None
+    if not password:
+        raise ConfigError(f"OVERSEER_PASSWORD_FILE={path} is empty. Write the password into it, or its hash.")
+    return password

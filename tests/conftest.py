@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, settings
 
 from overseer import create_app
+from overseer.config import SETTINGS
 from overseer.llm.choice import ModelSettings
 from overseer.rooms.overseer import Overseer
 from tests.support.model_server import ModelServer
@@ -34,27 +35,8 @@ settings.load_profile("suite")
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the settings of whoever runs it."""
-    for name in (
-        "OPENAI_BASE_URL",
-        "OPENAI_API_KEY",
-        "OPENAI_MODEL",
-        "OLLAMA_HOST",
-        "OVERSEER_INSTANCE",
-        "OVERSEER_PORT",
-        "OVERSEER_PASSWORD",
-        "OVERSEER_PASSWORD_FILE",
-        "OVERSEER_HOSTS",
-        "OVERSEER_TRUSTED_PROXIES",
-        "OVERSEER_CONTEXT_TOKENS",
-        "OVERSEER_MAX_ANSWER_CHARS",
-        "OVERSEER_MAX_TABS",
-        "OVERSEER_MAX_TABS_EACH",
-        "OVERSEER_FIRST_BYTE_SECONDS",
-        "OVERSEER_SILENCE_SECONDS",
-        "OVERSEER_ANSWER_SECONDS",
-        "OVERSEER_TOOL_SECONDS",
-    ):
-        monkeypatch.delenv(name, raising=False)
+    for setting in SETTINGS:
+        monkeypatch.delenv(setting.name, raising=False)
 
 
 @pytest.fixture

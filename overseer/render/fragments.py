@@ -27,6 +27,7 @@ from werkzeug.routing import MapAdapter
 
 from overseer.domain.messages import Message, Part, ToolCall
 from overseer.domain.records import Page, Room, RoomList
+from overseer.domain.sessions import Session
 from overseer.domain.settings import Settings
 from overseer.llm import Model
 from overseer.render.assets import Assets
@@ -126,6 +127,11 @@ class Fragments:
         A `sentence` says why, `typed` is what was sent in vain, and `again` an address to try first.
         """
         return self._render("login.html", title="Log in", wanted=wanted, sentence=sentence, typed=typed, again=again)
+
+    def sessions(self, sessions: Sequence[Session], *, current: str, page: bool) -> str:
+        """Render `#sessions`, the live log-ins, alone or as a page; `current` is the id of the reader's own."""
+        template = "sessions.html" if page else "_sessions.html"
+        return self._render(template, title="Log-ins", sessions=sessions, current=current)
 
     def rooms(self, rooms: RoomList, *, active: str | None, q: str, under: str = "") -> str:
         """`#rooms`: a page of the list. One that is not the first begins `under` the last heading before it."""

@@ -1,4 +1,4 @@
-"""Following one answer over HTTP: until it has ended, or word by word as plain text."""
+"""Following one answer over HTTP: waiting for its end, or streaming it as plain text."""
 
 from __future__ import annotations
 
@@ -23,85 +23,84 @@ from overseer.domain.messages import Message, ToolCall
 from overseer.domain.records import Asked
 from overseer.rooms.overseer import Overseer
 
-FOREVER = 7 * 24 * 3600.0  # seconds
+MAX_WAIT_SECONDS = 7 * 24 * 3600.0
 
 
 class AnswerStream:
-    """Hears what happens in a room from its making on; to be closed."""
+    """Subscribes to the events of a room, from before a question is asked until it is closed."""
 
     def __init__(self, overseer: Overseer, room_id: str) -> None:
         self._overseer = overseer
         self._room_id = room_id
         self._events: SimpleQueue[RoomEvent] = SimpleQueue()
         self._unsubscribe = overseer.subscribe(self._events.put, room_id)
-        self._handed_over = False
+        self._closed_by_client = False
 
     def __enter__(self) -> AnswerStream:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if not self._handed_over:
+        if not self._closed_by_client:
             self.close()
 
     def close(self) -> None:
-        """Hear no more."""
+        """Unsubscribe."""
         self._unsubscribe()
 
     def wait(self, asked: Asked, seconds: float) -> None:
-        """Return when the answer has ended, or after so many seconds."""
-        until = time.monotonic() + min(seconds, FOREVER)
+        """Return when the answer has ended, or after `seconds`."""
+        deadline = time.monotonic() + min(seconds, MAX_WAIT_SECONDS)
         if not (asked.repeated and self._is_over(asked)):
-            for event in self._until(until):
-                if self._ended(event, asked):
+            for event in self._events_until(deadline):
+                if self._has_ended(event, asked):
                     return
 
     def plain_text(self, asked: Asked) -> PlainText:
-        """The answer's words as they come. What iterates it closes it; the answer goes on without."""
-        self._handed_over = True
-        return PlainText(self, self._wait_and_tell(asked) if asked.repeated else self._told(asked))
+        """Return the text of the answer as it grows. The iterable closes this stream; the answer continues anyway."""
+        self._closed_by_client = True
+        return PlainText(self, self._whole_text(asked) if asked.repeated else self._growing_text(asked))
 
-    def _until(self, until: float) -> Iterator[RoomEvent]:
-        while (left := until - time.monotonic()) > 0:
+    def _events_until(self, deadline: float) -> Iterator[RoomEvent]:
+        while (left := deadline - time.monotonic()) > 0:
             try:
                 yield self._events.get(timeout=left)
             except Empty:
                 return
 
-    def _told(self, asked: Asked) -> Iterator[str]:
-        speaking: int | None = None  # the part of text that grows
-        working: int | None = None  # the tool call that has no result yet
-        between = ""
+    def _growing_text(self, asked: Asked) -> Iterator[str]:
+        growing: int | None = None  # the position of the text part that grows
+        running: int | None = None  # the position of the tool call without a result
+        separator = ""
         while True:
             event = self._events.get()
-            if self._ended(event, asked):
-                if working is not None and (part := self._part(asked, working)) is not None:
-                    yield between + part.in_brackets
+            if self._has_ended(event, asked):
+                if running is not None and (call := self._tool_call(asked, running)) is not None:
+                    yield separator + call.in_brackets
                 yield self._ending(asked)
                 return
             match event:
                 case PartAdded(_, asked.answer, position, kind, text):
-                    speaking = position if kind == "text" else None
-                    working = position if kind == "tool_call" else None
+                    growing = position if kind == "text" else None
+                    running = position if kind == "tool_call" else None
                     if kind == "text":
-                        yield between + text
-                        between = "\n\n"
-                case PartGrew(_, asked.answer, position, text) if position == speaking:
+                        yield separator + text
+                        separator = "\n\n"
+                case PartGrew(_, asked.answer, position, text) if position == growing:
                     yield text
                 case PartChanged(_, asked.answer, position):
-                    working = None
-                    part = self._part(asked, position)
-                    if part is not None:
-                        yield between + part.in_brackets
-                        between = "\n\n"
+                    running = None
+                    if (call := self._tool_call(asked, position)) is not None:
+                        yield separator + call.in_brackets
+                        separator = "\n\n"
 
-    def _wait_and_tell(self, asked: Asked) -> Iterator[str]:
-        self.wait(asked, FOREVER)
-        with suppress(NoSuchRoom, NoSuchMessage, StorageError):  # the ending says so
+    def _whole_text(self, asked: Asked) -> Iterator[str]:
+        self.wait(asked, MAX_WAIT_SECONDS)
+        with suppress(NoSuchRoom, NoSuchMessage, StorageError):  # then the ending says why
             yield self._message(asked).text
         yield self._ending(asked)
 
-    def _ended(self, event: RoomEvent, asked: Asked) -> bool:
-        """Whether the answer has ended, as the event suggests. It may be older than the question: events come late."""
+    def _has_ended(self, event: RoomEvent, asked: Asked) -> bool:
+        """Whether the answer has ended, as the event suggests. The event may be older than the question."""
         if isinstance(event, TurnEnded):
             return event.number == asked.answer
         return isinstance(event, MessagesCleared | MessagesDropped | RoomDeleted) and self._is_over(asked)
@@ -110,7 +109,7 @@ class AnswerStream:
         try:
             return self._message(asked).finished
         except (NoSuchRoom, NoSuchMessage, StorageError):
-            return True  # nothing more comes of it
+            return True
 
     def _ending(self, asked: Asked) -> str:
         try:
@@ -124,11 +123,11 @@ class AnswerStream:
             notes.append(f"{message.state}: {message.reason}")
         return "".join(f"\n\n[{note}]" for note in notes) + "\n"
 
-    def _part(self, asked: Asked, position: int) -> ToolCall | None:
+    def _tool_call(self, asked: Asked, position: int) -> ToolCall | None:
         try:
             part = self._message(asked).parts[position]
         except (NoSuchRoom, NoSuchMessage, StorageError, IndexError):
-            return None  # cleared away or asked again meanwhile
+            return None  # the room was cleared, or the question asked again
         return part if isinstance(part, ToolCall) else None
 
     def _message(self, asked: Asked) -> Message:
@@ -136,15 +135,15 @@ class AnswerStream:
 
 
 class PlainText:
-    """An iterable that ends its follower when it is closed, even before its first word."""
+    """An iterable of text that closes its stream when it is closed, even if it was never iterated."""
 
-    def __init__(self, follower: AnswerStream, words: Iterator[str]) -> None:
-        self._follower = follower
-        self._words = words
+    def __init__(self, stream: AnswerStream, pieces: Iterator[str]) -> None:
+        self._stream = stream
+        self._pieces = pieces
 
     def __iter__(self) -> Iterator[bytes]:
-        return (word.encode() for word in self._words if word)
+        return (piece.encode() for piece in self._pieces if piece)
 
     def close(self) -> None:
-        """The client has it all, or has gone."""
-        self._follower.close()
+        """Close the stream: the client has read everything or disconnected."""
+        self._stream.close()

@@ -1,29 +1,32 @@
-"""Who is let in: one function decides, for every route and for the socket. And headers for every answer."""
+"""Access control: one function authorizes every request and WebSocket. Security headers for every response."""
 
 from __future__ import annotations
 
 import logging
 import math
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from flask import Flask, Response, abort, current_app, g, request
+from flask import Flask, Response, abort, g, request
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import TooManyRequests, Unauthorized
 
 from overseer.domain.addresses import Access, hostname, is_loopback, origin
+from overseer.domain.sessions import Session
 from overseer.domain.text import in_log
 from overseer.web.password import Password, RateLimiter
 from overseer.web.proxies import PEER
-from overseer.web.sessions import Session, Sessions
 
 log = logging.getLogger(__name__)
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-# What is answered before a log-in: the way in, what its page is made of, and whether the server is alive.
-OPEN = frozenset({"login.show_login", "login.create_login", "static", "joined", "rooms.healthz"})
-MAX_LOG_IN = 16_000  # bytes of a form with a password,
-MAX_UNKNOWN = 400_000  # and of one by somebody unknown, who may have been logged in when they began to type
+# What needs no log-in: the log-in itself, the files of its page, and the health check.
+OPEN_ENDPOINTS = frozenset({"login.show_login", "login.create_login", "static", "joined", "rooms.healthz"})
+MAX_LOGIN_BYTES = 16_000  # of a form with a password
+MAX_UNAUTHORIZED_BYTES = 400_000  # of another form: its text is shown again if the log-in ended while it was typed
+LOGGED_OUT = "You’ve been logged out. Log in to continue."
 POLICY = "; ".join(
     [
         "default-src 'none'",
@@ -36,7 +39,7 @@ POLICY = "; ".join(
         "frame-ancestors 'none'",
     ]
 )
-UNUSED = (
+UNUSED_FEATURES = (
     "camera",
     "display-capture",
     "geolocation",
@@ -54,54 +57,74 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": ", ".join(f"{feature}=()" for feature in UNUSED),
+    "Permissions-Policy": ", ".join(f"{feature}=()" for feature in UNUSED_FEATURES),
 }
+
+
+class SessionStore(Protocol):
+    """Where log-ins are kept."""
+
+    @property
+    def cookie_name(self) -> str:
+        """The name of the cookie that holds the token of a log-in."""
+
+    def create(self, address: str, user_agent: str) -> tuple[str, Session]:
+        """Store a new log-in; return its token and itself."""
+
+    def find(self, token: str) -> Session | None:
+        """Return the live log-in of a token, if there is one."""
+
+    def live(self) -> Sequence[Session]:
+        """Return all live log-ins."""
+
+    def delete(self, session_id: str) -> bool:
+        """End a log-in for good; return whether it was live until now."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccessPolicy:
-    """What is asked of who comes: `password` is None where none is set, and then only this machine is let in."""
+    """Decides who may use the app. If `password` is None, only clients on this machine may."""
 
     access: Access
-    sessions: Sessions
+    sessions: SessionStore
     password: Password | None
-    tries: RateLimiter
-    checking: threading.Lock = field(default_factory=threading.Lock)
+    rate_limiter: RateLimiter
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def authorize(self) -> None:
-        """Decide whether this request is let in; the one place that does. Aborts with 401, 403 or 429."""
+        """Authorize the current request. Aborts with 401, 403 or 429."""
         self._check_host()
         _check_origin()
         if self.password is None:
             if not is_loopback(request.environ.get(PEER, "")):
                 abort(403, "This server has no password, so it answers this machine only. Open it there.")
-        elif request.endpoint in OPEN:
-            request.max_content_length = MAX_LOG_IN
+        elif request.endpoint in OPEN_ENDPOINTS:
+            request.max_content_length = MAX_LOGIN_BYTES
             return
         else:
-            self._identify(self.password)
+            self._authenticate()
         g.is_authenticated = True
 
-    def check_password(self, tried: str) -> None:
-        """Check a password that somebody sends. Raises Unauthorized, or TooManyRequests with the seconds to wait."""
+    def check_password(self, given: str) -> None:
+        """Raise Unauthorized if this is not the password, or TooManyRequests with the seconds to wait."""
         assert self.password is not None
         client = request.remote_addr or ""
-        # One after the other: of many that come at once with the right one, none is a try too many.
-        with self.checking:
-            if wait := math.ceil(self.tries.wait(client)):
-                raise TooManyRequests(f"That was tried too often. Wait {wait} s, then try again.", retry_after=wait)
-            if not self.password.is_right(tried):
+        # One at a time: clients that send the right password at the same moment do not use up each other's attempts.
+        with self.lock:
+            if wait := math.ceil(self.rate_limiter.acquire(client)):
+                raise TooManyRequests(f"Too many attempts. Try again in {wait} seconds.", retry_after=wait)
+            if not self.password.matches(given):
                 log.warning("a wrong password from %s", in_log(client))
-                raise Unauthorized("That is not the password. Try again.", www_authenticate=_challenge())
-            self.tries.give_back(client)
+                raise Unauthorized("Wrong password.", www_authenticate=_challenge())
+            self.rate_limiter.refund(client)
 
     def session(self) -> Session | None:
-        """The log-in that the request's cookie stands for; another port of the host may have set one of its name."""
-        found = map(self.sessions.find, request.cookies.getlist(self.sessions.cookie))
+        """Return the log-in of the cookie. Another port of the host may have set a cookie of that name too."""
+        found = map(self.sessions.find, request.cookies.getlist(self.sessions.cookie_name))
         return next(filter(None, found), None)
 
     def _check_host(self) -> None:
-        """A name that an attacker made point here (DNS rebinding) is not ours."""
+        """Reject other host names, so that no site can make its own name resolve to this server (DNS rebinding)."""
         if hostname(request.host) not in self.access.hosts:
             abort(
                 403,
@@ -109,7 +132,7 @@ class AccessPolicy:
                 "or list the name in OVERSEER_HOSTS.",
             )
 
-    def _identify(self, password: Password) -> None:
+    def _authenticate(self) -> None:
         g.session = self.session()
         if g.session is not None:
             return
@@ -119,60 +142,53 @@ class AccessPolicy:
         elif given is not None and given.type == "bearer":
             self.check_password(given.token or "")
         else:
-            request.max_content_length = MAX_UNKNOWN
-            raise Unauthorized("You are not logged in. Log in, and try again.", www_authenticate=_challenge())
+            request.max_content_length = MAX_UNAUTHORIZED_BYTES
+            raise Unauthorized(LOGGED_OUT, www_authenticate=_challenge())
 
 
-def init_app(app: Flask, door: AccessPolicy) -> None:
-    """Ask at the door of every request, and protect every answer."""
-    app.extensions["door"] = door
-    app.before_request(door.authorize)
-    app.after_request(protect)
+def init_app(app: Flask, policy: AccessPolicy) -> None:
+    """Authorize every request, and add the security headers to every response."""
+    app.before_request(policy.authorize)
+    app.after_request(add_security_headers)
 
 
-def door() -> AccessPolicy:
-    """The door of the app."""
-    found: AccessPolicy = current_app.extensions["door"]
-    return found
-
-
-def logged_in() -> Session | None:
-    """The log-in that the request was let in by; None for one with the password itself, or where none is asked."""
+def current_session() -> Session | None:
+    """Return the log-in that authorized the request; None if the password itself did, or none is set."""
     found: Session | None = g.get("session")
     return found
 
 
 def is_authenticated() -> bool:
-    """Whether who asks was let in. Who asks for something open was not, and who was turned away neither."""
+    """Whether the request was authorized. Requests for open endpoints and rejected ones were not."""
     return bool(g.get("is_authenticated"))
 
 
-def protect(response: Response) -> Response:
-    """Headers for every answer."""
+def add_security_headers(response: Response) -> Response:
+    """Add the security headers, but keep those that the view has set."""
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     return response
 
 
 def is_browser() -> bool:
-    """Whether a browser asks, which would meet a challenge with a window of its own."""
+    """Whether the client is a browser, which would open a window of its own for a challenge."""
     headers = request.headers
     return "Sec-Fetch-Mode" in headers or "Origin" in headers or "HX-Request" in headers or accepts_page()
 
 
 def accepts_page() -> bool:
-    """Whether it says what browsers say that go to a page, where they say no more: over plain HTTP from elsewhere."""
+    """Whether a browser navigates over plain HTTP from another machine, where it sends no Sec-Fetch-Mode."""
     return "Sec-Fetch-Mode" not in request.headers and "application/xhtml+xml" in request.headers.get("Accept", "")
 
 
 def _check_origin() -> None:
-    """Another site's page may neither change anything nor listen. What is no browser says nothing and may."""
+    """Reject changes and WebSockets from another site's page. Other clients than browsers send none of the headers."""
     if request.method in SAFE_METHODS and not _is_handshake():
         return
     came_from = request.headers.get("Origin")
     site = request.headers.get("Sec-Fetch-Site")
-    foreign = came_from is not None and origin(came_from) != origin(request.host_url.rstrip("/"))
-    if foreign or site in ("cross-site", "same-site"):
+    is_foreign = came_from is not None and origin(came_from) != origin(request.host_url.rstrip("/"))
+    if is_foreign or site in ("cross-site", "same-site"):
         abort(
             403,
             "This came from another site's page, and only Overseer's own may do it. Open Overseer and try there; "

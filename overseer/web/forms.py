@@ -1,4 +1,4 @@
-"""Requests as they come in: headers that can be parsed, and forms of a bounded size and number of fields."""
+"""The request class: parseable headers, and forms with a bounded size and number of fields."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 MAX_FIELDS = 100
-MAX_PART_HEAD = 1000  # bytes before the value of a part of a multipart form
+MAX_PART_HEAD_BYTES = 1000  # before the value of a part of a multipart form
 ESCAPES = re.compile(rb"(?:%[0-9A-Fa-f]{2})+")
 
 
 class BoundedForms(FormDataParser):
-    """Werkzeug's parser, which would take seconds for some forms that are no larger than a message may be."""
+    """Parses forms in linear time. Werkzeug's parser takes seconds for some forms of the size of a message."""
 
     def _parse_urlencoded(self, stream: IO[bytes], mimetype: str, length: int | None, options: dict[str, str]) -> Any:
-        body = self._whole(stream, length)
-        body.decode()  # what is not even UTF-8 is no form
+        body = self._read_all(stream, length)
+        body.decode()  # raises UnicodeDecodeError, so the form is rejected
         if body.count(b"&") >= MAX_FIELDS:
             raise RequestEntityTooLarge
         fields = (field.partition(b"=") for field in body.replace(b"+", b" ").split(b"&") if field)
-        return stream, self.cls([(_unescaped(name), _unescaped(value)) for name, _, value in fields]), self.cls()
+        return stream, self.cls([(_unescape(name), _unescape(value)) for name, _, value in fields]), self.cls()
 
     def _parse_multipart(self, stream: IO[bytes], mimetype: str, length: int | None, options: dict[str, str]) -> Any:
-        body = self._whole(stream, length)
+        body = self._read_all(stream, length)
         delimiter = b"\r\n--" + options.get("boundary", "").encode("ascii")
         before, *parts = (b"\r\n" + body).split(delimiter, MAX_FIELDS + 2)
-        if before or any(b"\r\n\r\n" not in part[:MAX_PART_HEAD] for part in parts if not part.startswith(b"--")):
-            raise ValueError("no form that a browser makes")
+        if before or any(b"\r\n\r\n" not in part[:MAX_PART_HEAD_BYTES] for part in parts if not part.startswith(b"--")):
+            raise ValueError("not a form that a browser sends")
         return super()._parse_multipart(io.BytesIO(body), mimetype, len(body), options)
 
-    def _whole(self, stream: IO[bytes], length: int | None) -> bytes:
+    def _read_all(self, stream: IO[bytes], length: int | None) -> bytes:
         body = stream.read()
-        # Of a body without a length Werkzeug would take the beginning, and nobody would know.
+        # Werkzeug silently truncates a body without a length.
         if length is None and self.max_content_length is not None and len(body) >= self.max_content_length:
             raise RequestEntityTooLarge
         return body
@@ -63,11 +63,11 @@ class BoundedRequest(Request):
         filename: str | None = None,
         content_length: int | None = None,
     ) -> IO[bytes]:
-        # The body is in memory already. A temporary file would stay open when the form breaks off.
+        # The body is in memory already, and a temporary file would stay open if the form is incomplete.
         return io.BytesIO()
 
 
-def _unescaped(words: bytes) -> str:
-    # A run of escapes in one go: urllib takes them one by one.
-    found = ESCAPES.sub(lambda run: bytes.fromhex(run[0].replace(b"%", b"").decode()), words)
-    return found.decode(errors="replace")
+def _unescape(text: bytes) -> str:
+    # A run of escapes at once: urllib decodes them one by one.
+    unescaped = ESCAPES.sub(lambda run: bytes.fromhex(run[0].replace(b"%", b"").decode()), text)
+    return unescaped.decode(errors="replace")

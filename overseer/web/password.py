@@ -1,4 +1,4 @@
-"""The password: kept as a hash only, and tried only so often."""
+"""The password, of which only a hash is kept, and the rate limit for attempts to log in."""
 
 from __future__ import annotations
 
@@ -16,46 +16,46 @@ from werkzeug.security import check_password_hash, generate_password_hash
 from overseer.domain.addresses import MAX_PASSWORD, client_of
 
 HASH = re.compile(r"scrypt:\d{1,9}:\d{1,3}:\d{1,3}\$[^$\s]+\$[0-9a-f]{128}", re.ASCII)
-KNOWN = 64  # right passwords that are remembered, by a hash with a key that this run alone has
-CLIENTS = 10_000  # that are remembered for their tries
+MAX_REMEMBERED = 64  # right passwords, each as an HMAC with a key of this process
+MAX_CLIENTS = 10_000  # whose attempts are counted
 
 Check = Callable[[str, str], bool]
 
 
 class Password:
-    """A password, given in plain or as the hash that `hashed` makes. Only a hash of it is kept.
+    """A password, given in plain text or as the hash that `hashed` returns. Only the hash is kept.
 
-    `check` compares a hash with a password; it takes some 60 ms, so a server may have it done aside.
+    `check` compares a hash with a password. It takes about 60 ms, so a server may run it in another thread.
     """
 
     def __init__(self, given: str, *, check: Check = check_password_hash) -> None:
         self._hash = given if HASH.fullmatch(given) else hashed(given)
         self._check = check
         self._key = secrets.token_bytes(32)
-        self._known: OrderedDict[bytes, None] = OrderedDict()
+        self._remembered: OrderedDict[bytes, None] = OrderedDict()
 
-    def is_right(self, tried: str) -> bool:
-        """Whether it is the password. One that was right before is known at once."""
-        # To scrypt, zero bytes at the end are none; and half a character is no character.
-        tried_bytes = tried.encode(errors="replace")
-        if len(tried_bytes) > MAX_PASSWORD or "\0" in tried or tried_bytes.decode() != tried:
+    def matches(self, given: str) -> bool:
+        """Whether this is the password. One that was right before is recognized without the slow check."""
+        # scrypt ignores zero bytes at the end, and a lone surrogate is not a character.
+        given_bytes = given.encode(errors="replace")
+        if len(given_bytes) > MAX_PASSWORD or "\0" in given or given_bytes.decode() != given:
             return False
-        digest = hmac.digest(self._key, tried_bytes, hashlib.sha256)
-        if digest in self._known:
+        digest = hmac.digest(self._key, given_bytes, hashlib.sha256)
+        if digest in self._remembered:
             return True
-        right = self._check(self._hash, tried)
-        if right:
-            self._known[digest] = None
-            while len(self._known) > KNOWN:
-                self._known.popitem(last=False)
-        return right
+        matches = self._check(self._hash, given)
+        if matches:
+            self._remembered[digest] = None
+            while len(self._remembered) > MAX_REMEMBERED:
+                self._remembered.popitem(last=False)
+        return matches
 
 
 class RateLimiter:
-    """How often a password may be tried, by each client and by all: `burst` at once, then one every `seconds`.
+    """Limits how often a password may be tried, per client and in total: `burst` at once, then one per `seconds`.
 
-    The generic cell rate algorithm: of each client one number is kept, the time when it will have paid for its tries.
-    An IPv6 client is its /64.
+    This is the generic cell rate algorithm: for each client one number is kept, the time at which its attempts are
+    used up no longer. An IPv6 client is its /64 network.
     """
 
     def __init__(
@@ -63,42 +63,42 @@ class RateLimiter:
         *,
         burst: int = 5,
         seconds: float = 30.0,
-        burst_of_all: int = 100,
-        seconds_of_all: float = 1.0,
+        total_burst: int = 100,
+        total_seconds: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._burst, self._seconds = burst, seconds
-        self._all = (burst_of_all, seconds_of_all)
+        self._total_burst, self._total_seconds = total_burst, total_seconds
         self._clock = clock
         self._lock = threading.Lock()
-        self._paid: OrderedDict[str, float] = OrderedDict()
-        self._paid_of_all = 0.0
+        self._free_at: OrderedDict[str, float] = OrderedDict()
+        self._total_free_at = 0.0
 
-    def wait(self, client: str) -> float:
-        """Take one try; returns 0, or the seconds until there is one, and then none was taken."""
-        now, who = self._clock(), client_of(client)
+    def acquire(self, client: str) -> float:
+        """Use up one attempt and return 0, or return the seconds until there is one."""
+        now, key = self._clock(), client_of(client)
         with self._lock:
             wait = max(
-                self._paid.get(who, 0.0) - now - (self._burst - 1) * self._seconds,
-                self._paid_of_all - now - (self._all[0] - 1) * self._all[1],
+                self._free_at.get(key, 0.0) - now - (self._burst - 1) * self._seconds,
+                self._total_free_at - now - (self._total_burst - 1) * self._total_seconds,
             )
             if wait > 0:
                 return wait
-            self._paid[who] = max(self._paid.get(who, 0.0), now) + self._seconds
-            self._paid.move_to_end(who)
-            self._paid_of_all = max(self._paid_of_all, now) + self._all[1]
-            while len(self._paid) > CLIENTS:
-                self._paid.popitem(last=False)
+            self._free_at[key] = max(self._free_at.get(key, 0.0), now) + self._seconds
+            self._free_at.move_to_end(key)
+            self._total_free_at = max(self._total_free_at, now) + self._total_seconds
+            while len(self._free_at) > MAX_CLIENTS:
+                self._free_at.popitem(last=False)
             return 0.0
 
-    def give_back(self, client: str) -> None:
-        """The try was right, and does not count."""
+    def refund(self, client: str) -> None:
+        """Return an attempt whose password was right."""
         with self._lock:
-            who = client_of(client)
-            self._paid[who] = self._paid.get(who, 0.0) - self._seconds
-            self._paid_of_all -= self._all[1]
+            key = client_of(client)
+            self._free_at[key] = self._free_at.get(key, 0.0) - self._seconds
+            self._total_free_at -= self._total_seconds
 
 
 def hashed(password: str) -> str:
-    """A salted hash of a password (scrypt), which can be set in its place."""
+    """Return a salted scrypt hash of a password, which can be configured in its place."""
     return generate_password_hash(password, method="scrypt")

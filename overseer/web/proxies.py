@@ -1,4 +1,4 @@
-"""What a proxy says of a client is believed of those that are trusted, and of nobody else."""
+"""X-Forwarded headers, which are used only if a trusted proxy sends them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 PREFIX = re.compile(r"(/[\w.~-]{1,64}){1,8}/?", re.ASCII)
 PEER = "overseer.peer"
-MAX_CLIENT = 64  # characters of a client, which may be no address
+MAX_CLIENT_CHARS = 64  # of a client, which may not be an address
 
 
 class TrustedProxies:
-    """Takes over X-Forwarded-For, -Proto, -Host and -Prefix when they come from a trusted address.
+    """Applies X-Forwarded-For, -Proto, -Host and -Prefix if they come from a trusted address.
 
-    The client is the last address in X-Forwarded-For that is not itself a trusted proxy. Who is really at the other
-    end of the connection is kept in the environment as PEER.
+    The client is the last address in X-Forwarded-For that is not itself a trusted proxy. The address of the connection
+    is kept in the environment as PEER.
     """
 
     def __init__(self, app: WSGIApplication, proxies: Sequence[Network]) -> None:
@@ -36,14 +36,14 @@ class TrustedProxies:
         if not PREFIX.fullmatch(environ.get("HTTP_X_FORWARDED_PREFIX", "")):
             environ.pop("HTTP_X_FORWARDED_PREFIX", None)
         environ["HTTP_X_FORWARDED_PROTO"] = _scheme(environ.get("HTTP_X_FORWARDED_PROTO", ""))
-        # Not by ProxyFix: to that a quote, which a client may send before a proxy adds to the list, hides what follows.
+        # ProxyFix ignores what follows a quote, which a client may send before a proxy appends to the list.
         environ["REMOTE_ADDR"] = self._client(environ.get("HTTP_X_FORWARDED_FOR", "")) or environ[PEER]
         return ProxyFix(self._app, x_for=0, x_proto=1, x_host=1, x_prefix=1)(environ, start_response)
 
     def _client(self, forwarded: str) -> str:
         clients = [_without_port(client.strip()) for client in forwarded.split(",")][::-1]
-        # It is logged, and kept in memory for as long as its tries count.
-        return next((client for client in clients if not self._trusts(client)), clients[-1])[:MAX_CLIENT]
+        # Shortened, since it is logged and kept in memory by the rate limiter.
+        return next((client for client in clients if not self._trusts(client)), clients[-1])[:MAX_CLIENT_CHARS]
 
     def _trusts(self, address: str) -> bool:
         found = parsed(address)
@@ -51,7 +51,7 @@ class TrustedProxies:
 
 
 def _scheme(forwarded: str) -> str:
-    """Return the last of a list of schemes, or nothing if it is no scheme of a web page."""
+    """Return the last of a list of schemes, or an empty string if it is neither http nor https."""
     scheme = forwarded.rpartition(",")[2].strip().lower()
     return scheme if scheme in DEFAULT_PORTS else ""
 

@@ -1,8 +1,8 @@
 """Make the headers and the query of a request safe for the parsers that read them later.
 
-Werkzeug parses a header when somebody asks for it: in a view, in an error handler, while it sends a static file. Some
-of its parsers raise what it does not expect: an OverflowError for a date, a UnicodeDecodeError for a query. Here each
-is tried once, before anything else reads the request.
+Werkzeug parses a header on first access: in a view, in an error handler, or while it sends a static file. Some of its
+parsers raise exceptions that nothing there expects: OverflowError for a date, UnicodeDecodeError for a query. Here each
+parser is tried once, before anything else reads the request.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from werkzeug.http import parse_date, parse_if_range_header
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-# Without one of these a request still has a meaning: it is unconditional (RFC 9110, 13.1), or not logged in.
+# Without one of these a request is still valid: it is unconditional (RFC 9110, 13.1), or not logged in.
 PARSERS: dict[str, Callable[[str], object]] = {
     "HTTP_AUTHORIZATION": Authorization.from_header,
     "HTTP_IF_MODIFIED_SINCE": parse_date,
@@ -28,7 +28,7 @@ NOT_IN_URL = re.compile(r"[^\x21-\x7e]")
 
 
 def normalize(environ: WSGIEnvironment) -> None:
-    """Drop headers that their parser fails on, and escape what a query may not hold as it is (RFC 3986)."""
+    """Remove headers that their parser fails on, and escape characters that a query must not contain (RFC 3986)."""
     for name, parse in PARSERS.items():
         if name in environ:
             try:

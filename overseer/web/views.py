@@ -1,49 +1,54 @@
-"""The HTTP contract. Commands come in here; what they changed goes out to every tab by the socket."""
+"""The routes of rooms and messages. Commands arrive here; the WebSocket pushes their effects to every tab."""
 
 from __future__ import annotations
 
 import re
 import secrets
-from typing import cast
 
-from flask import Blueprint, Response, abort, current_app, request
+from flask import Blueprint, Flask, Response, abort, request
 from werkzeug.routing import IntegerConverter
 
 from overseer.domain.errors import NoSuchMessage, StorageError, StorageFull
 from overseer.domain.records import MAX_NUMBER, Asked
 from overseer.domain.settings import changes
 from overseer.domain.text import Invalid, clean
-from overseer.live.hub import Hub
 from overseer.llm import ModelError
 from overseer.render.export import as_markdown
 from overseer.render.fragments import dom_id, partial
-from overseer.rooms.overseer import Overseer
 from overseer.web.answer_stream import AnswerStream
-from overseer.web.responses import fragments, html, is_htmx, is_plain, see, wants_page
+from overseer.web.extensions import fragments, hub, overseer
+from overseer.web.responses import html_response, is_htmx, redirect, wants_page, wants_redirect
 
 bp = Blueprint("rooms", __name__)
 
-MAX_WAIT = 600  # seconds
+MAX_WAIT_SECONDS = 600
 PALETTE_ROOMS = 8
+START = "Start a conversation"
 MARKDOWN_HEADERS = {"Vary": "Accept", "Cache-Control": "no-store"}
-AROUND = 25  # messages that follow one that a link leads to
+MESSAGES_AFTER_LINKED = 25
 
 ROOM = "/rooms/<room_id>"
 MESSAGE = f"{ROOM}/messages/<number:number>"
 
 
 class NumberConverter(IntegerConverter):
-    """A message's number in a path. What SQLite could not hold is no number, and so no such path."""
+    """Matches the number of a message in a path, if SQLite can store it as an integer."""
 
     regex = "[0-9]{1,18}"
+
+
+def init_app(app: Flask) -> None:
+    """Register the routes."""
+    app.url_map.converters["number"] = NumberConverter
+    app.register_blueprint(bp)
 
 
 @bp.get("/")
 def index() -> Response:
     rooms = overseer().rooms().rooms
     if rooms:
-        return see("rooms.show_room", room_id=rooms[0].id)
-    return page_without_room("Make a room to begin.")
+        return redirect("rooms.show_room", room_id=rooms[0].id)
+    return page_without_room(START)
 
 
 @bp.get("/rooms")
@@ -53,16 +58,16 @@ def list_rooms() -> Response:
         return page_without_room("Choose a room.")
     under = request.args.get("under", "")
     rooms = overseer().rooms(q=q, after=after)
-    return html(fragments().rooms(rooms, active=open_room_id(), q=q, under=under if after is not None else ""))
+    return html_response(fragments().rooms(rooms, active=open_room_id(), q=q, under=under if after is not None else ""))
 
 
 @bp.post("/rooms")
 def create_room() -> Response:
     room = overseer().create(request.form.get("name"))
-    if is_plain():
-        return see("rooms.show_room", room_id=room.id)
+    if wants_redirect():
+        return redirect("rooms.show_room", room_id=room.id)
     url = fragments().url("rooms.show_room", room_id=room.id)
-    return html(room_fragment(room.id), 201, {"Location": url, "HX-Push-Url": url})
+    return html_response(room_fragment(room.id), 201, {"Location": url, "HX-Push-Url": url})
 
 
 @bp.get(ROOM)
@@ -71,7 +76,7 @@ def show_room(room_id: str) -> Response:
     body, status = open_room(room_id)
     if whole or not is_htmx():
         body = page_with(body, room_id)
-    return html(body, status, {"Vary": "HX-Request"})
+    return html_response(body, status, {"Vary": "HX-Request"})
 
 
 @bp.patch(ROOM)
@@ -81,22 +86,22 @@ def update_room(room_id: str) -> Response:
         room = overseer().configure(room_id, changed, name=request.form.get("name"))
     else:
         room = overseer().rename(room_id, request.form.get("name", ""))
-    if is_plain():
-        return see("rooms.show_room", room_id=room_id)
-    return html(fragments().header(room, overseer().settings(room_id)))
+    if wants_redirect():
+        return redirect("rooms.show_room", room_id=room_id)
+    return html_response(fragments().header(room, overseer().settings(room_id)))
 
 
 @bp.delete(ROOM)
 def destroy_room(room_id: str) -> Response:
     overseer().delete(room_id)
-    if is_plain():
-        return see("rooms.index")
+    if wants_redirect():
+        return redirect("rooms.index")
     if open_room_id() != room_id:
-        return html("")
+        return html_response("")
     rooms = overseer().rooms().rooms
-    body = open_room(rooms[0].id)[0] if rooms else fragments().no_room(sentence="Make a room to begin.")
+    body = open_room(rooms[0].id)[0] if rooms else fragments().no_room(sentence=START)
     url = fragments().url("rooms.show_room", room_id=rooms[0].id) if rooms else fragments().url("rooms.index")
-    return html(body, headers={"HX-Retarget": "#room", "HX-Reswap": "outerHTML", "HX-Push-Url": url})
+    return html_response(body, headers={"HX-Retarget": "#room", "HX-Reswap": "outerHTML", "HX-Push-Url": url})
 
 
 @bp.get(f"{ROOM}/messages")
@@ -106,57 +111,57 @@ def list_messages(room_id: str) -> Response:
         return Response((piece.encode() for piece in text), mimetype="text/markdown", headers=MARKDOWN_HEADERS)
     before = number_arg("before")
     page = overseer().messages(room_id, before=before)
-    return html(fragments().messages(room_id, page, newest=before is None), headers={"Vary": "Accept"})
+    return html_response(fragments().messages(room_id, page, newest=before is None), headers={"Vary": "Accept"})
 
 
 @bp.post(f"{ROOM}/messages")
 def create_message(room_id: str) -> Response:
     text, key = request.form.get("text", ""), request.headers.get("Idempotency-Key") or request.form.get("key")
-    with AnswerStream(overseer(), room_id) as follower:
+    with AnswerStream(overseer(), room_id) as answer:
         asked = overseer().ask(room_id, text, key=key)
         if request.accept_mimetypes.best == "text/plain":
-            return Response(follower.plain_text(asked), 201, created(room_id, asked), mimetype="text/plain")
+            return Response(answer.plain_text(asked), 201, location(room_id, asked), mimetype="text/plain")
         if seconds := preferred_wait():
-            follower.wait(asked, seconds)
-    if is_plain():
-        return see("rooms.show_room", room_id=room_id, anchor=f"message-{asked.question}")
+            answer.wait(asked, seconds)
+    if wants_redirect():
+        return redirect("rooms.show_room", room_id=room_id, anchor=f"message-{asked.question}")
     try:
-        question, answer = overseer().exchange(room_id, asked.question)
-    except NoSuchMessage:  # it was stored, and somebody has cleared the room since
-        return html("", 201, created(room_id, asked))
-    status = 202 if seconds and not answer.finished else 201
-    body = fragments().exchange(room_id, question, answer)
-    # The push may have been faster; then the end it would replace is gone, and this changes nothing.
+        question, reply = overseer().exchange(room_id, asked.question)
+    except NoSuchMessage:  # it was stored, and the room has been cleared since
+        return html_response("", 201, location(room_id, asked))
+    status = 202 if seconds and not reply.finished else 201
+    body = fragments().exchange(room_id, question, reply)
+    # If the WebSocket was faster, the element that this replaces is gone, and htmx ignores the partial.
     body = partial(dom_id("after", asked.question - 1), "outerHTML", body) if is_htmx() else body
-    return html(body, status, created(room_id, asked))
+    return html_response(body, status, location(room_id, asked))
 
 
 @bp.delete(f"{ROOM}/messages")
 def clear_messages(room_id: str) -> Response:
     overseer().clear(room_id)
-    return changed(room_id)
+    return messages_response(room_id)
 
 
 @bp.get(MESSAGE)
 def show_message(room_id: str, number: int) -> Response:
     message = overseer().message(room_id, number)
     if wants_page():
-        follow, _ = overseer().following(room_id, number, enough=AROUND + 1)
-        before = number + AROUND if follow > AROUND else None
-        return see("rooms.show_room", room_id=room_id, before=before, anchor=dom_id("message", number))
+        follow, _ = overseer().following(room_id, number, enough=MESSAGES_AFTER_LINKED + 1)
+        before = number + MESSAGES_AFTER_LINKED if follow > MESSAGES_AFTER_LINKED else None
+        return redirect("rooms.show_room", room_id=room_id, before=before, anchor=dom_id("message", number))
     if wants_markdown():
         return Response(message.text, mimetype="text/markdown", headers=MARKDOWN_HEADERS)
-    return html(fragments().message(room_id, message), headers={"Vary": "Accept"})
+    return html_response(fragments().message(room_id, message), headers={"Vary": "Accept"})
 
 
 @bp.patch(MESSAGE)
 def update_message(room_id: str, number: int) -> Response:
     given = request.form.get("last")
     if given is not None and not given.isdecimal():
-        raise Invalid("last is the number of the room's last message.")
+        raise Invalid("last must be the number of the room's last message.")
     last = None if given is None else min(int(given[:20]), MAX_NUMBER)
     overseer().edit(room_id, number, request.form.get("text", ""), last=last)
-    return changed(room_id)
+    return messages_response(room_id)
 
 
 @bp.get(f"{MESSAGE}/edit")
@@ -166,39 +171,39 @@ def edit_message(room_id: str, number: int) -> Response:
         raise NoSuchMessage(f"There is no question {number} in this room.")
     drops, last = overseer().following(room_id, number)
     form = fragments().editing(room_id, question, drops=drops, last=last, alone=wants_page())
-    return html(page_with(form, room_id) if wants_page() else form)
+    return html_response(page_with(form, room_id) if wants_page() else form)
 
 
 @bp.delete(f"{ROOM}/turn")
 def stop_turn(room_id: str) -> Response:
     overseer().stop(room_id)
-    return changed(room_id)
+    return messages_response(room_id)
 
 
 @bp.post(f"{ROOM}/turn")
 def create_turn(room_id: str) -> Response:
     resume = request.form.get("resume", "")
     if resume not in ("", "1"):
-        abort(400, "resume is 1, to go on with an answer that broke off; without it the answer is made anew.")
+        abort(400, "resume must be 1, to continue an interrupted answer, or absent, to answer again.")
     number = overseer().resume(room_id) if resume else overseer().retry(room_id)
-    if is_plain():
-        return see("rooms.show_room", room_id=room_id)
+    if wants_redirect():
+        return redirect("rooms.show_room", room_id=room_id)
     url = fragments().url("rooms.show_message", room_id=room_id, number=number)
-    return html(fragments().message(room_id, overseer().message(room_id, number)), 201, {"Location": url})
+    return html_response(fragments().message(room_id, overseer().message(room_id, number)), 201, {"Location": url})
 
 
 @bp.get("/palette")
 def show_palette() -> Response:
     q = clean(request.args.get("q", "")).strip()
-    return html(fragments().palette(overseer().rooms(q=q, limit=PALETTE_ROOMS), q=q, active=open_room_id()))
+    return html_response(fragments().palette(overseer().rooms(q=q, limit=PALETTE_ROOMS), q=q, active=open_room_id()))
 
 
 @bp.get("/models")
 def list_models() -> Response:
     try:
-        return html(fragments().models(overseer().models(refresh="refresh" in request.args)))
+        return html_response(fragments().models(overseer().models(refresh="refresh" in request.args)))
     except ModelError as error:
-        return html(fragments().models((), problem=str(error)))
+        return html_response(fragments().models((), problem=str(error)))
 
 
 @bp.get("/healthz")
@@ -206,16 +211,8 @@ def healthz() -> Response:
     return Response("ok", mimetype="text/plain")
 
 
-def overseer() -> Overseer:
-    return cast(Overseer, current_app.extensions["overseer"])
-
-
-def hub() -> Hub:
-    return cast(Hub, current_app.extensions["hub"])
-
-
 def open_room(room_id: str) -> tuple[str, int]:
-    """`#room` and its status; a room whose file cannot be used says so."""
+    """Return `#room` and its status; if the room's file cannot be used, with the error as its text."""
     try:
         return room_fragment(room_id), 200
     except StorageFull:
@@ -225,49 +222,49 @@ def open_room(room_id: str) -> tuple[str, int]:
 
 
 def room_fragment(room_id: str) -> str:
-    """`#room`, as new as the place it names."""
+    """Return `#room`. The revision is read first, so the tab is sent every change that came after it."""
     room = overseer().room(room_id)
-    place = hub().place(room_id)
+    revision = hub().place(room_id)
     before = number_arg("before")
     page = overseer().messages(room_id, before=before)
     settings = overseer().settings(room_id)
     key = secrets.token_urlsafe(12)
-    return fragments().room(room, settings, page, place=place, newest=before is None, key=key)
+    return fragments().room(room, settings, page, place=revision, newest=before is None, key=key)
 
 
 def page_without_room(sentence: str) -> Response:
-    return html(page_with(fragments().no_room(sentence=sentence), None))
+    return html_response(page_with(fragments().no_room(sentence=sentence), None))
 
 
-def page_with(open_room: str, room_id: str | None) -> str:
-    """The page: the list of rooms beside what is open."""
-    q, place = clean(request.args.get("q", "")), hub().place()
+def page_with(room_html: str, room_id: str | None) -> str:
+    """Return the page: the list of rooms beside `#room`."""
+    q, revision = clean(request.args.get("q", "")), hub().place()
     rooms = overseer().rooms(q=q, after=number_arg("after"))
     title, growing = "", False
     if room_id:
         room = overseer().room(room_id)
         title, growing = room.name, room.answering and "before" not in request.args
-    return fragments().page(open_room, rooms, title=title, active=room_id, q=q, place=place, growing=growing)
+    return fragments().page(room_html, rooms, title=title, active=room_id, q=q, place=revision, growing=growing)
 
 
-def changed(room_id: str) -> Response:
-    """What a change of the conversation answers: the conversation, as it is now."""
-    if is_plain():
-        return see("rooms.show_room", room_id=room_id)
-    return html(fragments().messages(room_id, overseer().messages(room_id)))
+def messages_response(room_id: str) -> Response:
+    """Return the messages after a change, or redirect to the room."""
+    if wants_redirect():
+        return redirect("rooms.show_room", room_id=room_id)
+    return html_response(fragments().messages(room_id, overseer().messages(room_id)))
 
 
 def wants_markdown() -> bool:
-    """Whether the words are asked for as they are stored."""
+    """Whether the client prefers the stored text to HTML."""
     return request.accept_mimetypes.best == "text/markdown"
 
 
-def created(room_id: str, asked: Asked) -> dict[str, str]:
+def location(room_id: str, asked: Asked) -> dict[str, str]:
     return {"Location": fragments().url("rooms.show_message", room_id=room_id, number=asked.question)}
 
 
 def number_arg(name: str) -> int | None:
-    """A number in the query; 400 for anything else."""
+    """Return a number of the query, or None. Aborts with 400 if it is not a number."""
     given = request.args.get(name)
     if not given:
         return None
@@ -277,12 +274,12 @@ def number_arg(name: str) -> int | None:
 
 
 def preferred_wait() -> int:
-    """The seconds of `Prefer: wait=30`, or 0."""
+    """Return the seconds of `Prefer: wait=30`, or 0."""
     found = re.search(r"\bwait=(\d{1,4})\b", request.headers.get("Prefer", ""))
-    return min(int(found[1]), MAX_WAIT) if found else 0
+    return min(int(found[1]), MAX_WAIT_SECONDS) if found else 0
 
 
 def open_room_id() -> str | None:
-    """The room that the asking tab has open, by the address htmx says it shows."""
+    """Return the id of the room that is open in the requesting tab, from the URL that htmx sends."""
     found = re.search(r"/rooms/([0-9a-f]{12})(?:[?#]|$)", request.headers.get("HX-Current-URL", ""))
     return found[1] if found else None

@@ -1,4 +1,4 @@
-"""The socket: `GET /live[?room=<id>]`. It only tells; it takes no commands."""
+"""The WebSocket: `GET /live[?room=<id>]`. It pushes frames to a tab and ignores what the tab sends."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, abort, current_app, g, request
+from flask import Flask, abort, g, request
 from flask_sock import Sock
 from simple_websocket import ConnectionClosed, Server
 from werkzeug.exceptions import HTTPException
 from wsproto.frame_protocol import CloseReason
 
 from overseer.domain.records import ROOM_ID
-from overseer.live.hub import Hub
 from overseer.server.connection_limits import ConnectionLimits, Limits
-from overseer.web.auth import door, logged_in
-from overseer.web.login import farewell
+from overseer.web.auth import current_session
+from overseer.web.extensions import access_policy, hub
+from overseer.web.login import logged_out_frame
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 PING_SECONDS = 25
 VERSION = "13"
-MAX_FRAME = 4096  # bytes; tabs have nothing to say
+MAX_FRAME = 4096  # bytes of a message from a tab, which sends none
 HANDSHAKE = {
     "HTTP_HOST": re.compile(".+"),
     "HTTP_CONNECTION": re.compile(r"(.*,)?\s*upgrade\s*(,.*)?", re.I),
@@ -38,8 +38,8 @@ HANDSHAKE = {
 }
 
 
-class OtherVersion(HTTPException):
-    """426: the client speaks another version of the protocol, and is told which one is spoken here."""
+class UnsupportedVersion(HTTPException):
+    """426: the client uses a version of the protocol that is not supported here; the response names the one that is."""
 
     code = 426
     name = "Upgrade Required"
@@ -49,7 +49,7 @@ class OtherVersion(HTTPException):
 
 
 def init_app(app: Flask, limits: Limits) -> None:
-    """Answer `/live`, to so many tabs."""
+    """Serve `/live`, within the limits for the number of tabs."""
     app.config["SOCK_SERVER_OPTIONS"] = {
         "ping_interval": PING_SECONDS,
         "max_message_size": MAX_FRAME,
@@ -66,7 +66,7 @@ def init_app(app: Flask, limits: Limits) -> None:
             g.client = connections.acquire(request.remote_addr or "")
             if g.client is None:
                 abort(503, "Too many tabs are open. Close some, and this one connects by itself.")
-            keep_handshake(request.environ)
+            remove_other_headers(request.environ)
 
     @app.teardown_request
     def release_connection(error: BaseException | None) -> None:
@@ -75,19 +75,19 @@ def init_app(app: Flask, limits: Limits) -> None:
 
 
 def check_handshake(environ: WSGIEnvironment) -> None:
-    """Reject what is not a WebSocket handshake (RFC 6455, section 4.1) with 400."""
-    if not all(one.fullmatch(environ.get(name, "")) for name, one in HANDSHAKE.items()):
-        abort(400, "This address is for WebSockets, and this is no handshake of one.")
+    """Reject invalid WebSocket handshakes (RFC 6455, section 4.1) with 400, other versions with 426."""
+    if not all(pattern.fullmatch(environ.get(name, "")) for name, pattern in HANDSHAKE.items()):
+        abort(400, "This URL is for WebSockets, and the request is not a valid WebSocket handshake.")
     if environ.get("CONTENT_LENGTH", "0").strip("0") or "HTTP_TRANSFER_ENCODING" in environ:
-        abort(400, "The handshake of a WebSocket has no body.")
+        abort(400, "A WebSocket handshake must not have a body.")
     if environ["HTTP_SEC_WEBSOCKET_VERSION"] != VERSION:
-        raise OtherVersion(f"This server speaks version {VERSION} of the WebSocket protocol only.")
+        raise UnsupportedVersion(f"This server supports only version {VERSION} of the WebSocket protocol.")
 
 
-def keep_handshake(environ: WSGIEnvironment) -> None:
-    """Remove the headers that the library has no need of.
+def remove_other_headers(environ: WSGIEnvironment) -> None:
+    """Remove the headers that simple-websocket does not need.
 
-    It fails on some, and would unpack what a tab says for others. Cookies were read when the tab was let in.
+    It fails on some of them, and others would turn on compression. The cookies have been read by then.
     """
     for name in [name for name in environ if name.startswith("HTTP_") and name not in HANDSHAKE]:
         del environ[name]
@@ -95,7 +95,7 @@ def keep_handshake(environ: WSGIEnvironment) -> None:
 
 
 def live(ws: Server) -> None:
-    """Serve a tab until it closes. An error closes it with 1011, and has no page: this is no HTTP any more."""
+    """Serve a tab until it closes. Errors close it with 1011; an HTTP error page is not possible any more."""
     try:
         serve(ws)
     except ConnectionClosed:
@@ -106,25 +106,29 @@ def live(ws: Server) -> None:
 
 
 def serve(ws: Server) -> None:
-    """Serve a tab until it goes, or its log-in ends. `room` is what it has open, `seen` and `rooms` how new what it
-    shows is. Raises ConnectionClosed."""
-    hub: Hub = current_app.extensions["hub"]
-    session = logged_in()
+    """Serve a tab until it closes or its log-in ends. Raises ConnectionClosed.
+
+    In the query, `room` is the room that is open in the tab, and `seen` and `rooms` are the revisions of what the tab
+    shows of that room and of the list.
+    """
+    session = current_session()
     room_id = request.args.get("room")
-    tab = hub.join(
+    tab = hub().join(
         ws,
-        room_id if room_id is None or ROOM_ID.fullmatch(room_id) else "",  # what is no id is one room that is gone
+        room_id
+        if room_id is None or ROOM_ID.fullmatch(room_id)
+        else "",  # invalid ids share the topic of one lost room
         request.script_root,
         seen=request.args.get("seen", ""),
         rooms=request.args.get("rooms", ""),
         session=session.id if session else "",
     )
     try:
-        while session is None or door().session() is not None:
-            # Whatever it says is dropped. Raises ConnectionClosed at its end.
-            ws.receive(timeout=None if session is None else max(0.0, session.until - time.time()))
-        hub.log_out(session.id, farewell())
+        while session is None or access_policy().session() is not None:
+            # Messages are dropped. Raises ConnectionClosed when the tab closes.
+            ws.receive(timeout=None if session is None else max(0.0, session.expires_at - time.time()))
+        hub().log_out(session.id, logged_out_frame())
         while True:
-            ws.receive()  # for the peer to answer the close
+            ws.receive()  # until the tab has answered the close
     finally:
-        hub.leave(tab)
+        hub().leave(tab)

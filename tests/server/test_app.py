@@ -10,7 +10,7 @@ from flask import Flask
 from jinja2 import DictLoader, TemplateSyntaxError
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
-from app import Running, warm_up
+from overseer.serve import RequestCounter, warm_up
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_request_that_raises_is_not_counted_as_running() -> None:
         raise UnicodeError("before there is an answer")
 
     app.wsgi_app = broken  # type: ignore[method-assign,assignment]
-    running = Running(app)
+    running = RequestCounter(app)
     with pytest.raises(UnicodeError):
         run_wsgi_app(running, EnvironBuilder().get_environ())
     assert running.running == 0

@@ -38,7 +38,7 @@ def test_tries_of_clients_with_long_addresses_take_bounded_memory(tmp_path: Path
             forwarded = {"X-Forwarded-For": f"{number} {'x' * 30_000}", "Authorization": "Bearer wrong"}
             assert client.get("/rooms", headers=forwarded).status_code == 401
     app.extensions["overseer"].close()
-    app.extensions["door"].sessions.close()
+    app.extensions["access_policy"].sessions.close()
     assert held[0] < MB / 4, "0.75 MB of addresses was sent"
 
 

@@ -48,7 +48,7 @@ class Sample:
 BOUNDS: dict[str, tuple[Callable[[Sample], float], float, float]] = {
     "memory, MB": (lambda sample: sample.rss, 0.03, 1.0),
     "descriptors": (lambda sample: sample.descriptors, 0.05, 8),
-    "threads": (lambda sample: sample.threads, 0.0, 8),  # as many as commits ever came together, at most COMMITS
+    "threads": (lambda sample: sample.threads, 0.0, 8),  # as many as commits ever came together, at most COMMIT_THREADS
     "greenlets": (lambda sample: sample.alive, 0.05, 8),
     "objects": (lambda sample: sample.objects, 0.05, 1000),
 }

@@ -8,7 +8,7 @@ from typing import Any
 from flask import Flask
 from jinja2 import Environment
 
-from overseer import ROOT
+from overseer.application import ROOT
 from overseer.render.fragments import prepare
 
 

@@ -15,6 +15,7 @@ import requests
 import websocket
 from flask import Flask
 from flask.testing import FlaskClient
+from overseer.web.sessions import Sessions
 from werkzeug.test import TestResponse
 
 from overseer import create_app
@@ -22,7 +23,6 @@ from overseer.domain.addresses import Access
 from overseer.llm.choice import ModelSettings
 from overseer.web.auth import OPEN, AccessPolicy
 from overseer.web.password import hashed
-from overseer.web.sessions import Sessions
 from tests.support.model_server import ModelServer
 from tests.support.server import Server
 from tests.support.server_pool import ServerPool

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.datastructures import MultiDict
 
-from overseer import MAX_BODY
-from overseer.web.forms import MAX_FIELDS, MAX_PART_HEAD, BoundedRequest
+from overseer.application import MAX_BODY
+from overseer.web.forms import MAX_FIELDS, MAX_PART_HEAD_BYTES, BoundedRequest
 from tests.web.test_bad_input import FORM, MULTIPART, sentence_of
 
 A_WHILE = 2.0  # seconds of computing; what is read character by character takes more
@@ -65,7 +65,7 @@ def test_a_part_says_little_before_its_value(client: FlaskClient) -> None:
     """A head of so many bytes is read; a longer one is 400."""
     part = FIELD % (b"name", b"Kitchen") + b"--x--\r\n"
     rest = len(b"\r\nX: ") + part.index(b"Kitchen") - len("--x")
-    for padding, status in ((MAX_PART_HEAD - rest, 201), (MAX_PART_HEAD - rest + 1, 400)):
+    for padding, status in ((MAX_PART_HEAD_BYTES - rest, 201), (MAX_PART_HEAD_BYTES - rest + 1, 400)):
         body = part.replace(b"\r\nContent", b"\r\nX: " + b"y" * padding + b"\r\nContent", 1)
         assert client.post("/rooms", data=body, content_type=MULTIPART).status_code == status
 

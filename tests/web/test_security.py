@@ -13,7 +13,7 @@ import requests
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from overseer import MAX_BODY
+from overseer.application import MAX_BODY
 from overseer.rooms.overseer import Overseer
 from tests.support.model_server import ModelServer, answer
 from tests.support.server import Server

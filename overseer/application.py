@@ -1,0 +1,151 @@
+"""The Flask app, composed of the packages."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+from flask import Flask, Response, g, request
+from platformdirs import user_data_path
+from werkzeug.security import check_password_hash
+
+from overseer import cli, config
+from overseer.domain.addresses import Access
+from overseer.live.hub import Hub
+from overseer.live.renderer import FrameRenderer
+from overseer.llm.choice import Models, ModelSettings
+from overseer.render import assets
+from overseer.render.fragments import Fragments, Memo, prepare
+from overseer.render.streaming_answers import StreamingAnswers
+from overseer.rooms.chat_room import Limits
+from overseer.rooms.overseer import Overseer
+from overseer.storage.database import RunInThread, run_inline
+from overseer.storage.sessions import SessionStorage
+from overseer.tools.registry import StartThread, in_thread
+from overseer.web import auth, compression, extensions, login, responses, views, websocket
+from overseer.web.auth import AccessPolicy
+from overseer.web.forms import MAX_FIELDS, BoundedRequest
+from overseer.web.password import Check, Password, RateLimiter
+from overseer.web.proxies import TrustedProxies
+
+log = logging.getLogger(__name__)
+
+PACKAGE = Path(__file__).parent
+# The wheel holds templates and static files in the package; a checkout has them beside it.
+INSTALLED = (PACKAGE / "templates").is_dir()
+ROOT = PACKAGE if INSTALLED else PACKAGE.parent
+MAX_PREFIXES = 16  # URL prefixes whose fragments are kept: trusted proxies may pass on what clients send
+MEMO_BYTES = 16_000_000  # of rendered messages and rows, for all prefixes together
+MAX_BODY = 4_000_000  # bytes; a form may need twelve for one character of a message
+
+__all__ = ["create_app"]
+
+
+def create_app(
+    instance: Path | str | None = None,
+    *,
+    models: ModelSettings | None = None,
+    limits: Limits | None = None,
+    access: Access | None = None,
+    check_password: Check = check_password_hash,
+    run_in_thread: RunInThread = run_inline,
+    start_thread: StartThread = in_thread,
+) -> Flask:
+    """Return the app for one instance directory, which is opened by the first request or by `overseer.open()`.
+
+    Arguments that are not given are read from the environment, see `overseer.config`; raises ConfigError for settings
+    that cannot be used. `check_password` compares a hash with a password. `run_in_thread` makes commits, and
+    `start_thread` runs tools.
+    """
+    directory = Path(instance or config.INSTANCE.read(os.environ) or default_instance()).absolute()
+    access = access or config.access(os.environ)
+    chosen = Models(models or config.model_settings(os.environ))
+    overseer = Overseer(
+        directory,
+        models=chosen,
+        limits=limits or config.limits(os.environ),
+        run_in_thread=run_in_thread,
+        start_thread=start_thread,
+    )
+    sessions = SessionStorage(directory, access.password, run_in_thread=run_in_thread)
+    password = Password(access.password, check=check_password) if access.password else None
+    app = new_app()
+    drafts = StreamingAnswers()
+    fragments = fragments_by_prefix(app, drafts, chosen, locked=password is not None)
+    hub = Hub(lru_cache(MAX_PREFIXES)(lambda prefix: FrameRenderer(overseer, fragments(prefix), drafts)))
+    overseer.subscribe(drafts.heard)
+    overseer.subscribe(hub.heard)
+    chosen.watch(hub.models_changed)
+    policy = AccessPolicy(access, sessions, password, RateLimiter())
+    extensions.init_app(app, overseer=overseer, hub=hub, fragments=fragments, access_policy=policy)
+    register(app, policy)
+    atexit.register(overseer.close)
+    atexit.register(sessions.close)
+    return app
+
+
+def default_instance() -> Path:
+    """Return the data directory of the platform if Overseer is installed, or `instance/` in a checkout."""
+    return user_data_path("overseer") if INSTALLED else ROOT / "instance"
+
+
+def new_app() -> Flask:
+    """Return a Flask app with the limits for requests, and with the templates."""
+    app = Flask(__name__, template_folder=str(ROOT / "templates"), static_folder=str(ROOT / "static"))
+    app.request_class = BoundedRequest
+    app.config.update(
+        MAX_CONTENT_LENGTH=MAX_BODY,
+        MAX_FORM_MEMORY_SIZE=MAX_BODY,
+        MAX_FORM_PARTS=MAX_FIELDS,
+        SEND_FILE_MAX_AGE_DEFAULT=assets.YEAR,
+    )
+    prepare(app)
+    return app
+
+
+def fragments_by_prefix(
+    app: Flask, drafts: StreamingAnswers, models: Models, *, locked: bool
+) -> Callable[[str], Fragments]:
+    """Return a function that returns the partials for a URL prefix."""
+    memo = Memo(MEMO_BYTES)
+
+    @lru_cache(MAX_PREFIXES)
+    def fragments(prefix: str) -> Fragments:
+        return Fragments(app, prefix, drafts=drafts, model=models.shown, locked=locked, memo=memo)
+
+    return fragments
+
+
+def register(app: Flask, policy: AccessPolicy) -> None:
+    """Register the handlers and routes, in the order in which a request passes them."""
+    app.before_request(note_start)
+    auth.init_app(app, policy)
+    # Not earlier: with `flask run --debug` the parent of the reloader creates an app too, and must not take the lock.
+    app.before_request(lambda: extensions.overseer().open(again=False))
+    responses.init_app(app)
+    websocket.init_app(app, config.tab_limits(os.environ))
+    assets.init_app(app)
+    views.init_app(app)
+    login.init_app(app)
+    app.wsgi_app = TrustedProxies(app.wsgi_app, policy.access.proxies)  # type: ignore[method-assign]
+    app.after_request(log_request)
+    compression.init_app(app)
+    cli.init_app(app)
+
+
+def note_start() -> None:
+    """Note the time, for the log."""
+    g.started_at = time.monotonic()
+
+
+def log_request(response: Response) -> Response:
+    """Log one line per request, without query, form, or headers."""
+    if request.endpoint not in assets.ENDPOINTS:
+        milliseconds = 1000 * (time.monotonic() - g.started_at)
+        log.info("%s %s %s %.0fms", request.method, responses.path_in_log(), response.status_code, milliseconds)
+    return response
