@@ -95,7 +95,7 @@ class Overseer:
         self._limits = limits or Limits()
         self._tools = Toolbox(TOOLS, seconds=self._limits.tool_seconds, start_thread=start_thread)
         self._facets: Facets[ChatRoom] = Facets(
-            directory / "facets", limit=open_facets, closed=self._closed_idle, run_in_thread=run_in_thread
+            directory / "facets", limit=open_facets, on_close=self._closed_idle, run_in_thread=run_in_thread
         )
         self._listeners: dict[str | None, tuple[Listener, ...]] = {}
         self._queues: WeakValueDictionary[str, EventQueue[Notice]] = WeakValueDictionary()
@@ -145,7 +145,7 @@ class Overseer:
             self._closed = True
             if self._registry is None:
                 return
-            self._facets.hurry(time.monotonic() + BUSY_SECONDS)
+            self._facets.set_busy_deadline(time.monotonic() + BUSY_SECONDS)
             with suppress(StorageError):
                 for room_id, (_, answering, _) in self._registry.synced().items():
                     if answering:

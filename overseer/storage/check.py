@@ -14,7 +14,7 @@ from overseer.domain.records import Room
 from overseer.storage import registry, room_store, schema
 from overseer.storage.database import version_of
 from overseer.storage.instance_lock import LIST, is_instance, owner, room_file, room_ids
-from overseer.storage.room_rows import unfinished
+from overseer.storage.room_rows import unfinished_numbers
 from overseer.storage.snapshot import faults, inspect
 
 COMPANION = re.compile(r"(room-[0-9a-f]{12}\.sqlite)-(wal|shm)", re.ASCII)
@@ -177,12 +177,12 @@ def _read_room(db: sqlite3.Connection) -> tuple[Kept | None, list[str]]:
     if room is None or wrong:
         return (None if room is None else Kept(room["name"], room["messages"], None, None, 0)), wrong
     if version < len(schema.MIGRATIONS):
-        return Kept(room["name"], room["messages"], None, None, len(unfinished(db))), wrong
+        return Kept(room["name"], room["messages"], None, None, len(unfinished_numbers(db))), wrong
     summary = room_store.summary(db)
     (count,) = db.execute("SELECT count(*) FROM messages").fetchone()
     if count != summary.messages:
         wrong.append(f"it counts {summary.messages} messages and has {count}")
-    return Kept(summary.name, summary.messages, summary.preview, summary.pinned, len(unfinished(db))), wrong
+    return Kept(summary.name, summary.messages, summary.preview, summary.pinned, len(unfinished_numbers(db))), wrong
 
 
 def _sentence(error: StorageError, called: str) -> str:

@@ -75,7 +75,7 @@ class Storage:
         self.path = path
         self.lock = lock or threading.RLock()
         self._run_in_thread = run_in_thread
-        self.patient_until = math.inf  # by the monotonic clock: then nobody waits while another program writes
+        self.busy_deadline = math.inf  # by the monotonic clock: then nobody waits while another program writes
         self._db: sqlite3.Connection | None = None
         self._paths = {suffix: os.fspath(beside(path, suffix)) for suffix in SUFFIXES}
         self._identity: dict[str, FileIdentity | None] = {}  # of the file and its companions, by suffix
@@ -134,7 +134,7 @@ class Storage:
             if not durable:
                 db.execute("PRAGMA synchronous = NORMAL")
             try:
-                _begin(db, self.patient_until)
+                _begin(db, self.busy_deadline)
                 yield db
                 self._commit(db)
                 self._confirm()

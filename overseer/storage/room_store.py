@@ -27,7 +27,7 @@ class RoomStore:
 
     # Commands
 
-    def begin(self, name: str, *, by_person: bool) -> None:
+    def initialize(self, name: str, *, by_person: bool) -> None:
         """Name a new room."""
         with self._storage.write() as db:
             named_by = "person" if by_person else "nobody"
@@ -51,7 +51,7 @@ class RoomStore:
             if name is not None:
                 db.execute("UPDATE room SET name = ?, named_by = 'person'", (name,))
 
-    def add(self, text: str, key: str | None, *, name: str) -> Asked:
+    def add_question(self, text: str, key: str | None, *, name: str) -> Asked:
         """Store a question and the row of its answer; the room is called `name` if nobody has named it yet.
 
         A key that was used before finds what was stored then. Raises KeyReused if the text was another.
@@ -61,16 +61,16 @@ class RoomStore:
                 known := db.execute("SELECT number FROM messages WHERE key = ?", (key,)).fetchone()
             ):
                 number = known["number"]
-                if next(iter(room_rows.read(db, [number]))).text != text:
+                if next(iter(room_rows.select_messages(db, [number]))).text != text:
                     raise KeyReused("This key was used for another text. Send the new text with a new key.")
                 return Asked(number, number + 1, repeated=True)
-            question = room_rows.insert(db, "user", "complete", key)
-            room_rows.put(db, question, [Text(text)])
-            answer = room_rows.insert(db, "assistant", "waiting", None)
+            question = room_rows.insert_message(db, "user", "complete", key)
+            room_rows.upsert_parts(db, question, [Text(text)])
+            answer = room_rows.insert_message(db, "assistant", "waiting", None)
             named = db.execute("UPDATE room SET name = ?, named_by = 'first words' WHERE named_by = 'nobody'", (name,))
             return Asked(question, answer, named_room=named.rowcount > 0)
 
-    def edit(self, number: int, text: str, *, last: int | None) -> None:
+    def edit_question(self, number: int, text: str, *, last: int | None) -> None:
         """Change a question and drop what follows, but for the row of its answer. Raises NoSuchMessage.
 
         Raises Outdated if the room's last message is not `last` any more.
@@ -79,50 +79,50 @@ class RoomStore:
             question = db.execute("SELECT 1 FROM messages WHERE number = ? AND role = 'user'", (number,)).fetchone()
             if question is None:
                 raise NoSuchMessage(f"There is no question {number} in this room.")
-            if last not in (None, room_rows.last(db)):
+            if last not in (None, room_rows.last_number(db)):
                 raise Outdated("More was said in this room meanwhile. Look at it, and edit again.")
             db.execute("DELETE FROM messages WHERE number > ?", (number + 1,))
-            room_rows.put(db, number, [Text(text)])
+            room_rows.upsert_parts(db, number, [Text(text)])
             # The key it was sent with stands for the old text.
             db.execute("UPDATE messages SET key = NULL WHERE number = ?", (number,))
-            room_rows.reset(db, number + 1)
+            room_rows.reset_answer(db, number + 1)
 
-    def reset_last(self) -> int:
+    def reset_last_answer(self) -> int:
         """Empty the last answer, to be made anew; returns its number. Raises NoSuchMessage in an empty room."""
         with self._storage.write() as db:
-            last = room_rows.last(db)
+            last = room_rows.last_number(db)
             if not last:
                 raise NoSuchMessage("There is no question to answer yet.")
-            room_rows.reset(db, last)
+            room_rows.reset_answer(db, last)
             return last
 
-    def resume_last(self) -> Message:
+    def resume_last_answer(self) -> Message:
         """Let the last answer be gone on with; returns it as it was. Raises Outdated if it is not `resumable`."""
         with self._storage.write() as db:
-            for message in room_rows.read(db, [room_rows.last(db)]):
+            for message in room_rows.select_messages(db, [room_rows.last_number(db)]):
                 if message.resumable:
-                    room_rows.wait(db, message.number)
+                    room_rows.mark_waiting(db, message.number)
                     return message
             raise Outdated("The last answer did not break off in its text, so there is nothing to go on with.")
 
-    def note_reading(self, number: int) -> bool:
+    def set_reads_from(self, number: int) -> bool:
         """Keep from which message the model reads, 0 for all; returns whether that is another than before."""
         with self._storage.write(durable=False) as db:
             done = db.execute("UPDATE room SET reads_from = ? WHERE reads_from != ?", (number, number))
             return done.rowcount > 0
 
-    def save(
+    def save_parts(
         self, number: int, parts: Sequence[Part], *, first: int, model: str, left_out: Collection[str] = ()
     ) -> None:
         """Write the parts of a growing answer, from position `first` on."""
         with self._storage.write() as db:
             db.execute(
                 "UPDATE messages SET state = 'streaming', model = ?, left_out = ? WHERE number = ?",
-                (model, room_rows.names(left_out), number),
+                (model, room_rows.encode_names(left_out), number),
             )
-            room_rows.put(db, number, parts, first)
+            room_rows.upsert_parts(db, number, parts, first)
 
-    def end(
+    def finish_answer(
         self,
         number: int,
         parts: Sequence[Part],
@@ -136,19 +136,19 @@ class RoomStore:
         """Write an answer whole, with its last state. One that was not begun, without parts or a model, keeps what it
         has."""
         with self._storage.write() as db:
-            room_rows.put(db, number, parts)
-            room_rows.end(db, number, state, reason, model=model or None, left_out=left_out or None)
+            room_rows.upsert_parts(db, number, parts)
+            room_rows.mark_finished(db, number, state, reason, model=model or None, left_out=left_out or None)
             if usage is not None:
-                room_rows.note_usage(db, number, usage)
+                room_rows.set_usage(db, number, usage)
 
-    def end_all(self, *, state: State, reason: str) -> list[int]:
+    def finish_all_answers(self, *, state: State, reason: str) -> list[int]:
         """Give every answer that is not finished this last state; returns their numbers."""
         with self._storage.write() as db:
-            numbers = room_rows.unfinished(db)
+            numbers = room_rows.unfinished_numbers(db)
             for number in numbers:
-                for message in room_rows.read(db, [number]):
-                    room_rows.put(db, number, list(map(ended, message.parts)))
-                room_rows.end(db, number, state, reason)
+                for message in room_rows.select_messages(db, [number]):
+                    room_rows.upsert_parts(db, number, list(map(ended, message.parts)))
+                room_rows.mark_finished(db, number, state, reason)
             return numbers
 
     def clear(self) -> None:
@@ -167,26 +167,30 @@ class RoomStore:
                 (MAX_NUMBER if before is None else before, limit + 1),
             )
             numbers = [row["number"] for row in found]
-            messages = tuple(room_rows.read(db, numbers[:limit][::-1]))
+            messages = tuple(room_rows.select_messages(db, numbers[:limit][::-1]))
             more = len(numbers) > limit
             return Page(
-                messages, more, room_rows.last_used(db), reads_from=room_rows.reads_from(db), first=room_rows.first(db)
+                messages,
+                more,
+                room_rows.last_used_number(db),
+                reads_from=room_rows.reads_from(db),
+                first=room_rows.first_number(db),
             )
 
-    def after(self, number: int, limit: int) -> tuple[Message, ...]:
+    def messages_after(self, number: int, limit: int) -> tuple[Message, ...]:
         """The `limit` messages after a number, in order."""
         with self._storage.read() as db:
             found = db.execute(
                 "SELECT number FROM messages WHERE number > ? ORDER BY number LIMIT ?", (min(number, MAX_NUMBER), limit)
             )
-            return tuple(room_rows.read(db, [row["number"] for row in found]))
+            return tuple(room_rows.select_messages(db, [row["number"] for row in found]))
 
     def reads_from(self) -> int:
         """From which message the model reads; 0 stands for all of them."""
         with self._storage.read() as db:
             return room_rows.reads_from(db)
 
-    def following(self, number: int, enough: int = MAX_NUMBER) -> tuple[int, int]:
+    def count_after(self, number: int, enough: int = MAX_NUMBER) -> tuple[int, int]:
         """How many messages come after a question and its answer, and the number of the room's last message.
 
         Nobody counts further than what is `enough` to know.
@@ -194,7 +198,7 @@ class RoomStore:
         with self._storage.read() as db:
             after = "SELECT 1 FROM messages WHERE number > ? LIMIT ?"
             count = db.execute(f"SELECT count(*) FROM ({after})", (number + 1, enough)).fetchone()[0]  # noqa: S608 - ours
-            return count, room_rows.last(db)
+            return count, room_rows.last_number(db)
 
     def settings(self) -> Settings:
         """The room's settings."""
@@ -207,16 +211,16 @@ class RoomStore:
     def message(self, number: int) -> Message:
         """One message. Raises NoSuchMessage."""
         with self._storage.read() as db:
-            for message in room_rows.read(db, [number]):
+            for message in room_rows.select_messages(db, [number]):
                 return message
         raise NoSuchMessage(f"There is no message {number} in this room.")
 
     def history(self, number: int, budget: int) -> tuple[Message, ...]:
         """The messages before `number`, the newest that fit into a budget of tokens; see `context.newest`."""
         with self._storage.read() as db:
-            return newest(room_rows.upwards(db, number), budget)
+            return newest(room_rows.iterate_backwards(db, number), budget)
 
-    def first(self) -> int:
+    def first_number(self) -> int:
         """The number of the room's first message, or 0."""
         with self._storage.read() as db:
             return db.execute("SELECT min(number) FROM messages").fetchone()[0] or 0
@@ -238,9 +242,9 @@ def summary(db: sqlite3.Connection) -> Summary:
     return Summary(
         name=room["name"] if room else "",
         created_at=created_at,
-        active_at=room_rows.active_at(db) or created_at,
+        active_at=room_rows.last_active_at(db) or created_at,
         messages=room["messages"] if room else 0,
         preview=in_one_line(said["words"]) if said else "",
-        answering=bool(room_rows.unfinished(db, 1)),
+        answering=bool(room_rows.unfinished_numbers(db, 1)),
         pinned=bool(room and room["pinned"]),
     )
