@@ -557,4 +557,4 @@ def _facet_name(room_id: str) -> str:
 
 def _check_id(room_id: str) -> None:
     if not ROOM_ID.fullmatch(room_id):
-        raise NoSuchRoom("There is no such room.")
+        raise NoSuchRoom("This room doesn’t exist or was deleted.")

@@ -13,7 +13,7 @@ from pathlib import Path
 from overseer.domain.errors import StorageError, StorageFull
 from overseer.storage.database import flush
 from overseer.storage.instance_lock import LIST, is_instance, room_file, room_ids
-from overseer.storage.registry import entries, make_a_copy
+from overseer.storage.registry import load_rooms, mark_as_backup
 from overseer.storage.snapshot import copy, inspect
 
 UNFINISHED = "overseer.sqlite.unfinished"  # the list of a backup that is not whole yet
@@ -71,7 +71,7 @@ def _copy_all(source: Path, target: Path, progress: Callable[[int, int], None]) 
     rooms = room_ids(source)
     try:
         size += copy(source / LIST, target / UNFINISHED)
-        rooms |= inspect(target / UNFINISHED, entries).keys()
+        rooms |= inspect(target / UNFINISHED, load_rooms).keys()
     except FileNotFoundError:
         problems.append(f"{LIST} is missing. {ANEW}")
     except StorageFull:
@@ -90,7 +90,7 @@ def _copy_all(source: Path, target: Path, progress: Callable[[int, int], None]) 
             problems.append(str(error))
         progress(number, len(rooms))
     if (target / UNFINISHED).exists():
-        lost = missing & inspect(source / LIST, entries).keys()  # the others were deleted meanwhile
+        lost = missing & inspect(source / LIST, load_rooms).keys()  # the others were deleted meanwhile
         problems += [f"room-{room_id}.sqlite is missing. Put back a copy from a backup." for room_id in sorted(lost)]
         _finish(target, without=missing - lost)
     return Backup(copied, size, tuple(problems))
@@ -100,7 +100,7 @@ def _finish(target: Path, *, without: set[str]) -> None:
     """Let the list be that of the rooms that were copied, and give it its name."""
     unfinished = target / UNFINISHED
     with closing(sqlite3.connect(unfinished, isolation_level=None)) as db:
-        make_a_copy(db, without=without)
+        mark_as_backup(db, without=without)
     flush(unfinished)
     os.rename(unfinished, target / LIST)
 

@@ -167,7 +167,7 @@ class Check:
 
 def _read_list(db: sqlite3.Connection) -> tuple[Listed, list[str]]:
     version_of(db, registry.MIGRATIONS, registry.APPLICATION_ID)
-    return Listed(registry.entries(db), registry.ended_in_order(db)), faults(db)
+    return Listed(registry.load_rooms(db), registry.was_shut_down_cleanly(db)), faults(db)
 
 
 def _read_room(db: sqlite3.Connection) -> tuple[Kept | None, list[str]]:

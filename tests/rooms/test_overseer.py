@@ -810,7 +810,7 @@ def test_a_room_that_does_not_exist_is_not_made_by_asking_for_it(
     ear.events.clear()
     before = files(instance)
     for use in USES:
-        with pytest.raises(NoSuchRoom, match="no such room"):
+        with pytest.raises(NoSuchRoom, match="doesn’t exist or was deleted"):
             use(overseer, room_id)
     assert files(instance) == before
     assert names(overseer) == ["Kitchen"]
