@@ -281,7 +281,7 @@ def test_rooms_are_copied_without_a_list_too(overseer: Overseer, tmp_path: Path,
     overseer.close()
     (overseer.directory / "overseer.sqlite").write_bytes(b"This is no database. " * 100)
     rooms, problems = copied(overseer, tmp_path / "one")
-    assert rooms == 1 and "makes the list anew" in problems[0]
+    assert rooms == 1 and "rebuilds the list" in problems[0]
     (overseer.directory / "overseer.sqlite").unlink()
     assert copied(overseer, tmp_path / "two")[0] == 1
     for copy in (tmp_path / "one", tmp_path / "two"):
@@ -297,11 +297,11 @@ def test_mistakes_are_told_with_a_sentence(overseer: Overseer, tmp_path: Path) -
     (tmp_path / "link").symlink_to(overseer.directory)
     mistakes = {
         tmp_path / "full": "is not empty",
-        tmp_path / "full" / "file": "is no directory",
+        tmp_path / "full" / "file": "is not a directory",
         tmp_path / "full" / "file" / "below": "Nothing was kept",
-        overseer.directory: "is inside of",
-        overseer.directory / "backup": "is inside of",
-        tmp_path / "link" / "backup": "is inside of",
+        overseer.directory: "is inside",
+        overseer.directory / "backup": "is inside",
+        tmp_path / "link" / "backup": "is inside",
     }
     for target, sentence in mistakes.items():
         with pytest.raises(BackupError, match=sentence):
@@ -469,5 +469,5 @@ def test_a_check_of_a_running_instance_does_not_call_a_change_a_fault(overseer: 
     assert report.server and str(os.getpid()) in report.server and report.findings == ()
     tell(overseer.directory / "overseer.sqlite", "UPDATE rooms SET messages = 1")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("overseer.storage.check.BETWEEN_LOOKS", 0)
+        patched.setattr("overseer.storage.check.RECHECK_SECONDS", 0)
         assert "the list says 1" in faults(overseer.directory)[0]

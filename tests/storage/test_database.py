@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from overseer.domain.errors import StorageClosed, StorageDamaged, StorageError, StorageFull, StorageReplaced
-from overseer.storage.database import FULL_LOG, SUFFIXES, Migration, Storage, beside, remove
+from overseer.storage.database import CHECKPOINT_BYTES, SUFFIXES, Migration, Storage, beside, remove
 
 DEADLINE = 20.0
 OURS = 0x54455354
@@ -455,7 +455,7 @@ def test_commits_go_on_after_a_checkpoint_whose_result_is_still_held(path: Path)
     storage.migrate((words_table,), application_id=OURS, create=True)
     for word, durable in (("a", True), ("b", False), ("c", True)):
         with storage.write(durable=durable) as db:
-            db.execute("INSERT INTO words VALUES (?)", (word * FULL_LOG,))
+            db.execute("INSERT INTO words VALUES (?)", (word * CHECKPOINT_BYTES,))
     storage.close()
     assert len(results) == 6  # each commit, each checkpoint
 
@@ -592,11 +592,11 @@ def test_a_long_log_is_moved_into_the_file(opened: Open, path: Path, *, durable:
     storage = opened()
     for n in range(3):
         with storage.write(durable=durable) as db:
-            db.execute("INSERT INTO words VALUES (?)", (f"{n}" * FULL_LOG,))
-        assert beside(path, "-wal").stat().st_size < FULL_LOG
-        assert path.stat().st_size > (n + 1) * FULL_LOG
+            db.execute("INSERT INTO words VALUES (?)", (f"{n}" * CHECKPOINT_BYTES,))
+        assert beside(path, "-wal").stat().st_size < CHECKPOINT_BYTES
+        assert path.stat().st_size > (n + 1) * CHECKPOINT_BYTES
         assert storage.in_place() and storage.is_sound()
-    assert ask(path, "SELECT length(word) FROM words") == [FULL_LOG] * 3
+    assert ask(path, "SELECT length(word) FROM words") == [CHECKPOINT_BYTES] * 3
 
 
 def test_a_log_is_watched_from_the_opening_on_in_a_file_that_had_none(opened: Open, path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from overseer.storage.database import SUFFIXES, Storage, remove
-from overseer.storage.facets import MAX_NAME, Facet, FacetAborted, Facets, Start
+from overseer.storage.facets import MAX_NAME_BYTES, Facet, FacetAborted, Facets, Start
 
 DEADLINE = 20.0
 MOMENT = 0.1  # seconds to wait for what must not happen
@@ -669,7 +669,7 @@ def test_any_other_name_will_do(shelf: Shelf, name: str) -> None:
 @pytest.mark.parametrize("letter", ["x", "é"])
 def test_the_longest_name_that_is_allowed_can_be_used(shelf: Shelf, letter: str) -> None:
     """The limit leaves room for the suffixes of the three files."""
-    name = letter * (MAX_NAME // len(letter.encode()))
+    name = letter * (MAX_NAME_BYTES // len(letter.encode()))
     shelf.get(name).call(Notebook.write, "one")
     assert shelf.facets.exists(name)
     shelf.facets.delete(name)
