@@ -22,6 +22,7 @@ from tests.crash.room_check import RoomCheck
 from tests.crash.scripted_model import ScriptedModel
 from tests.support.model_server import ModelServer
 from tests.support.server import Server
+from tests.support.server_pool import ServerPool
 
 CLIENTS, TABS = 5, 4
 KILLED_DURING = ("create", "delete", "delete", "clear", "clear", "edit", "edit", "rename", "ask", "retry", "stop")
@@ -44,7 +45,7 @@ JOIN_SECONDS = 30.0
 class Harness:
     """A server on an instance directory, and clients that remember what was acknowledged when it is killed."""
 
-    def __init__(self, instance: Path, *, seed: int) -> None:
+    def __init__(self, instance: Path, *, seed: int, server_pool: ServerPool | None = None) -> None:
         self.seed = seed
         self.kills = 0
         self.checked: Counter[str] = Counter()
@@ -55,7 +56,7 @@ class Harness:
         self._durations: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=40))  # seconds, by kind
         self._log_lines_read = 0
         environment = {"OPENAI_BASE_URL": self._model_server.url, "OPENAI_MODEL": "stand-in"}
-        self._server = Server(instance, environment=environment)
+        self._server = Server(instance, environment=environment, server_pool=server_pool)
 
     def __enter__(self) -> Harness:
         self._server.start()
@@ -229,10 +230,17 @@ def summary(harness: Harness, rounds: int, began: float) -> str:
     )
 
 
-def run(instance: Path, *, rounds: int, seed: int, progress: Callable[[str], None]) -> list[str]:
+def run(
+    instance: Path,
+    *,
+    rounds: int,
+    seed: int,
+    progress: Callable[[str], None] = lambda line: None,
+    server_pool: ServerPool | None = None,
+) -> list[str]:
     """Run rounds up to the first with a fault. Return its faults."""
     began = clock()
-    with Harness(instance, seed=seed) as harness:
+    with Harness(instance, seed=seed, server_pool=server_pool) as harness:
         for number in range(rounds):
             if faults := harness.round(number):
                 return [f"seed {seed}, round {number}:", *faults]
