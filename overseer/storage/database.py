@@ -93,25 +93,8 @@ class Storage:
             self.close()
             if not create and not self.path.exists():
                 raise StorageError(f"{self.path.name} is missing. Put back a copy from a backup.")
-            self._identity, self._damaged = {}, None
             try:
-                if create:
-                    _create(self.path)
-                self._paths = {suffix: os.path.realpath(self.path) + suffix for suffix in SUFFIXES[1:]}
-                self._paths[""] = os.fspath(self.path)
-                self._identity[""] = file_identity(self._paths[""])
-                self._db = _connect(self.path, create)
-                version = version_of(self._db, migrations, application_id)
-                if version == 0 and not create:
-                    raise StorageEmpty("is empty. Put back a copy from a backup.")
-                if keep_older and 0 < version < len(migrations):
-                    save_copy(self._db, self.path.with_name(f"{self.path.name}.before-v{len(migrations)}"))
-                _migrate(self._db, migrations, application_id, version)
-                found = {suffix: file_identity(self._paths[suffix]) for suffix in SUFFIXES}
-                in_place = self._is_at_path(found[""]) and found["-wal"] is not None
-                self._identity = found if in_place else {**found, "": self._identity[""]}
-                if not in_place:
-                    raise StorageFull("was removed or replaced while it was opened. Try again.")
+                self._open(migrations, application_id, create=create, keep_older=keep_older)
             except BaseException as error:
                 self.close()
                 if isinstance(error, OSError):
@@ -191,6 +174,26 @@ class Storage:
                 self._remove_companions()
 
     # In call order
+
+    def _open(self, migrations: Sequence[Migration], application_id: int, *, create: bool, keep_older: bool) -> None:
+        self._identity, self._damaged = {}, None
+        if create:
+            _create(self.path)
+        self._paths = {suffix: os.path.realpath(self.path) + suffix for suffix in SUFFIXES[1:]}
+        self._paths[""] = os.fspath(self.path)
+        self._identity[""] = file_identity(self._paths[""])
+        self._db = _connect(self.path, create)
+        version = version_of(self._db, migrations, application_id)
+        if version == 0 and not create:
+            raise StorageEmpty("is empty. Put back a copy from a backup.")
+        if keep_older and 0 < version < len(migrations):
+            save_copy(self._db, self.path.with_name(f"{self.path.name}.before-v{len(migrations)}"))
+        _migrate(self._db, migrations, application_id, version)
+        found = {suffix: file_identity(self._paths[suffix]) for suffix in SUFFIXES}
+        in_place = self._is_at_path(found[""]) and found["-wal"] is not None
+        self._identity = found if in_place else {**found, "": self._identity[""]}
+        if not in_place:
+            raise StorageFull("was removed or replaced while it was opened. Try again.")
 
     def _commit(self, db: sqlite3.Connection) -> None:
         self._run_in_thread(partial(self._execute_commit, db))

@@ -7,7 +7,6 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -128,33 +127,6 @@ def test_write_by_several_threads_is_serialized(opened: Open, path: Path) -> Non
     for thread in threads:
         thread.join(DEADLINE)
     assert query(path, "SELECT number FROM numbers") == [40]
-
-
-def test_write_to_a_full_disk_raises_storage_full_and_keeps_nothing(opened: Open, path: Path) -> None:
-    storage = opened()
-    add(storage, "kept")
-    with storage.read() as db:
-        pages = db.execute("PRAGMA page_count").fetchone()[0]
-        db.execute(f"PRAGMA max_page_count = {pages + 1}")
-    with pytest.raises(StorageFull, match="disk is full"), storage.write() as db:
-        db.execute("INSERT INTO words VALUES ('small')")
-        db.execute("INSERT INTO words VALUES (?)", ("x" * 100_000,))
-    add(storage, "more")
-    assert query(path, WORDS) == ["kept", "more"]
-
-
-def test_write_to_a_locked_file_raises_storage_full_until_it_is_unlocked(
-    opened: Open, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("overseer.storage.database.BUSY_SECONDS", 0)
-    storage = opened()
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StorageFull, match="locked by another program"):
-            add(storage, "one")
-        other.execute("ROLLBACK")
-    add(storage, "two")
-    assert query(path, WORDS) == ["two"]
 
 
 def test_write_that_is_not_durable_restores_synchronous_full_even_after_an_error(opened: Open, path: Path) -> None:
@@ -376,25 +348,6 @@ def test_write_raises_when_the_file_or_its_log_is_replaced_during_the_transactio
     storage.close()
     words = query(path, WORDS)
     assert "again" in words and ("before" in words) == (harm is not unlink)
-
-
-@pytest.mark.parametrize("harm", [replace_file, remove_log])
-def test_write_raises_when_the_file_or_its_log_is_replaced_just_after_the_commit(
-    opened: Open, path: Path, harm: Callable[[Path], None]
-) -> None:
-    armed = False
-
-    def commit_and_harm(work: Callable[[], object]) -> None:
-        work()
-        if armed:
-            harm(path)
-
-    storage = opened(run_in_thread=commit_and_harm)
-    add(storage, "before")
-    copy_database(path, path.parents[1] / "copy")
-    armed = True
-    with pytest.raises(StorageReplaced):
-        add(storage, "during")
 
 
 def test_write_raises_when_the_file_is_overwritten_during_the_transaction(opened: Open, path: Path) -> None:
