@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 import websocket
 
 from tests.crash import html
-from tests.crash.expected_room import ExpectedRoom, Setting
+from tests.crash.expected_room import ExpectedRoom
 from tests.crash.history import History, ListObservation, Operation, clock
 from tests.support.tab import Tab
 
@@ -74,7 +74,7 @@ class Memory:
         self.deleting: dict[str, ExpectedRoom] = {}  # rooms whose deletion was begun
         self.unanswered: list[deque[Operation]] = [deque() for _ in range(clients)]  # with a key, without a response
         self.sent: list[deque[Operation]] = [deque(maxlen=12) for _ in range(clients)]  # with a key
-        self.creating: list[tuple[Operation, Setting]] = []  # rooms that may exist
+        self.creating: list[tuple[Operation, str | None]] = []  # rooms that may exist
 
 
 class Client:
@@ -131,13 +131,13 @@ class Client:
     def _create(self) -> None:
         name = f"Room {self._name}-{self._count} v0" if self._rng.random() < 0.6 else None
         self._count += 1
-        operation, setting = self._history.begin(Operation("create", text=name or "")), Setting(name)
-        self._memory.creating.append((operation, setting))
+        operation = self._history.begin(Operation("create", text=name or ""))
+        self._memory.creating.append((operation, name))
         response = self._request(operation, "POST", "/rooms", {} if name is None else {"name": name})
         if operation.acknowledged:
-            self._memory.creating.remove((operation, setting))
+            self._memory.creating.remove((operation, name))
             operation.room = response.location.rsplit("/", 1)[-1]
-            self._memory.rooms[operation.room] = ExpectedRoom(operation.room, self._number, [setting])
+            self._memory.rooms[operation.room] = ExpectedRoom(operation.room, self._number, [name])
 
     def _ask(self, room: ExpectedRoom) -> None:
         key = f"key {self._new_text()}" if self._rng.random() < 0.5 else None
@@ -185,15 +185,11 @@ class Client:
             self._send_again(self._rng.choice(sent), alone=True)
 
     def _rename(self, room: ExpectedRoom) -> None:
-        version = len(room.settings)
-        name, complete = f"Room {room.room} v{version}", self._rng.random() < 0.5
-        setting = Setting(name, complete, version / 1000, version % 2 == 0)
-        room.settings.append(setting)
-        form = {"name": name}
-        if complete:
-            form |= {"temperature": str(setting.temperature), "pinned": str(int(setting.pinned))}
+        version = len(room.names)
+        name = f"Room {room.room} v{version}"
+        room.names.append(name)
         operation = self._history.begin(Operation("rename", room.room, version=version))
-        self._request(operation, "PATCH", f"/rooms/{room.room}", form)
+        self._request(operation, "PATCH", f"/rooms/{room.room}", {"name": name})
 
     def _clear(self, room: ExpectedRoom) -> None:
         operation = self._history.begin(Operation("clear", room.room))

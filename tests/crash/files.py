@@ -23,8 +23,6 @@ class StoredRoom:
     """A room's file. `used` is the highest number ever assigned to a message."""
 
     name: str = ""
-    pinned: bool = False
-    temperature: float | None = None
     used: int = 0
     messages: list[StoredMessage] = field(default_factory=list)
 
@@ -35,7 +33,7 @@ def read_rooms(instance: Path) -> dict[str, StoredRoom]:
 
 
 def _read(db: sqlite3.Connection) -> StoredRoom:
-    row = db.execute("SELECT * FROM room").fetchone()
+    row = db.execute("SELECT name FROM room").fetchone()
     if row is None:
         return StoredRoom()
     used = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'messages'").fetchone()
@@ -44,4 +42,4 @@ def _read(db: sqlite3.Connection) -> StoredRoom:
         " FROM messages ORDER BY number"
     )
     messages = [StoredMessage(one["number"], one["role"], one["state"], one["text"] or "") for one in found]
-    return StoredRoom(row["name"], bool(row["pinned"]), row["temperature"], used[0] if used else 0, messages)
+    return StoredRoom(row["name"], used[0] if used else 0, messages)

@@ -204,16 +204,16 @@ class Harness:
     def _adopt(self, history: History, stored: dict[str, StoredRoom]) -> Iterator[str]:
         """Remember rooms whose creation had no response."""
         memory = self._memory
-        unknown = [setting for operation, setting in memory.creating if not operation.status]
+        unknown = [name for operation, name in memory.creating if not operation.status]
         for room in stored.keys() - memory.rooms.keys() - memory.deleting.keys():
             name = stored[room].name
-            setting = next((one for one in unknown if (one.name or NEW_ROOM) == name), None)
-            if setting is None:
+            given = name if name in unknown else None
+            if given not in unknown or (given is None and name != NEW_ROOM):
                 yield f"room {room}, called {name!r}, was not created, or was created twice"
                 continue
-            unknown.remove(setting)
+            unknown.remove(given)
             self.checked["unknown outcomes resolved"] += 1
-            memory.rooms[room] = ExpectedRoom(room, self._rng.randrange(CLIENTS), [setting])
+            memory.rooms[room] = ExpectedRoom(room, self._rng.randrange(CLIENTS), [given])
             history.observations[:] = [one for one in history.observations if one.room != room or one.name]
 
 

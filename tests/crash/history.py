@@ -19,7 +19,7 @@ class Operation:
     text: str = ""
     key: str | None = None
     number: int = 0  # of the message it is about; a new question gets it from the response
-    version: int = 0  # of the settings that it sets
+    version: int = 0  # the index of a name
     start: float = field(default_factory=clock)
     end: float = inf
     status: int = 0
