@@ -494,7 +494,7 @@ class Overseer:
             log.error("the files of room %s could not be removed: %s", room_id, error)
             raise StorageError(
                 f"The room is off the list, but its files could not be removed ({error.strerror or error}). "
-                "Check the rights of the instance directory; the next start tries again."
+                "Check the permissions of the instance directory; the next start tries again."
             ) from error
         self._known.remove(room_id)
 

@@ -261,7 +261,7 @@ class Storage:
             self._identity[""] = found
             return
         self._damaged = found
-        raise StorageDamaged(f"{self.path.name} is damaged: it was written over. Put back a copy from a backup.")
+        raise StorageDamaged(f"{self.path.name} is damaged: it was overwritten. Put back a copy from a backup.")
 
     def _remove_companions(self) -> None:
         """Remove the log and index of a file that is gone: SQLite would apply the log to a file put in its place."""
@@ -427,7 +427,7 @@ def explain_sqlite_error(error: sqlite3.Error, path: Path) -> StorageError:
     if primary == sqlite3.SQLITE_IOERR and code not in READ_ERRORS:
         # A quota raises this, and so does a full disk when the log or index cannot grow.
         return StorageFull(
-            f"{path.name} could not be written. Nothing was lost; look whether the disk or a quota is full, and try"
+            f"{path.name} could not be written. Nothing was lost; check whether the disk or a quota is full, and try"
             " again."
         )
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
@@ -447,4 +447,4 @@ def _disk_full() -> StorageFull:
 
 
 def _not_writable(path: Path) -> StorageFull:
-    return StorageFull(f"{path.name} cannot be opened for writing. Check the rights of the instance directory.")
+    return StorageFull(f"{path.name} cannot be opened for writing. Check the permissions of the instance directory.")

@@ -51,7 +51,7 @@ class InstanceLock:
                 " --instance."
             ) from None
         except OSError as error:
-            remedy = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Check its rights"
+            remedy = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Check its permissions"
             raise InstanceError(
                 f"{self._directory} cannot be written ({error.strerror}). {remedy}, or choose another."
             ) from error

@@ -80,7 +80,7 @@ class RoomStore:
             if question is None:
                 raise NoSuchMessage(f"There is no question {number} in this room.")
             if last not in (None, room_rows.last_number(db)):
-                raise Outdated("More was said in this room meanwhile. Look at it, and edit again.")
+                raise Outdated("This room has new messages. Read them, then edit again.")
             db.execute("DELETE FROM messages WHERE number > ?", (number + 1,))
             room_rows.upsert_parts(db, number, [Text(text)])
             # The idempotency key belongs to the old text.
@@ -103,7 +103,7 @@ class RoomStore:
                 if message.resumable:
                     room_rows.mark_waiting(db, message.number)
                     return message
-            raise Outdated("The last answer did not break off in its text, so there is nothing to go on with.")
+            raise Outdated("The last answer is not cut off, so it can’t be continued.")
 
     def set_reads_from(self, number: int) -> bool:
         """Store the number of the first message that the model receives. Return whether it changed."""

@@ -353,7 +353,7 @@ def test_write_raises_when_the_file_or_its_log_is_replaced_during_the_transactio
 def test_write_raises_when_the_file_is_overwritten_during_the_transaction(opened: Open, path: Path) -> None:
     opened().close()  # the log is empty
     storage = opened()
-    with pytest.raises(StorageDamaged, match="written over"), storage.write() as db:
+    with pytest.raises(StorageDamaged, match="overwritten"), storage.write() as db:
         db.execute("INSERT INTO words VALUES ('during')")
         write_junk(path)
 

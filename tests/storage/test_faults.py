@@ -245,7 +245,7 @@ def test_read_only_folder_rejects_what_needs_a_new_file(instance: Path, start_se
             ("GET", f"/{unopened}/messages", {}),
             ("POST", f"/{unopened}/messages", {"text": "Hello"}),
         ):
-            assert "Check the rights of the instance directory" in rooms.error(503, method, path, **form)
+            assert "Check the permissions of the instance directory" in rooms.error(503, method, path, **form)
         assert "next start" in rooms.error(500, "DELETE", f"/{opened}")  # the next start removes the files
     finally:
         folder.chmod(0o700)
