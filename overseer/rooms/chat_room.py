@@ -110,13 +110,13 @@ class ChatRoom:
         self._saved_at = 0.0
         self._unstored: dict[int, Ending] = {}
         # Nothing runs in a file that was just opened: what is unfinished was cut off by a crash.
-        self.interrupted = self._store.end_all(state="interrupted", reason=INTERRUPTED)
+        self.interrupted = self._store.finish_all_answers(state="interrupted", reason=INTERRUPTED)
 
     # Commands
 
     def begin(self, name: str, *, by_person: bool) -> None:
         """Name a new room."""
-        self._store.begin(name, by_person=by_person)
+        self._store.initialize(name, by_person=by_person)
 
     def rename(self, name: str) -> None:
         """Call the room what a person wants it called."""
@@ -136,7 +136,7 @@ class ChatRoom:
         A `key` that was used before returns what it returned then; raises KeyReused if the text was another.
         """
         self._store_endings()
-        asked = self._store.add(text, key, name=name_from(text))
+        asked = self._store.add_question(text, key, name=name_from(text))
         events: list[RoomEvent] = []
         if not asked.repeated:
             self._waiting.append(asked.answer)
@@ -153,7 +153,7 @@ class ChatRoom:
         of the room's last message any more.
         """
         self._check_idle()
-        self._store.edit(number, text, last=last)
+        self._store.edit_question(number, text, last=last)
         self._waiting.append(number + 1)
         self._tell_and_begin(MessagesDropped(self.room_id, number))
 
@@ -163,7 +163,7 @@ class ChatRoom:
         Raises NoSuchMessage in an empty room, or NotNow while an answer is being made.
         """
         self._check_idle()
-        number = self._store.reset_last()
+        number = self._store.reset_last_answer()
         self._waiting.append(number)
         self._tell_and_begin(MessageChanged(self.room_id, number))
         return number
@@ -174,7 +174,7 @@ class ChatRoom:
         Raises Outdated if it did not break off in mid-text, or NotNow while an answer is being made.
         """
         self._check_idle()
-        message = self._store.resume_last()
+        message = self._store.resume_last_answer()
         self._waiting.append(message.number)
         self._tell_and_begin(MessageChanged(self.room_id, message.number))
         return message.number
@@ -189,7 +189,7 @@ class ChatRoom:
         ended = ([turn.number] if turn is not None else []) + waiting
         try:
             self._store_endings()
-            ended += self._store.end_all(state=state, reason=reason)
+            ended += self._store.finish_all_answers(state=state, reason=reason)
         finally:
             for number in ended:
                 self._emit(TurnEnded(self.room_id, number, state))
@@ -219,12 +219,12 @@ class ChatRoom:
 
     def after(self, number: int, *, limit: int = PAGE) -> tuple[Message, ...]:
         """The `limit` messages after a number, in order, the growing answer as it is now."""
-        return tuple(map(self._as_it_is, self._store.after(number, limit)))
+        return tuple(map(self._as_it_is, self._store.messages_after(number, limit)))
 
     def following(self, number: int, *, enough: int = MAX_NUMBER) -> tuple[int, int]:
         """How many messages an edit of a question drops beside its answer, counted no further than `enough`, and the
         number of the room's last one."""
-        return self._store.following(number, enough)
+        return self._store.count_after(number, enough)
 
     def reads_from(self) -> int:
         """From which message the model reads; 0 stands for all of them."""
@@ -382,7 +382,7 @@ class ChatRoom:
         settings = self._store.settings()
         budget = self._limits.context_tokens - estimate(settings.system_prompt) - (size(begun) if begun else 0)
         history = self._store.history(number, budget)
-        self._note_reading(history[0].number if history and history[0].number > self._store.first() else 0)
+        self._note_reading(history[0].number if history and history[0].number > self._store.first_number() else 0)
         turn = Turn(
             number,
             history,
@@ -409,7 +409,7 @@ class ChatRoom:
 
     def _note_reading(self, number: int) -> None:
         try:
-            moved = self._store.note_reading(number)
+            moved = self._store.set_reads_from(number)
         except StorageError as error:  # the line in the list is wrong then, and nothing else
             log.error("room %s: from where the model reads could not be stored: %s", self.room_id, error)
             return
@@ -439,7 +439,7 @@ class ChatRoom:
     def _store_endings(self) -> None:
         """Write how answers ended. Raises StorageError; what is written by then is, and the rest is kept."""
         for number, ending in list(self._unstored.items()):
-            self._store.end(
+            self._store.finish_answer(
                 number,
                 ending.parts,
                 state=ending.state,
@@ -472,7 +472,9 @@ class ChatRoom:
             log.error("turn %s/%s goes on unsaved: %s", self.room_id, turn.number, error)
 
     def _save(self, turn: Turn, position: int) -> None:
-        self._store.save(turn.number, turn.draft.parts(), first=position, model=turn.model_name, left_out=turn.left_out)
+        self._store.save_parts(
+            turn.number, turn.draft.parts(), first=position, model=turn.model_name, left_out=turn.left_out
+        )
         self._saved_at = time.monotonic()
 
     def _check_idle(self) -> None:

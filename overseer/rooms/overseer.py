@@ -95,7 +95,7 @@ class Overseer:
         self._limits = limits or Limits()
         self._tools = Toolbox(TOOLS, seconds=self._limits.tool_seconds, start_thread=start_thread)
         self._facets: Facets[ChatRoom] = Facets(
-            directory / "facets", limit=open_facets, closed=self._closed_idle, run_in_thread=run_in_thread
+            directory / "facets", limit=open_facets, on_close=self._closed_idle, run_in_thread=run_in_thread
         )
         self._listeners: dict[str | None, tuple[Listener, ...]] = {}
         self._queues: WeakValueDictionary[str, EventQueue[Notice]] = WeakValueDictionary()
@@ -145,7 +145,7 @@ class Overseer:
             self._closed = True
             if self._registry is None:
                 return
-            self._facets.hurry(time.monotonic() + BUSY_SECONDS)
+            self._facets.set_busy_deadline(time.monotonic() + BUSY_SECONDS)
             with suppress(StorageError):
                 for room_id, (_, answering, _) in self._registry.synced().items():
                     if answering:
@@ -494,7 +494,7 @@ class Overseer:
             log.error("the files of room %s could not be removed: %s", room_id, error)
             raise StorageError(
                 f"The room is off the list, but its files could not be removed ({error.strerror or error}). "
-                "Check the rights of the instance directory; the next start tries again."
+                "Check the permissions of the instance directory; the next start tries again."
             ) from error
         self._known.remove(room_id)
 
@@ -557,4 +557,4 @@ def _facet_name(room_id: str) -> str:
 
 def _check_id(room_id: str) -> None:
     if not ROOM_ID.fullmatch(room_id):
-        raise NoSuchRoom("There is no such room.")
+        raise NoSuchRoom("This room doesn’t exist or was deleted.")

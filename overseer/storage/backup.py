@@ -1,4 +1,4 @@
-"""A copy of an instance directory, made while a server may be using it."""
+"""Back up an instance directory, also while a server is using it."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from pathlib import Path
 from overseer.domain.errors import StorageError, StorageFull
 from overseer.storage.database import flush
 from overseer.storage.instance_lock import LIST, is_instance, room_file, room_ids
-from overseer.storage.registry import entries, make_a_copy
+from overseer.storage.registry import load_rooms, mark_as_backup
 from overseer.storage.snapshot import copy, inspect
 
-UNFINISHED = "overseer.sqlite.unfinished"  # the list of a backup that is not whole yet
-ANEW = "A server that is started on the copy makes the list anew from the rooms."
+UNFINISHED = "overseer.sqlite.unfinished"  # the list while the rooms are being copied
+REBUILT = "A server started on the copy rebuilds the list from the rooms."
 
 
 class BackupError(Exception):
-    """No backup was made; the message is a sentence for a person."""
+    """No backup was made; the message is a sentence for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """What was copied, and a sentence for each file that could not be."""
+    """The number of rooms and bytes that were copied, and a sentence for each file that could not be."""
 
     rooms: int
     size: int
@@ -34,13 +34,13 @@ class Backup:
 
 
 def backup(source: Path, target: Path, *, progress: Callable[[int, int], None]) -> Backup:
-    """Copy the list and then its rooms, each file as it is at one moment and verified, into an empty directory.
+    """Copy the list and then the rooms to a new or empty directory. Each copy is a verified snapshot of its file.
 
-    A room that is deleted meanwhile is in neither. `progress` is told how many rooms of how many are done. Raises
-    BackupError, and leaves the directory as empty as it was.
+    A room that is deleted meanwhile is left out of both. `progress` is called with the number of rooms done and the
+    total. On an error, everything copied is removed and BackupError is raised.
     """
     _check(source, target)
-    made = not target.exists()
+    created = not target.exists()
     try:
         for directory in (target, target / "facets"):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def backup(source: Path, target: Path, *, progress: Callable[[int, int], None]) 
             flush(directory)
         return done
     except BaseException as error:
-        _empty(target, remove=made)
+        _remove_backup(target, remove=created)
         if isinstance(error, StorageError | OSError):
             raise BackupError(f"Nothing was kept in {target}. {error}") from error
         raise
@@ -59,9 +59,9 @@ def _check(source: Path, target: Path) -> None:
     if not is_instance(source):
         raise BackupError(f"There are no rooms in {source}. Set OVERSEER_INSTANCE to the directory that has them.")
     if target.resolve() == source.resolve() or source.resolve() in target.resolve().parents:
-        raise BackupError(f"{target} is inside of {source}. Choose a directory elsewhere, best on another disk.")
+        raise BackupError(f"{target} is inside {source}. Choose a directory elsewhere, preferably on another disk.")
     if target.exists() and not target.is_dir():
-        raise BackupError(f"{target} is no directory. Choose another.")
+        raise BackupError(f"{target} is not a directory. Choose another.")
     if target.is_dir() and any(target.iterdir()):
         raise BackupError(f"{target} is not empty. Choose a new directory for each backup.")
 
@@ -71,13 +71,13 @@ def _copy_all(source: Path, target: Path, progress: Callable[[int, int], None]) 
     rooms = room_ids(source)
     try:
         size += copy(source / LIST, target / UNFINISHED)
-        rooms |= inspect(target / UNFINISHED, entries).keys()
+        rooms |= inspect(target / UNFINISHED, load_rooms).keys()
     except FileNotFoundError:
-        problems.append(f"{LIST} is missing. {ANEW}")
+        problems.append(f"{LIST} is missing. {REBUILT}")
     except StorageFull:
         raise
     except StorageError as error:
-        problems.append(f"{error} {ANEW}")
+        problems.append(f"{error} {REBUILT}")
     for number, room_id in enumerate(sorted(rooms), 1):
         try:
             size += copy(room_file(source, room_id), room_file(target, room_id))
@@ -90,22 +90,22 @@ def _copy_all(source: Path, target: Path, progress: Callable[[int, int], None]) 
             problems.append(str(error))
         progress(number, len(rooms))
     if (target / UNFINISHED).exists():
-        lost = missing & inspect(source / LIST, entries).keys()  # the others were deleted meanwhile
+        lost = missing & inspect(source / LIST, load_rooms).keys()  # the other missing rooms were deleted meanwhile
         problems += [f"room-{room_id}.sqlite is missing. Put back a copy from a backup." for room_id in sorted(lost)]
-        _finish(target, without=missing - lost)
+        _finish_list(target, without=missing - lost)
     return Backup(copied, size, tuple(problems))
 
 
-def _finish(target: Path, *, without: set[str]) -> None:
-    """Let the list be that of the rooms that were copied, and give it its name."""
+def _finish_list(target: Path, *, without: set[str]) -> None:
+    """Remove the rooms that were deleted from the copied list, and give the list its final name."""
     unfinished = target / UNFINISHED
     with closing(sqlite3.connect(unfinished, isolation_level=None)) as db:
-        make_a_copy(db, without=without)
+        mark_as_backup(db, without=without)
     flush(unfinished)
     os.rename(unfinished, target / LIST)
 
 
-def _empty(target: Path, *, remove: bool) -> None:
+def _remove_backup(target: Path, *, remove: bool) -> None:
     with suppress(OSError):
         shutil.rmtree(target / "facets", ignore_errors=True)
         for path in target.glob("overseer.sqlite*"):

@@ -1,4 +1,4 @@
-"""Whether the files of an instance directory, or of a backup, are whole and agree with each other."""
+"""Check that the files of an instance directory or a backup are intact and agree with each other."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from overseer.domain.records import Room
 from overseer.storage import registry, room_store, schema
 from overseer.storage.database import version_of
 from overseer.storage.instance_lock import LIST, is_instance, owner, room_file, room_ids
-from overseer.storage.room_rows import unfinished
+from overseer.storage.room_rows import unfinished_numbers
 from overseer.storage.snapshot import faults, inspect
 
 COMPANION = re.compile(r"(room-[0-9a-f]{12}\.sqlite)-(wal|shm)", re.ASCII)
-LOOKS = 4  # at what a server may just be changing
-BETWEEN_LOOKS = 0.3  # seconds
+RECHECKS = 4  # of a finding that a running server may be about to correct
+RECHECK_SECONDS = 0.3
 
 
 class CheckError(Exception):
-    """There is nothing to check; the message is a sentence for a person."""
+    """The directory is not an instance; the message is a sentence for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A sentence that says what was found and what to do; no `fault` if the next start does it by itself."""
+    """A sentence that says what was found and what to do. It is not a `fault` if the next start corrects it."""
 
     sentence: str
     fault: bool = True
@@ -36,7 +36,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was found in so many rooms. `server` is the process that uses the directory, if there is one."""
+    """The findings in a number of rooms. `server` is the process that uses the directory, if any."""
 
     rooms: int
     findings: tuple[Finding, ...]
@@ -44,16 +44,16 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
-    """What the list's file says: its rooms, and whether their summaries are as new as they are."""
+class RoomIndex:
+    """The rooms in the list, and whether the last run was shut down cleanly, so that every summary is up to date."""
 
     rooms: dict[str, Room]
-    in_order: bool
+    clean: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """What a room's file says; the words are None in one of an older version, which is changed when it is opened."""
+class RoomContent:
+    """What a room's file says. `preview` and `pinned` are None if the file has an older schema."""
 
     name: str
     messages: int
@@ -63,62 +63,62 @@ class Kept:
 
 
 def check(directory: Path, *, progress: Callable[[int, int], None]) -> Report:
-    """Read every file whole and compare the list with the rooms; changes nothing, and a server may run meanwhile.
+    """Check every file and compare the list with the rooms. Changes nothing; a server may be running.
 
-    Raises CheckError for a directory that is none of ours.
+    Raises CheckError if the directory is not an instance.
     """
     if not is_instance(directory):
         raise CheckError(f"There are no rooms in {directory}. Set OVERSEER_INSTANCE to the directory that has them.")
-    found = Check(directory, server=owner(directory))
-    listed, findings = found.read_list()
-    rooms = sorted(room_ids(directory) | listed.rooms.keys())
+    checker = Check(directory, server=owner(directory))
+    index, findings = checker.read_list()
+    rooms = sorted(room_ids(directory) | index.rooms.keys())
     for number, room_id in enumerate(rooms, 1):
-        findings += found.room(room_id, listed)
+        findings += checker.room(room_id, index)
         progress(number, len(rooms))
-    findings += found.leftovers()
-    return Report(len(rooms), tuple(findings), found.server)
+    findings += checker.leftovers()
+    return Report(len(rooms), tuple(findings), checker.server)
 
 
 class Check:
-    """One look through a directory."""
+    """One check of a directory."""
 
     def __init__(self, directory: Path, *, server: str | None) -> None:
         self.server = server
         self._directory = directory
 
-    def read_list(self) -> tuple[Listed, list[Finding]]:
-        """What the list says, and what is wrong with its file."""
-        again = "The next start makes it anew from the rooms."
+    def read_list(self) -> tuple[RoomIndex, list[Finding]]:
+        """Return the content of the list and the faults of its file."""
+        again = "The next start rebuilds it from the rooms."
         try:
-            listed, wrong = inspect(self._directory / LIST, _read_list)
+            index, errors = inspect(self._directory / LIST, _read_list)
         except FileNotFoundError:
-            return Listed({}, in_order=False), [Finding(f"{LIST} is missing. {again}")]
+            return RoomIndex({}, clean=False), [Finding(f"{LIST} is missing. {again}")]
         except StorageError as error:
-            return Listed({}, in_order=False), [Finding(_sentence(error, LIST))]
-        return listed, [Finding(f"{LIST} is damaged: {one}. {again}") for one in wrong]
+            return RoomIndex({}, clean=False), [Finding(_sentence(error, LIST))]
+        return index, [Finding(f"{LIST} is damaged: {error}. {again}") for error in errors]
 
-    def room(self, room_id: str, listed: Listed) -> list[Finding]:
-        """What is wrong with a room.
+    def room(self, room_id: str, index: RoomIndex) -> list[Finding]:
+        """Return the findings about a room.
 
-        The list and the room's file are read one after the other, so a room that a server is changing may seem wrong.
-        What is wrong with it is what every look finds, word for word.
+        The list and the room's file are read one after the other, so a room that a running server is changing may
+        seem wrong. Only findings that every recheck repeats are returned.
         """
-        findings = list(self._room(room_id, listed.rooms.get(room_id), listed.in_order))
-        for _ in range(LOOKS if self.server else 0):
+        findings = list(self._room(room_id, index.rooms.get(room_id), index.clean))
+        for _ in range(RECHECKS if self.server else 0):
             if not findings:
                 break
-            time.sleep(BETWEEN_LOOKS)
-            now, wrong = self.read_list()
-            if wrong:
+            time.sleep(RECHECK_SECONDS)
+            now, errors = self.read_list()
+            if errors:
                 break
             if room_id not in now.rooms and not room_file(self._directory, room_id).exists():
                 return []
-            found = list(self._room(room_id, now.rooms.get(room_id), now.in_order))
+            found = list(self._room(room_id, now.rooms.get(room_id), now.clean))
             findings = [finding for finding in findings if finding in found]
         return findings
 
     def leftovers(self) -> list[Finding]:
-        """Companions of files that are not there."""
+        """Return findings about logs and indexes without a database."""
         return [
             Finding(f"{path.name} belongs to no file. Move it out of the directory.")
             for path in sorted((self._directory / "facets").glob("room-*"))
@@ -127,64 +127,67 @@ class Check:
 
     # In call order
 
-    def _room(self, room_id: str, row: Room | None, in_order: bool) -> Iterator[Finding]:
+    def _room(self, room_id: str, row: Room | None, clean: bool) -> Iterator[Finding]:
         path = room_file(self._directory, room_id)
         name = path.name
-        called = f"{name} (“{row.name}”)" if row else name
+        label = f"{name} (“{row.name}”)" if row else name
         try:
-            kept, wrong = inspect(path, _read_room)
+            content, errors = inspect(path, _read_room)
         except FileNotFoundError:
-            yield Finding(f"{called} is missing. Put back a copy from a backup, or delete the room on its page.")
+            yield Finding(f"{label} is missing. Put back a copy from a backup, or delete the room on its page.")
             return
         except StorageError as error:
-            yield Finding(_sentence(error, called))
+            yield Finding(_sentence(error, label))
             return
-        for one in wrong:
-            yield Finding(f"{called} is damaged: {one}. Put back a copy from a backup.")
-        if kept is None:
-            yield Finding(f"{called} holds no room: its making was cut off. The next start removes it.", fault=False)
+        for message in errors:
+            yield Finding(f"{label} is damaged: {message}. Put back a copy from a backup.")
+        if content is None:
+            yield Finding(
+                f"{label} holds no room: creating it was interrupted. The next start removes it.", fault=False
+            )
         elif row is None:
-            yield Finding(f"{name} (“{kept.name}”) is not in the list. The next start takes it in.", fault=False)
+            yield Finding(f"{name} (“{content.name}”) is not in the list. The next start adds it.", fault=False)
         else:
-            yield from self._compared(called, row, kept, in_order)
+            yield from self._compare(label, row, content, clean)
 
-    def _compared(self, called: str, row: Room, kept: Kept, in_order: bool) -> Iterator[Finding]:
-        settled = not (kept.unfinished and self.server)  # the words of a growing answer go ahead of the list
-        same = row.name == kept.name and row.messages == kept.messages
-        if settled and kept.preview is not None:
-            same = same and (row.preview, row.pinned) == (kept.preview, kept.pinned)
-        if not same and not in_order and not self.server:
-            yield Finding(f"{called} is newer than its row in the list. The next start takes it over.", fault=False)
+    def _compare(self, label: str, row: Room, content: RoomContent, clean: bool) -> Iterator[Finding]:
+        streaming = content.unfinished and self.server  # then the list does not have the newest text
+        same = row.name == content.name and row.messages == content.messages
+        if not streaming and content.preview is not None:
+            same = same and (row.preview, row.pinned) == (content.preview, content.pinned)
+        if not same and not clean and not self.server:
+            yield Finding(f"{label} is newer than its row in the list. The next start updates the list.", fault=False)
         elif not same:
             yield Finding(
-                f"{called} has {kept.messages} messages and the list says {row.messages}, or another name or preview."
-                f" Stop the server, move {LIST} away, and start: the list is made anew."
+                f"{label} has {content.messages} messages and the list says {row.messages}, or another name or preview."
+                f" Stop the server, move {LIST} away, and start: the list is rebuilt."
             )
-        if kept.unfinished and not self.server:
-            answers = "an answer" if kept.unfinished == 1 else f"{kept.unfinished} answers"
-            yield Finding(f"{called} has {answers} cut off. The next start marks it as interrupted.", fault=False)
+        if content.unfinished and not self.server:
+            answers = "an answer" if content.unfinished == 1 else f"{content.unfinished} answers"
+            yield Finding(f"{label} has {answers} cut off. The next start marks it as interrupted.", fault=False)
 
 
-def _read_list(db: sqlite3.Connection) -> tuple[Listed, list[str]]:
+def _read_list(db: sqlite3.Connection) -> tuple[RoomIndex, list[str]]:
     version_of(db, registry.MIGRATIONS, registry.APPLICATION_ID)
-    return Listed(registry.entries(db), registry.ended_in_order(db)), faults(db)
+    return RoomIndex(registry.load_rooms(db), registry.was_shut_down_cleanly(db)), faults(db)
 
 
-def _read_room(db: sqlite3.Connection) -> tuple[Kept | None, list[str]]:
+def _read_room(db: sqlite3.Connection) -> tuple[RoomContent | None, list[str]]:
     version = version_of(db, schema.MIGRATIONS, schema.APPLICATION_ID)
-    wrong = faults(db)
+    errors = faults(db)
     room = db.execute("SELECT name, messages FROM room").fetchone() if version else None
-    if room is None or wrong:
-        return (None if room is None else Kept(room["name"], room["messages"], None, None, 0)), wrong
+    if room is None or errors:
+        return (None if room is None else RoomContent(room["name"], room["messages"], None, None, 0)), errors
     if version < len(schema.MIGRATIONS):
-        return Kept(room["name"], room["messages"], None, None, len(unfinished(db))), wrong
+        return RoomContent(room["name"], room["messages"], None, None, len(unfinished_numbers(db))), errors
     summary = room_store.summary(db)
     (count,) = db.execute("SELECT count(*) FROM messages").fetchone()
     if count != summary.messages:
-        wrong.append(f"it counts {summary.messages} messages and has {count}")
-    return Kept(summary.name, summary.messages, summary.preview, summary.pinned, len(unfinished(db))), wrong
+        errors.append(f"it counts {summary.messages} messages and has {count}")
+    unfinished = len(unfinished_numbers(db))
+    return RoomContent(summary.name, summary.messages, summary.preview, summary.pinned, unfinished), errors
 
 
-def _sentence(error: StorageError, called: str) -> str:
+def _sentence(error: StorageError, label: str) -> str:
     said = str(error)
-    return said if said.startswith(called.split(" ")[0]) else f"{called} {said}"
+    return said if said.startswith(label.split(" ")[0]) else f"{label} {said}"

@@ -1,4 +1,4 @@
-"""One SQLite file: opened with the right pragmas, migrated, written in transactions, removed whole."""
+"""Open, migrate, write, copy and remove one SQLite file."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from overseer.domain.errors import (
 )
 
 Migration = Callable[[sqlite3.Connection], None]
-RunInThread = Callable[[Callable[[], object]], object]  # does something, in another thread if that serves
+RunInThread = Callable[[Callable[[], object]], object]  # calls the function, possibly in another thread
 
-BUSY_SECONDS = 1.0  # to wait while another program writes
+BUSY_SECONDS = 1.0  # how long a write waits for another program's lock
 SUFFIXES = ("", "-wal", "-shm")
-LEAST = 512  # bytes of a database that holds anything
-FULL_LOG = 4 * 2**20  # bytes of a -wal file, from which on it is checkpointed
-PRIVATE = 0o600  # the mode of a file that is made
-READING = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS)
+MIN_DATABASE_BYTES = 512  # the smallest page of SQLite
+CHECKPOINT_BYTES = 4 * 2**20  # the size of a -wal file that starts a checkpoint
+PRIVATE_MODE = 0o600
+READ_ERRORS = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS)
 
 
 def run_inline(work: Callable[[], object]) -> object:
-    """Do it in this thread."""
+    """Call `work` in this thread."""
     return work()
 
 
 class FileIdentity(NamedTuple):
-    """By what a file is known again: which one it is, and whether anybody has written in it.
+    """The result of `stat` that tells whether a path still leads to the same file, and whether the file has changed.
 
-    `link` if its path is a symbolic link to it: SQLite keeps the log beside the file itself, not beside the link.
+    `link` is set if the path is a symbolic link: SQLite keeps the log beside the target, not beside the link.
     """
 
     device: int
@@ -54,19 +54,19 @@ class FileIdentity(NamedTuple):
 
     @property
     def file(self) -> tuple[int, int, bool]:
-        """Which file it is, and how its path leads there."""
+        """The part that does not change when the file is written."""
         return self.device, self.inode, self.link
 
 
 class Storage:
-    """A SQLite file with its one connection and the one lock that everything done with it takes.
+    """A SQLite file with one connection and one lock. Every method takes the lock.
 
-    Opening is lazy: nothing touches the disk before `migrate`. An open connection goes on working in a file that was
-    removed, replaced or written over from outside, and what it stores is lost: so every use looks at the file first,
-    and every write looks again after its commit, before anybody is told that it is stored.
+    `migrate` opens the file. SQLite keeps writing to an open file that another program has removed, replaced or
+    overwritten, and those writes are lost. Therefore every use checks the identity of the file first, and every write
+    checks it again after the commit and before it returns.
 
-    Every commit is made by `run_in_thread`, which may let other threads run meanwhile: a commit may wait for the disk.
-    The lock is held until it is done.
+    Commits are made by `run_in_thread`, so that other threads can run while a commit waits for the disk. The lock is
+    held meanwhile.
     """
 
     def __init__(
@@ -75,77 +75,60 @@ class Storage:
         self.path = path
         self.lock = lock or threading.RLock()
         self._run_in_thread = run_in_thread
-        self.patient_until = math.inf  # by the monotonic clock: then nobody waits while another program writes
+        self.busy_deadline = math.inf  # by the monotonic clock: no write waits for another program after it
         self._db: sqlite3.Connection | None = None
         self._paths = {suffix: os.fspath(beside(path, suffix)) for suffix in SUFFIXES}
-        self._identity: dict[str, FileIdentity | None] = {}  # of the file and its companions, by suffix
-        self._spoilt: FileIdentity | None = None
+        self._identity: dict[str, FileIdentity | None] = {}  # of the three files, by suffix
+        self._damaged: FileIdentity | None = None
 
     def migrate(
         self, migrations: Sequence[Migration], *, application_id: int, create: bool, keep_older: bool = False
     ) -> None:
-        """Open the file, made only if `create`, and bring it to the newest schema.
+        """Open the file and apply the migrations that it does not have yet. Create the file if `create`.
 
-        `keep_older` keeps a copy of one that has an older schema, as `<name>.before-v<newest>`. Raises StorageError for
-        a file that is missing, not SQLite, not ours, or written by a newer version.
+        With `keep_older`, a file with an older schema is first copied to `<name>.before-v<newest>`. Raises StorageError
+        for a file that is missing, not SQLite, of another program, or written by a newer version.
         """
         with self.lock:
             self.close()
             if not create and not self.path.exists():
                 raise StorageError(f"{self.path.name} is missing. Put back a copy from a backup.")
-            self._identity, self._spoilt = {}, None
             try:
-                if create:
-                    _make(self.path)
-                self._paths = {suffix: os.path.realpath(self.path) + suffix for suffix in SUFFIXES[1:]}
-                self._paths[""] = os.fspath(self.path)
-                self._identity[""] = file_identity(self._paths[""])
-                self._db = _connect(self.path, create)
-                version = version_of(self._db, migrations, application_id)
-                if version == 0 and not create:
-                    raise StorageEmpty("is empty. Put back a copy from a backup.")
-                if keep_older and 0 < version < len(migrations):
-                    keep_copy(self._db, self.path.with_name(f"{self.path.name}.before-v{len(migrations)}"))
-                _migrate(self._db, migrations, application_id, version)
-                found = {suffix: file_identity(self._paths[suffix]) for suffix in SUFFIXES}
-                in_place = self._is_at_path(found[""]) and found["-wal"] is not None
-                self._identity = found if in_place else {**found, "": self._identity[""]}
-                if not in_place:
-                    raise StorageFull("was removed or replaced while it was opened. Try again.")
+                self._open(migrations, application_id, create=create, keep_older=keep_older)
             except BaseException as error:
                 self.close()
                 if isinstance(error, OSError):
-                    raise refused(error, self.path) from error
+                    raise explain_os_error(error, self.path) from error
                 if isinstance(error, sqlite3.Error):
-                    raise explain(error, self.path) from error
+                    raise explain_sqlite_error(error, self.path) from error
                 if isinstance(error, StorageError):
                     raise type(error)(f"{self.path.name} {error}") from None
                 raise
 
     @contextmanager
     def write(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
-        """A transaction: committed when the block ends, rolled back when it raises.
+        """Run a transaction: committed at the end of the block, rolled back if the block raises.
 
-        One that is not durable survives a crash of the process, but maybe not a power cut; it does not wait for the
-        disk. Raises StorageReplaced after the commit if the file or its log was removed or replaced meanwhile.
+        A transaction that is not durable does not wait for the disk: it survives a crash of the process, but possibly
+        not a power cut. Raises StorageReplaced after the commit if the file or its log was replaced meanwhile.
         """
         with self.lock:
             db = self._connection()
             if not durable:
                 db.execute("PRAGMA synchronous = NORMAL")
             try:
-                _begin(db, self.patient_until)
+                _begin(db, self.busy_deadline)
                 yield db
                 self._commit(db)
-                self._confirm()
+                self._check_committed()
                 self._checkpoint(db)
             except BaseException as error:
-                # Some errors end the transaction by themselves.
+                # SQLite itself rolls back on some errors.
                 with suppress(sqlite3.Error):
                     if db.in_transaction:
                         db.execute("ROLLBACK")
                 if isinstance(error, sqlite3.Error):
-                    raise explain(error, self.path) from error
+                    raise explain_sqlite_error(error, self.path) from error
                 raise
             finally:
                 if self._db is db and not durable:
@@ -153,26 +136,26 @@ class Storage:
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """The connection, for reading only."""
+        """Yield the connection, for queries only."""
         with self.lock:
             try:
                 yield self._connection()
             except sqlite3.Error as error:
-                raise explain(error, self.path) from error
+                raise explain_sqlite_error(error, self.path) from error
 
     def verify(self) -> None:
-        """Read the whole file. Raises StorageDamaged if it is not as SQLite left it."""
+        """Run SQLite's `quick_check`. Raises StorageDamaged if it finds an error."""
         with self.read() as db:
             if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                 raise StorageDamaged(f"{self.path.name} is damaged. Put back a copy from a backup.")
 
     def in_place(self) -> bool:
-        """Whether the file that is open is the one at its path, with its log; so is one that is not open."""
+        """Return whether the open file and its log are still at their paths; True if no file is open."""
         with self.lock:
             return self._db is None or (self._is_at_path(file_identity(self.path)) and self._has_its_log())
 
     def is_sound(self) -> bool:
-        """Whether the file is open, and nobody has removed, replaced or harmed it since."""
+        """Return whether the file is open and has not been removed, replaced or damaged."""
         with self.lock:
             try:
                 return bool(self._connection())
@@ -180,7 +163,7 @@ class Storage:
                 return False
 
     def close(self) -> None:
-        """Close the file; every later use raises StorageClosed."""
+        """Close the file. Every later use raises StorageClosed."""
         with self.lock:
             if self._db is None:
                 return
@@ -192,52 +175,72 @@ class Storage:
 
     # In call order
 
+    def _open(self, migrations: Sequence[Migration], application_id: int, *, create: bool, keep_older: bool) -> None:
+        self._identity, self._damaged = {}, None
+        if create:
+            _create(self.path)
+        self._paths = {suffix: os.path.realpath(self.path) + suffix for suffix in SUFFIXES[1:]}
+        self._paths[""] = os.fspath(self.path)
+        self._identity[""] = file_identity(self._paths[""])
+        self._db = _connect(self.path, create)
+        version = version_of(self._db, migrations, application_id)
+        if version == 0 and not create:
+            raise StorageEmpty("is empty. Put back a copy from a backup.")
+        if keep_older and 0 < version < len(migrations):
+            save_copy(self._db, self.path.with_name(f"{self.path.name}.before-v{len(migrations)}"))
+        _migrate(self._db, migrations, application_id, version)
+        found = {suffix: file_identity(self._paths[suffix]) for suffix in SUFFIXES}
+        in_place = self._is_at_path(found[""]) and found["-wal"] is not None
+        self._identity = found if in_place else {**found, "": self._identity[""]}
+        if not in_place:
+            raise StorageFull("was removed or replaced while it was opened. Try again.")
+
     def _commit(self, db: sqlite3.Connection) -> None:
         self._run_in_thread(partial(self._execute_commit, db))
 
     def _execute_commit(self, db: sqlite3.Connection) -> None:
         db.execute("COMMIT")
 
-    def _confirm(self) -> None:
-        """Make sure that what was just committed is where the next process looks for it."""
+    def _check_committed(self) -> None:
+        """Check that the commit went into the file that is now at the path."""
         try:
-            self._look()
+            self._check_file()
         except StorageDamaged:
             raise
         except StorageError:
-            pass  # another program keeps us from looking into a file that is still in its place; the next use looks
+            pass  # the file is in place but locked by another program; the next use checks it again
 
     def _checkpoint(self, db: sqlite3.Connection) -> None:
-        """Move a log that has grown long into the file.
+        """Copy a log of CHECKPOINT_BYTES or more into the file and truncate it.
 
-        Nothing else here changes the file, so every other change of it is another program's. SQLite's own checkpoints,
-        which are part of a commit, would hide one that came during a transaction.
+        SQLite's automatic checkpoints are off: only this method changes the main file, so every other change is
+        another program's.
         """
         log = file_identity(self._paths["-wal"])
-        if log is None or log.size < FULL_LOG:
+        if log is None or log.size < CHECKPOINT_BYTES:
             return
-        with suppress(sqlite3.Error):  # everything is in the log as well; the next write tries again
+        with suppress(sqlite3.Error):  # the log still has everything; the next write tries again
             self._run_in_thread(partial(self._execute_checkpoint, db))
         found = file_identity(self._paths[""])
         if self._is_at_path(found):
             self._identity[""] = found
 
     def _execute_checkpoint(self, db: sqlite3.Connection) -> None:
-        # The row is read to its end: a cursor that another thread still holds counts as a statement that writes, and
-        # SQLite commits nothing as long as there is one.
+        # Fetch the result: an open cursor of this statement, which another thread might still hold, would block later
+        # commits.
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _connection(self) -> sqlite3.Connection:
         if self._db is None:
             raise StorageClosed(f"{self.path.name} is closed.")
-        self._look()
+        self._check_file()
         return self._db
 
-    def _look(self) -> None:
-        """Raises StorageReplaced or StorageDamaged if the file or its log is not as it was left."""
+    def _check_file(self) -> None:
+        """Raise StorageReplaced or StorageDamaged if another program has replaced or damaged the file or its log."""
         found = file_identity(self._paths[""])
         if found != self._identity[""]:
-            self._look_into(found)
+            self._check_changed_file(found)
         if not self._has_its_log():
             raise StorageReplaced(f"{self.path.name}-wal was removed while it was open. Leave it there, and try again.")
 
@@ -246,22 +249,22 @@ class Storage:
         return known is None or (found is not None and found.file == known.file)
 
     def _has_its_log(self) -> bool:
-        """Whether what is stored goes where the next process will look; if not, closing still puts it into the file."""
+        """Return whether the log is still at its path. If not, closing the connection still saves its content."""
         known, found = self._identity.get("-wal"), file_identity(self._paths["-wal"])
         return known is None or (found is not None and found.file == known.file)
 
-    def _look_into(self, found: FileIdentity | None) -> None:
-        """The file is not as we left it: another program wrote in it, which may be well, or harmed it."""
+    def _check_changed_file(self, found: FileIdentity | None) -> None:
+        """Check a file that another program has changed: valid changes are accepted."""
         if found is None or not self._is_at_path(found):
             raise StorageReplaced(f"{self.path.name} was removed or replaced while it was open. Try again.")
-        if found != self._spoilt and found.size >= LEAST and _is_whole(self.path):
+        if found != self._damaged and found.size >= MIN_DATABASE_BYTES and _is_intact(self.path):
             self._identity[""] = found
             return
-        self._spoilt = found
-        raise StorageDamaged(f"{self.path.name} is damaged: it was written over. Put back a copy from a backup.")
+        self._damaged = found
+        raise StorageDamaged(f"{self.path.name} is damaged: it was overwritten. Put back a copy from a backup.")
 
     def _remove_companions(self) -> None:
-        """What belonged to a file that is gone would spoil the copy that is put in its place."""
+        """Remove the log and index of a file that is gone: SQLite would apply the log to a file put in its place."""
         for suffix in SUFFIXES[1:]:
             known, found = self._identity.get(suffix), file_identity(self._paths[suffix])
             if known is not None and found is not None and found.file == known.file:
@@ -270,12 +273,12 @@ class Storage:
 
 
 def beside(path: Path, suffix: str) -> Path:
-    """A companion of a database, or another file of its name with something after it."""
+    """Return the path with `suffix` appended to the file name."""
     return path.with_name(path.name + suffix)
 
 
 def file_identity(path: Path | str) -> FileIdentity | None:
-    """By what a file will be known again; None if there is none."""
+    """Return the identity of the file at a path, or None if there is none."""
     try:
         found = os.lstat(path)
         link = stat.S_ISLNK(found.st_mode)
@@ -287,8 +290,8 @@ def file_identity(path: Path | str) -> FileIdentity | None:
 
 
 def remove(path: Path) -> None:
-    """Remove a database with its two companions, for good; what is not there is no error."""
-    # The file itself last: a companion without it, from a crash in between, would be found by nobody.
+    """Delete a database with its log and index. Missing files are ignored."""
+    # The main file last: after a crash in between, the next start finds the rest by its name.
     for suffix in reversed(SUFFIXES):
         beside(path, suffix).unlink(missing_ok=True)
     with suppress(FileNotFoundError):
@@ -296,17 +299,17 @@ def remove(path: Path) -> None:
 
 
 def quarantine(path: Path, suffix: str) -> Path:
-    """Rename a database with its companions, so that another can take its place; returns its new path."""
-    run_in_thread = beside(path, suffix)
+    """Rename a database, its log and its index by appending `suffix`. Return the new path."""
+    target = beside(path, suffix)
     for companion in SUFFIXES:
         with suppress(FileNotFoundError):
-            beside(path, companion).rename(beside(run_in_thread, companion))
+            beside(path, companion).rename(beside(target, companion))
     flush(path.parent)
-    return run_in_thread
+    return target
 
 
 def flush(path: Path) -> None:
-    """Wait until what was written in a file, or which names are in a folder, is on the disk."""
+    """Call `fsync` on a file or directory."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -314,14 +317,14 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def keep_copy(db: sqlite3.Connection, target: Path) -> None:
-    """Copy the whole database as it is at this moment into a file that only its owner can read, and wait for the disk.
+def save_copy(db: sqlite3.Connection, target: Path) -> None:
+    """Copy the database to `target`, readable by its owner only, and flush it to disk.
 
-    The file has its name when it is whole; one of that name is replaced.
+    The copy is a consistent snapshot. It gets its name when it is complete and replaces an existing file.
     """
     unfinished = beside(target, ".partial")
     remove(unfinished)
-    os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE))
+    os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE_MODE))
     try:
         with closing(sqlite3.connect(unfinished, isolation_level=None)) as copy:
             copy.execute("PRAGMA synchronous = OFF")
@@ -334,14 +337,14 @@ def keep_copy(db: sqlite3.Connection, target: Path) -> None:
     flush(target.parent)
 
 
-def _make(path: Path) -> None:
-    """Make an empty file if there is none. SQLite would let everybody read it."""
+def _create(path: Path) -> None:
+    """Create an empty file if there is none. SQLite would create it with the default mode."""
     with suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE))
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE_MODE))
 
 
 def _connect(path: Path, create: bool) -> sqlite3.Connection:
-    # Autocommit: transactions are written out in `write`. The lock of Storage stands in for the thread check.
+    # isolation_level=None is autocommit: `write` begins and commits. The lock of Storage replaces the thread check.
     mode = "rwc" if create else "rw"
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     db = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
@@ -357,7 +360,7 @@ def _connect(path: Path, create: bool) -> sqlite3.Connection:
 
 
 def _begin(db: sqlite3.Connection, until: float) -> None:
-    """Begin to write, when another program lets us. SQLite's own wait would hold up every greenlet."""
+    """Begin a write transaction, waiting for other programs. SQLite's busy timeout would block all greenlets."""
     until = min(until, time.monotonic() + BUSY_SECONDS)
     while True:
         try:
@@ -369,20 +372,20 @@ def _begin(db: sqlite3.Connection, until: float) -> None:
         time.sleep(0.01)
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether another connection, which has nothing in memory, finds every page in order."""
+def _is_intact(path: Path) -> bool:
+    """Run `quick_check` on a new connection, whose cache is empty."""
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0)) as db:
             return bool(db.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok")
     except sqlite3.DatabaseError as error:
-        # One that is locked cannot be looked at now; the next use looks again.
+        # A locked file cannot be checked now; the next use tries again.
         if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
             return False
-        raise explain(error, path) from error
+        raise explain_sqlite_error(error, path) from error
 
 
 def version_of(db: sqlite3.Connection, migrations: Sequence[Migration], application_id: int) -> int:
-    """How many of the migrations the file has seen. Raises StorageError for one that is not ours, or newer."""
+    """Return how many migrations were applied. Raises StorageError for a file of another program or newer version."""
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
     owner = db.execute("PRAGMA application_id").fetchone()[0]
     tables = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
@@ -394,11 +397,11 @@ def version_of(db: sqlite3.Connection, migrations: Sequence[Migration], applicat
 
 
 def _migrate(db: sqlite3.Connection, migrations: Sequence[Migration], application_id: int, version: int) -> None:
-    # Journal mode cannot change inside a transaction, and is kept in the file: only a new one needs it.
+    # The journal mode is stored in the file, so only a new file needs it. It cannot change inside a transaction.
     if db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         db.execute("PRAGMA journal_mode = WAL")
-        db.execute("SELECT 1 FROM sqlite_schema").fetchone()  # makes the log, which is known by its marks from then on
-    # The first commit after these waits for the disk, and takes them with it.
+        db.execute("SELECT 1 FROM sqlite_schema").fetchone()  # creates the log, whose identity is then recorded
+    # The first durable commit afterwards also flushes the migrations.
     db.execute("PRAGMA synchronous = NORMAL")
     for number, migration in list(enumerate(migrations, 1))[version:]:
         db.execute("BEGIN IMMEDIATE")
@@ -413,18 +416,18 @@ def _migrate(db: sqlite3.Connection, migrations: Sequence[Migration], applicatio
     db.execute("PRAGMA synchronous = FULL")
 
 
-def explain(error: sqlite3.Error, path: Path) -> StorageError:
-    """What an error of SQLite means for a person."""
+def explain_sqlite_error(error: sqlite3.Error, path: Path) -> StorageError:
+    """Convert a SQLite error to a StorageError with a sentence for people."""
     code = getattr(error, "sqlite_errorcode", None)
     primary = code & 0xFF if code is not None else None
     if primary == sqlite3.SQLITE_FULL:
-        return _full()
+        return _disk_full()
     if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-        return _closed_to_us(path)
-    if primary == sqlite3.SQLITE_IOERR and code not in READING:
-        # A quota says so, and a full disk too when it is a companion that cannot grow.
+        return _not_writable(path)
+    if primary == sqlite3.SQLITE_IOERR and code not in READ_ERRORS:
+        # A quota raises this, and so does a full disk when the log or index cannot grow.
         return StorageFull(
-            f"{path.name} could not be written. Nothing was lost; look whether the disk or a quota is full, and try"
+            f"{path.name} could not be written. Nothing was lost; check whether the disk or a quota is full, and try"
             " again."
         )
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
@@ -434,14 +437,14 @@ def explain(error: sqlite3.Error, path: Path) -> StorageError:
     return StorageError(f"{path.name} could not be used: {error}.")
 
 
-def refused(error: OSError, path: Path) -> StorageFull:
-    """What an error of the system means for a person."""
-    return _full() if error.errno in (errno.ENOSPC, errno.EDQUOT) else _closed_to_us(path)
+def explain_os_error(error: OSError, path: Path) -> StorageFull:
+    """Convert an error of the operating system to a StorageError with a sentence for people."""
+    return _disk_full() if error.errno in (errno.ENOSPC, errno.EDQUOT) else _not_writable(path)
 
 
-def _full() -> StorageFull:
+def _disk_full() -> StorageFull:
     return StorageFull("The disk is full. Nothing was lost; free some space and try again.")
 
 
-def _closed_to_us(path: Path) -> StorageFull:
-    return StorageFull(f"{path.name} cannot be opened for writing. Check the rights of the instance directory.")
+def _not_writable(path: Path) -> StorageFull:
+    return StorageFull(f"{path.name} cannot be opened for writing. Check the permissions of the instance directory.")

@@ -1,6 +1,6 @@
-"""Facets: named child objects, each with a SQLite file of its own and its calls one at a time.
+"""Facets: named child objects, each with its own SQLite file. Calls on one facet are serialized.
 
-After the platform primitive of the same name (Cloudflare Durable Objects, `ctx.facets`).
+Modelled on Cloudflare Durable Objects facets (`ctx.facets`).
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from weakref import WeakValueDictionary
 
 from overseer.storage.database import RunInThread, Storage, remove, run_inline
 
-MAX_NAME = 256  # bytes
-MAX_STEM = 200  # bytes of a name that can be a file's
+MAX_NAME_BYTES = 256
+MAX_STEM_BYTES = 200  # file systems allow 255 bytes, suffixes included
 DELETED = "facet was deleted"
 
 
 class Child(Protocol):
-    """What runs inside a facet."""
+    """The object that runs inside a facet."""
 
     def idle(self) -> bool:
-        """Whether it may be dropped from memory just now."""
+        """Return whether the child can be dropped from memory now."""
 
     def close(self) -> None:
-        """End what runs, before the file is closed."""
+        """Stop background work before the file is closed."""
 
 
 T = TypeVar("T", bound=Child)
@@ -42,9 +42,9 @@ class FacetAborted(Exception):
 
 
 class Slot(Generic[T]):
-    """A name: one lock for all that is ever done with its file, and the one facet that has it open.
+    """The lock of one facet name and the facet that has the file open.
 
-    It outlives an aborted facet, so that the next one of the name waits until the last call on that has ended.
+    A slot outlives an aborted facet: the next facet of the same name waits for the last call on the aborted one.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class Slot(Generic[T]):
 
 
 class Facet(Generic[T]):
-    """A handle on a named child. Holding one opens nothing; the first call does."""
+    """A handle on a named child. The first call opens the file."""
 
     def __init__(self, name: str, storage: Storage, start: Start[T], slot: Slot[T], facets: Facets[T]) -> None:
         self.name = name
@@ -62,58 +62,58 @@ class Facet(Generic[T]):
         self._start = start
         self._slot = slot
         self._child: T | None = None
-        self._reason: str | None = None
+        self._abort_reason: str | None = None
         self._facets = facets
 
     def call(self, method: Callable[Concatenate[T, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run a method on the child, opened if need be, when every earlier call has ended.
+        """Run a method on the child after all earlier calls have ended. Opens the child if necessary.
 
-        Raises FacetAborted if the facet was aborted before the call came to its end.
+        Raises FacetAborted if the facet is aborted before the call ends.
         """
         with self._slot.lock:
-            self._check()
+            self._check_not_aborted()
             if self._child is not None and not self._slot.calls and not self._storage.in_place():
-                self._close()  # its file was removed or replaced: what it stores from now on would be lost
+                self._close()  # the file was removed or replaced: further writes to it would be lost
             child = self._child or self._open()
             self._slot.calls += 1
             try:
                 return method(child, *args, **kwargs)
             finally:
                 self._slot.calls -= 1
-                self._check()
-                self._facets.called(self)
+                self._check_not_aborted()
+                self._facets.mark_used(self)
 
-    def restart_with(self, start: Start[T]) -> None:
-        """Use `start` the next time the child is opened; one that runs takes no notice."""
+    def set_start(self, start: Start[T]) -> None:
+        """Use `start` the next time the child is opened. A running child is not affected."""
         self._start = start
 
-    def hurry(self, until: float) -> None:
-        """Let the file wait for no other program beyond that time."""
-        self._storage.patient_until = until
+    def set_busy_deadline(self, deadline: float) -> None:
+        """Stop waiting for other programs' locks at `deadline`, a time of the monotonic clock."""
+        self._storage.busy_deadline = deadline
 
     def abort(self, reason: str) -> None:
-        """Stop the child and make calls in flight and later ones on this handle raise `reason`."""
-        self._reason = reason
+        """Stop the child. Running and later calls on this handle raise FacetAborted with `reason`."""
+        self._abort_reason = reason
         with self._slot.lock:
             self._close()
 
     def evict(self) -> bool:
-        """Drop the child from memory if nobody is using it; the next call brings it back."""
+        """Drop the child from memory if it is idle and return whether it was. The next call opens it again."""
         if not self._slot.lock.acquire(blocking=False):
             return False
         try:
-            # The lock lets its own thread in again, from the middle of a call.
+            # The lock is reentrant: this thread may be inside a call on this facet.
             if self._slot.calls or (self._child is not None and not self._child.idle()):
                 return False
             self._close()
-            self._facets.dropped(self)
+            self._facets.mark_closed(self)
             return True
         finally:
             self._slot.lock.release()
 
     def _open(self) -> T:
         if self._slot.running is not None:
-            self._slot.running._close()  # aborted, and about to be closed by who aborted it
+            self._slot.running._close()  # it was aborted, and the aborting thread has not closed it yet
         try:
             self._child = self._start(self._storage)
         except BaseException:
@@ -132,16 +132,16 @@ class Facet(Generic[T]):
                 self._slot.running = None
             self._storage.close()
 
-    def _check(self) -> None:
-        if self._reason is not None:
-            raise FacetAborted(self._reason)
+    def _check_not_aborted(self) -> None:
+        if self._abort_reason is not None:
+            raise FacetAborted(self._abort_reason)
 
 
 class Facets(Generic[T]):
-    """The facets of one parent: a folder of SQLite files, at most one running object per name.
+    """The facets of one parent: a folder of SQLite files with at most one running child per name.
 
-    At most `limit` stay open while idle; the least recently used is closed first, never one that is busy, and
-    `closed` is told its name. Commits are made by `run_in_thread`.
+    At most `limit` idle facets stay open. The least recently used is closed first and its name is passed to
+    `on_close`; a busy facet is never closed. Commits are made by `run_in_thread`.
     """
 
     def __init__(
@@ -149,21 +149,21 @@ class Facets(Generic[T]):
         directory: Path,
         *,
         limit: int = 50,
-        closed: Callable[[str], None] = lambda name: None,
+        on_close: Callable[[str], None] = lambda name: None,
         run_in_thread: RunInThread = run_inline,
     ) -> None:
         self._directory = directory
         self._run_in_thread = run_in_thread
         self._limit = limit
-        self._closed = closed
+        self._on_close = on_close
         self._lock = threading.Lock()
-        # Weak: a name has one slot and one facet for as long as anybody holds them, and none afterwards.
+        # Weak references: the slot and the facet of a name exist only while something holds them.
         self._slots: WeakValueDictionary[str, Slot[T]] = WeakValueDictionary()
         self._facets: WeakValueDictionary[str, Facet[T]] = WeakValueDictionary()
         self._open: OrderedDict[str, Facet[T]] = OrderedDict()
 
     def get(self, name: str, start: Start[T]) -> Facet[T]:
-        """A handle on the facet `name`. Starts nothing: the first call opens the file and runs `start`."""
+        """Return a handle on the facet `name`. The first call on it opens the file and runs `start`."""
         path = self.path(name)
         with self._lock:
             facet = self._facets.get(name)
@@ -171,73 +171,73 @@ class Facets(Generic[T]):
                 slot = self._slot(name)
                 facet = Facet(name, Storage(path, lock=slot.lock, run_in_thread=self._run_in_thread), start, slot, self)
                 self._facets[name] = facet
-            facet.restart_with(start)
+            facet.set_start(start)
             return facet
 
     def exists(self, name: str) -> bool:
-        """Whether the facet has a file."""
+        """Return whether the facet has a file."""
         return self.path(name).exists()
 
     def names(self) -> set[str]:
-        """The names of all facets that have a file."""
+        """Return the names of all facets that have a file."""
         return {path.stem for path in self._directory.glob("*.sqlite")}
 
     def path(self, name: str) -> Path:
-        """Where the facet keeps its data. Raises ValueError for what is no name."""
-        if not name or len(name.encode()) > MAX_NAME or name.startswith(".") or any(c in name for c in "/\\\0"):
-            raise ValueError(f"{name!r} is no name for a facet")
-        # File systems stop at 255 bytes, suffixes included.
-        stem = name if len(name.encode()) <= MAX_STEM else f"long-{sha256(name.encode()).hexdigest()}"
+        """Return the path of the facet's file. Raises ValueError for an invalid name."""
+        size = len(name.encode())
+        if not name or size > MAX_NAME_BYTES or name.startswith(".") or any(c in name for c in "/\\\0"):
+            raise ValueError(f"invalid facet name: {name!r}")
+        stem = name if size <= MAX_STEM_BYTES else f"long-{sha256(name.encode()).hexdigest()}"
         return self._directory / f"{stem}.sqlite"
 
     def abort(self, name: str, reason: str) -> None:
-        """Stop the facet; its file stays. Calls on handles given out so far raise `reason`."""
-        facet = self._take(name)
+        """Stop the facet and keep its file. Calls on existing handles raise FacetAborted with `reason`."""
+        facet = self._detach(name)
         if facet is not None:
             facet.abort(reason)
 
     def delete(self, name: str) -> None:
-        """Stop the facet and remove its three files; an unknown name is no error."""
+        """Stop the facet and remove its three files. Does nothing if the facet does not exist."""
         path = self.path(name)
         with self._lock:
             slot = self._slot(name)
         self.abort(name, DELETED)
         with slot.lock:
-            self.abort(name, DELETED)  # who came in between
+            self.abort(name, DELETED)  # a handle created between the first abort and the lock
             remove(path)
 
-    def hurry(self, until: float) -> None:
-        """Let no open file wait for another program beyond that time, by the monotonic clock."""
+    def set_busy_deadline(self, deadline: float) -> None:
+        """Let no open facet wait for other programs' locks after `deadline`, a time of the monotonic clock."""
         with self._lock:
             for facet in self._open.values():
-                facet.hurry(until)
+                facet.set_busy_deadline(deadline)
 
     def close(self, reason: str) -> None:
-        """Stop every open facet."""
-        with ExitStack() as stack:  # one that cannot be closed keeps no other open
+        """Abort every open facet."""
+        with ExitStack() as stack:  # an error in one does not keep the others open
             for name in list(self._open):
                 stack.callback(self.abort, name, reason)
 
-    # What a facet tells
+    # Callbacks of Facet
 
-    def called(self, facet: Facet[T]) -> None:
-        """A facet was used: keep it open, and close those that were not for long."""
+    def mark_used(self, facet: Facet[T]) -> None:
+        """Record a call on a facet and evict the least recently used ones beyond the limit."""
         with self._lock:
             if self._facets.get(facet.name) is not facet:
-                return  # aborted just now
+                return  # aborted meanwhile
             self._open[facet.name] = facet
             self._open.move_to_end(facet.name)
             surplus = list(self._open.values())[: -self._limit] if len(self._open) > self._limit else []
-        for idle in surplus:
-            if idle is not facet:
-                idle.evict()
+        for candidate in surplus:
+            if candidate is not facet:
+                candidate.evict()
 
-    def dropped(self, facet: Facet[T]) -> None:
-        """A facet has closed its file."""
+    def mark_closed(self, facet: Facet[T]) -> None:
+        """Record that an idle facet has closed its file."""
         with self._lock:
             if self._open.get(facet.name) is facet:
                 del self._open[facet.name]
-        self._closed(facet.name)
+        self._on_close(facet.name)
 
     # In call order
 
@@ -247,8 +247,8 @@ class Facets(Generic[T]):
             slot = self._slots[name] = Slot()
         return slot
 
-    def _take(self, name: str) -> Facet[T] | None:
-        """The facet of this name, which is nobody's from now on but of those who hold it."""
+    def _detach(self, name: str) -> Facet[T] | None:
+        """Forget the facet of this name and return it; only existing handles still refer to it."""
         with self._lock:
             self._open.pop(name, None)
             return self._facets.pop(name, None)

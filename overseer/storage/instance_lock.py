@@ -1,4 +1,4 @@
-"""The instance directory: one process has it at a time."""
+"""The instance directory: its layout and the lock that lets one process at a time use it."""
 
 from __future__ import annotations
 
@@ -10,70 +10,61 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from overseer.domain.errors import InstanceError
 
 LIST = "overseer.sqlite"
+OWNER_FILE = "overseer.lock"
 ROOM_FILE = re.compile(r"room-([0-9a-f]{12})\.sqlite", re.ASCII)
 
 
 class InstanceLock:
-    """Makes the directory, and keeps every other process out of it by a lock file that names its owner.
+    """An exclusive `flock` on the instance directory.
 
-    The directory is locked too: somebody may take the file for one that was left behind, and remove it.
+    The directory itself is locked, not a file in it: removing `overseer.lock`, which only names the owner, does not
+    let a second process in.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._descriptor: int | None = None
-        self._path = directory / "overseer.lock"
-        self._lock = FileLock(self._path, mode=0o600, thread_local=False)
 
     def take(self) -> None:
-        """Raises InstanceError, and holds nothing, if another process has the directory or it cannot be written."""
+        """Create the directory if needed and lock it.
+
+        Raises InstanceError, and holds nothing, if another process has the lock or the directory cannot be written.
+        """
         try:
             self._directory.parent.mkdir(parents=True, exist_ok=True)
             for directory in (self._directory, self._directory / "facets"):
                 directory.mkdir(mode=0o700, exist_ok=True)
-            self._lock.acquire(timeout=0)
-            self._lock_directory()
-            self._path.write_text(f"{os.getpid()} on {socket.gethostname()}\n")
-        except BaseException as error:
-            owner = _named(self._path)
-            self.release()
-            if isinstance(error, Timeout | BlockingIOError):
-                raise InstanceError(
-                    f"{self._directory} is in use by process {owner}. Stop that one, or choose another --instance."
-                ) from None
-            if isinstance(error, OSError):
-                remedy = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Check its rights"
-                raise InstanceError(
-                    f"{self._directory} cannot be written ({error.strerror}). {remedy}, or choose another."
-                ) from error
-            raise
+            descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _write_owner(self._directory)
+            except BaseException:
+                os.close(descriptor)
+                raise
+            self._descriptor = descriptor
+        except BlockingIOError:
+            raise InstanceError(
+                f"{self._directory} is in use by {_read_owner(self._directory)}. Stop that one, or choose another"
+                " --instance."
+            ) from None
+        except OSError as error:
+            remedy = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Check its permissions"
+            raise InstanceError(
+                f"{self._directory} cannot be written ({error.strerror}). {remedy}, or choose another."
+            ) from error
 
     def release(self) -> None:
-        """Let others have it."""
+        """Unlock the directory. Does nothing if it is not locked."""
         descriptor, self._descriptor = self._descriptor, None
-        try:
-            if descriptor is not None:
-                os.close(descriptor)
-        finally:
-            self._lock.release()
-
-    def _lock_directory(self) -> None:
-        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BaseException:
+        if descriptor is not None:
             os.close(descriptor)
-            raise
-        self._descriptor = descriptor
 
 
 def owner(directory: Path) -> str | None:
-    """Who uses the directory just now, by its own word; None if nobody does. Takes nothing from them."""
+    """Return which process has the directory locked, or None. Does not take the lock."""
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:
@@ -81,29 +72,36 @@ def owner(directory: Path) -> str | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return _named(directory / "overseer.lock")
+        return _read_owner(directory)
     finally:
         os.close(descriptor)
     return None
 
 
 def is_instance(directory: Path) -> bool:
-    """Whether there is anything of ours in a directory."""
+    """Return whether the directory holds a room list or a folder of rooms."""
     return (directory / LIST).exists() or (directory / "facets").is_dir()
 
 
 def room_file(directory: Path, room_id: str) -> Path:
-    """Where a room's file is."""
+    """Return the path of a room's file."""
     return directory / "facets" / f"room-{room_id}.sqlite"
 
 
 def room_ids(directory: Path) -> set[str]:
-    """The rooms that have a file."""
+    """Return the ids of all rooms that have a file."""
     found = (ROOM_FILE.fullmatch(path.name) for path in (directory / "facets").glob("room-*.sqlite"))
     return {match[1] for match in found if match}
 
 
-def _named(path: Path) -> str:
+def _write_owner(directory: Path) -> None:
+    descriptor = os.open(directory / OWNER_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "w") as file:
+        file.write(f"{os.getpid()} on {socket.gethostname()}\n")
+
+
+def _read_owner(directory: Path) -> str:
     with suppress(OSError):
-        return path.read_text().strip() or "another one"
-    return "another one"
+        if owner := (directory / OWNER_FILE).read_text().strip():
+            return f"process {owner}"
+    return "another process"

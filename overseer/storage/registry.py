@@ -1,4 +1,4 @@
-"""The SQL of the Overseer's file: which rooms there are, and a summary of each."""
+"""The list of rooms: `overseer.sqlite` with a summary of each room."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAGE = 50  # rooms
 
 
 def m001_rooms(db: sqlite3.Connection) -> None:
-    """Rooms with their summaries, and whether the last run ended in order."""
+    """Create the tables of rooms and of the last run."""
     db.execute(
         """CREATE TABLE rooms (
              id TEXT PRIMARY KEY,
@@ -41,7 +41,8 @@ MIGRATIONS = (m001_rooms,)  # append only
 class Registry:
     """The rooms and their summaries. Every command is one transaction, committed when it returns.
 
-    A file of an older version is kept as a copy. Raises StorageDamaged for one that can be made anew from the rooms.
+    Opening keeps a copy of a file with an older schema. Raises StorageDamaged if the file has to be rebuilt from the
+    rooms.
     """
 
     def __init__(self, storage: Storage) -> None:
@@ -52,26 +53,26 @@ class Registry:
     # Commands
 
     def begin_run(self) -> bool:
-        """Note that the server runs; whether its last run ended in order."""
+        """Mark the server as running and return whether the last run was shut down cleanly."""
         with self._storage.write() as db:
             in_order = bool(db.execute("SELECT in_order FROM runs").fetchone()[0])
             db.execute("UPDATE runs SET in_order = 0")
             return in_order
 
     def end_run(self) -> None:
-        """Note that the server ended in order: no summary is older than its room."""
+        """Mark the run as shut down cleanly: every summary is as new as its room."""
         with self._storage.write() as db:
             db.execute("UPDATE runs SET in_order = 1")
 
     def add(self, room_id: str, summary: Summary) -> None:
-        """Enter a room, on top of the list."""
+        """Insert a room at the top of the list."""
         with self._storage.write() as db:
             _add(db, room_id, summary, active_at=now())
 
     def adopt(self, rooms: Iterable[tuple[str, Summary]]) -> None:
-        """Enter rooms that were found, the one with the last activity on top.
+        """Insert rooms whose files were found, the most recently active at the top.
 
-        Into an empty list they come with the times of their activity; else above the others, as if active just now.
+        In an empty list they keep their times of activity. Otherwise they go above the others with the current time.
         """
         with self._storage.write() as db:
             (empty,) = db.execute("SELECT NOT EXISTS (SELECT 1 FROM rooms)").fetchone()
@@ -79,10 +80,10 @@ class Registry:
                 _add(db, room_id, summary, active_at=summary.active_at if empty else now())
 
     def sync(self, room_id: str, summary: Summary, *, active: bool, taken_at: int) -> Move:
-        """Take over the summary that a room had at `taken_at` (UTC milliseconds); an active room moves to the top of
-        its part of the list. Returns how it moved.
+        """Store the summary that a room had at `taken_at` (UTC milliseconds) and return how the room moved.
 
-        The room's own file has it for good, and `begin_run` tells when it has to be taken over again.
+        An `active` room moves to the top of the pinned or of the other rooms. The write is not durable: after a crash,
+        which `begin_run` detects, the summary is read again from the room's file.
         """
         with self._storage.write(durable=False) as db:
             moved = _sync(db, room_id, summary, taken_at)
@@ -95,7 +96,7 @@ class Registry:
                 " WHERE rank > mine AND rank < ? LIMIT 1)",
                 (room_id, base + PINNED),
             ).fetchone()
-            # Also of the topmost pinned room: when it is not pinned any more, it is as new as its activity.
+            # Also for the topmost pinned room: its rank decides its place when it is unpinned.
             top = _top(db) - 1
             db.execute(
                 "UPDATE rooms SET rank = ? WHERE id = ? AND rank % ? < ?", (base + top + 1, room_id, PINNED, top)
@@ -103,39 +104,39 @@ class Registry:
             return moved or ("raised" if above else "")
 
     def note_closed(self, room_id: str, *, at: int) -> None:
-        """Note that until then, in UTC milliseconds, nothing is in the room's file that is not in its summary."""
+        """Record that the room's file was closed and the summary is complete up to `at` (UTC milliseconds)."""
         with self._storage.write(durable=False) as db:
             db.execute("UPDATE rooms SET synced_at = ? WHERE id = ?", (at, room_id))
 
     def mark_broken(self, room_id: str, problem: str) -> None:
-        """Note that the room's file cannot be used."""
+        """Store why the room's file cannot be used."""
         with self._storage.write() as db:
             db.execute("UPDATE rooms SET problem = ?, answering = 0 WHERE id = ?", (problem, room_id))
 
     def begin_deleting(self, room_id: str) -> None:
-        """Take the room off the list, before its files go. Raises NoSuchRoom."""
+        """Hide the room before its files are removed. Raises NoSuchRoom."""
         with self._storage.write() as db:
             done = db.execute("UPDATE rooms SET deleting = 1 WHERE id = ? AND NOT deleting", (room_id,))
             if not done.rowcount:
-                raise NoSuchRoom("There is no such room; it may have been deleted.")
+                raise NoSuchRoom("This room doesn’t exist or was deleted.")
 
     def remove(self, room_id: str) -> None:
-        """Forget the room."""
+        """Delete the row of the room."""
         with self._storage.write() as db:
             db.execute("DELETE FROM rooms WHERE id = ?", (room_id,))
 
     # Queries
 
     def room(self, room_id: str) -> Room:
-        """One room. Raises NoSuchRoom."""
+        """Return one room. Raises NoSuchRoom."""
         with self._storage.read() as db:
             row = db.execute("SELECT * FROM rooms WHERE id = ? AND NOT deleting", (room_id,)).fetchone()
             if row is None:
-                raise NoSuchRoom("There is no such room; it may have been deleted.")
+                raise NoSuchRoom("This room doesn’t exist or was deleted.")
             return _room(row)
 
     def rooms(self, *, q: str = "", after: int | None = None, limit: int = PAGE) -> RoomList:
-        """Rooms by last activity, whose name contains `q` (in any case), below rank `after`."""
+        """Return a page of rooms in descending rank, below rank `after`, whose name contains `q` in any case."""
         with self._storage.read() as db:
             found = db.execute(
                 "SELECT * FROM rooms WHERE rank < ? AND NOT deleting AND (? = '' OR instr(casefold(name), ?))"
@@ -146,25 +147,28 @@ class Registry:
             return RoomList(tuple(rooms[:limit]), after=rooms[limit - 1].rank if len(rooms) > limit else None)
 
     def synced(self) -> dict[str, tuple[int, bool, bool]]:
-        """For each room when its summary was taken (UTC milliseconds), whether it was answering, and whether it is
-        being deleted."""
+        """Return for each room when its summary was taken (UTC milliseconds), whether it was answering, and whether it
+        is being deleted."""
         with self._storage.read() as db:
             rows = db.execute("SELECT id, synced_at, answering, deleting FROM rooms")
             return {row["id"]: (row["synced_at"], bool(row["answering"]), bool(row["deleting"])) for row in rows}
 
 
-def entries(db: sqlite3.Connection) -> dict[str, Room]:
-    """The rooms of a registry's file, but those that are being deleted."""
+def load_rooms(db: sqlite3.Connection) -> dict[str, Room]:
+    """Return the rooms in the database by id, without those being deleted."""
     return {row["id"]: _room(row) for row in db.execute("SELECT * FROM rooms WHERE NOT deleting")}
 
 
-def ended_in_order(db: sqlite3.Connection) -> bool:
-    """Whether no summary of a registry's file can be older than its room."""
+def was_shut_down_cleanly(db: sqlite3.Connection) -> bool:
+    """Return whether the last run was shut down cleanly, so that every summary is as new as its room."""
     return bool(db.execute("SELECT in_order FROM runs").fetchone()[0])
 
 
-def make_a_copy(db: sqlite3.Connection, *, without: Iterable[str]) -> None:
-    """Make a copied registry one of rooms that were copied later: their summaries are taken anew when it is opened."""
+def mark_as_backup(db: sqlite3.Connection, *, without: Iterable[str]) -> None:
+    """Turn a copied registry into that of a backup.
+
+    The rooms were copied later than the list: their summaries are read again when the backup is opened.
+    """
     db.execute("PRAGMA journal_mode = DELETE")
     db.executemany("DELETE FROM rooms WHERE id = ?", [(room_id,) for room_id in without])
     db.execute("DELETE FROM rooms WHERE deleting")
@@ -181,7 +185,7 @@ def _add(db: sqlite3.Connection, room_id: str, summary: Summary, *, active_at: i
 
 
 def _sync(db: sqlite3.Connection, room_id: str, summary: Summary, taken_at: int) -> Move:
-    """Where a room belongs by its activity it comes back to when it is not pinned any more."""
+    """Update the summary. Pinning adds PINNED to the rank, so that an unpinned room returns to its former place."""
     moved = db.execute(
         "UPDATE rooms SET rank = rank + ? WHERE id = ? AND (rank >= ?) != ?",
         (PINNED if summary.pinned else -PINNED, room_id, PINNED, summary.pinned),
@@ -194,7 +198,7 @@ def _sync(db: sqlite3.Connection, room_id: str, summary: Summary, taken_at: int)
 
 
 def _top(db: sqlite3.Connection) -> int:
-    """A count that no room has had, pinned or not."""
+    """Return a rank above those of all rooms, pinned or not."""
     highest = "SELECT max(rank) FROM rooms"
     return (
         int(

@@ -1,4 +1,4 @@
-"""Messages and their parts as the rows of a room's file, within a transaction that somebody else began and ends."""
+"""Statements on the tables of a room's file. The caller begins and commits the transaction."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from overseer.domain.messages import UNFINISHED, Message, Part, Reasoning, State
 
 
 def now() -> int:
-    """UTC milliseconds."""
+    """Return the current time in UTC milliseconds."""
     return time.time_ns() // 1_000_000
 
 
-def insert(db: sqlite3.Connection, role: str, state: State, key: str | None) -> int:
+def insert_message(db: sqlite3.Connection, role: str, state: State, key: str | None) -> int:
+    """Insert a message without parts and return its number."""
     done = db.execute(
         "INSERT INTO messages (role, state, key, created_at) VALUES (?, ?, ?, ?)", (role, state, key, now())
     )
@@ -24,7 +25,8 @@ def insert(db: sqlite3.Connection, role: str, state: State, key: str | None) -> 
     return done.lastrowid
 
 
-def put(db: sqlite3.Connection, number: int, parts: Sequence[Part], first: int = 0) -> None:
+def upsert_parts(db: sqlite3.Connection, number: int, parts: Sequence[Part], first: int = 0) -> None:
+    """Insert or replace the parts of a message from position `first` on. `parts` holds all of them."""
     db.executemany(
         "INSERT OR REPLACE INTO parts (message, position, kind, text, call) VALUES (?, ?, ?, ?, ?)",
         [(number, position, part.kind, *_columns(part)) for position, part in enumerate(parts) if position >= first],
@@ -47,7 +49,8 @@ def _part(row: sqlite3.Row) -> Part:
     return ToolCall(call["id"], call["name"], call["arguments"], row["text"], call["state"])
 
 
-def read(db: sqlite3.Connection, numbers: Sequence[int]) -> Iterable[Message]:
+def select_messages(db: sqlite3.Connection, numbers: Sequence[int]) -> Iterable[Message]:
+    """Yield the messages from the first to the last of `numbers`, which are ascending, with their parts."""
     if not numbers:
         return
     span = (numbers[0], numbers[-1])
@@ -75,20 +78,22 @@ def _usage(row: sqlite3.Row) -> Usage | None:
     return Usage(row["tokens_in"], row["tokens_out"], row["seconds"], row["speaking"], bool(row["estimated"]))
 
 
-def reset(db: sqlite3.Connection, number: int) -> None:
+def reset_answer(db: sqlite3.Connection, number: int) -> None:
+    """Delete the parts of an answer and mark it as waiting."""
     db.execute("DELETE FROM parts WHERE message = ?", (number,))
     db.execute(
         "UPDATE messages SET model = '', tokens_out = NULL, left_out = '', created_at = ? WHERE number = ?",
         (now(), number),
     )
-    wait(db, number)
+    mark_waiting(db, number)
 
 
-def wait(db: sqlite3.Connection, number: int) -> None:
+def mark_waiting(db: sqlite3.Connection, number: int) -> None:
+    """Set the state of an answer to waiting and keep its parts."""
     db.execute("UPDATE messages SET state = 'waiting', reason = '', ended_at = NULL WHERE number = ?", (number,))
 
 
-def end(
+def mark_finished(
     db: sqlite3.Connection,
     number: int,
     state: State,
@@ -97,64 +102,73 @@ def end(
     model: str | None = None,
     left_out: Collection[str] | None = None,
 ) -> None:
+    """Set the final state of an answer. `model` and `left_out` keep their values if they are None."""
     db.execute(
         "UPDATE messages SET state = ?, reason = ?, model = coalesce(?, model), left_out = coalesce(?, left_out),"
         " ended_at = ? WHERE number = ?",
-        (state, reason, model, None if left_out is None else names(left_out), now(), number),
+        (state, reason, model, None if left_out is None else encode_names(left_out), now(), number),
     )
 
 
-def names(left_out: Collection[str]) -> str:
-    """What was left out of a request, as it is stored."""
-    return ",".join(sorted(left_out))
+def encode_names(names: Collection[str]) -> str:
+    """Encode the names of rejected request parameters for the column `left_out`."""
+    return ",".join(sorted(names))
 
 
-def note_usage(db: sqlite3.Connection, number: int, usage: Usage) -> None:
+def set_usage(db: sqlite3.Connection, number: int, usage: Usage) -> None:
+    """Store the tokens and seconds that an answer took."""
     db.execute(
         "UPDATE messages SET tokens_in = ?, tokens_out = ?, seconds = ?, speaking = ?, estimated = ? WHERE number = ?",
         (usage.tokens_in, usage.tokens_out, usage.seconds, usage.speaking, usage.estimated, number),
     )
 
 
-def unfinished(db: sqlite3.Connection, limit: int = -1) -> list[int]:
+def unfinished_numbers(db: sqlite3.Connection, limit: int = -1) -> list[int]:
+    """Return the numbers of the answers that wait or stream, at most `limit` of them; -1 means no limit."""
     found = db.execute(
-        f"SELECT number FROM messages WHERE state IN {UNFINISHED} ORDER BY number LIMIT ?",  # noqa: S608 - ours
+        f"SELECT number FROM messages WHERE state IN {UNFINISHED} ORDER BY number LIMIT ?",  # noqa: S608 - a constant
         (limit,),
     )
     return [row["number"] for row in found]
 
 
-def upwards(db: sqlite3.Connection, below: int) -> Iterator[Message]:
-    """The messages before a number, the nearest first, read a few at a time, then more: few may be all that fit."""
+def iterate_backwards(db: sqlite3.Connection, below: int) -> Iterator[Message]:
+    """Yield the messages below a number in descending order.
+
+    Reads in batches that grow, because the caller may stop after a few.
+    """
     for count in chain((4, 8, 16, 32, 64), repeat(100)):
         found = db.execute("SELECT number FROM messages WHERE number < ? ORDER BY number DESC LIMIT ?", (below, count))
         numbers = [row["number"] for row in found]
         if not numbers:
             return
-        yield from reversed(list(read(db, numbers[::-1])))
+        yield from reversed(list(select_messages(db, numbers[::-1])))
         below = numbers[-1]
 
 
-def last_used(db: sqlite3.Connection) -> int:
-    """The highest number that was ever given to a message, or 0."""
+def last_used_number(db: sqlite3.Connection) -> int:
+    """Return the highest number ever assigned to a message, or 0."""
     row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'messages'").fetchone()
     return row["seq"] if row else 0
 
 
 def reads_from(db: sqlite3.Connection) -> int:
+    """Return the number of the first message that the model receives; 0 means all messages."""
     row = db.execute("SELECT reads_from FROM room").fetchone()
     return row["reads_from"] if row else 0
 
 
-def first(db: sqlite3.Connection) -> int:
+def first_number(db: sqlite3.Connection) -> int:
+    """Return the number of the first message, or 0."""
     return db.execute("SELECT min(number) FROM messages").fetchone()[0] or 0
 
 
-def last(db: sqlite3.Connection) -> int:
+def last_number(db: sqlite3.Connection) -> int:
+    """Return the number of the last message, or 0."""
     return db.execute("SELECT max(number) FROM messages").fetchone()[0] or 0
 
 
-def active_at(db: sqlite3.Connection) -> int | None:
-    """When the newest question was asked, or an answer ended; None in a room where nothing was said."""
+def last_active_at(db: sqlite3.Connection) -> int | None:
+    """Return when the newest message was created or finished (UTC milliseconds); None in an empty room."""
     row = db.execute("SELECT created_at, ended_at FROM messages ORDER BY number DESC LIMIT 1").fetchone()
     return max(row["created_at"], row["ended_at"] or 0) if row else None

@@ -1,4 +1,4 @@
-"""The SQL of a room's file: what was said, in order, and what the room is called."""
+"""One room's file: its messages, its name and its settings."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from overseer.storage import room_rows
 from overseer.storage.database import Storage
 from overseer.storage.schema import APPLICATION_ID, MIGRATIONS
 
-PREVIEW = 120  # characters
+PREVIEW_CHARS = 120
 
 
 class RoomStore:
-    """One room's file. Every command is one transaction, committed when it returns."""
+    """Store and query one room. Every command is one transaction, committed when it returns."""
 
     def __init__(self, storage: Storage, *, create: bool) -> None:
         self._storage = storage
@@ -27,8 +27,8 @@ class RoomStore:
 
     # Commands
 
-    def begin(self, name: str, *, by_person: bool) -> None:
-        """Name a new room."""
+    def initialize(self, name: str, *, by_person: bool) -> None:
+        """Insert the row of a new room."""
         with self._storage.write() as db:
             named_by = "person" if by_person else "nobody"
             db.execute(
@@ -37,12 +37,12 @@ class RoomStore:
             )
 
     def rename(self, name: str) -> None:
-        """Call the room what a person wants it called."""
+        """Set the name that a person chose."""
         with self._storage.write() as db:
             db.execute("UPDATE room SET name = ?, named_by = 'person'", (name,))
 
     def configure(self, settings: Settings, *, name: str | None) -> None:
-        """Keep these settings, and what a person wants the room called if there is a name."""
+        """Store the settings, and the name that a person chose unless it is None."""
         with self._storage.write() as db:
             db.execute(
                 "UPDATE room SET model = ?, system_prompt = ?, temperature = ?, pinned = ?",
@@ -51,78 +51,78 @@ class RoomStore:
             if name is not None:
                 db.execute("UPDATE room SET name = ?, named_by = 'person'", (name,))
 
-    def add(self, text: str, key: str | None, *, name: str) -> Asked:
-        """Store a question and the row of its answer; the room is called `name` if nobody has named it yet.
+    def add_question(self, text: str, key: str | None, *, name: str) -> Asked:
+        """Store a question and an empty answer. Set the room's name to `name` if it has none yet.
 
-        A key that was used before finds what was stored then. Raises KeyReused if the text was another.
+        `key` is an idempotency key: a repeated key returns the stored question. Raises KeyReused if its text differs.
         """
         with self._storage.write() as db:
             if key is not None and (
                 known := db.execute("SELECT number FROM messages WHERE key = ?", (key,)).fetchone()
             ):
                 number = known["number"]
-                if next(iter(room_rows.read(db, [number]))).text != text:
+                if next(iter(room_rows.select_messages(db, [number]))).text != text:
                     raise KeyReused("This key was used for another text. Send the new text with a new key.")
                 return Asked(number, number + 1, repeated=True)
-            question = room_rows.insert(db, "user", "complete", key)
-            room_rows.put(db, question, [Text(text)])
-            answer = room_rows.insert(db, "assistant", "waiting", None)
+            question = room_rows.insert_message(db, "user", "complete", key)
+            room_rows.upsert_parts(db, question, [Text(text)])
+            answer = room_rows.insert_message(db, "assistant", "waiting", None)
             named = db.execute("UPDATE room SET name = ?, named_by = 'first words' WHERE named_by = 'nobody'", (name,))
             return Asked(question, answer, named_room=named.rowcount > 0)
 
-    def edit(self, number: int, text: str, *, last: int | None) -> None:
-        """Change a question and drop what follows, but for the row of its answer. Raises NoSuchMessage.
+    def edit_question(self, number: int, text: str, *, last: int | None) -> None:
+        """Change a question, reset its answer and delete all later messages.
 
-        Raises Outdated if the room's last message is not `last` any more.
+        Raises NoSuchMessage, or Outdated if `last` is given and is not the number of the room's last message.
         """
         with self._storage.write() as db:
             question = db.execute("SELECT 1 FROM messages WHERE number = ? AND role = 'user'", (number,)).fetchone()
             if question is None:
                 raise NoSuchMessage(f"There is no question {number} in this room.")
-            if last not in (None, room_rows.last(db)):
-                raise Outdated("More was said in this room meanwhile. Look at it, and edit again.")
+            if last not in (None, room_rows.last_number(db)):
+                raise Outdated("This room has new messages. Read them, then edit again.")
             db.execute("DELETE FROM messages WHERE number > ?", (number + 1,))
-            room_rows.put(db, number, [Text(text)])
-            # The key it was sent with stands for the old text.
+            room_rows.upsert_parts(db, number, [Text(text)])
+            # The idempotency key belongs to the old text.
             db.execute("UPDATE messages SET key = NULL WHERE number = ?", (number,))
-            room_rows.reset(db, number + 1)
+            room_rows.reset_answer(db, number + 1)
 
-    def reset_last(self) -> int:
-        """Empty the last answer, to be made anew; returns its number. Raises NoSuchMessage in an empty room."""
+    def reset_last_answer(self) -> int:
+        """Reset the last answer and return its number. Raises NoSuchMessage in an empty room."""
         with self._storage.write() as db:
-            last = room_rows.last(db)
+            last = room_rows.last_number(db)
             if not last:
                 raise NoSuchMessage("There is no question to answer yet.")
-            room_rows.reset(db, last)
+            room_rows.reset_answer(db, last)
             return last
 
-    def resume_last(self) -> Message:
-        """Let the last answer be gone on with; returns it as it was. Raises Outdated if it is not `resumable`."""
+    def resume_last_answer(self) -> Message:
+        """Mark the last answer as waiting and return it as it was. Raises Outdated if it is not `resumable`."""
         with self._storage.write() as db:
-            for message in room_rows.read(db, [room_rows.last(db)]):
+            for message in room_rows.select_messages(db, [room_rows.last_number(db)]):
                 if message.resumable:
-                    room_rows.wait(db, message.number)
+                    room_rows.mark_waiting(db, message.number)
                     return message
-            raise Outdated("The last answer did not break off in its text, so there is nothing to go on with.")
+            raise Outdated("The last answer is not cut off, so it can’t be continued.")
 
-    def note_reading(self, number: int) -> bool:
-        """Keep from which message the model reads, 0 for all; returns whether that is another than before."""
+    def set_reads_from(self, number: int) -> bool:
+        """Store the number of the first message that the model receives. Return whether it changed."""
         with self._storage.write(durable=False) as db:
             done = db.execute("UPDATE room SET reads_from = ? WHERE reads_from != ?", (number, number))
             return done.rowcount > 0
 
-    def save(
+    def save_parts(
         self, number: int, parts: Sequence[Part], *, first: int, model: str, left_out: Collection[str] = ()
     ) -> None:
-        """Write the parts of a growing answer, from position `first` on."""
+        """Store the parts of a streaming answer from position `first` on."""
         with self._storage.write() as db:
             db.execute(
                 "UPDATE messages SET state = 'streaming', model = ?, left_out = ? WHERE number = ?",
-                (model, room_rows.names(left_out), number),
+                (model, room_rows.encode_names(left_out), number),
             )
-            room_rows.put(db, number, parts, first)
+            room_rows.upsert_parts(db, number, parts, first)
 
-    def end(
+    def finish_answer(
         self,
         number: int,
         parts: Sequence[Part],
@@ -133,26 +133,25 @@ class RoomStore:
         usage: Usage | None,
         left_out: Collection[str] = (),
     ) -> None:
-        """Write an answer whole, with its last state. One that was not begun, without parts or a model, keeps what it
-        has."""
+        """Store all parts and the final state of an answer. Without parts or a model, the stored ones are kept."""
         with self._storage.write() as db:
-            room_rows.put(db, number, parts)
-            room_rows.end(db, number, state, reason, model=model or None, left_out=left_out or None)
+            room_rows.upsert_parts(db, number, parts)
+            room_rows.mark_finished(db, number, state, reason, model=model or None, left_out=left_out or None)
             if usage is not None:
-                room_rows.note_usage(db, number, usage)
+                room_rows.set_usage(db, number, usage)
 
-    def end_all(self, *, state: State, reason: str) -> list[int]:
-        """Give every answer that is not finished this last state; returns their numbers."""
+    def finish_all_answers(self, *, state: State, reason: str) -> list[int]:
+        """Set the final state of every unfinished answer and return their numbers."""
         with self._storage.write() as db:
-            numbers = room_rows.unfinished(db)
+            numbers = room_rows.unfinished_numbers(db)
             for number in numbers:
-                for message in room_rows.read(db, [number]):
-                    room_rows.put(db, number, list(map(ended, message.parts)))
-                room_rows.end(db, number, state, reason)
+                for message in room_rows.select_messages(db, [number]):
+                    room_rows.upsert_parts(db, number, list(map(ended, message.parts)))
+                room_rows.mark_finished(db, number, state, reason)
             return numbers
 
     def clear(self) -> None:
-        """Remove all messages. Their numbers are not used again."""
+        """Delete all messages. Their numbers are not reused."""
         with self._storage.write() as db:
             db.execute("DELETE FROM messages")
             db.execute("UPDATE room SET reads_from = 0")
@@ -160,44 +159,48 @@ class RoomStore:
     # Queries
 
     def page(self, before: int | None, limit: int) -> Page:
-        """The newest `limit` messages, or those before number `before`."""
+        """Return the newest `limit` messages, or the newest ones below number `before`."""
         with self._storage.read() as db:
             found = db.execute(
                 "SELECT number FROM messages WHERE number < ? ORDER BY number DESC LIMIT ?",
                 (MAX_NUMBER if before is None else before, limit + 1),
             )
             numbers = [row["number"] for row in found]
-            messages = tuple(room_rows.read(db, numbers[:limit][::-1]))
+            messages = tuple(room_rows.select_messages(db, numbers[:limit][::-1]))
             more = len(numbers) > limit
             return Page(
-                messages, more, room_rows.last_used(db), reads_from=room_rows.reads_from(db), first=room_rows.first(db)
+                messages,
+                more,
+                room_rows.last_used_number(db),
+                reads_from=room_rows.reads_from(db),
+                first=room_rows.first_number(db),
             )
 
-    def after(self, number: int, limit: int) -> tuple[Message, ...]:
-        """The `limit` messages after a number, in order."""
+    def messages_after(self, number: int, limit: int) -> tuple[Message, ...]:
+        """Return at most `limit` messages after a number, in order."""
         with self._storage.read() as db:
             found = db.execute(
                 "SELECT number FROM messages WHERE number > ? ORDER BY number LIMIT ?", (min(number, MAX_NUMBER), limit)
             )
-            return tuple(room_rows.read(db, [row["number"] for row in found]))
+            return tuple(room_rows.select_messages(db, [row["number"] for row in found]))
 
     def reads_from(self) -> int:
-        """From which message the model reads; 0 stands for all of them."""
+        """Return the number of the first message that the model receives; 0 means all messages."""
         with self._storage.read() as db:
             return room_rows.reads_from(db)
 
-    def following(self, number: int, enough: int = MAX_NUMBER) -> tuple[int, int]:
-        """How many messages come after a question and its answer, and the number of the room's last message.
+    def count_after(self, number: int, enough: int = MAX_NUMBER) -> tuple[int, int]:
+        """Count the messages after a question and its answer, up to `enough`.
 
-        Nobody counts further than what is `enough` to know.
+        Return the count and the number of the room's last message.
         """
         with self._storage.read() as db:
             after = "SELECT 1 FROM messages WHERE number > ? LIMIT ?"
-            count = db.execute(f"SELECT count(*) FROM ({after})", (number + 1, enough)).fetchone()[0]  # noqa: S608 - ours
-            return count, room_rows.last(db)
+            count = db.execute(f"SELECT count(*) FROM ({after})", (number + 1, enough)).fetchone()[0]  # noqa: S608 - a constant
+            return count, room_rows.last_number(db)
 
     def settings(self) -> Settings:
-        """The room's settings."""
+        """Return the room's settings."""
         with self._storage.read() as db:
             room = db.execute("SELECT model, system_prompt, temperature, pinned FROM room").fetchone()
             if room is None:
@@ -205,42 +208,42 @@ class RoomStore:
             return Settings(room["model"], room["system_prompt"], room["temperature"], bool(room["pinned"]))
 
     def message(self, number: int) -> Message:
-        """One message. Raises NoSuchMessage."""
+        """Return one message. Raises NoSuchMessage."""
         with self._storage.read() as db:
-            for message in room_rows.read(db, [number]):
+            for message in room_rows.select_messages(db, [number]):
                 return message
         raise NoSuchMessage(f"There is no message {number} in this room.")
 
     def history(self, number: int, budget: int) -> tuple[Message, ...]:
-        """The messages before `number`, the newest that fit into a budget of tokens; see `context.newest`."""
+        """Return the newest messages below `number` that fit into a budget of tokens; see `context.newest`."""
         with self._storage.read() as db:
-            return newest(room_rows.upwards(db, number), budget)
+            return newest(room_rows.iterate_backwards(db, number), budget)
 
-    def first(self) -> int:
-        """The number of the room's first message, or 0."""
+    def first_number(self) -> int:
+        """Return the number of the room's first message, or 0."""
         with self._storage.read() as db:
-            return db.execute("SELECT min(number) FROM messages").fetchone()[0] or 0
+            return room_rows.first_number(db)
 
     def summary(self) -> Summary:
-        """What the registry keeps of the room."""
+        """Return the summary for the registry."""
         with self._storage.read() as db:
             return summary(db)
 
 
 def summary(db: sqlite3.Connection) -> Summary:
-    """What the registry keeps of the room whose file this is; it has the newest schema."""
+    """Return the summary of the room in this database, which must have the newest schema."""
     room = db.execute("SELECT * FROM room").fetchone()
     said = db.execute(
         "SELECT substr(text, 1, ?) AS words FROM parts WHERE kind = 'text' ORDER BY message DESC, position LIMIT 1",
-        (PREVIEW,),
+        (PREVIEW_CHARS,),
     ).fetchone()
     created_at = room["created_at"] if room else room_rows.now()
     return Summary(
         name=room["name"] if room else "",
         created_at=created_at,
-        active_at=room_rows.active_at(db) or created_at,
+        active_at=room_rows.last_active_at(db) or created_at,
         messages=room["messages"] if room else 0,
         preview=in_one_line(said["words"]) if said else "",
-        answering=bool(room_rows.unfinished(db, 1)),
+        answering=bool(room_rows.unfinished_numbers(db, 1)),
         pinned=bool(room and room["pinned"]),
     )

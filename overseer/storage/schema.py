@@ -1,4 +1,4 @@
-"""The tables of a room's file, and how an older file gets them."""
+"""The schema of a room's file as a list of migrations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ APPLICATION_ID = 0x4F565252  # "OVRR"
 
 
 def m001_messages(db: sqlite3.Connection) -> None:
-    """The room, its messages and their parts."""
+    """Create the tables of the room, its messages and their parts."""
     db.execute(
         """CREATE TABLE room (
              one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -39,13 +39,13 @@ def m001_messages(db: sqlite3.Connection) -> None:
              PRIMARY KEY (message, position)) WITHOUT ROWID"""
     )
     db.execute("CREATE INDEX unfinished ON messages (number) WHERE state IN ('waiting', 'streaming')")
-    # Counting 100,000 rows takes milliseconds; the count is wanted after every message.
+    # The count is needed after every message, and counting 100,000 rows takes milliseconds.
     db.execute("CREATE TRIGGER counted AFTER INSERT ON messages BEGIN UPDATE room SET messages = messages + 1; END")
     db.execute("CREATE TRIGGER uncounted AFTER DELETE ON messages BEGIN UPDATE room SET messages = messages - 1; END")
 
 
 def m002_settings(db: sqlite3.Connection) -> None:
-    """The room's settings, from where its model reads, and what each answer took."""
+    """Add the room's settings, the first message that the model receives, and the usage of each answer."""
     db.execute("ALTER TABLE room ADD COLUMN model TEXT NOT NULL DEFAULT ''")
     db.execute("ALTER TABLE room ADD COLUMN system_prompt TEXT NOT NULL DEFAULT ''")
     db.execute("ALTER TABLE room ADD COLUMN temperature REAL")
@@ -58,12 +58,12 @@ def m002_settings(db: sqlite3.Connection) -> None:
 
 
 def m003_pinned(db: sqlite3.Connection) -> None:
-    """Whether the room stays on top of the list."""
+    """Add whether the room is pinned."""
     db.execute("ALTER TABLE room ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0")
 
 
 def m004_left_out(db: sqlite3.Connection) -> None:
-    """What of the request for an answer its server refused, as names with commas between."""
+    """Add the names of the request parameters that the model server rejected, separated by commas."""
     db.execute("ALTER TABLE messages ADD COLUMN left_out TEXT NOT NULL DEFAULT ''")
 
 

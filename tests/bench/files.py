@@ -45,7 +45,7 @@ def empty_room(path: Path) -> tuple[bytes, Summary]:
     """The file of a room that was just made, and what the list knows of it."""
     storage = Storage(path)
     transcript = RoomStore(storage, create=True)
-    transcript.begin(NAME, by_person=True)
+    transcript.initialize(NAME, by_person=True)
     summary = transcript.summary()
     storage.close()
     data = path.read_bytes()

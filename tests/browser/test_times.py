@@ -53,11 +53,11 @@ def harness(instance: Path, model_server: ModelServer, server_pool: ServerPool) 
         (instance / "facets").mkdir(parents=True)
         with closing(storage := Storage(room_file(instance, "ffffffffffff"))):
             transcript = RoomStore(storage, create=True)
-            transcript.begin("Room", by_person=True)
+            transcript.initialize("Room", by_person=True)
             with storage.write() as db:
                 for number, moment in enumerate(said):
                     role = "assistant" if number % 2 else "user"
-                    room_rows.put(db, room_rows.insert(db, role, "complete", None), [Text("Words.")])
+                    room_rows.upsert_parts(db, room_rows.insert_message(db, role, "complete", None), [Text("Words.")])
                     db.execute(
                         "UPDATE messages SET created_at = ? WHERE number = ?", (milliseconds(moment), number + 1)
                     )

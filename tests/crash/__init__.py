@@ -1,1 +1,1 @@
-"""Kills the real server under load, again and again, and looks whether all that was acknowledged is there."""
+"""Kill the server under load repeatedly and check that everything acknowledged is still there."""

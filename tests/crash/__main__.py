@@ -1,4 +1,4 @@
-"""`python -m tests.crash [N] [--seed S]`: so many rounds of load, kill and look; ends with 1 if anything is wrong."""
+"""`python -m tests.crash [N] [--seed S]`: run N rounds of load, kill and check. Exits with 1 on a fault."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from tests.crash.harness import run
 
 
 def main() -> int:
-    """Print how far it is, at the end what was checked, or what is wrong and where the files are."""
-    options = argparse.ArgumentParser(description="Kill the server under load, and look whether anything is lost.")
+    """Print the progress, and either a summary or the faults and where the files are."""
+    options = argparse.ArgumentParser(description="Kill the server under load and check that nothing is lost.")
     options.add_argument("rounds", nargs="?", type=int, default=200)
-    options.add_argument("--seed", type=int, default=random.randrange(10**6), help="decides what clients do and when")
+    options.add_argument("--seed", type=int, default=random.randrange(10**6), help="of the clients' random choices")
     given = options.parse_args()
     print(f"seed {given.seed}", flush=True)
     directory = Path(tempfile.mkdtemp(prefix="overseer-crash-"))
 
-    def tell(line: str) -> None:
+    def progress(line: str) -> None:
         done, slash, _ = line.partition("/")
         if not slash or int(done) % 10 == 0:
             print(line, flush=True)
 
-    faults = run(directory / "instance", rounds=given.rounds, seed=given.seed, tell=tell)
+    faults = run(directory / "instance", rounds=given.rounds, seed=given.seed, progress=progress)
     if faults:
         print(*faults, f"The files are in {directory}.", sep="\n")
         return 1

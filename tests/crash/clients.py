@@ -1,139 +1,182 @@
-"""The load: clients that do all that can be done with rooms, and tabs that watch."""
+"""The load: clients that make every kind of request, and tabs."""
 
 from __future__ import annotations
 
+import http.client
 import random
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from urllib.parse import urlencode
 
 import websocket
 
-from tests.crash import reading
-from tests.crash.caller import Answer, Lost, call
-from tests.crash.expected_room import ExpectedRoom, Setting
-from tests.crash.log import Act, ListState, Log
+from tests.crash import html
+from tests.crash.expected_room import ExpectedRoom
+from tests.crash.history import History, ListObservation, Operation, clock
 from tests.support.tab import Tab
 
-ROOMS = 14
+DEADLINE = 20.0
+MAX_ROOMS = 14
 ANSWER_WAIT = "wait=2"
+FORM = "application/x-www-form-urlencoded"
+
+
+class NoResponse(Exception):
+    """The connection broke before a status line came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """`body` is empty if it was cut off."""
+
+    status: int
+    location: str
+    body: str
+
+
+def request(
+    port: int,
+    method: str,
+    path: str,
+    form: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    *,
+    operation: Operation | None = None,
+) -> Response:
+    """Make a request. The status line acknowledges the operation, even if the body is cut off. Raises NoResponse."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
+    body = urlencode(form).encode() if form is not None else None
+    try:
+        connection.request(method, path, body, {**({"Content-Type": FORM} if body else {}), **(headers or {})})
+        response = connection.getresponse()
+        location = response.headers.get("Location", "")
+        if operation is not None:
+            if operation.kind == "ask" and response.status < 300:
+                operation.number = int(location.rsplit("/", 1)[-1])
+            operation.end, operation.status = clock(), response.status
+        with suppress(OSError, http.client.HTTPException):
+            return Response(response.status, location, response.read().decode())
+        return Response(response.status, location, "")
+    except (OSError, http.client.HTTPException) as error:
+        raise NoResponse from error
+    finally:
+        connection.close()
 
 
 class Memory:
-    """What outlives the rounds: the rooms, and what each client still has to find out."""
+    """What outlives a round: the rooms, and the questions that clients have yet to repeat."""
 
     def __init__(self, clients: int) -> None:
-        self.books: dict[str, ExpectedRoom] = {}
-        self.leaving: dict[str, ExpectedRoom] = {}  # rooms whose owner has begun to delete them
-        self.pending: list[deque[Act]] = [deque() for _ in range(clients)]  # keyed questions nobody answered
-        self.sent: list[deque[Act]] = [deque(maxlen=12) for _ in range(clients)]  # keyed questions to be sent again
-        self.created: list[tuple[Act, Setting]] = []  # rooms that may exist
+        self.rooms: dict[str, ExpectedRoom] = {}
+        self.deleting: dict[str, ExpectedRoom] = {}  # rooms whose deletion was begun
+        self.unanswered: list[deque[Operation]] = [deque() for _ in range(clients)]  # with a key, without a response
+        self.sent: list[deque[Operation]] = [deque(maxlen=12) for _ in range(clients)]  # with a key
+        self.creating: list[tuple[Operation, str | None]] = []  # rooms that may exist
 
 
 class Client:
-    """Acts until the server is gone; the seed decides what, not when."""
+    """Makes requests until the server is gone. The seed decides which ones, but not when."""
 
-    def __init__(self, number: int, name: str, port: int, log: Log, memory: Memory, seed: str) -> None:
+    def __init__(self, number: int, name: str, port: int, history: History, memory: Memory, seed: str) -> None:
         self._number, self._name, self._port = number, name, port
-        self._log, self._memory = log, memory
+        self._history, self._memory = history, memory
         self._rng = random.Random(f"{seed} {name}")
         self._count = 0
         self._over = False
 
     def end(self) -> None:
-        """Do no more."""
         self._over = True
 
     def run(self) -> None:
-        """Act, in a thread of its own."""
+        """Run in a thread of its own."""
         try:
-            while not self._over and self._memory.pending[self._number]:
-                self._send_again(self._memory.pending[self._number].popleft(), alone=True)
+            while not self._over and self._memory.unanswered[self._number]:
+                self._send_again(self._memory.unanswered[self._number].popleft(), alone=True)
             while not self._over:
                 self._act()
-        except Lost:
+        except NoResponse:
             return
-        except Exception as error:  # a client that breaks would only make the load smaller
-            self._log.faults.append(f"client {self._name} broke: {error!r}")
+        except Exception as error:  # otherwise only the load would become smaller
+            self._history.faults.append(f"client {self._name} failed: {error!r}")
 
     def _act(self) -> None:
-        mine = [book for book in list(self._memory.books.values()) if book.owner == self._number]
-        everybody = list(self._memory.books.values())
-        if not mine or (len(everybody) < ROOMS and self._rng.random() < 0.06):
+        every = list(self._memory.rooms.values())
+        mine = [room for room in every if room.owner == self._number]
+        if not mine or (len(every) < MAX_ROOMS and self._rng.random() < 0.06):
             return self._create()
-        own, any_room = self._rng.choice(mine), self._rng.choice(everybody)
-        clear = 12 if len(own.questions) > 30 else 3
-        acts: list[tuple[int, Callable[[], None]]] = [
+        own, any_room = self._rng.choice(mine), self._rng.choice(every)
+        actions: list[tuple[int, Callable[[], None]]] = [
             (22, lambda: self._ask(own)),
             (22, lambda: self._ask(any_room)),
             (6, self._repeat),
             (10, lambda: self._rename(own)),
-            (clear, lambda: self._clear(own)),
+            (12 if len(own.questions) > 30 else 3, lambda: self._clear(own)),
             (8, lambda: self._edit(own)),
             (7, lambda: self._stop(any_room)),
-            (6, lambda: self._again(own, "retry")),
-            (4, lambda: self._again(own, "resume")),
+            (6, lambda: self._restart_turn(own, "retry")),
+            (4, lambda: self._restart_turn(own, "resume")),
             (3 if len(mine) > 1 else 0, lambda: self._delete(own)),
             (4, lambda: self._open(any_room)),
             (3, self._list),
         ]
-        self._rng.choices([act for _, act in acts], [weight for weight, _ in acts])[0]()
+        self._rng.choices([action for _, action in actions], [weight for weight, _ in actions])[0]()
 
-    def _token(self) -> str:
+    def _new_text(self) -> str:
         self._count += 1
         return f"q{self._name}-{self._count} asks"
 
     def _create(self) -> None:
         name = f"Room {self._name}-{self._count} v0" if self._rng.random() < 0.6 else None
         self._count += 1
-        act = self._log.begin(Act("create", text=name or ""))
-        setting = Setting(name)
-        self._memory.created.append((act, setting))
-        answer = self._call(act, "POST", "/rooms", {} if name is None else {"name": name})
-        if act.acknowledged:
-            self._memory.created.remove((act, setting))
-            act.room = answer.location.rsplit("/", 1)[-1]
-            self._memory.books[act.room] = ExpectedRoom(act.room, self._number, [setting])
+        operation = self._history.begin(Operation("create", text=name or ""))
+        self._memory.creating.append((operation, name))
+        response = self._request(operation, "POST", "/rooms", {} if name is None else {"name": name})
+        if operation.acknowledged:
+            self._memory.creating.remove((operation, name))
+            operation.room = response.location.rsplit("/", 1)[-1]
+            self._memory.rooms[operation.room] = ExpectedRoom(operation.room, self._number, [name])
 
-    def _ask(self, book: ExpectedRoom) -> None:
-        key = f"key {self._token()}" if self._rng.random() < 0.5 else None
-        act = Act("ask", book.room, self._token(), key)
+    def _ask(self, room: ExpectedRoom) -> None:
+        key = f"key {self._new_text()}" if self._rng.random() < 0.5 else None
+        ask = Operation("ask", room.room, self._new_text(), key)
         if key and self._rng.random() < 0.15:
-            return self._send_twice(act)
+            return self._send_twice(ask)
         if key:
-            self._memory.sent[self._number].append(act)
-        self._send(act, alone=True)
-        if act.acknowledged and book.owner == self._number:
-            book.questions.append(act.number)
+            self._memory.sent[self._number].append(ask)
+        self._send(ask, alone=True)
+        if ask.acknowledged and room.owner == self._number:
+            room.questions.append(ask.number)
 
-    def _send(self, act: Act, *, alone: bool) -> None:
-        form = {"text": act.text, **({"key": act.key} if act.key else {})}
-        how = self._rng.choices(({}, {"Prefer": ANSWER_WAIT}, {"Accept": "text/plain"}), (90, 6, 4))[0] if alone else {}
-        self._log.begin(act)
+    def _send(self, ask: Operation, *, alone: bool) -> None:
+        form = {"text": ask.text, **({"key": ask.key} if ask.key else {})}
+        choices: tuple[dict[str, str], ...] = ({}, {"Prefer": ANSWER_WAIT}, {"Accept": "text/plain"})
+        headers = self._rng.choices(choices, (90, 6, 4))[0] if alone else {}
+        self._history.begin(ask)
         try:
-            self._call(act, "POST", f"/rooms/{act.room}/messages", form, how)
-        except Lost:
-            if act.key and alone:
-                self._memory.pending[self._number].append(act)
+            self._request(ask, "POST", f"/rooms/{ask.room}/messages", form, headers)
+        except NoResponse:
+            if ask.key and alone:
+                self._memory.unanswered[self._number].append(ask)
             raise
 
-    def _send_again(self, act: Act, *, alone: bool) -> None:
-        if act.room in self._memory.books:
-            self._send(Act("ask", act.room, act.text, act.key), alone=alone)
+    def _send_again(self, ask: Operation, *, alone: bool) -> None:
+        if ask.room in self._memory.rooms:
+            self._send(Operation("ask", ask.room, ask.text, ask.key), alone=alone)
 
-    def _send_twice(self, act: Act) -> None:
-        """As a proxy might, that lost patience."""
+    def _send_twice(self, ask: Operation) -> None:
+        """Send a question twice at the same time, as a proxy that retries."""
 
-        def other() -> None:
-            try:
-                self._send_again(act, alone=False)
-            except Lost:
-                return
+        def send_again() -> None:
+            with suppress(NoResponse):
+                self._send_again(ask, alone=False)
 
-        twin = threading.Thread(target=other, daemon=True)
+        twin = threading.Thread(target=send_again, daemon=True)
         twin.start()
         try:
-            self._send(act, alone=True)
+            self._send(ask, alone=True)
         finally:
             twin.join()
 
@@ -141,94 +184,92 @@ class Client:
         if sent := self._memory.sent[self._number]:
             self._send_again(self._rng.choice(sent), alone=True)
 
-    def _rename(self, book: ExpectedRoom) -> None:
-        version = len(book.settings)
-        whole = self._rng.random() < 0.5
-        setting = Setting(f"Room {book.room} v{version}", whole, version / 1000, version % 2 == 0)
-        book.settings.append(setting)
-        form = {"name": str(setting.name)}
-        if whole:
-            form |= {"temperature": str(setting.temperature), "pinned": str(int(setting.pinned))}
-        act = self._log.begin(Act("rename", book.room, version=version))
-        self._call(act, "PATCH", f"/rooms/{book.room}", form)
+    def _rename(self, room: ExpectedRoom) -> None:
+        version = len(room.names)
+        name = f"Room {room.room} v{version}"
+        room.names.append(name)
+        operation = self._history.begin(Operation("rename", room.room, version=version))
+        self._request(operation, "PATCH", f"/rooms/{room.room}", {"name": name})
 
-    def _clear(self, book: ExpectedRoom) -> None:
-        act = self._log.begin(Act("clear", book.room))
-        self._call(act, "DELETE", f"/rooms/{book.room}/messages")
-        book.questions.clear()
+    def _clear(self, room: ExpectedRoom) -> None:
+        operation = self._history.begin(Operation("clear", room.room))
+        self._request(operation, "DELETE", f"/rooms/{room.room}/messages")
+        room.questions.clear()
 
-    def _edit(self, book: ExpectedRoom) -> None:
-        if not book.questions:
+    def _edit(self, room: ExpectedRoom) -> None:
+        if not room.questions:
             return
         if self._rng.random() < 0.7:
-            self._stop(book)
-        # Mostly one of the last, or no conversation would last.
-        number = self._rng.choice(book.questions[-3:] if self._rng.random() < 0.8 else book.questions)
-        act = self._log.begin(Act("edit", book.room, self._token(), number=number))
-        self._call(act, "PATCH", f"/rooms/{book.room}/messages/{number}", {"text": act.text})
-        if act.acknowledged:
-            book.questions = [known for known in book.questions if known <= number]
+            self._stop(room)
+        # Mostly one of the last questions: an edit removes all later messages.
+        number = self._rng.choice(room.questions[-3:] if self._rng.random() < 0.8 else room.questions)
+        edit = self._history.begin(Operation("edit", room.room, self._new_text(), number=number))
+        self._request(edit, "PATCH", f"/rooms/{room.room}/messages/{number}", {"text": edit.text})
+        if edit.acknowledged:
+            room.questions = [one for one in room.questions if one <= number]
 
-    def _stop(self, book: ExpectedRoom) -> None:
-        act = self._log.begin(Act("stop", book.room))
-        self._call(act, "DELETE", f"/rooms/{book.room}/turn")
+    def _stop(self, room: ExpectedRoom) -> None:
+        operation = self._history.begin(Operation("stop", room.room))
+        self._request(operation, "DELETE", f"/rooms/{room.room}/turn")
 
-    def _again(self, book: ExpectedRoom, kind: str) -> None:
+    def _restart_turn(self, room: ExpectedRoom, kind: str) -> None:
         if self._rng.random() < 0.7:
-            self._stop(book)
-        act = self._log.begin(Act(kind, book.room))
-        answer = self._call(act, "POST", f"/rooms/{book.room}/turn", {"resume": "1"} if kind == "resume" else {})
-        if act.acknowledged:
-            act.number = int(answer.location.rsplit("/", 1)[-1])
+            self._stop(room)
+        operation = self._history.begin(Operation(kind, room.room))
+        form = {"resume": "1"} if kind == "resume" else {}
+        response = self._request(operation, "POST", f"/rooms/{room.room}/turn", form)
+        if operation.acknowledged:
+            operation.number = int(response.location.rsplit("/", 1)[-1])
 
-    def _delete(self, book: ExpectedRoom) -> None:
-        self._memory.leaving[book.room] = self._memory.books.pop(book.room)
-        act = self._log.begin(Act("delete", book.room))
-        self._call(act, "DELETE", f"/rooms/{book.room}")
+    def _delete(self, room: ExpectedRoom) -> None:
+        self._memory.deleting[room.room] = self._memory.rooms.pop(room.room)
+        operation = self._history.begin(Operation("delete", room.room))
+        self._request(operation, "DELETE", f"/rooms/{room.room}")
 
-    def _open(self, book: ExpectedRoom) -> None:
-        act = self._log.begin(Act("open", book.room))
-        self._call(act, "GET", f"/rooms/{book.room}")
+    def _open(self, room: ExpectedRoom) -> None:
+        operation = self._history.begin(Operation("open", room.room))
+        self._request(operation, "GET", f"/rooms/{room.room}")
 
     def _list(self) -> None:
-        act = self._log.begin(Act("list"))
-        answer = self._call(act, "GET", "/rooms")
-        if answer.body and 'id="rooms-more"' not in answer.body:
-            self._log.lists.append(ListState(act.start, frozenset(row[0] for row in reading.rows(answer.body))))
+        operation = self._history.begin(Operation("list"))
+        body = self._request(operation, "GET", "/rooms").body
+        if body and 'id="rooms-more"' not in body:
+            listed = frozenset(row[0] for row in html.rows(body))
+            self._history.lists.append(ListObservation(operation.start, listed))
 
-    def _call(
+    def _request(
         self,
-        act: Act,
+        operation: Operation,
         method: str,
         path: str,
         form: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
-    ) -> Answer:
-        answer = call(self._port, method, path, form, headers, act=act)
-        if act.room and act.acknowledged and answer.body and "text/plain" not in (headers or {}).values():
-            self._log.sights.append(reading.page(act.room, f"the answer to a {act.kind}", answer.body))
-        return answer
+    ) -> Response:
+        response = request(self._port, method, path, form, headers, operation=operation)
+        if operation.room and operation.acknowledged and response.body and "text/plain" not in (headers or {}).values():
+            source = f"the response to a {operation.kind}"
+            self._history.observations.append(html.observe(operation.room, source, response.body))
+        return response
 
 
 class Watcher:
-    """A tab on some room, or on none: it keeps what it was shown, to the last frame; then it looks at another."""
+    """A tab that records every frame; when its room is deleted, it opens another."""
 
-    def __init__(self, name: str, port: int, log: Log, memory: Memory, seed: str) -> None:
-        self._port, self._log, self._memory = port, log, memory
+    def __init__(self, name: str, port: int, history: History, memory: Memory, seed: str) -> None:
+        self._port, self._history, self._memory = port, history, memory
         self._rng = random.Random(f"{seed} {name}")
         self._over = False
 
     def end(self) -> None:
-        """Look no more."""
         self._over = True
 
     def run(self) -> None:
-        """Look, in a thread of its own."""
+        """Run in a thread of its own."""
         while not self._over and self._watch():
             continue
 
     def _watch(self) -> bool:
-        rooms = list(self._memory.books)
+        rooms = list(self._memory.rooms)
         room = self._rng.choice([*rooms, None]) if rooms else None
         try:
             tab = Tab(f"http://127.0.0.1:{self._port}", f"room={room}" if room else "")
@@ -236,7 +277,7 @@ class Watcher:
             return False
         try:
             while (frame := tab.read()) is not None:
-                self._log.sights.extend(reading.pushed(room, frame))
+                self._history.observations.extend(html.observe_push(room, frame))
         except (OSError, websocket.WebSocketException):
             return False
         finally:

@@ -1,4 +1,4 @@
-"""What is known of a room for certain since the last look, and what its owner has tried on it."""
+"""What is certain about a room since the last check, and what its owner has tried to change."""
 
 from __future__ import annotations
 
@@ -10,37 +10,17 @@ NEW_ROOM = "New room"
 
 
 @dataclass(slots=True)
-class Setting:
-    """A name that the room was given; with `whole`, its temperature and whether it is pinned along with it."""
-
-    name: str | None  # None: the room is to find one itself
-    whole: bool = False
-    temperature: float | None = None
-    pinned: bool = False
-
-
-@dataclass(slots=True)
 class ExpectedRoom:
-    """One room. Only its owner, a client, clears, edits, renames and deletes it; anybody asks in it."""
+    """One room. Only its owner, a client, clears, edits, renames and deletes it; every client asks in it."""
 
     room: str
     owner: int
-    settings: list[Setting] = field(default_factory=list)  # every one that was tried, in order
-    since: int = 0  # the one that was found at the last look
-    base: StoredRoom = field(default_factory=StoredRoom)
-    questions: list[int] = field(default_factory=list)  # whose numbers the owner knows to be there
+    names: list[str | None]  # all that were tried, in order; None: the room is named after its first question
+    since: int = 0  # the index of the name found by the last check
+    base: StoredRoom = field(default_factory=StoredRoom)  # the room at the last check
+    questions: list[int] = field(default_factory=list)  # numbers that the owner can edit
 
-    def name(self, version: int) -> str | None:
-        """What the room is called by its nth setting."""
-        return self.settings[version].name
-
-    def whole(self, version: int) -> Setting:
-        """The temperature and pin that go with the nth setting."""
-        return next((tried for tried in self.settings[version::-1] if tried.whole), Setting(None))
-
-    def look(self, stored: StoredRoom, version: int) -> None:
-        """Begin anew from what was found."""
+    def reset(self, stored: StoredRoom, version: int) -> None:
+        """Start the next round from what was found."""
         self.base, self.since = stored, version
-        for undone in self.settings[version + 1 :]:
-            undone.whole = False
         self.questions = [message.number for message in stored.messages if message.role == "user"]

@@ -1,4 +1,4 @@
-"""The rounds: load, kill, start, look."""
+"""The rounds: load the server, kill it, start it, check."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
-from tests.crash import files, reading
-from tests.crash.caller import call
-from tests.crash.case import Case
-from tests.crash.clients import Client, Memory, Watcher
+from overseer.storage.check import check
+from tests.crash import html
+from tests.crash.clients import Client, Memory, Watcher, request
 from tests.crash.expected_room import NEW_ROOM, ExpectedRoom
-from tests.crash.files import Stored, StoredRoom
-from tests.crash.log import Log, Shown, clock
+from tests.crash.files import StoredRoom, read_rooms
+from tests.crash.history import History, ShownMessage, clock
+from tests.crash.room_check import RoomCheck
 from tests.crash.scripted_model import ScriptedModel
 from tests.support.model_server import ModelServer
 from tests.support.server import Server
+from tests.support.server_pool import ServerPool
 
 CLIENTS, TABS = 5, 4
-AIMED_AT = ("create", "delete", "delete", "clear", "clear", "edit", "edit", "rename", "ask", "retry", "stop")
-EXPECTED = {
+KILLED_DURING = ("create", "delete", "delete", "clear", "clear", "edit", "edit", "rename", "ask", "retry", "stop")
+EXPECTED_STATUS = {
     "create": {201},
     "ask": {201, 202, 404},
     "rename": {200},
@@ -38,24 +39,24 @@ EXPECTED = {
     "open": {200, 404},
     "list": {200},
 }
-JOIN = 30.0
+JOIN_SECONDS = 30.0
 
 
 class Harness:
-    """A server on an instance directory, with clients whose memory outlives its kills."""
+    """A server on an instance directory, and clients that remember what was acknowledged when it is killed."""
 
-    def __init__(self, instance: Path, *, seed: int) -> None:
+    def __init__(self, instance: Path, *, seed: int, server_pool: ServerPool | None = None) -> None:
         self.seed = seed
         self.kills = 0
         self.checked: Counter[str] = Counter()
         self._rng = random.Random(seed)
         self._memory = Memory(CLIENTS)
-        self._model = ModelServer()
-        self._choir = ScriptedModel(self._model)
-        self._took: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=40))  # seconds, of each kind
-        self._read = 0  # lines of the server's log
-        environment = {"OPENAI_BASE_URL": self._model.url, "OPENAI_MODEL": "stand-in"}
-        self._server = Server(instance, environment=environment)
+        self._model_server = ModelServer()
+        self._model = ScriptedModel(self._model_server)
+        self._durations: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=40))  # seconds, by kind
+        self._log_lines_read = 0
+        environment = {"OPENAI_BASE_URL": self._model_server.url, "OPENAI_MODEL": "stand-in"}
+        self._server = Server(instance, environment=environment, server_pool=server_pool)
 
     def __enter__(self) -> Harness:
         self._server.start()
@@ -63,192 +64,186 @@ class Harness:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._server.stop(signal.SIGKILL)
-        self._choir.close()
         self._model.close()
+        self._model_server.close()
 
     def round(self, number: int) -> list[str]:
-        """Load the server, kill it, start it and look; returns what is wrong."""
-        log = Log()
-        seed = f"{self.seed}/{number}"
-        people: list[Client | Watcher] = [
-            *(Client(n, f"{number}-{n}", self._server.port, log, self._memory, seed) for n in range(CLIENTS)),
-            *(Watcher(f"{number}-tab-{n}", self._server.port, log, self._memory, seed) for n in range(TABS)),
+        """Load the server, kill it, start it and check. Return the faults."""
+        history, seed, port = History(), f"{self.seed}/{number}", self._server.port
+        actors: list[Client | Watcher] = [
+            *(Client(n, f"{number}-{n}", port, history, self._memory, seed) for n in range(CLIENTS)),
+            *(Watcher(f"{number}-tab-{n}", port, history, self._memory, seed) for n in range(TABS)),
         ]
-        threads = [threading.Thread(target=one.run, daemon=True) for one in people]
+        threads = [threading.Thread(target=actor.run, daemon=True) for actor in actors]
         for thread in threads:
             thread.start()
-        self._await_an_instant(log)
+        self._wait_for_the_moment(history)
         self._kill()
         killed_at = clock()
-        log.release()
-        for one in people:
-            one.end()
+        history.resume()
+        for actor in actors:
+            actor.end()
         for thread in threads:
-            thread.join(JOIN)
-        while self._rng.random() < 0.2:  # a start may be killed too
+            thread.join(JOIN_SECONDS)
+        while self._rng.random() < 0.2:  # kill during a start too
             self._server.launch()
             time.sleep(self._rng.uniform(0.1, 1.2))
             self._kill()
         self._server.start()
-        faults = [*log.faults, *self._choir.faults, *self._unexpected(log), *self._of_the_log()]
-        self._model.requests.clear()
-        self._model.headers.clear()
-        return [*faults, *self._look(log, killed_at)]
+        faults = [*history.faults, *self._model.faults, *self._check_statuses(history), *self._check_log()]
+        self._model_server.requests.clear()
+        self._model_server.headers.clear()
+        return [*faults, *self._check_rooms(history, killed_at)]
 
-    def _await_an_instant(self, log: Log) -> None:
-        """Any instant; or, mostly, one while some client waits to hear that something is done."""
+    def _wait_for_the_moment(self, history: History) -> None:
+        """Wait for a random time, or, mostly, until some operation has begun and not ended."""
         time.sleep(self._rng.uniform(0.1, 0.9))
         if self._rng.random() < 0.3:
             return
-        kind, alone = self._rng.choice(AIMED_AT), self._rng.random() < 0.7
-        log.wait_for(kind, alone=alone, seconds=1.0)
-        took = sorted(self._took[kind]) or [0.01]
-        time.sleep(self._rng.uniform(0.0, 1.5) * took[len(took) // (8 if alone else 2)])
+        kind, alone = self._rng.choice(KILLED_DURING), self._rng.random() < 0.7
+        history.wait_for(kind, alone=alone, seconds=1.0)
+        durations = sorted(self._durations[kind]) or [0.01]
+        time.sleep(self._rng.uniform(0.0, 1.5) * durations[len(durations) // (8 if alone else 2)])
 
     def _kill(self) -> None:
         self._server.stop(signal.SIGKILL)
         self.kills += 1
 
-    def _unexpected(self, log: Log) -> Iterator[str]:
-        """Every answer is one that the contract has for it."""
-        removers = [act for act in log.acts if act.kind in ("delete", "clear", "edit")]
-        for act in log.acts:
+    def _check_statuses(self, history: History) -> Iterator[str]:
+        removers = [one for one in history.operations if one.kind in ("delete", "clear", "edit")]
+        for operation in history.operations:
             self.checked["requests"] += 1
-            if act.acknowledged:
-                self._took[act.kind].append(act.end - act.start)
-            if not act.status:
-                self.checked["requests without an answer"] += 1
-            elif act.status not in EXPECTED[act.kind]:
-                yield f"an unexpected answer: {act}"
-            elif act.status == 404 and act.kind != "retry":
-                # What was asked may be cleared away before it is shown.
-                kinds = ("delete", "clear", "edit") if act.kind == "ask" else ("delete",)
-                if not any(one.room == act.room and one.kind in kinds and one.start < act.end for one in removers):
-                    yield f"not found, and nobody removed it: {act}"
+            if operation.acknowledged:
+                self._durations[operation.kind].append(operation.end - operation.start)
+            if not operation.status:
+                self.checked["requests without a response"] += 1
+            elif operation.status not in EXPECTED_STATUS[operation.kind]:
+                yield f"an unexpected status: {operation}"
+            elif operation.status == 404 and operation.kind != "retry":
+                # A question may be cleared before its response is rendered.
+                kinds = ("delete", "clear", "edit") if operation.kind == "ask" else ("delete",)
+                if not any(
+                    one.room == operation.room and one.kind in kinds and one.start < operation.end for one in removers
+                ):
+                    yield f"not found, but not removed: {operation}"
 
-    def _of_the_log(self) -> Iterator[str]:
-        """The server noted no fault of its own."""
-        lines, self._read = self._server.log[self._read :], len(self._server.log)
+    def _check_log(self) -> Iterator[str]:
+        lines, self._log_lines_read = self._server.log[self._log_lines_read :], len(self._server.log)
         first = next((n for n, line in enumerate(lines) if "Traceback" in line), None)
         if first is not None:
             yield "the server's log has a traceback:\n" + "".join(lines[max(0, first - 5) : first + 80])
 
     # After the start
 
-    def _look(self, log: Log, killed_at: float) -> list[str]:
-        stored = files.read(self._server.instance)
-        faults = [*stored.faults, *self._of_files(stored), *self._of_answers(stored), *self._of_lists(log, stored)]
-        faults += self._met(log, stored)
+    def _check_rooms(self, history: History, killed_at: float) -> list[str]:
+        stored = read_rooms(self._server.instance)
+        report = check(self._server.instance, progress=lambda done, of: None)
+        faults = [finding.sentence for finding in report.findings]
+        faults += [*self._check_pages(stored), *self._check_lists(history, stored), *self._adopt(history, stored)]
         memory = self._memory
-        for room, book in {**memory.books, **memory.leaving}.items():
-            acts = [act for act in log.acts if act.room == room]
-            sights = [sight for sight in log.sights if sight.room == room]
-            case = Case(book, stored.rooms.get(room), acts, sights, self._choir, killed_at)
-            case.judge()
-            self.checked += case.checked
-            if case.faults:
-                faults += [*case.faults, *case.account()]
-            if case.stored is None:
-                memory.books.pop(room, None)
+        for room, expected in {**memory.rooms, **memory.deleting}.items():
+            operations = [operation for operation in history.operations if operation.room == room]
+            observations = [observation for observation in history.observations if observation.room == room]
+            one = RoomCheck(expected, stored.get(room), operations, observations, self._model, killed_at)
+            one.run()
+            self.checked += one.checked
+            if one.faults:
+                faults += [*one.faults, *one.account()]
+            if one.stored is None:
+                memory.rooms.pop(room, None)
             else:
                 self.checked["rooms"] += 1
-                book.look(case.stored, case.version)
-                memory.books[room] = book
-        memory.leaving.clear()
-        memory.created.clear()
+                expected.reset(one.stored, one.version)
+                memory.rooms[room] = expected
+        memory.deleting.clear()
+        memory.creating.clear()
         return faults
 
-    def _of_files(self, stored: Stored) -> Iterator[str]:
-        """The directory: what belongs together is there together, and nothing else."""
-        for name in stored.loose:
-            yield f"{name} belongs to no room"
-        for room in stored.rows.keys() - stored.rooms.keys():
-            yield f"room {room} is in the registry and has no file"
-        for room in stored.rooms.keys() - stored.rows.keys():
-            yield f"room {room} has a file and is not in the registry"
-        for room in stored.rows.keys() & stored.rooms.keys():
-            row, file = stored.rows[room], stored.rooms[room]
-            told = (row.name, row.messages, row.preview, row.pinned)
-            if told != (true := (file.name, len(file.messages), file.preview, file.pinned)):
-                yield f"room {room} is in the registry as {told} and is {true}"
-            if row.answering or row.deleting or row.problem:
-                yield f"room {room} is in the registry as answering, being deleted or broken: {row}"
+    def _check_pages(self, stored: dict[str, StoredRoom]) -> Iterator[str]:
+        """The server shows exactly what is stored."""
+        body = request(self._server.port, "GET", "/rooms").body
+        rows = {room: (count, state, name) for room, count, state, name in html.rows(body)}
+        wanted_rows = {room: (len(file.messages), "idle", file.name) for room, file in stored.items()}
+        if rows != wanted_rows:
+            yield f"the list shows {rows}, but {wanted_rows} is stored"
+        for room, file in stored.items():
+            shown = self._messages(room)
+            wanted = [
+                ShownMessage(one.number, one.role, one.state, " ".join(one.text.split())) for one in file.messages
+            ]
+            if shown != wanted:
+                yield f"room {room} shows {shown}, but {wanted} is stored"
+        for room in self._memory.deleting.keys() - stored.keys():
+            if (status := request(self._server.port, "GET", f"/rooms/{room}").status) != 404:
+                yield f"room {room} was deleted, but has status {status}"
 
-    def _of_answers(self, stored: Stored) -> Iterator[str]:
-        """What the server shows is what is stored."""
-        body = call(self._server.port, "GET", "/rooms").body
-        rows = {room: (count, state, name) for room, count, state, name, _ in reading.rows(body)}
-        true = {room: (len(file.messages), "idle", file.name) for room, file in stored.rooms.items()}
-        if rows != true:
-            yield f"the list shows {rows}, and there is {true}"
-        for room, file in stored.rooms.items():
-            seen = self._pages(room)
-            wanted = [Shown(one.number, one.role, one.state, " ".join(one.text.split())) for one in file.messages]
-            if seen != wanted:
-                yield f"room {room} shows {seen}, and has {wanted}"
-        for room in self._memory.leaving.keys() - stored.rooms.keys():
-            if (status := call(self._server.port, "GET", f"/rooms/{room}").status) != 404:
-                yield f"room {room} was deleted, and answers {status}"
-
-    def _pages(self, room: str) -> list[Shown]:
-        seen: list[Shown] = []
+    def _messages(self, room: str) -> list[ShownMessage]:
+        shown: list[ShownMessage] = []
         before = ""
         while True:
-            body = call(self._server.port, "GET", f"/rooms/{room}/messages{before}").body
-            seen = [*reading.messages(body), *seen]
+            body = request(self._server.port, "GET", f"/rooms/{room}/messages{before}").body
+            shown = [*html.messages(body), *shown]
             if not (earlier := re.search(r"[?]before=(\d+)", body)):
-                return seen
+                return shown
             before = f"?before={earlier[1]}"
 
-    def _of_lists(self, log: Log, stored: Stored) -> Iterator[str]:
-        """What a list did not show is gone; what any fragment showed is there, or was deleted."""
-        known = {room: -1.0 for room, book in self._memory.books.items() if book.base.name}
-        known |= {act.room: act.end for act in log.acts if act.kind == "create" and act.acknowledged}
-        self.checked["rooms created"] += len([act for act in log.acts if act.kind == "create" and act.acknowledged])
-        for sight in log.lists:
+    def _check_lists(self, history: History, stored: dict[str, StoredRoom]) -> Iterator[str]:
+        """A room that was missing from a list is gone; a room that was shown exists or was deleted."""
+        known = {room: -1.0 for room, expected in self._memory.rooms.items() if expected.base.name}
+        created = [one for one in history.operations if one.kind == "create" and one.acknowledged]
+        known |= {create.room: create.end for create in created}
+        self.checked["rooms created"] += len(created)
+        for shown in history.lists:
             for room, since in known.items():
-                if since < sight.since and room not in sight.rooms and room in stored.rooms:
-                    yield f"room {room} was not in a list, and is there"
-        deleted = {act.room for act in log.acts if act.kind == "delete"}
-        for room in {sight.room for sight in log.sights} - stored.rooms.keys() - deleted:
-            yield f"room {room} was shown, and is gone"
+                if since < shown.since and room not in shown.rooms and room in stored:
+                    yield f"room {room} was missing from a list, but exists"
+        deleted = {one.room for one in history.operations if one.kind == "delete"}
+        for room in {observation.room for observation in history.observations} - stored.keys() - deleted:
+            yield f"room {room} was shown, but is gone"
 
-    def _met(self, log: Log, stored: Stored) -> Iterator[str]:
-        """Rooms that nobody was told of: each is one whose making was begun and never answered."""
+    def _adopt(self, history: History, stored: dict[str, StoredRoom]) -> Iterator[str]:
+        """Remember rooms whose creation had no response."""
         memory = self._memory
-        made = [setting for act, setting in memory.created if not act.status]
-        for room in stored.rooms.keys() - memory.books.keys() - memory.leaving.keys():
-            file = stored.rooms[room]
-            setting = next((one for one in made if (one.name or NEW_ROOM) == file.name), None)
-            if setting is None:
-                yield f"room {room}, called {file.name!r}, was made by nobody, or twice"
+        unknown = [name for operation, name in memory.creating if not operation.status]
+        for room in stored.keys() - memory.rooms.keys() - memory.deleting.keys():
+            name = stored[room].name
+            given = name if name in unknown else None
+            if given not in unknown or (given is None and name != NEW_ROOM):
+                yield f"room {room}, called {name!r}, was not created, or was created twice"
                 continue
-            made.remove(setting)
+            unknown.remove(given)
             self.checked["unknown outcomes resolved"] += 1
-            memory.books[room] = ExpectedRoom(room, self._rng.randrange(CLIENTS), [setting], base=StoredRoom())
-            log.sights[:] = [sight for sight in log.sights if sight.room != room or sight.name]
+            memory.rooms[room] = ExpectedRoom(room, self._rng.randrange(CLIENTS), [given])
+            history.observations[:] = [one for one in history.observations if one.room != room or one.name]
 
 
 def summary(harness: Harness, rounds: int, began: float) -> str:
-    """One line for the end."""
+    """Return one line for the end of a run."""
     kinds = ("questions", "answers", "names", "edits", "clears", "stops", "deletions", "rooms created", "pushes")
     checked = harness.checked
     parts = ", ".join(f"{checked[kind]:,} {kind}" for kind in kinds)
     return (
         f"{harness.kills} kills in {rounds} rounds, {clock() - began:.0f} s. Acknowledged and checked: {parts}. "
-        f"{checked['rooms']:,} rooms with {checked['messages']:,} questions looked at; of "
-        f"{checked['requests']:,} requests {checked['requests without an answer']:,} had no answer, "
-        f"{checked['unknown outcomes resolved']:,} outcomes found out."
+        f"{checked['rooms']:,} rooms with {checked['messages']:,} questions compared. Of "
+        f"{checked['requests']:,} requests {checked['requests without a response']:,} had no response; "
+        f"{checked['unknown outcomes resolved']:,} outcomes were found out."
     )
 
 
-def run(instance: Path, *, rounds: int, seed: int, tell: Callable[[str], None]) -> list[str]:
-    """So many rounds, or up to the first with a fault; returns what is wrong."""
+def run(
+    instance: Path,
+    *,
+    rounds: int,
+    seed: int,
+    progress: Callable[[str], None] = lambda line: None,
+    server_pool: ServerPool | None = None,
+) -> list[str]:
+    """Run rounds up to the first with a fault. Return its faults."""
     began = clock()
-    with Harness(instance, seed=seed) as harness:
+    with Harness(instance, seed=seed, server_pool=server_pool) as harness:
         for number in range(rounds):
             if faults := harness.round(number):
                 return [f"seed {seed}, round {number}:", *faults]
-            tell(f"{number + 1}/{rounds}")
-        tell(summary(harness, rounds, began))
+            progress(f"{number + 1}/{rounds}")
+        progress(summary(harness, rounds, began))
     return []

@@ -1,4 +1,4 @@
-"""The model of the load: it answers each question with words that no other question gets, a few at a time."""
+"""The model: it answers each question with text that no other question gets, a few words at a time."""
 
 from __future__ import annotations
 
@@ -9,78 +9,76 @@ from collections import defaultdict
 from typing import Any
 
 from overseer.llm.wire import GO_ON
-from tests.crash.log import clock
+from tests.crash.history import clock
 from tests.support.model_server import ModelServer, Reply, end, held, text
 
-TICK = 0.008  # seconds between two words
+WORD_SECONDS = 0.008
 BEGINNING = re.compile(r"a(\S+) g(\d+)")
 
 
-def words(question: str, generation: int) -> list[str]:
-    """The whole answer that the question `q…` gets when it is asked for the nth time, in the pieces it comes in."""
+def answer_words(question: str, attempt: int) -> list[str]:
+    """Return the answer to the question `q…` when it is asked for the nth time, in the pieces in which it is sent."""
     token = question.split()[0][1:]
-    luck = zlib.crc32(token.encode())
-    count = 150 + luck % 200 if luck % 11 == 0 else 3 + luck % 60
-    return [f"a{token} g{generation}", *(f" w{n}" for n in range(count))]
+    seed = zlib.crc32(token.encode())
+    count = 150 + seed % 200 if seed % 11 == 0 else 3 + seed % 60
+    return [f"a{token} g{attempt}", *(f" w{n}" for n in range(count))]
 
 
-def generation_of(answer: str) -> int | None:
-    """Which time of asking an answer comes from; None if it does not say."""
+def attempt_of(answer: str) -> int | None:
+    """Return the number of the attempt that an answer names."""
     found = BEGINNING.match(answer)
     return int(found[2]) if found else None
 
 
-def begins_answer(question: str, answer: str) -> bool:
-    """Whether this is the answer to that question as far as it goes."""
-    generation = generation_of(answer)
-    return not answer or (generation is not None and "".join(words(question, generation)).startswith(answer))
+def is_beginning(question: str, answer: str) -> bool:
+    """Return whether the text is a beginning of an answer to the question."""
+    attempt = attempt_of(answer)
+    return not answer or (attempt is not None and "".join(answer_words(question, attempt)).startswith(answer))
 
 
 class ScriptedModel:
-    """Gives the stand-in server its voice. `asked` is when each question came, time after time."""
+    """Writes the replies of a model server. `asked` has the times at which each question came."""
 
     def __init__(self, model: ModelServer) -> None:
         self.asked: dict[str, list[float]] = defaultdict(list)
         self.faults: list[str] = []
         self._lock = threading.Lock()
-        self._singing: list[tuple[Reply, list[str]]] = []
+        self._streams: list[tuple[Reply, list[str]]] = []
         self._over = threading.Event()
-        model.otherwise = self.begin
-        self._thread = threading.Thread(target=self._sing, daemon=True)
+        model.otherwise = self.reply
+        self._thread = threading.Thread(target=self._stream, daemon=True)
         self._thread.start()
 
-    def begin(self, body: dict[str, Any]) -> Reply:
-        """The reply to a request, still to be said."""
+    def reply(self, body: dict[str, Any]) -> Reply:
+        """Begin the reply to a request."""
         reply = held()
-        said = [str(message["content"]) for message in body["messages"]]
+        contents = [str(message["content"]) for message in body["messages"]]
         with self._lock:
-            if said[-1] == GO_ON:
-                pieces = self._rest(said[-3].split("\n\n")[-1], said[-2])
+            if contents[-1] == GO_ON:
+                pieces = self._rest(contents[-3].split("\n\n")[-1], contents[-2])
             else:
-                question = said[-1].split("\n\n")[-1]
+                question = contents[-1].split("\n\n")[-1]
                 self.asked[question].append(clock())
-                pieces = words(question, len(self.asked[question]) - 1)
-            self._singing.append((reply, pieces[::-1]))
+                pieces = answer_words(question, len(self.asked[question]) - 1)
+            self._streams.append((reply, pieces[::-1]))
         return reply
 
     def close(self) -> None:
         self._over.set()
         self._thread.join()
 
-    def _rest(self, question: str, said: str) -> list[str]:
-        if not begins_answer(question, said):
-            self.faults.append(f"to go on with, the model was sent {said[:200]!r} as the answer to {question!r}")
+    def _rest(self, question: str, answer: str) -> list[str]:
+        attempt = attempt_of(answer)
+        if attempt is None or not is_beginning(question, answer):
+            self.faults.append(f"the model was asked to continue {answer[:200]!r} as the answer to {question!r}")
             return [" ?"]
-        generation = generation_of(said)
-        assert generation is not None
-        whole = words(question, generation)
-        return whole[said.count(" ") :]  # its first piece is of two words
+        return answer_words(question, attempt)[answer.count(" ") :]  # the first piece has two words
 
-    def _sing(self) -> None:
-        while not self._over.wait(TICK):
+    def _stream(self) -> None:
+        while not self._over.wait(WORD_SECONDS):
             with self._lock:
-                singing = self._singing = [(reply, left) for reply, left in self._singing if not reply.closed.is_set()]
-            for reply, left in singing:
+                streams = self._streams = [(reply, left) for reply, left in self._streams if not reply.closed.is_set()]
+            for reply, left in streams:
                 if left:
                     reply.say(text(left.pop()))
                 else:

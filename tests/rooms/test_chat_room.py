@@ -961,7 +961,7 @@ def test_a_tool_that_works_when_its_answer_ends_is_shown_as_abandoned(
         harness.stop()
     else:
         with monkeypatch.context() as full:
-            full.setattr("overseer.storage.room_store.RoomStore.end", lambda *args, **kwargs: no_space())
+            full.setattr("overseer.storage.room_store.RoomStore.finish_answer", lambda *args, **kwargs: no_space())
             with pytest.raises(StorageFull):
                 harness.stop()
             assert abandoned(harness.message(2))

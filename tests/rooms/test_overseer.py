@@ -810,7 +810,7 @@ def test_a_room_that_does_not_exist_is_not_made_by_asking_for_it(
     ear.events.clear()
     before = files(instance)
     for use in USES:
-        with pytest.raises(NoSuchRoom, match="no such room"):
+        with pytest.raises(NoSuchRoom, match="doesn’t exist or was deleted"):
             use(overseer, room_id)
     assert files(instance) == before
     assert names(overseer) == ["Kitchen"]
@@ -1212,9 +1212,9 @@ def test_who_removes_the_lock_file_lets_nobody_else_in(overseer: Overseer, insta
     """It may look like one that was left behind."""
     (instance / "overseer.lock").unlink()
     for _ in range(2):
-        with pytest.raises(InstanceError, match=r"is in use by process another one\. Stop that one, or"):
+        with pytest.raises(InstanceError, match=r"is in use by another process\. Stop that one, or"):
             opened(instance)
-        assert owner(instance) == "another one"
+        assert owner(instance) == "another process"
     overseer.close()
     assert owner(instance) is None
     assert names(opened(instance)) == []

@@ -191,7 +191,7 @@ def test_an_edit_that_was_overtaken_changes_nothing(harness: Harness, last: int)
     """The person is told to look; no message, no event, no request."""
     exchanges(harness, 2)
     before, told, asked = harness.messages(), list(harness.events), len(harness.model.asked)
-    with pytest.raises(Outdated, match="Look at it, and edit again"):
+    with pytest.raises(Outdated, match="Read them, then edit again"):
         harness.room.call(ChatRoom.edit, 1, "otherwise", last=last)
     assert (harness.messages(), harness.events, len(harness.model.asked)) == (before, told, asked)
     assert harness.room.call(ChatRoom.idle)

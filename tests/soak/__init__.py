@@ -1,1 +1,1 @@
-"""Keeps the real server busy for minutes, and looks whether it grows."""
+"""Keep a server busy for minutes and check that its memory, descriptors, threads and greenlets stay flat."""

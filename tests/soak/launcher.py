@@ -1,6 +1,6 @@
-"""The server, which on SIGUSR1 also writes into the file named first how many greenlets there are in it.
+"""The server, which on SIGUSR1 also writes the numbers of its greenlets and objects to the file named first.
 
-What it keeps up to a limit, it keeps up to a smaller one, so that it is full within the first minutes.
+Its caches are smaller, so that they are full within the first minutes.
 """
 
 from __future__ import annotations
@@ -24,22 +24,18 @@ from overseer.live import hub  # noqa: E402
 
 
 def count(path: Path) -> None:
-    """Write what is in memory; whoever waits sees it whole or not at all."""
-    things = gc.get_objects()
-    greenlets = [thing for thing in things if isinstance(thing, greenlet)]
-    found = {
-        "greenlets": len(greenlets),
-        "alive": sum(not one.dead for one in greenlets),
-        "objects": len(things),
-        "ours": Counter(kind.__name__ for kind in map(type, things) if str(kind.__module__).startswith("overseer")),
-    }
-    half = path.with_name(path.name + ".half")
-    half.write_text(json.dumps(found))
-    os.replace(half, path)
+    """Write the counts, and then give the file its name, so that it is never read half-written."""
+    objects = gc.get_objects()
+    greenlets = [one for one in objects if isinstance(one, greenlet)]
+    types = Counter(kind.__name__ for kind in map(type, objects) if str(kind.__module__).startswith("overseer"))
+    counts = {"greenlets": sum(not one.dead for one in greenlets), "objects": len(objects), "types": types}
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(counts))
+    os.replace(partial, path)
 
 
 def main() -> int:
-    """Serve, as `app.py` does."""
+    """Serve as `app.py` does."""
     from gevent import get_hub, signal_handler
 
     path = Path(sys.argv.pop(1))

@@ -1,4 +1,4 @@
-"""Faults made for real under the running server: a sentence, other rooms untouched, nothing acknowledged is lost."""
+"""Real faults under a running server: a clear sentence, other rooms unaffected, nothing acknowledged is lost."""
 
 from __future__ import annotations
 
@@ -21,99 +21,147 @@ from werkzeug.test import TestResponse
 
 from overseer import create_app
 from overseer.llm.choice import ModelSettings
-from tests.support.model_server import ModelServer, end, held, text
+from overseer.storage import instance_lock
+from tests.storage.files import (
+    copy_database,
+    empty,
+    execute,
+    overwrite,
+    query,
+    remove,
+    remove_log,
+    remove_with_companions,
+    replace_by_junk,
+    truncate,
+)
+from tests.support.model_server import ModelServer, Reply, answer, end, held, text
 from tests.support.server import DEADLINE, Server
 from tests.support.server_pool import ServerPool
 from tests.support.tab import Tab
 
-JUNK = b"This is no database. " * 1000
-LETTERS = "x" * 100_000
+LONG_TEXT = "x" * 100_000
+PROGRAM = ("-m", "tests.storage.impatient_server")
+
+StartServer = Callable[..., Server]
 OpenTab = Callable[..., Tab]
 
 
+@pytest.fixture
+def start_server(model_server: ModelServer, server_pool: ServerPool) -> Iterator[StartServer]:
+    """Starts servers on instance directories."""
+    servers: list[Server] = []
+    settings = {"OPENAI_BASE_URL": model_server.url, "OPENAI_MODEL": "stand-in"}
+
+    def start(instance: Path, **environment: str) -> Server:
+        instance.mkdir(exist_ok=True)
+        server = Server(instance, environment=settings | environment, program=PROGRAM, server_pool=server_pool)
+        servers.append(server)
+        return server.start()
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def server(instance: Path, start_server: StartServer) -> Server:
+    return start_server(instance)
+
+
 class Rooms:
-    """What a person does over HTTP, and what they were told is stored."""
+    """Makes requests to a server and remembers what was acknowledged."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        self.kept: dict[str, str] = {}
+        self.acknowledged: dict[str, str] = {}  # the messages that were shown, by room
 
-    def new(self, name: str) -> str:
-        """Make a room; returns its id."""
-        made = self.request("POST", "", name=name)
-        assert made.status_code == 201, made.text
-        room = made.headers["Location"].rsplit("/", 1)[-1]
-        self.kept[room] = self.shown(room)
+    def create(self, name: str) -> str:
+        created = self.request("POST", "", name=name)
+        assert created.status_code == 201, created.text
+        room = created.headers["Location"].rsplit("/", 1)[-1]
+        self.acknowledged[room] = self.messages(room)
         return room
 
     def ask(self, room: str, words: str) -> None:
-        """Ask, and note what is shown when the answer has ended."""
+        """Ask and wait for the end of the answer."""
         asked = self.request("POST", f"/{room}/messages", text=words)
         assert asked.status_code == 201, asked.text
-        self.kept[room] = self.shown(room)
+        self.acknowledged[room] = self.messages(room)
+
+    def begin(self, room: str, model_server: ModelServer, tab: Tab) -> Reply:
+        """Ask and wait for the first words of an answer that goes on."""
+        reply = model_server.will(held(text("Half of it")))
+        requests.post(f"{self.server.url}/rooms/{room}/messages", {"text": "Speak"}, timeout=DEADLINE)
+        tab.read_until("Half of it")
+        return reply
 
     def request(self, method: str, path: str, **form: str) -> requests.Response:
         url = f"{self.server.url}/rooms{path}"
         return requests.request(method, url, data=form, headers={"Prefer": "wait=20"}, timeout=DEADLINE)
 
-    def refused(self, status: int, method: str, path: str, **form: str) -> str:
-        """The sentence of a request that is refused."""
+    def error(self, status: int, method: str, path: str, **form: str) -> str:
+        """Return the sentence of a request that fails with this status."""
         response = self.request(method, path, **form)
         assert response.status_code == status, response.text
         found = re.search(r'role="alert">\s*<p>(.*?)</p>', response.text)
         assert found, response.text
-        sentence = re.sub(r" \(The log says more under \w+\.\)$", "", found[1])
-        assert re.fullmatch(r"\S.{8,}[.…]", sentence) and not re.search(r"Traceback|sqlite3|Error\b|/tmp", sentence)
-        return sentence
+        assert not re.search(r"Traceback|sqlite3|Error\b|/tmp", found[1])
+        return re.sub(r" \(The log says more under \w+\.\)$", "", found[1])
 
-    def shown(self, room: str) -> str:
+    def messages(self, room: str) -> str:
         shown = self.request("GET", f"/{room}/messages")
         assert shown.status_code == 200, shown.text
         return shown.text
 
     def listed(self) -> list[str]:
-        """The rooms in the order of the list."""
-        return re.findall(r' data-room="(\w+)"', requests.get(f"{self.server.url}/rooms", timeout=DEADLINE).text)
+        """Return the ids of the rooms in the order of the list."""
+        return re.findall(r' data-room="(\w+)"', self.request("GET", "").text)
 
-    def row(self, room: str) -> str:
-        """What a room's row says."""
-        page = requests.get(f"{self.server.url}/rooms", timeout=DEADLINE).text
-        return re.findall(rf' data-room="{room}".*?row__preview[^>]*>(.*?)<', page, re.S)[0].strip()
+    def preview(self, room: str) -> str:
+        found = re.search(rf' data-room="{room}".*?row__preview[^>]*>(.*?)<', self.request("GET", "").text, re.S)
+        assert found
+        return found[1].strip()
 
     def file(self, room: str) -> Path:
-        return self.server.instance / "facets" / f"room-{room}.sqlite"
+        return instance_lock.room_file(self.server.instance, room)
 
-    def are_whole(self) -> None:
-        """Everything that was acknowledged is shown, now and after a restart."""
-        assert requests.get(f"{self.server.url}/healthz", timeout=DEADLINE).ok
+    def copy(self, room: str) -> Path:
+        return copy_database(self.file(room), self.server.instance / "copy")
+
+    def put_back(self, copy: Path, room: str) -> None:
+        self.file(room).unlink(missing_ok=True)
+        copy.rename(self.file(room))
+
+    def check(self) -> None:
+        """Compare the server with everything that was acknowledged, now and after a restart."""
         listed = self.listed()
-        assert {room: self.shown(room) for room in self.kept} == self.kept
+        assert {room: self.messages(room) for room in self.acknowledged} == self.acknowledged
         self.server.restart()
-        assert {room: self.shown(room) for room in self.kept} == self.kept
-        assert self.listed() == listed and set(listed) == set(self.kept)
+        assert {room: self.messages(room) for room in self.acknowledged} == self.acknowledged
+        assert self.listed() == listed and set(listed) == set(self.acknowledged)
         assert "Traceback" not in "".join(self.server.log)
 
 
-@pytest.fixture
-def rooms(server: Server) -> Rooms:
-    """Two rooms where something was said, and the server that has not opened them since."""
-    return settled(server)
-
-
-def settled(server: Server) -> Rooms:
+def two_rooms(server: Server) -> Rooms:
     rooms = Rooms(server)
     for name in ("Kitchen", "Cellar"):
-        rooms.ask(rooms.new(name), f"In the {name}")
+        rooms.ask(rooms.create(name), f"In the {name}")
     server.restart()
     return rooms
 
 
-# No room on the disk
+@pytest.fixture
+def rooms(server: Server) -> Rooms:
+    """Two rooms with messages, which the server has not opened since its start."""
+    return two_rooms(server)
+
+
+# A full disk
 
 
 @contextmanager
 def quota(server: Server) -> Iterator[None]:
-    """No file may grow: the system says what it says of a quota."""
+    """Limit the size of files: the system reports the same error for a quota."""
     before = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (1024, before[1]))
     yield
@@ -122,7 +170,7 @@ def quota(server: Server) -> Iterator[None]:
 
 @contextmanager
 def filled(server: Server) -> Iterator[None]:
-    """The disk has not a byte left."""
+    """Fill the disk to the last byte."""
     filler = server.instance / "filler"
     with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
         while True:
@@ -132,361 +180,257 @@ def filled(server: Server) -> Iterator[None]:
 
 
 @pytest.fixture
-def small(
-    tmp_path: Path, model_server: ModelServer, server_pool: ServerPool
-) -> Iterator[tuple[Server, Callable[..., AbstractContextManager[None]]]]:
-    """A server on a small disk of its own, and how that is filled; a quota stands in where none may be mounted."""
-    instance = tmp_path / "small"
+def small_disk(instance: Path) -> Iterator[None]:
+    """Mounts a small disk for the instance."""
     instance.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(instance)]
-    mounted = shutil.which("mount") is not None and not subprocess.run(mount, capture_output=True).returncode
-    settings = {"OPENAI_BASE_URL": model_server.url, "OPENAI_MODEL": "stand-in"}
-    server = Server(instance, environment=settings, server_pool=server_pool).start()
-    yield server, filled if mounted else quota
-    server.stop()
-    if mounted:
-        subprocess.run(["umount", str(instance)], check=True)
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a file system")
+    yield
+    subprocess.run(["umount", "--lazy", str(instance)], check=True)
 
 
-def full_disk(rooms: Rooms, fill: Callable[..., AbstractContextManager[None]], model_server: ModelServer) -> None:
-    (unopened, opened), server = rooms.kept, rooms.server
-    rooms.ask(opened, "Are you there?")
-    growing = rooms.new("Growing")
-    reply = model_server.will(held(text("Half of it")))
-    requests.post(f"{server.url}/rooms/{growing}/messages", {"text": "Speak"}, timeout=DEADLINE)
-    tab = Tab(server.url, f"room={growing}")
-    tab.read_until("Half of it")
-    with fill(server):
-        for method, path, form in (
-            ("POST", f"/{opened}/messages", {"text": LETTERS}),
-            ("GET", f"/{unopened}/messages", {}),  # its companions cannot be made
-            ("POST", f"/{unopened}/messages", {"text": "Hello"}),
-            ("POST", "", {"name": "One more"}),
-        ):
-            assert re.search("disk", rooms.refused(503, method, path, **form)), path
-        assert rooms.shown(opened) == rooms.kept[opened]
-        reply.say(text(LETTERS), end())
-        tab.read_until(lambda frame: 'id="message-2"' in frame and 'data-state="failed"' in frame)
-    tab.close()
-    assert "Half of it" in rooms.shown(growing) and "not stored" in rooms.shown(growing)
-    assert requests.post(f"{server.url}/rooms/{growing}/turn", timeout=DEADLINE).status_code == 201
-    tab = Tab(server.url, f"room={growing}")
-    tab.read_until(lambda frame: 'id="message-2"' in frame and 'data-state="complete"' in frame)
-    tab.close()
-    for room in (opened, unopened, growing):
-        rooms.ask(room, "And now?")
-        assert rooms.row(room) == "All right."
-    rooms.are_whole()
-
-
-def test_a_full_disk_passes_and_takes_nothing_away(
-    small: tuple[Server, Callable[..., AbstractContextManager[None]]], model_server: ModelServer
+def check_full_disk(
+    rooms: Rooms, fill: Callable[[Server], AbstractContextManager[None]], model_server: ModelServer
 ) -> None:
-    """503 with a sentence for whatever must be written, no room is called broken, and with space all goes on."""
-    server, fill = small
-    full_disk(settled(server), fill, model_server)
+    (unopened, opened), server = rooms.acknowledged, rooms.server
+    rooms.ask(opened, "Are you there?")
+    streaming = rooms.create("Streaming")
+    with closing(Tab(server.url, f"room={streaming}")) as tab:
+        reply = rooms.begin(streaming, model_server, tab)
+        with fill(server):
+            for method, path, form in (
+                ("POST", f"/{opened}/messages", {"text": LONG_TEXT}),
+                ("GET", f"/{unopened}/messages", {}),  # SQLite cannot create the log
+                ("POST", f"/{unopened}/messages", {"text": "Hello"}),
+                ("POST", "", {"name": "One more"}),
+            ):
+                assert "disk" in rooms.error(503, method, path, **form), path
+            assert rooms.messages(opened) == rooms.acknowledged[opened]
+            reply.say(text(LONG_TEXT), end())
+            tab.read_until(lambda frame: 'id="message-2"' in frame and 'data-state="failed"' in frame)
+        shown = rooms.messages(streaming)
+        assert "Half of it" in shown and "not stored" in shown
+        assert requests.post(f"{server.url}/rooms/{streaming}/turn", timeout=DEADLINE).status_code == 201
+        tab.read_until(lambda frame: 'id="message-2"' in frame and 'data-state="complete"' in frame)
+    for room in (opened, unopened, streaming):
+        rooms.ask(room, "And now?")
+        assert rooms.preview(room) == "All right."
+    rooms.check()
 
 
-def test_a_quota_passes_like_a_full_disk(rooms: Rooms, model_server: ModelServer) -> None:
-    """The system calls it another error, and a person needs the same sentence."""
-    full_disk(rooms, quota, model_server)
+def test_full_disk_rejects_writes_until_there_is_space_again(
+    small_disk: None, instance: Path, start_server: StartServer, model_server: ModelServer
+) -> None:
+    check_full_disk(two_rooms(start_server(instance)), filled, model_server)
 
 
-# No rights
+def test_exceeded_quota_rejects_writes_like_a_full_disk(rooms: Rooms, model_server: ModelServer) -> None:
+    check_full_disk(rooms, quota, model_server)
 
 
-# Root is let in everywhere. Without these two capabilities it is not.
-ORDINARY = """
-import ctypes, os, sys
-for capability in (1, 2):
-    ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
-os.execv(sys.argv[1], sys.argv[1:])
-"""
+# File permissions
 
 
-@pytest.fixture
-def ordinary(instance: Path, model_server: ModelServer) -> Iterator[Rooms]:
-    """Rooms of a server that the rights of files bind, whoever runs it."""
-    server = Server(
-        instance,
-        environment={"OPENAI_BASE_URL": model_server.url, "OPENAI_MODEL": "stand-in"},
-        launcher=(sys.executable, "-c", ORDINARY),
-    )
-    yield settled(server.start())
-    server.stop()
-
-
-def test_a_directory_that_became_read_only_passes(ordinary: Rooms) -> None:
-    """A room that is open goes on; what needs a new file is 503 and says to check the rights."""
-    unopened, opened = ordinary.kept
-    ordinary.ask(opened, "Are you there?")
-    folder = ordinary.server.instance / "facets"
+def test_read_only_folder_rejects_what_needs_a_new_file(instance: Path, start_server: StartServer) -> None:
+    rooms = two_rooms(start_server(instance, ORDINARY_USER="1"))
+    unopened, opened = rooms.acknowledged
+    rooms.ask(opened, "Are you there?")
+    folder = instance / "facets"
     folder.chmod(0o500)
     try:
-        ordinary.ask(opened, "Still?")
+        rooms.ask(opened, "Still?")
         for method, path, form in (
             ("POST", "", {"name": "One more"}),
             ("GET", f"/{unopened}/messages", {}),
             ("POST", f"/{unopened}/messages", {"text": "Hello"}),
         ):
-            assert "Check the rights of the instance directory" in ordinary.refused(503, method, path, **form)
-        # The files stay when they cannot be removed, and the next start tries again.
-        assert "next start" in ordinary.refused(500, "DELETE", f"/{opened}")
+            assert "Check the permissions of the instance directory" in rooms.error(503, method, path, **form)
+        assert "next start" in rooms.error(500, "DELETE", f"/{opened}")  # the next start removes the files
     finally:
         folder.chmod(0o700)
-    del ordinary.kept[opened]
-    ordinary.ask(unopened, "And now?")
-    ordinary.are_whole()
-    assert not ordinary.file(opened).exists()
+    del rooms.acknowledged[opened]
+    rooms.ask(unopened, "And now?")
+    rooms.check()
+    assert not rooms.file(opened).exists()
 
 
-def test_a_start_in_a_read_only_directory_is_refused_with_a_sentence(ordinary: Rooms) -> None:
-    """It ends with 1, and says which directory it is."""
-    ordinary.server.stop()
-    ordinary.server.instance.chmod(0o500)
-    (ordinary.server.instance / "overseer.lock").chmod(0o400)
+def test_start_in_a_read_only_directory_fails_with_a_sentence(instance: Path, start_server: StartServer) -> None:
+    server = start_server(instance, ORDINARY_USER="1")
+    server.stop()
+    (instance / "overseer.lock").chmod(0o400)
+    instance.chmod(0o500)
     try:
         with pytest.raises(AssertionError, match="did not start"):
-            ordinary.server.start()
+            server.start()
     finally:
-        ordinary.server.stop()
-        ordinary.server.instance.chmod(0o700)
-        (ordinary.server.instance / "overseer.lock").chmod(0o600)
-    assert ordinary.server.log[-1].startswith(f"{ordinary.server.instance} cannot be written")
-    assert "Traceback" not in "".join(ordinary.server.log)
-    ordinary.server.start()
-    ordinary.are_whole()
+        instance.chmod(0o700)
+        (instance / "overseer.lock").chmod(0o600)
+    assert server.log[-1].startswith(f"{instance} cannot be written")
+    assert "Traceback" not in "".join(server.log)
+    server.stop()
+    server.start()
 
 
-# One file harmed while it is open
-
-
-def remove(path: Path) -> None:
-    path.unlink()
-
-
-def remove_all(path: Path) -> None:
-    for companion in path.parent.glob(f"{path.name}*"):
-        companion.unlink()
-
-
-def overwrite(path: Path) -> None:
-    with path.open("r+b") as file:
-        file.write(JUNK)
-
-
-def cut_short(path: Path) -> None:
-    os.truncate(path, 4096)
-
-
-def empty(path: Path) -> None:
-    os.truncate(path, 0)
-
-
-def replace(path: Path) -> None:
-    other = path.with_name("other")
-    other.write_bytes(JUNK)
-    other.rename(path)
-
+# Damaged and removed files
 
 HARM = (
     (remove, "is missing. Put back a copy"),
-    (remove_all, "is missing. Put back a copy"),
+    (remove_with_companions, "is missing. Put back a copy"),
     (overwrite, "damaged"),
-    (cut_short, "damaged"),
+    (truncate, "damaged"),
     (empty, "damaged"),
-    (replace, "damaged"),
+    (replace_by_junk, "damaged"),
 )
 
 
-def copy_of(path: Path) -> Path:
-    """A copy of a room's file as a backup has it."""
-    copy = path.parents[1] / "copy"
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as source, closing(sqlite3.connect(copy)) as to:
-        source.backup(to)
-    return copy
-
-
-def put_back(copy: Path, path: Path) -> None:
-    """As a person would: the harmed file away, the copy in its place."""
-    path.unlink(missing_ok=True)
-    copy.rename(path)
-
-
-def test_a_file_that_is_harmed_while_it_is_open_is_noticed_at_once(server: Server) -> None:
-    """Nothing more is acknowledged into it: the next request says so, as does the row, until a copy is put back."""
+def test_open_file_that_is_harmed_is_reported_until_a_copy_is_put_back(server: Server) -> None:
+    """No write into it is acknowledged: the next request and the row in the list say what is wrong."""
     rooms = Rooms(server)
     for harm, _ in HARM:
-        rooms.ask(rooms.new(harm.__name__), "Hello")
-    other = rooms.new("Other")
+        rooms.ask(rooms.create(harm.__name__), "Hello")
+    other = rooms.create("Other")
     server.restart()
-    for room, (harm, sentence) in zip(list(rooms.kept), HARM, strict=False):
-        rooms.shown(room)
-        path = rooms.file(room)
-        copy = copy_of(path)
-        harm(path)
+    for room, (harm, sentence) in zip(list(rooms.acknowledged), HARM, strict=False):
+        rooms.messages(room)
+        copy = rooms.copy(room)
+        harm(rooms.file(room))
         for method, form in (("POST", {"text": "Lost?"}), ("GET", {}), ("POST", {"text": "Lost?"})):
-            said = rooms.refused(500, method, f"/{room}/messages", **form)
-            assert sentence in said and path.name in said, harm
-        assert rooms.row(room) == said
+            said = rooms.error(500, method, f"/{room}/messages", **form)
+            assert sentence in said and rooms.file(room).name in said, harm
+        assert rooms.preview(room) == said
         rooms.ask(other, "Are you there?")
-        put_back(copy, path)
-        assert rooms.shown(room) == rooms.kept[room], harm
+        rooms.put_back(copy, room)
+        assert rooms.messages(room) == rooms.acknowledged[room], harm
         rooms.ask(room, "There again?")
-        assert rooms.row(room) == "All right."
-    rooms.are_whole()
+        assert rooms.preview(room) == "All right."
+    rooms.check()
 
 
-@pytest.mark.parametrize("restarted", [False, True])
-def test_logs_that_are_removed_under_the_server_take_nothing_with_them(server: Server, *, restarted: bool) -> None:
-    """Who tidies up beside the files of a running server loses nothing that was said, before or after, by a kill."""
+def test_removed_logs_lose_nothing_even_when_the_server_is_killed(server: Server) -> None:
+    """Whether the file was opened by the request that created the room or by a later start."""
     rooms = Rooms(server)
-    room = rooms.new("Tidied")
-    rooms.ask(room, "Before?")
-    if restarted:
-        server.restart()
-        rooms.shown(room)
-    for log in server.instance.rglob("*-wal"):
-        log.unlink()
-    rooms.ask(room, "After?")
-    server.restart(signal.SIGKILL)
-    rooms.are_whole()
+    room = rooms.create("Tidied")
+    for _ in range(2):
+        rooms.ask(room, "Before?")
+        for log in server.instance.rglob("*-wal"):
+            log.unlink()
+        rooms.ask(room, "After?")
+        server.restart(signal.SIGKILL)
+        rooms.check()
 
 
-def test_a_file_that_is_removed_in_mid_answer_ends_the_answer(
+def test_file_or_log_that_is_removed_during_an_answer_ends_the_answer(
     rooms: Rooms, model_server: ModelServer, tab: OpenTab
 ) -> None:
-    """The model is let go, who asks is told, and nobody sees it go on into a file that is not there."""
-    room, other = rooms.kept
-    copy = copy_of(rooms.file(room))
-    one = tab(room)
-    reply = model_server.will(held(text("Half of it")))
-    requests.post(f"{rooms.server.url}/rooms/{room}/messages", {"text": "Speak"}, timeout=DEADLINE)
-    one.read_until("Half of it")
-    rooms.file(room).unlink()
-    assert "is missing" in rooms.refused(500, "GET", f"/{room}/messages")
+    """The request to the model is aborted. A room that lost its log shows the answer as interrupted."""
+    removed, logless = rooms.acknowledged
+    copy = rooms.copy(removed)
+    reply = rooms.begin(removed, model_server, tab(removed))
+    rooms.file(removed).unlink()
+    assert "is missing" in rooms.error(500, "GET", f"/{removed}/messages")
     assert reply.closed.wait(DEADLINE)
-    rooms.ask(other, "Are you there?")
-    put_back(copy, rooms.file(room))
-    rooms.ask(room, "There again?")
-    rooms.are_whole()
-
-
-def test_an_answer_whose_log_is_removed_is_shown_as_interrupted(
-    rooms: Rooms, model_server: ModelServer, tab: OpenTab
-) -> None:
-    """The file is opened anew with the next request, and no tab shows an answer as growing that nobody makes."""
-    room, _ = rooms.kept
-    one = tab(room)
-    reply = model_server.will(held(text("Half of it")))
-    requests.post(f"{rooms.server.url}/rooms/{room}/messages", {"text": "Speak"}, timeout=DEADLINE)
-    one.read_until("Half of it")
-    rooms.file(room).with_name(f"{rooms.file(room).name}-wal").unlink()
-    assert "Speak" in rooms.shown(room)
+    rooms.put_back(copy, removed)
+    rooms.ask(removed, "There again?")
+    one = tab(logless)
+    reply = rooms.begin(logless, model_server, one)
+    remove_log(rooms.file(logless))
+    assert "Speak" in rooms.messages(logless)
     one.read_until(lambda frame: 'id="message-4"' in frame and 'data-state="interrupted"' in frame)
     assert reply.closed.wait(DEADLINE)
-    rooms.ask(room, "There again?")
-    rooms.are_whole()
+    rooms.ask(logless, "There again?")
+    rooms.check()
 
 
-def test_a_file_that_another_program_wrote_in_goes_on(rooms: Rooms) -> None:
-    """Somebody's `sqlite3` is no harm: what it did is there, and so is what is said after it."""
-    room, _ = rooms.kept
-    rooms.shown(room)
-    with closing(sqlite3.connect(rooms.file(room), isolation_level=None)) as db:
-        db.execute("UPDATE parts SET text = 'By another hand' WHERE message = 1")
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    assert "By another hand" in rooms.shown(room)
+def test_file_that_another_program_changes_stays_usable(rooms: Rooms) -> None:
+    room, _ = rooms.acknowledged
+    rooms.messages(room)
+    edit = "UPDATE parts SET text = 'By another hand' WHERE message = 1"
+    execute(rooms.file(room), edit, "PRAGMA wal_checkpoint(TRUNCATE)")
+    assert "By another hand" in rooms.messages(room)
     rooms.ask(room, "And now?")
-    rooms.are_whole()
+    rooms.check()
 
 
-# Locked
+def test_list_that_is_harmed_under_the_server_is_rebuilt_from_the_rooms(rooms: Rooms) -> None:
+    """Names, pins, counts and the order of the last activity are stored in the rooms' files."""
+    kitchen, cellar = rooms.acknowledged
+    attic = rooms.create("Attic")
+    assert rooms.request("PATCH", f"/{cellar}", pinned="1").ok
+    for harm, _ in HARM:
+        rooms.ask(kitchen, "Last of all")
+        previews = {room: rooms.preview(room) for room in rooms.acknowledged}
+        harm(rooms.server.instance / "overseer.sqlite")
+        assert rooms.listed() == [cellar, kitchen, attic], harm
+        assert {room: rooms.preview(room) for room in rooms.acknowledged} == previews
+        rooms.ask(attic, "Are you there?")
+        assert rooms.listed() == [cellar, attic, kitchen], harm
+    assert list(rooms.server.instance.glob("overseer.sqlite.damaged-*"))
+    rooms.check()
 
 
-HOLDS = """
+# Locked files
+
+HOLD_LOCK = """
 import sqlite3, sys
 db = sqlite3.connect(sys.argv[1], isolation_level=None)
 db.execute("BEGIN EXCLUSIVE")
-print("held", flush=True)
+print("locked", flush=True)
 sys.stdin.read()
 """
 
 
 @contextmanager
-def held_by_another(path: Path) -> Iterator[None]:
-    """Another process holds the file's lock."""
-    command = [sys.executable, "-c", HOLDS, str(path)]
+def locked_by_another_process(path: Path) -> Iterator[None]:
+    command = [sys.executable, "-c", HOLD_LOCK, str(path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stdin is not None
-        assert process.stdout.readline() == "held\n"
+        assert process.stdout.readline() == "locked\n"
         yield
         process.stdin.close()
 
 
-def test_a_room_that_another_process_locks_can_be_tried_again(rooms: Rooms) -> None:
-    """It can be read meanwhile, the others work, and afterwards it goes on."""
-    room, other = rooms.kept
-    rooms.shown(room)
-    with held_by_another(rooms.file(room)):
-        assert "locked by another program" in rooms.refused(503, "POST", f"/{room}/messages", text="Hello")
-        assert rooms.shown(room) == rooms.kept[room]
+def test_room_that_is_locked_can_be_read_and_rejects_writes_until_it_is_unlocked(rooms: Rooms) -> None:
+    room, other = rooms.acknowledged
+    rooms.messages(room)
+    with locked_by_another_process(rooms.file(room)):
+        assert "locked by another program" in rooms.error(503, "POST", f"/{room}/messages", text="Hello")
+        assert rooms.messages(room) == rooms.acknowledged[room]
         rooms.ask(other, "Are you there?")
-    assert rooms.row(room) == "All right."
+    assert rooms.preview(room) == "All right."
     rooms.ask(room, "And now?")
-    rooms.are_whole()
+    rooms.check()
 
 
-def test_a_list_that_another_process_locks_catches_up(rooms: Rooms, model_server: ModelServer) -> None:
-    """What is said meanwhile is in its room; the list has it with the next request, or after the next start."""
-    room, _ = rooms.kept
-    rooms.shown(room)
+def test_list_that_is_locked_is_updated_by_the_next_request_or_start(rooms: Rooms, model_server: ModelServer) -> None:
+    room, _ = rooms.acknowledged
+    rooms.messages(room)
     for stopped in (False, True):
         words = f"Said meanwhile {stopped}."
-        model_server.will(held(text(words), end())).hang_up()
-        with held_by_another(rooms.server.instance / "overseer.sqlite"):
+        model_server.will(answer(words))
+        with locked_by_another_process(rooms.server.instance / "overseer.sqlite"):
             rooms.ask(room, "Do you hear me?")
-            assert words in rooms.kept[room]
-            assert "locked by another program" in rooms.refused(503, "POST", "", name="One more")
+            assert words in rooms.acknowledged[room]
+            assert "locked by another program" in rooms.error(503, "POST", "", name="One more")
             if stopped:
                 rooms.server.stop()
         if stopped:
             rooms.server.start()
-        assert rooms.row(room) == words
-    rooms.are_whole()
+        assert rooms.preview(room) == words
+    rooms.check()
 
 
-# The list
+# Faults at an exact point of a request, in an app inside the test process
 
 
-def test_a_list_that_is_harmed_under_the_server_is_made_anew(rooms: Rooms) -> None:
-    """Names, pins, counts and the order of what was last said are in the rooms' files; nobody has to do a thing."""
-    kitchen, cellar = rooms.kept
-    attic = rooms.new("Attic")
-    assert rooms.request("PATCH", f"/{cellar}", pinned="1").ok
-    for harm, _ in HARM:
-        rooms.ask(kitchen, "Last of all")
-        rows = {room: rooms.row(room) for room in rooms.kept}
-        harm(rooms.server.instance / "overseer.sqlite")
-        assert rooms.listed() == [cellar, kitchen, attic], harm
-        assert {room: rooms.row(room) for room in rooms.kept} == rows
-        rooms.ask(attic, "Are you there?")
-        assert rooms.listed() == [cellar, attic, kitchen], harm
-    assert list(rooms.server.instance.glob("overseer.sqlite.damaged-*"))
-    rooms.are_whole()
-
-
-# A file replaced during a transaction
-
-
-class Replacing:
-    """Commits to the disk, and what happens between one and the answer of whoever asked for it."""
+class CommitHook:
+    """Commits, and then calls `then` once."""
 
     def __init__(self) -> None:
         self.then: Callable[[], object] | None = None
 
-    def __call__(self, work: Callable[[], object]) -> object:
-        result = work()
+    def __call__(self, commit: Callable[[], object]) -> object:
+        result = commit()
         then, self.then = self.then, None
         if then is not None:
             then()
@@ -494,88 +438,77 @@ class Replacing:
 
 
 @pytest.fixture
-def commits() -> Replacing:
-    """Every commit of the app goes through here."""
-    return Replacing()
+def commits() -> CommitHook:
+    """Makes every commit of the app."""
+    return CommitHook()
 
 
 @pytest.fixture
-def browser(instance: Path, model_server: ModelServer, commits: Replacing) -> Iterator[FlaskClient]:
-    """A client of an app whose commits go there. It is in this process: a server's own could not be met so exactly."""
+def browser(instance: Path, model_server: ModelServer, commits: CommitHook) -> Iterator[FlaskClient]:
     app = create_app(instance, models=ModelSettings(base_url=model_server.url, name="stand-in"), run_in_thread=commits)
     app.extensions["overseer"].open()
     yield app.test_client()
     app.extensions["overseer"].close()
 
 
-def post(browser: FlaskClient, room: str, words: str) -> TestResponse:
+def ask(browser: FlaskClient, room: str, words: str) -> TestResponse:
     return browser.post(f"/rooms/{room}/messages", data={"text": words}, headers={"Prefer": "wait=20"})
 
 
-def remove_log(path: Path) -> None:
-    path.with_name(f"{path.name}-wal").unlink()
+def create(browser: FlaskClient) -> str:
+    return browser.post("/rooms", data={"name": "Kitchen"}).headers["Location"].rsplit("/", 1)[-1]
 
 
 @pytest.mark.parametrize("harm", [None, remove_log])
-def test_a_question_is_not_acknowledged_when_its_file_is_replaced_during_the_transaction(
-    browser: FlaskClient, commits: Replacing, instance: Path, harm: Callable[[Path], None] | None
+def test_question_is_not_acknowledged_when_its_file_is_replaced_during_the_transaction(
+    browser: FlaskClient, commits: CommitHook, instance: Path, harm: Callable[[Path], None] | None
 ) -> None:
-    """Who asks is told so; the next request goes to the file that is there now, and what that acknowledges is kept."""
-    made = browser.post("/rooms", data={"name": "Kitchen"})
-    room = made.headers["Location"].rsplit("/", 1)[-1]
-    assert post(browser, room, "Before?").status_code == 201
-    path = instance / "facets" / f"room-{room}.sqlite"
-    copy = copy_of(path)
+    """The next request uses the file that is at the path then, and keeps what it acknowledges."""
+    room = create(browser)
+    assert ask(browser, room, "Before?").status_code == 201
+    path = instance_lock.room_file(instance, room)
+    copy = copy_database(path, instance / "copy")
     commits.then = (lambda: harm(path)) if harm else (lambda: os.replace(copy, path))
-    refused = post(browser, room, "During?")
-    assert refused.status_code == 500 and "while it was open" in refused.text and "try again" in refused.text.lower()
-    assert post(browser, room, "After?").status_code == 201
+    failed = ask(browser, room, "During?")
+    assert failed.status_code == 500 and "while it was open" in failed.text and "try again" in failed.text.lower()
+    assert ask(browser, room, "After?").status_code == 201
     shown = browser.get(f"/rooms/{room}/messages").text
     assert "Before?" in shown and "After?" in shown and 'data-state="waiting"' not in shown
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
-        kept = [row[0] for row in db.execute("SELECT text FROM parts WHERE text LIKE '%?'")]
-    assert kept == (["Before?", "During?", "After?"] if harm else ["Before?", "After?"])
+    stored = query(path, "SELECT text FROM parts WHERE text LIKE '%?'")
+    assert stored == (["Before?", "During?", "After?"] if harm else ["Before?", "After?"])
 
 
-def test_a_room_is_not_acknowledged_when_the_list_is_replaced_during_the_transaction(
-    browser: FlaskClient, commits: Replacing, instance: Path
+def test_room_is_not_acknowledged_when_the_list_is_replaced_during_the_transaction(
+    browser: FlaskClient, commits: CommitHook, instance: Path
 ) -> None:
-    """The list that was put back goes on, and no room is lost or there twice."""
-    assert browser.post("/rooms", data={"name": "Kitchen"}).status_code == 201
+    create(browser)
     path = instance / "overseer.sqlite"
-    copy = copy_of(path)
+    copy = copy_database(path, instance / "copy")
 
-    def after_the_first() -> None:
+    def after_first_commit() -> None:  # the first commit is to the room's file, the second to the list
         commits.then = lambda: os.replace(copy, path)
 
-    commits.then = after_the_first  # commit, which is that of the room's own file; the second is that of the list
-    refused = browser.post("/rooms", data={"name": "Cellar"})
-    assert refused.status_code == 500, refused.text
+    commits.then = after_first_commit
+    failed = browser.post("/rooms", data={"name": "Cellar"})
+    assert failed.status_code == 500, failed.text
     assert browser.post("/rooms", data={"name": "Attic"}).status_code == 201
     listed = browser.get("/rooms").text
     assert "Kitchen" in listed and "Attic" in listed and "Cellar" not in listed
 
 
-# A read that fails once
-
-
-def test_a_question_is_answered_when_the_first_read_after_its_commit_fails(browser: FlaskClient) -> None:
-    """It is stored, so it is 201 and never an error, and its answer begins by itself a moment later.
-
-    No file fails for one read and is whole for the next, so SQLite is told to refuse one.
-    """
-    made = browser.post("/rooms", data={"name": "Kitchen"})
-    room = made.headers["Location"].rsplit("/", 1)[-1]
-    refused: list[str] = []
+def test_question_is_answered_when_the_first_read_after_its_commit_fails(browser: FlaskClient) -> None:
+    """The question is stored, so the response is 201 and the answer begins a moment later."""
+    room = create(browser)
+    denied: list[str] = []
 
     def authorize(action: int, table: str | None, column: str | None, *_: str | None) -> int:
-        if refused or (action, table, column) != (sqlite3.SQLITE_READ, "messages", "reason"):
+        if denied or (action, table, column) != (sqlite3.SQLITE_READ, "messages", "reason"):
             return sqlite3.SQLITE_OK
-        refused.append("once")
+        denied.append("once")
         return sqlite3.SQLITE_DENY
 
     with browser.application.extensions["overseer"]._facet(room)._storage.read() as db:
         db.set_authorizer(authorize)
-    asked = post(browser, room, "Are you there?")
-    assert refused and asked.status_code == 201, asked.text
+    asked = ask(browser, room, "Are you there?")
+    assert denied and asked.status_code == 201, asked.text
     assert 'data-state="complete"' in asked.text and "All right." in asked.text

@@ -48,9 +48,9 @@ def _converse(path: Path, messages: int) -> Summary:
     storage = Storage(path)
     with closing(storage):
         transcript = RoomStore(storage, create=True)
-        transcript.begin("Room", by_person=True)
+        transcript.initialize("Room", by_person=True)
         with storage.write() as db:
             for number in range(messages):
                 role = "assistant" if number % 2 else "user"
-                room_rows.put(db, room_rows.insert(db, role, "complete", None), [Text(WORDS)])
+                room_rows.upsert_parts(db, room_rows.insert_message(db, role, "complete", None), [Text(WORDS)])
         return transcript.summary()

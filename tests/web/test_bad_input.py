@@ -726,8 +726,8 @@ def test_a_file_that_cannot_be_opened_just_now_is_503_for_everyone(
         in_one_file(path).unlink()
         path.mkdir()
     messages, page = client.get(f"/rooms/{room_id}/messages"), client.get(f"/rooms/{room_id}", headers=NAVIGATION)
-    assert messages.status_code == 503 and "Check the rights" in sentence_of(messages)
-    assert page.status_code == 503 and "Check the rights" in parsed(page.text).one(id="room").text
+    assert messages.status_code == 503 and "Check the permissions" in sentence_of(messages)
+    assert page.status_code == 503 and "Check the permissions" in parsed(page.text).one(id="room").text
 
 
 def test_who_waits_while_the_server_goes_down_is_told(server: Server, model_server: ModelServer) -> None:

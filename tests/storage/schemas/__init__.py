@@ -1,1 +1,1 @@
-"""The files of every version as SQL: what the Overseer of that version wrote, and every later one must open."""
+"""SQL dumps of files as each published schema version wrote them. Every later version must open them."""

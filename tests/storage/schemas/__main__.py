@@ -1,4 +1,4 @@
-"""`python -m tests.storage.schemas FILE > tests/storage/schemas/room-N.sql`: a file as SQL, for a new migration."""
+"""`python -m tests.storage.schemas FILE > tests/storage/schemas/room-N.sql`: dump a file with a new schema version."""
 
 from __future__ import annotations
 

@@ -1,0 +1,39 @@
+"""Rooms of an Overseer in the test process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from overseer.rooms.overseer import Overseer
+from tests.support.server import DEADLINE
+
+Open = Callable[..., Overseer]
+
+
+def ask(overseer: Overseer, room: str, words: str) -> None:
+    """Ask and wait for the end of the answer."""
+    overseer.ask(room, words)
+    wait_for_turn(room)
+
+
+def wait_for_turn(room: str) -> None:
+    for thread in threading.enumerate():
+        if thread.name == f"turn-{room}":
+            thread.join(DEADLINE)
+
+
+def create_room(overseer: Overseer, name: str, *questions: str) -> str:
+    """Create a room, ask these questions and return its id."""
+    room = overseer.create(name).id
+    for words in questions:
+        ask(overseer, room, words)
+    return room
+
+
+def listed(overseer: Overseer) -> list[tuple[object, ...]]:
+    """Return what the list shows of each room, in order."""
+    return [
+        (room.id, room.name, room.messages, room.preview, room.answering, room.problem, room.pinned)
+        for room in overseer.rooms().rooms
+    ]
