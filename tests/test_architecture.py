@@ -18,8 +18,8 @@ SOURCES = {
 MAY_IMPORT = {
     "domain": "",
     "storage": "domain",
-    "tools": "",
-    "llm": "domain tools",
+    "tools": "domain",
+    "llm": "domain",
     "rooms": "domain storage llm tools",
     "render": "domain llm",
     "live": "domain rooms render",

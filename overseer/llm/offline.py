@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from overseer.domain.messages import Message, ToolCall
+from overseer.domain.tools import ToolDescription
 from overseer.llm import Delta, ReasoningDelta, TextDelta, ToolRequest
-from overseer.tools.registry import Toolbox
 
 HELP = """\
 To talk to a real one, stop the server and start it again with one of these:
@@ -75,7 +75,12 @@ class OfflineResponder:
         self._pace = pace
 
     def answer(
-        self, history: Sequence[Message], tools: Toolbox, *, system: str = "", temperature: float | None = None
+        self,
+        history: Sequence[Message],
+        tools: Iterable[ToolDescription],
+        *,
+        system: str = "",
+        temperature: float | None = None,
     ) -> OfflineReply:
         return OfflineReply(_deltas(history, tools), self._pace)
 
@@ -98,7 +103,7 @@ class OfflineReply:
         self._closed.set()
 
 
-def _deltas(history: Sequence[Message], tools: Toolbox) -> Iterator[Delta]:
+def _deltas(history: Sequence[Message], tools: Iterable[ToolDescription]) -> Iterator[Delta]:
     question = next((m.text for m in reversed(history) if m.role == "user"), "")
     calls = [part for part in history[-1].parts if isinstance(part, ToolCall)] if history else []
     if calls:

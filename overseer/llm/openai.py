@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -20,12 +20,12 @@ import urllib3
 
 from overseer.domain.messages import Message
 from overseer.domain.text import clean
+from overseer.domain.tools import ToolDescription
 from overseer.llm import ModelError
 from overseer.llm.connection import CHUNK, AbortableConnection, Deadline, session
 from overseer.llm.redaction import REDACTED, SHORTEST
 from overseer.llm.refusal import ErrorResponse, Memory
 from overseer.llm.reply import OpenAIReply
-from overseer.tools.registry import Toolbox
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 CONNECT_SECONDS = 10.0
@@ -212,7 +212,12 @@ class OpenAIModel:
         return self._server.where
 
     def answer(
-        self, history: Sequence[Message], tools: Toolbox, *, system: str = "", temperature: float | None = None
+        self,
+        history: Sequence[Message],
+        tools: Iterable[ToolDescription],
+        *,
+        system: str = "",
+        temperature: float | None = None,
     ) -> OpenAIReply:
         return OpenAIReply(
             self._server, self._name, history, tools, system=system, temperature=temperature, room=self._room

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,13 @@ import sseclient
 import urllib3
 
 from overseer.domain.messages import Message
+from overseer.domain.tools import ToolDescription
 from overseer.llm import Delta, LeftOut, ModelCut, ModelError
 from overseer.llm.connection import MAX_EVENT, AbortableConnection, Deadline, body, session
 from overseer.llm.redaction import redacted
 from overseer.llm.refusal import OPTIONAL, ErrorResponse, in_stream, refusal_in_stream
 from overseer.llm.stream import StreamParser
 from overseer.llm.wire import conversation, schema
-from overseer.tools.registry import Toolbox
 
 if TYPE_CHECKING:
     from overseer.llm.openai import OpenAIServer
@@ -41,7 +41,7 @@ class OpenAIReply:
         server: OpenAIServer,
         model: str,
         history: Sequence[Message],
-        tools: Toolbox,
+        tools: Iterable[ToolDescription],
         *,
         system: str,
         temperature: float | None,

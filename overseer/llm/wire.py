@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from overseer.domain.messages import Message, Reasoning, Text, ToolCall
-from overseer.tools.registry import Tool
+from overseer.domain.tools import ToolDescription
 
 TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 ENDED = "(This answer was ended here.)"
@@ -93,7 +93,7 @@ def _arguments(call: ToolCall) -> str:
         return "{}"
 
 
-def schema(tool: Tool) -> dict[str, object]:
+def schema(tool: ToolDescription) -> dict[str, object]:
     """A tool as the API wants to hear of it."""
     function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
     return {"type": "function", "function": function}

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from overseer.tools.registry import (
-    MAX_ABANDONED,
+    MAX_ABANDONED_CALLS,
     TOOLS,
     Outcome,
     ToolAbandoned,
@@ -212,12 +212,12 @@ def test_abandoned_tools_that_hang_are_bounded() -> None:
         return "late"
 
     box = Toolbox([hang], seconds=0.01, start_thread=start_thread)
-    for _ in range(MAX_ABANDONED):
+    for _ in range(MAX_ABANDONED_CALLS):
         with pytest.raises(ToolAbandoned):
             box.use("hang", "{}")
-    with pytest.raises(ToolError, match=f"{MAX_ABANDONED} abandoned tools still run.*Restart") as refused:
+    with pytest.raises(ToolError, match=f"{MAX_ABANDONED_CALLS} abandoned tools still run.*Restart") as refused:
         box.use("hang", "{}")
-    assert not isinstance(refused.value, ToolAbandoned) and len(threads) == MAX_ABANDONED
+    assert not isinstance(refused.value, ToolAbandoned) and len(threads) == MAX_ABANDONED_CALLS
     gate.set()
     for thread in threads:
         thread.join(DEADLINE)
