@@ -38,7 +38,6 @@ ONLY_IN = {
     "click": {"cli"},
     "requests": {"llm"},
     "urllib3": {"llm"},
-    "sseclient": {"llm/reply"},
     "gevent": {"server/wsgi_server"},
 }
 
