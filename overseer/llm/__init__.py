@@ -71,7 +71,9 @@ class ModelBusy(ModelError):
     """
 
     def __init__(self, why: str, seconds: float | None, *, said: str = "") -> None:
-        super().__init__(f"{why} Wait {_format_wait(seconds)}, then Retry." + (f" It said: {said}" if said else ""))
+        super().__init__(
+            f"{why} Wait {_format_wait(seconds)}, then Retry." + (f" The server said: “{said}”" if said else "")
+        )
         self.why = why
         self.seconds = seconds
 
