@@ -28,7 +28,7 @@ from tests.support.deltas import joined
 from tests.support.dialects import (
     DEEPSEEK,
     DIALECTS,
-    FIRE,
+    ERROR_MESSAGE,
     LLAMA_CPP,
     LM_STUDIO,
     OPENAI,
@@ -126,7 +126,7 @@ def contents(dialect: Dialect) -> list[tuple[Part, ...]]:
     return [
         parts
         for parts in CONTENTS
-        if dialect.thought is not None or not any(isinstance(part, Reasoning) for part in parts)
+        if dialect.encode_reasoning is not None or not any(isinstance(part, Reasoning) for part in parts)
     ]
 
 
@@ -143,7 +143,7 @@ def test_answer_in_every_dialect_is_stored_as_the_same_parts(harness: Harness, d
         message = room.ask(dialect.stream(*parts), *(dialect.stream(part) for part in later))
         assert (message.state, message.reason) == ("complete", "")
         assert normalized(message.parts) == normalized([*parts, *later])
-        assert message.usage is not None and message.usage.estimated == (dialect.counts == "nowhere")
+        assert message.usage is not None and message.usage.estimated == (dialect.usage_in == "nowhere")
         if not message.usage.estimated:
             steps = len(later) + 1
             assert (message.usage.tokens_in, message.usage.tokens_out) == (steps * TOKENS_IN, steps * TOKENS_OUT)
@@ -169,10 +169,10 @@ def assert_request_has_results(request: Json, message: Message) -> None:
 def test_answer_with_an_error_in_every_dialect_keeps_its_text(harness: Harness, dialect: Dialect) -> None:
     message = harness.room().ask(dialect.broken(Text(TEXT)))
     assert message.parts == (Text(TEXT),)
-    assert message.state == "failed" and FIRE in message.reason
-    message = harness.room().ask(dialect.broke(dialect))
+    assert message.state == "failed" and ERROR_MESSAGE in message.reason
+    message = harness.room().ask(dialect.encode_error(dialect))
     assert (message.state, message.parts) == ("failed", ())
-    assert FIRE in message.reason and "OPENAI_BASE_URL" not in message.reason
+    assert ERROR_MESSAGE in message.reason and "OPENAI_BASE_URL" not in message.reason
 
 
 @dialects
@@ -193,7 +193,7 @@ def test_answer_cut_off_in_every_dialect_keeps_its_text(harness: Harness, dialec
 @pytest.mark.parametrize("finish", ["error", "insufficient_system_resource", "abort"])
 def test_answer_with_a_finish_reason_of_failure_is_interrupted(harness: Harness, finish: str) -> None:
     """OpenRouter, DeepSeek and vLLM end an incomplete answer in this way."""
-    message = harness.room().ask(OPENROUTER.cut(Text(TEXT)) + b"".join(OPENROUTER.ends(finish)))
+    message = harness.room().ask(OPENROUTER.cut(Text(TEXT)) + b"".join(OPENROUTER.end_events(finish)))
     assert (message.state, message.parts) == ("interrupted", (Text(TEXT),))
 
 
@@ -205,10 +205,10 @@ def test_answer_with_an_error_keeps_text_that_was_held_back(harness: Harness, te
 
 
 def test_error_beside_a_token_count_or_within_a_stream_that_goes_on_fails_the_answer(harness: Harness) -> None:
-    message = harness.room().ask(LM_STUDIO.event({"error": FIRE}))
-    assert message.state == "failed" and FIRE in message.reason
-    message = harness.room().ask(LLAMA_CPP.broken(Text(TEXT)) + b"".join(LLAMA_CPP.ends()))
-    assert message.state == "failed" and FIRE in message.reason and message.parts == (Text(TEXT),)
+    message = harness.room().ask(LM_STUDIO.event({"error": ERROR_MESSAGE}))
+    assert message.state == "failed" and ERROR_MESSAGE in message.reason
+    message = harness.room().ask(LLAMA_CPP.broken(Text(TEXT)) + b"".join(LLAMA_CPP.end_events()))
+    assert message.state == "failed" and ERROR_MESSAGE in message.reason and message.parts == (Text(TEXT),)
 
 
 # Refusals of one thing
@@ -431,7 +431,9 @@ def test_busy_server_is_asked_again(harness: Harness, monkeypatch: pytest.Monkey
         assert (message.state, message.text, message.reason) == ("complete", "Yes.", "")
         assert len(room.requests) == 3 and room.requests[0] == room.requests[2]
     error = {"code": 429, "message": "Provider returned error", "metadata": {"raw": "rate-limited upstream"}}
-    message = harness.room().ask(OPENROUTER.alive + OPENROUTER.event({"error": error}), OPENROUTER.stream(Text("Yes.")))
+    message = harness.room().ask(
+        OPENROUTER.keep_alive + OPENROUTER.event({"error": error}), OPENROUTER.stream(Text("Yes."))
+    )
     assert (message.state, message.text) == ("complete", "Yes.")
 
 
@@ -473,7 +475,7 @@ def expected(dialect: Dialect, parts: Sequence[Part]) -> list[Delta]:
         else:
             deltas.append(TextDelta(part.text) if isinstance(part, Text) else ReasoningDelta(part.text))
     at = sum(not isinstance(delta, ToolRequest) for delta in deltas)
-    return deltas if dialect.counts == "nowhere" else [*deltas[:at], TokenCount(TOKENS_IN, TOKENS_OUT), *deltas[at:]]
+    return deltas if dialect.usage_in == "nowhere" else [*deltas[:at], TokenCount(TOKENS_IN, TOKENS_OUT), *deltas[at:]]
 
 
 @dialects

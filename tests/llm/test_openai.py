@@ -16,7 +16,8 @@ import pytest
 from overseer.domain.messages import Message, Part, Reasoning, Text, ToolCall
 from overseer.llm import Delta, ModelCut, ModelError, ReasoningDelta, TextDelta, ToolRequest
 from overseer.llm.event_stream import MAX_EVENT_BYTES
-from overseer.llm.openai import MAX_ERROR_CHARS, OpenAIReply, OpenAIServer, Timeouts
+from overseer.llm.openai import MAX_ERROR_CHARS, OpenAIServer, Timeouts
+from overseer.llm.reply import OpenAIReply
 from overseer.llm.wire import GO_ON
 from tests.support.model_client import (
     CHUNKED,
@@ -408,10 +409,13 @@ def test_gap_timeout_cuts_the_answer_off(model_server: ModelServer) -> None:
 
 
 def test_gap_timeout_is_not_applied_before_the_first_event(model_server: ModelServer) -> None:
-    at_server = silent()
-    response = b"HTTP/1.0 200 OK\r\n\r\n" + text("Yes") + end()
-    timer = threading.Timer(0.3, lambda: (at_server.say(response), at_server.hang_up()))
-    model_server.will(at_server)
+    at_server = model_server.will(silent())
+
+    def respond() -> None:
+        at_server.say(b"HTTP/1.0 200 OK\r\n\r\n" + text("Yes") + end())
+        at_server.hang_up()
+
+    timer = threading.Timer(0.3, respond)
     timer.start()
     assert answer_of(model_of(model_server, timeouts=Timeouts(first=DEADLINE, gap=0.1))) == [TextDelta("Yes")]
     timer.join()
