@@ -10,7 +10,13 @@ from overseer.llm import choice
 from overseer.llm.choice import OLLAMA, Models, ModelSettings, ollama_url
 from overseer.llm.openai import DEFAULT_BASE_URL, OpenAIModel
 from tests.support.model_client import answer_of, raw_server, text_of
-from tests.support.model_server import NOBODY, ModelServer
+from tests.support.model_server import DEADLINE, NOBODY, ModelServer
+
+
+@pytest.fixture(autouse=True)
+def _slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no probe fail because the machine is busy."""
+    monkeypatch.setattr(choice, "PROBE_TIMEOUT_SECONDS", DEADLINE)
 
 
 def test_models_with_base_url_and_name_use_them_and_ignore_an_ollama(model_server: ModelServer) -> None:
@@ -81,7 +87,8 @@ def test_offline_responder_answers_if_another_server_uses_the_port_of_ollama(bod
         assert Models(ModelSettings(ollama_url=url)).pick().offline
 
 
-def test_offline_responder_answers_if_the_port_of_ollama_trickles() -> None:
+def test_offline_responder_answers_if_the_port_of_ollama_trickles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "PROBE_TIMEOUT_SECONDS", 0.3)
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n{"
     with raw_server(head, repeat=b" ", interval=0.05) as url:
         assert Models(ModelSettings(ollama_url=url)).pick().offline

@@ -13,7 +13,6 @@ from flask.testing import FlaskClient
 
 from overseer.llm import openai
 from overseer.llm.choice import ModelSettings
-from overseer.rooms import turn
 from overseer.rooms.overseer import Overseer
 from tests.support.answers import ask, ended_answer, opened
 from tests.support.model_server import (
@@ -38,16 +37,18 @@ HALF = text("Half an ans")
     ("replies", "state", "reason", "kept"),
     [
         ([Reply(b'{"error": {"message": "Invalid key."}}', status=401)], "failed", "Invalid key.", ""),
-        ([Reply(status=429)], "failed", "Rate limited (429). Wait a moment, then Retry.", ""),
+        (
+            [Reply(status=429, headers={"Retry-After": "600"})],
+            "failed",
+            "Rate limited (429). Wait 10 min, then Retry.",
+            "",
+        ),
         ([Reply(b"<html><h1>Bad gateway</h1></html>", status=503)], "failed", "The model server failed (503).", ""),
-        ([Reply(status=302, headers={"Location": "http://127.0.0.1:9/"})], "failed", "OPENAI_BASE_URL", ""),
         ([Reply(b"<!doctype html><h1>It works!</h1>")], "failed", "OPENAI_BASE_URL", ""),
         ([Reply(end())], "failed", "", ""),
         ([Reply(HALF)], "interrupted", "Continue, or try again.", "Half an ans"),
         ([Reply(HALF, text("wer")[:20])], "interrupted", "Continue, or try again.", "Half an ans"),
-        ([Reply(HALF, end("length"))], "interrupted", "length limit", "Half an ans"),
         ([Reply(HALF, b"data: {broken\n\n")], "failed", "invalid JSON", "Half an ans"),
-        ([Reply(HALF, b"data: {\xff\xfe\n\n")], "failed", "UTF-8", "Half an ans"),
         ([Reply(HALF, b"data: " + b"x" * 1_100_000)], "failed", "without an end", "Half an ans"),
         ([Reply(HALF, event({"error": {"message": "It crashed."}}))], "failed", "It crashed.", "Half an ans"),
         ([Reply(HALF, tool_call("roll_dice", "{}"), end()), Reply(status=500)], "failed", "(500)", "Half an ans"),
@@ -57,13 +58,11 @@ def test_trouble_ends_the_answer_with_a_sentence_and_the_next_one_succeeds(
     client: FlaskClient,
     overseer: Overseer,
     model_server: ModelServer,
-    monkeypatch: pytest.MonkeyPatch,
     replies: Sequence[Reply],
     state: str,
     reason: str,
     kept: str,
 ) -> None:
-    monkeypatch.setattr(turn, "BUSY_WAITS", ())
     room_id = overseer.create().id
     model_server.will(*replies)
     message = ask(overseer, room_id=room_id)

@@ -98,11 +98,10 @@ def test_error_message_with_a_surrogate_half_can_be_encoded(model_server: ModelS
 def test_tools_are_sent_with_their_schema(model_server: ModelServer) -> None:
     answer_of(model_of(model_server))
     list(model_of(model_server).answer(QUESTION, ()))
-    (time, dice) = model_server.requests[0]["tools"]
-    assert time["type"] == "function" and time["function"]["name"] == "get_current_time"
-    assert time["function"]["parameters"] == {"type": "object", "properties": {}, "required": []}
-    assert dice["function"]["description"] == "Roll one die with the given number of sides, from 2 to 1000."
-    assert dice["function"]["parameters"]["properties"] == {"sides": {"type": "integer"}}
+    functions = [tool["function"] for tool in model_server.requests[0]["tools"] if tool["type"] == "function"]
+    assert [function["name"] for function in functions] == ["get_current_time", "roll_dice"]
+    assert functions[1]["parameters"]["properties"] == {"sides": {"type": "integer"}}
+    assert functions[1]["description"] == "Roll one die with the given number of sides, from 2 to 1000."
     assert "tools" not in model_server.requests[1]
 
 
@@ -242,11 +241,14 @@ def test_error_within_an_answer_keeps_the_text_before_it(model_server: ModelServ
     assert sentence in str(error) and len(str(error)) < 200 and not isinstance(error, ModelCut)
 
 
-@pytest.mark.parametrize("how", ["close", "reset", "chunked", "half an event", "length"])
-def test_answer_without_an_end_is_cut_off(model_server: ModelServer, how: str) -> None:
+@pytest.mark.parametrize("how", ["close", "reset", "chunked", "half an event", "length", "error", "abort"])
+def test_answer_without_an_end_or_with_a_finish_reason_of_failure_is_cut_off(
+    model_server: ModelServer, how: str
+) -> None:
+    """OpenRouter and vLLM end an incomplete answer with the finish reasons "error" and "abort"."""
     headers = {"chunked": CHUNKED, "reset": {"Content-Length": "100000"}}.get(how)
     first = text("Once upon")
-    last = {"half an event": text(" a time")[:30], "length": end("length")}.get(how, b"")
+    last = text(" a time")[:30] if how == "half an event" else end(how) if how in ("length", "error", "abort") else b""
     model_server.will(Reply(chunked(first)[0] if how == "chunked" else first + last, headers=headers))
     deltas, error = failure_of(model_of(model_server))
     assert deltas == [TextDelta("Once upon")]
