@@ -19,8 +19,8 @@ COMPOSITION = {"__init__", "__main__", "application", "cli", "serve"}  # these p
 MAY_IMPORT = {
     "domain": "",
     "storage": "domain",
-    "tools": "",
-    "llm": "domain tools",
+    "tools": "domain",
+    "llm": "domain",
     "rooms": "domain storage llm tools",
     "render": "domain llm",
     "live": "domain rooms render",
@@ -38,7 +38,6 @@ ONLY_IN = {
     "click": set[str](),
     "requests": {"llm"},
     "urllib3": {"llm"},
-    "sseclient": {"llm/reply"},
     "gevent": {"server/wsgi_server"},
 }
 

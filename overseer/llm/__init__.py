@@ -1,33 +1,33 @@
-"""What answers: one protocol, spoken by any OpenAI-compatible server and by the built-in offline responder."""
+"""The protocol of a model that answers: an OpenAI-compatible server, or the built-in offline responder."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from overseer.domain.messages import Message
-from overseer.tools.registry import Toolbox
+from overseer.domain.tools import ToolDescription
 
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """The next words of the answer."""
+    """More text of the answer."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class ReasoningDelta:
-    """The next words of what the model thinks before it answers."""
+    """More text of the model's reasoning."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class ToolRequest:
-    """The model wants a tool used: `arguments` is the JSON text it sent, whole."""
+    """A complete tool call that the model asks for. `arguments` is the JSON text as the model sent it."""
 
     call_id: str
     name: str
@@ -36,7 +36,7 @@ class ToolRequest:
 
 @dataclass(frozen=True, slots=True)
 class TokenCount:
-    """What the server counted: the tokens that were read and written for this reply."""
+    """The numbers of prompt and completion tokens that the server counted for this reply."""
 
     tokens_in: int
     tokens_out: int
@@ -44,7 +44,7 @@ class TokenCount:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """What of the request the server refused, so that it was left out of it: see `Message.left_out`."""
+    """The optional parts of the request that were left out because the server refuses them: see `Message.left_out`."""
 
     names: frozenset[str]
 
@@ -53,27 +53,32 @@ Delta = TextDelta | ReasoningDelta | ToolRequest | TokenCount | LeftOut
 
 
 class ModelError(Exception):
-    """The model could not answer; the message is a sentence that says what to do."""
+    """The model could not answer. The message is a sentence that says what to do."""
 
 
 class ModelCut(ModelError):
-    """The answer broke off before its end."""
+    """The answer ended before it was complete."""
 
 
 class ModelOverflow(ModelError):
-    """The model cannot read so much."""
+    """The conversation exceeds the model's context length."""
 
 
 class ModelBusy(ModelError):
-    """The server has no time now: `why`, a sentence. It `said` more, maybe, and when to come back, in `seconds`."""
+    """The server is temporarily unable to answer.
+
+    `why` is a sentence, `seconds` the wait that the server asks for, if it names one, and `said` the server's message.
+    """
 
     def __init__(self, why: str, seconds: float | None, *, said: str = "") -> None:
-        super().__init__(f"{why} Wait {_time(seconds)}, then Retry." + (f" It said: {said}" if said else ""))
+        super().__init__(
+            f"{why} Wait {_format_wait(seconds)}, then Retry." + (f" The server said: “{said}”" if said else "")
+        )
         self.why = why
         self.seconds = seconds
 
 
-def _time(seconds: float | None) -> str:
+def _format_wait(seconds: float | None) -> str:
     if seconds is None:
         return "a moment"
     if seconds < 120:
@@ -82,44 +87,52 @@ def _time(seconds: float | None) -> str:
 
 
 class Reply(Protocol):
-    """One answer being made."""
+    """One answer while it is generated."""
 
     def __iter__(self) -> Iterator[Delta]:
-        """The answer as it comes. Raises ModelError, after whatever came before the trouble."""
+        """Yield the answer as it arrives. Raises ModelError after the deltas that arrived before the error."""
 
     def close(self) -> None:
-        """End it at once, from any thread, also while nothing is coming."""
+        """End the reply at once. Safe to call from any thread, also while the reply waits for data."""
 
 
 class Model(Protocol):
-    """Something that answers."""
+    """A model that answers."""
 
     @property
     def name(self) -> str:
-        """What the page calls it."""
+        """The name that the page shows."""
 
     @property
     def offline(self) -> bool:
-        """Whether this is only the built-in responder."""
+        """Whether this is the built-in offline responder."""
 
     def answer(
-        self, history: Sequence[Message], tools: Toolbox, *, system: str = "", temperature: float | None = None
+        self,
+        history: Sequence[Message],
+        tools: Iterable[ToolDescription],
+        *,
+        system: str = "",
+        temperature: float | None = None,
     ) -> Reply:
-        """Begin to answer the last user message. A last message from the assistant is the answer so far: with the
-        results of the tools it asked for, or broken off in mid-text, to be gone on with."""
+        """Begin to answer the last user message.
+
+        If the last message is from the assistant, it is the answer so far, and the reply continues it: it ends with
+        the results of tools that the model asked for, or in the middle of the text.
+        """
 
 
 class Models(Protocol):
-    """Where models are found."""
+    """A source of models."""
 
     def pick(self, name: str = "", *, room: str = "") -> Model:
-        """The model of this name, or the one to use where nobody has named one, to answer in a room.
+        """Return the model of this name, or the default model, to answer in a room.
 
-        What its server refuses is remembered for that room alone.
+        Which optional request fields its server refuses is remembered for that room only.
         """
 
     def forget(self, room: str) -> None:
-        """The room is gone."""
+        """Discard what is remembered for a deleted room."""
 
     def names(self, *, refresh: bool = False) -> tuple[str, ...]:
-        """The names that can be picked; may be some minutes old unless it is to `refresh`. Raises ModelError."""
+        """Return the names of the available models, from a cache unless `refresh`. Raises ModelError."""

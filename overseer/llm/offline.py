@@ -1,6 +1,6 @@
-"""The built-in responder: no language model, but it streams, writes Markdown and uses the tools.
+"""The offline responder: scripted demo answers that stream, contain Markdown and use the tools.
 
-It lets the whole app be tried with no account, no key and no download.
+With it, the app can be tried without an account, a key or a download.
 """
 
 from __future__ import annotations
@@ -8,17 +8,17 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from overseer.domain.messages import Message, ToolCall
+from overseer.domain.tools import ToolDescription
 from overseer.llm import Delta, ReasoningDelta, TextDelta, ToolRequest
-from overseer.tools.registry import Toolbox
 
 HELP = """\
-To talk to a real one, stop the server and start it again with one of these:
+To use a real model, restart Overseer with one of these:
 
 ```sh
-# Ollama: nothing to set, it is found by itself
+# Ollama: detected automatically
 ollama run llama3.2
 
 # llama.cpp
@@ -33,24 +33,24 @@ OPENAI_BASE_URL=https://openrouter.ai/api/v1 OPENAI_API_KEY=… OPENAI_MODEL=…
 """
 
 ABOUT = """\
-This is the **offline responder**: no language model is connected, so nobody read your question. \
-It came through well, though:
+This is a scripted demo answer of the **offline responder**: no language model is connected. \
+Your message was:
 
 {quote}
 
 {help}
-Until then you can try everything here. Ask me
+You can try everything without one. Ask
 
-- *what time is it?* or *roll a die with 20 sides* to see a tool at work,
-- for *a long answer*, and press **Stop** while it grows,
-- anything else, from a second tab: both see every word.
+- *what time is it?* or *roll a die with 20 sides* to see a tool call,
+- for *a long answer*, and press **Stop** while it streams,
+- anything in a second tab: both tabs show every word.
 """
 
 PARAGRAPH = """\
 ## Part {n}
 
-Words arrive one at a time, and every tab that shows this room gets each of them. Stop ends this within a \
-second and keeps what was said; close the tab and it goes on without you.
+The answer streams word by word to every tab that shows this room. Stop ends it within a second and keeps \
+what has arrived. If you close the tab, the answer continues.
 
 | measured | here |
 |---|---:|
@@ -66,7 +66,7 @@ def part(n: int) -> str:
 
 
 class OfflineResponder:
-    """A Model that answers from a few rules, one word every `pace` seconds."""
+    """A Model that follows a few rules and sends one word every `pace` seconds."""
 
     name = "offline responder"
     offline = True
@@ -75,13 +75,18 @@ class OfflineResponder:
         self._pace = pace
 
     def answer(
-        self, history: Sequence[Message], tools: Toolbox, *, system: str = "", temperature: float | None = None
+        self,
+        history: Sequence[Message],
+        tools: Iterable[ToolDescription],
+        *,
+        system: str = "",
+        temperature: float | None = None,
     ) -> OfflineReply:
         return OfflineReply(_deltas(history, tools), self._pace)
 
 
 class OfflineReply:
-    """A Reply that waits between words, and wakes at once when it is closed."""
+    """A Reply that waits between words. `close` ends the wait."""
 
     def __init__(self, deltas: Iterator[Delta], pace: float) -> None:
         self._deltas = deltas
@@ -98,15 +103,15 @@ class OfflineReply:
         self._closed.set()
 
 
-def _deltas(history: Sequence[Message], tools: Toolbox) -> Iterator[Delta]:
+def _deltas(history: Sequence[Message], tools: Iterable[ToolDescription]) -> Iterator[Delta]:
     question = next((m.text for m in reversed(history) if m.role == "user"), "")
     calls = [part for part in history[-1].parts if isinstance(part, ToolCall)] if history else []
     if calls:
-        yield from _words("\n".join(_told(call) for call in calls))
-    elif wanted := list(_wanted(question, {tool.name for tool in tools})):
-        for word in f"You asked for {' and '.join(request.name for request in wanted)}.".split(" "):
+        yield from _words("\n".join(_result_text(call) for call in calls))
+    elif requests := list(_tool_requests(question, {tool.name for tool in tools})):
+        for word in f"You asked for {' and '.join(request.name for request in requests)}.".split(" "):
             yield ReasoningDelta(word + " ")
-        yield from wanted
+        yield from requests
     elif re.search(r"\blong\b", question, re.I):
         parts = 12
         yield from _words(
@@ -117,7 +122,7 @@ def _deltas(history: Sequence[Message], tools: Toolbox) -> Iterator[Delta]:
         yield from _words(ABOUT.format(quote=quote, help=HELP))
 
 
-def _wanted(question: str, names: set[str]) -> Iterator[ToolRequest]:
+def _tool_requests(question: str, names: set[str]) -> Iterator[ToolRequest]:
     if re.search(r"\b(time|date|clock|day is it)\b", question, re.I) and "get_current_time" in names:
         yield ToolRequest("call-time", "get_current_time", "{}")
     if re.search(r"\b(roll|dice|die|d\d+)\b", question, re.I) and "roll_dice" in names:
@@ -125,7 +130,7 @@ def _wanted(question: str, names: set[str]) -> Iterator[ToolRequest]:
         yield ToolRequest("call-roll", "roll_dice", json.dumps({"sides": int(sides[1])} if sides else {}))
 
 
-def _told(call: ToolCall) -> str:
+def _result_text(call: ToolCall) -> str:
     if call.state != "done":
         return f"`{call.name}` did not work: {call.result}\n"
     if call.name == "get_current_time":

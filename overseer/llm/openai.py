@@ -1,4 +1,4 @@
-"""Any server that speaks OpenAI's `POST /chat/completions` with `stream: true`.
+"""Client of servers with OpenAI's `POST /chat/completions` with `stream: true`.
 
 Format: https://platform.openai.com/docs/api-reference/chat-streaming
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -20,27 +20,27 @@ import urllib3
 
 from overseer.domain.messages import Message
 from overseer.domain.text import clean
+from overseer.domain.tools import ToolDescription
 from overseer.llm import ModelError
-from overseer.llm.connection import CHUNK, AbortableConnection, Deadline, session
-from overseer.llm.redaction import REDACTED, SHORTEST
-from overseer.llm.refusal import ErrorResponse, Memory
+from overseer.llm.connection import AbortableConnection, Deadline, open_session
+from overseer.llm.event_stream import READ_BYTES
+from overseer.llm.redaction import MIN_SECRET_CHARS, REDACTED
+from overseer.llm.refusal import ErrorResponse, RefusalMemory
 from overseer.llm.reply import OpenAIReply
-from overseer.tools.registry import Toolbox
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 CONNECT_SECONDS = 10.0
-LIST_SECONDS = 10.0  # to wait for a list of models that somebody looks at
-LIST_AGAIN = 300.0  # seconds that a list is good for
-MAX_LIST = 4_000_000  # bytes of a list of models that are read,
-MAX_MODELS = 1000  # models of it that are shown,
-MAX_NAME = 200  # and characters of a model's name
-MAX_ERROR = 300  # characters of a server's error text that are shown
+LIST_TIMEOUT_SECONDS = 10.0
+LIST_MAX_AGE_SECONDS = 300.0
+MAX_LIST_BYTES = 4_000_000
+MAX_MODELS = 1000
+MAX_NAME_CHARS = 200
+MAX_ERROR_CHARS = 300  # of a server's own words that are shown
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long to wait for a server, in seconds: for its first byte (a local model loads slowly), between bytes, and
-    for one whole answer."""
+    """Time limits in seconds: until the first byte (a local model loads slowly), between bytes, and of one answer."""
 
     first: float = 300.0
     gap: float = 120.0
@@ -48,9 +48,9 @@ class Timeouts:
 
 
 class OpenAIServer:
-    """One server, whose address may be shown as `where`: its models, and what they were found not to take.
+    """One server. `where` is its address as it may be shown, `memory` what its models were found not to support.
 
-    `renamed` is called when the first of its models, which answers by default, is another one or becomes known.
+    `renamed` is called when the name of its first model, the default, becomes known or changes.
     """
 
     def __init__(
@@ -59,27 +59,27 @@ class OpenAIServer:
         *,
         api_key: str = "",
         timeouts: Timeouts | None = None,
-        refused: Memory | None = None,
+        memory: RefusalMemory | None = None,
         renamed: Callable[[], None] = lambda: None,
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self.host, at, self.where = _address(self._base_url)
-        self.unnamed = f"model at {at}" if at else "model"  # what its first model is called until its name is known
+        self.placeholder_name = f"model at {at}" if at else "model"  # of the first model, until its name is known
         self.timeouts = timeouts or Timeouts()
         self._api_key = api_key.strip()
-        self.refused = Memory() if refused is None else refused  # an empty one is false
+        self.memory = RefusalMemory() if memory is None else memory  # an empty one is false
         self._renamed = renamed
         self._first_name = ""
         self._names: tuple[str, ...] = ()
         self._listed_at = 0.0
 
     def model(self, name: str = "", *, room: str = "") -> OpenAIModel:
-        """The model of this name, to answer in a room; the empty name stands for the first one the server lists."""
+        """Return the model of this name, to answer in a room. An empty name means the first model the server lists."""
         return OpenAIModel(self, name, room)
 
     @property
     def first_name(self) -> str:
-        """The name of its first model; empty until it is known."""
+        """The name of the server's first model, the default; empty until it is known."""
         return self._first_name
 
     @first_name.setter
@@ -89,43 +89,43 @@ class OpenAIServer:
             self._renamed()
 
     def names(self, *, refresh: bool = False) -> tuple[str, ...]:
-        """The names of the server's models, kept for some minutes unless it is to `refresh`. Raises ModelError."""
-        if refresh or not self._names or time.monotonic() - self._listed_at > LIST_AGAIN:
-            self._names = self.listed(LIST_SECONDS)
+        """Return the names of the server's models, from a cache unless `refresh`. Raises ModelError."""
+        if refresh or not self._names or time.monotonic() - self._listed_at > LIST_MAX_AGE_SECONDS:
+            self._names = self.fetch_names(LIST_TIMEOUT_SECONDS)
             self._listed_at = time.monotonic()
             self.first_name = self._names[0] if self._names else ""
         return self._names
 
-    def listed(self, seconds: float) -> tuple[str, ...]:
-        """The names of the server's models as it lists them now, within so many seconds. Raises ModelError."""
-        line = AbortableConnection()
-        with Deadline(line, seconds), session(line, local=self.local) as connected:
-            return self._list(connected, seconds)
+    def fetch_names(self, seconds: float) -> tuple[str, ...]:
+        """Fetch the names of the server's models within so many seconds. Raises ModelError."""
+        connection = AbortableConnection()
+        with Deadline(connection, seconds), open_session(connection, local=self.local) as session:
+            return self._fetch_names(session, seconds)
 
     def first(self, session: requests.Session) -> str:
-        """The name of its first model, asked for once. Raises ModelError."""
+        """Return the name of the first model; fetch it if it is not known. Raises ModelError."""
         if not self.first_name:
-            names = self._list(session, self.timeouts.first)
+            names = self._fetch_names(session, self.timeouts.first)
             if not names:
                 raise ModelError(f"{self.where} lists no models. Load one there, or set OPENAI_MODEL.")
             self.first_name = names[0]
         return self.first_name
 
     def post(self, session: requests.Session, request: Mapping[str, object]) -> requests.Response:
-        """Send a chat request; the answer may be a refusal. Raises ModelError if there is none."""
+        """Send a chat request and return the response, whatever its status. Raises ModelError if there is none."""
         return self._request(session, "POST", "/chat/completions", self.timeouts.first, json=request)
 
-    def refusal(self, response: requests.Response) -> ErrorResponse:
-        """What a response other than 200 says; it is closed."""
+    def read_error(self, response: requests.Response) -> ErrorResponse:
+        """Read and close a response with another status than 200."""
         with closing(response):
             try:
-                said = response.raw.read(CHUNK)
+                body = response.raw.read(READ_BYTES)
             except (urllib3.exceptions.HTTPError, OSError):
-                said = b""
-        return ErrorResponse(self.where, response.status_code, response.headers, said)
+                body = b""
+        return ErrorResponse(self.where, response.status_code, response.headers, body)
 
-    def silent(self) -> ModelError:
-        """What is to be said of a server that never began."""
+    def no_response(self) -> ModelError:
+        """Return the error for a server that sent nothing in time."""
         return ModelError(f"{self.where} said nothing for {self.timeouts.first:g} s. Is it still loading? Then Retry.")
 
     @property
@@ -135,28 +135,28 @@ class OpenAIServer:
 
     @property
     def secret(self) -> str:
-        """What must be told nobody."""
+        """The API key, which no output may contain."""
         return self._api_key
 
-    def shown(self, text: str) -> str:
-        """A server's own words, cut short and without the key, fit to be shown and logged."""
+    def sanitize(self, text: str) -> str:
+        """Return a server's own words, shortened and without the key or passwords, fit to be shown and logged."""
         if self._api_key:
             text = text.replace(self._api_key, REDACTED)
         text = re.sub(r"(?<=://)[^/\s@]+@", "", text)
         text = " ".join(clean(text).split())
-        return text if len(text) <= MAX_ERROR else text[: MAX_ERROR - 1] + "…"
+        return text if len(text) <= MAX_ERROR_CHARS else text[: MAX_ERROR_CHARS - 1] + "…"
 
-    def _tells(self, name: str) -> bool:
-        return len(self._api_key) >= SHORTEST and self._api_key in name
+    def _contains_key(self, name: str) -> bool:
+        return len(self._api_key) >= MIN_SECRET_CHARS and self._api_key in name
 
-    def _list(self, session: requests.Session, seconds: float) -> tuple[str, ...]:
+    def _fetch_names(self, session: requests.Session, seconds: float) -> tuple[str, ...]:
         with closing(self._request(session, "GET", "/models", seconds)) as response:
             if response.status_code != 200:
-                raise self.refusal(response).error(self.shown)
+                raise self.read_error(response).to_exception(self.sanitize)
             try:
-                names = [entry["id"] for entry in json.loads(response.raw.read(MAX_LIST))["data"]]
-                usable = (name for name in names if _usable(name) and not self._tells(name))
-                return tuple(islice(usable, MAX_MODELS))
+                names = [entry["id"] for entry in json.loads(response.raw.read(MAX_LIST_BYTES))["data"]]
+                valid = (name for name in names if _is_valid_name(name) and not self._contains_key(name))
+                return tuple(islice(valid, MAX_MODELS))
             except (urllib3.exceptions.HTTPError, OSError, ValueError, KeyError, TypeError, RecursionError):
                 raise ModelError(f"{self.where} did not list its models. Set OPENAI_MODEL.") from None
 
@@ -164,7 +164,7 @@ class OpenAIServer:
         self, session: requests.Session, method: str, path: str, seconds: float, **kwargs: Any
     ) -> requests.Response:
         if not (self._api_key.isascii() and self._api_key.isprintable()):
-            raise ModelError("OPENAI_API_KEY holds what no key does. Copy it again, then restart.")
+            raise ModelError("OPENAI_API_KEY contains characters that no key has. Copy it again, then restart.")
         headers = {"Accept-Encoding": "identity", "Accept": "text/event-stream, application/json"}
         if self._api_key:
             headers["Authorization"] = f"Bearer {self._api_key}"
@@ -179,7 +179,7 @@ class OpenAIServer:
                 **kwargs,
             )
         except requests.ReadTimeout:
-            raise self.silent() from None
+            raise self.no_response() from None
         except requests.ConnectionError as error:
             if not isinstance(error, requests.ConnectTimeout) and "NewConnectionError" not in repr(error):
                 raise ModelError(
@@ -189,11 +189,11 @@ class OpenAIServer:
         except requests.Timeout:
             raise ModelError(f"Could not connect to {self.where}. Start the model server, then Retry.") from None
         except (requests.RequestException, ValueError, UnicodeError) as error:
-            raise ModelError(f"OPENAI_BASE_URL is no usable address: {self.shown(str(error))}") from None
+            raise ModelError(f"OPENAI_BASE_URL is not a valid address: {self.sanitize(str(error))}") from None
 
 
 class OpenAIModel:
-    """One model of a server."""
+    """One model of a server, used in one room."""
 
     offline = False
 
@@ -204,7 +204,7 @@ class OpenAIModel:
 
     @property
     def name(self) -> str:
-        return self._name or self._server.first_name or self._server.unnamed
+        return self._name or self._server.first_name or self._server.placeholder_name
 
     @property
     def where(self) -> str:
@@ -212,20 +212,25 @@ class OpenAIModel:
         return self._server.where
 
     def answer(
-        self, history: Sequence[Message], tools: Toolbox, *, system: str = "", temperature: float | None = None
+        self,
+        history: Sequence[Message],
+        tools: Iterable[ToolDescription],
+        *,
+        system: str = "",
+        temperature: float | None = None,
     ) -> OpenAIReply:
         return OpenAIReply(
             self._server, self._name, history, tools, system=system, temperature=temperature, room=self._room
         )
 
 
-def _usable(name: object) -> bool:
-    """Whether a model can be called so: shown, stored and sent."""
-    return isinstance(name, str) and 0 < len(name) <= MAX_NAME and clean(name) == name
+def _is_valid_name(name: object) -> bool:
+    """Return whether a model's name can be shown, stored and sent."""
+    return isinstance(name, str) and 0 < len(name) <= MAX_NAME_CHARS and clean(name) == name
 
 
 def _address(url: str) -> tuple[str, str, str]:
-    """The host of an address, the host with its port, and the address as it may be shown: without any password."""
+    """Return the host of an address, the host with its port, and the address without user and password."""
     try:
         parts = urlsplit(url)
         port = f":{parts.port}" if parts.port else ""

@@ -1,4 +1,4 @@
-"""Keeps a secret out of an answer: a server that was sent the key may say it again."""
+"""Removes a secret from an answer: a server may repeat the key it was sent."""
 
 from __future__ import annotations
 
@@ -9,48 +9,37 @@ from dataclasses import replace
 from overseer.llm import Delta, LeftOut, ReasoningDelta, TextDelta, TokenCount, ToolRequest
 
 REDACTED = "[key]"
-SHORTEST = 12  # characters; what is shorter is no key ("ollama", "EMPTY"), and may be said
+MIN_SECRET_CHARS = 12  # a shorter key is a placeholder such as "ollama" or "EMPTY", and is not removed
 
 
 def redacted(deltas: Iterator[Delta], secret: str) -> Iterator[Delta]:
-    """The same without the secret, also where it is split over several.
+    """Yield the deltas without the secret, also where it is split between several.
 
-    What may be its beginning waits for the next.
+    Text at the end of a delta that may be the beginning of the secret is held back until the next one.
     """
-    return _without_secret(deltas, secret) if len(secret) >= SHORTEST else deltas
+    return _redacted(deltas, secret) if len(secret) >= MIN_SECRET_CHARS else deltas
 
 
-def _without_secret(deltas: Iterator[Delta], secret: str) -> Iterator[Delta]:
+def _redacted(deltas: Iterator[Delta], secret: str) -> Iterator[Delta]:
     held: TextDelta | ReasoningDelta | None = None
     try:
         for delta in deltas:
             if isinstance(delta, TokenCount | LeftOut):
-                yield delta  # some servers count with every word, and what is held back goes on after it
+                yield delta  # some servers send a count with every delta, also in the middle of a word
                 continue
+            if held is not None and type(held) is type(delta):
+                delta = replace(held, text=held.text + delta.text)
+            elif held is not None:
+                yield held
+            held = None
             if isinstance(delta, ToolRequest):
-                delta = replace(
-                    delta,
-                    call_id=delta.call_id.replace(secret, REDACTED),
-                    name=delta.name.replace(secret, REDACTED),
-                    arguments=_without(secret, delta.arguments),
-                )
-            if held is not None:
-                if isinstance(delta, TextDelta | ReasoningDelta) and type(delta) is type(held):
-                    delta = replace(delta, text=held.text + delta.text)
-                else:
-                    yield held
-                held = None
-            if isinstance(delta, TextDelta | ReasoningDelta):
-                text = delta.text.replace(secret, REDACTED)
-                begun = _beginning(text, secret)
-                if begun:
-                    held = replace(delta, text=text[len(text) - begun :])
-                    text = text[: len(text) - begun]
-                    if not text:
-                        continue
-                if text is not delta.text:
-                    delta = replace(delta, text=text)
-            yield delta
+                yield _redact_request(delta, secret)
+                continue
+            text = delta.text.replace(secret, REDACTED)
+            certain = len(text) - _prefix_length(text, secret)
+            held = replace(delta, text=text[certain:]) if text[certain:] else None
+            if certain or held is None:
+                yield replace(delta, text=text[:certain])
     except Exception:
         if held is not None:
             yield held
@@ -59,8 +48,16 @@ def _without_secret(deltas: Iterator[Delta], secret: str) -> Iterator[Delta]:
         yield held
 
 
-def _without(secret: str, arguments: str) -> str:
-    """JSON without the secret, also where it is written in escapes: a tool's complaint would say it in plain."""
+def _redact_request(request: ToolRequest, secret: str) -> ToolRequest:
+    return ToolRequest(
+        request.call_id.replace(secret, REDACTED),
+        request.name.replace(secret, REDACTED),
+        _redact_json(request.arguments, secret),
+    )
+
+
+def _redact_json(arguments: str, secret: str) -> str:
+    """Return JSON without the secret, also where it is escaped: a tool's error would contain it unescaped."""
     try:
         plain = json.dumps(json.loads(arguments), ensure_ascii=False)
     except (ValueError, RecursionError):
@@ -68,8 +65,8 @@ def _without(secret: str, arguments: str) -> str:
     return (plain if secret in plain else arguments).replace(secret, REDACTED)
 
 
-def _beginning(text: str, secret: str) -> int:
-    """How many characters at the end of a text are a beginning of the secret, and not all of it."""
+def _prefix_length(text: str, secret: str) -> int:
+    """Return how many characters at the end of the text are a beginning of the secret, but not all of it."""
     at = text.find(secret[0], max(0, len(text) - len(secret) + 1))
     while at >= 0:
         if secret.startswith(text[at:]):

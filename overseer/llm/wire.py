@@ -1,4 +1,4 @@
-"""How OpenAI's API wants a conversation and its tools written."""
+"""Conversations and tools in the format of OpenAI's API."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from overseer.domain.messages import Message, Reasoning, Text, ToolCall
-from overseer.tools.registry import Tool
+from overseer.domain.tools import ToolDescription
 
 TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-ENDED = "(This answer was ended here.)"
+ENDED_NOTE = "(This answer was ended here.)"
 GO_ON = "Your answer was cut off. Go on exactly where it stopped: no repetition, no introduction."
 
 
@@ -20,68 +20,68 @@ def conversation(
     system: str = "",
     tools: bool = True,
     system_role: bool = True,
-    thoughts: bool = False,
+    reasoning: bool = False,
 ) -> Iterator[Mapping[str, object]]:
-    """The system prompt and the messages as the API wants them: an answer that used tools becomes one per step.
+    """Yield the system prompt and the messages for the API. An answer that used tools becomes one message per step.
 
-    Without `tools` what they gave is told in words; without `system_role` the first question begins with the prompt.
-    With `thoughts` each answer says what was thought before it, too. A last answer that broke off in mid-text is asked
-    to go on. An earlier one that ended with the results of tools gets a closing word, since strict servers take no
-    question after them.
+    Without `tools`, calls and results become text. Without `system_role`, the first question begins with the system
+    prompt. With `reasoning`, each answer includes its reasoning. If the last answer was cut off within its text, a
+    user message asks to continue it. An earlier answer that ends with tool results gets a closing message, since
+    strict servers reject a question after a result.
     """
     if system and system_role:
         yield {"role": "system", "content": system}
-    # Questions that nothing was answered to: strict models want one user message at a time.
-    asked = [system] if system and not system_role else []
+    # Consecutive questions are joined: strict models require that user and assistant messages alternate.
+    questions = [system] if system and not system_role else []
     for message in messages:
         if message.role == "user":
-            asked.append(message.text)
-        elif steps := list(_steps(message, tools=tools, thoughts=thoughts)):
-            yield {"role": "user", "content": "\n\n".join(asked)}
+            questions.append(message.text)
+        elif steps := list(_steps(message, tools=tools, reasoning=reasoning)):
+            yield {"role": "user", "content": "\n\n".join(questions)}
             yield from steps
             if steps[-1]["role"] == "tool" and message is not messages[-1]:
-                yield {"role": "assistant", "content": ENDED}
-            asked = []
-    if _broke_off(messages[-1:], tools=tools):
-        asked.append(GO_ON)
-    if asked:
-        yield {"role": "user", "content": "\n\n".join(asked)}
+                yield {"role": "assistant", "content": ENDED_NOTE}
+            questions = []
+    if _is_cut_off(messages[-1:], tools=tools):
+        questions.append(GO_ON)
+    if questions:
+        yield {"role": "user", "content": "\n\n".join(questions)}
 
 
-def _broke_off(last: Sequence[Message], *, tools: bool) -> bool:
-    """Whether an answer is to be gone on with, other than by the results of tools."""
+def _is_cut_off(last: Sequence[Message], *, tools: bool) -> bool:
+    """Return whether the last message is an answer to continue, other than by sending the results of tools."""
     parts = [part for message in last if message.role == "assistant" for part in message.parts[-1:]]
     return bool(parts) and not (tools and isinstance(parts[0], ToolCall))
 
 
-def _steps(message: Message, *, tools: bool, thoughts: bool) -> Iterator[Mapping[str, object]]:
-    said: list[str] = []
-    thought: list[str] = []
+def _steps(message: Message, *, tools: bool, reasoning: bool) -> Iterator[Mapping[str, object]]:
+    texts: list[str] = []
+    thoughts: list[str] = []
     calls: list[ToolCall] = []
     for part in (*message.parts, None):
         if calls and not isinstance(part, ToolCall):
-            step = {"tool_calls": [_call(call) for call in calls], **_thought(thought, thoughts)}
-            yield {"role": "assistant", "content": "\n\n".join(said), **step}
+            step = {"tool_calls": [_call(call) for call in calls], **_reasoning(thoughts, reasoning)}
+            yield {"role": "assistant", "content": "\n\n".join(texts), **step}
             yield from ({"role": "tool", "tool_call_id": c.call_id, "content": c.result} for c in calls)
-            said, calls, thought = [], [], []
+            texts, calls, thoughts = [], [], []
         if isinstance(part, Text):
-            said.append(part.text)
+            texts.append(part.text)
         elif isinstance(part, Reasoning):
-            thought.append(part.text)
+            thoughts.append(part.text)
         elif isinstance(part, ToolCall) and tools:
             calls.append(part)
         elif isinstance(part, ToolCall):
-            said.append(part.in_brackets)
-    if said:
-        yield {"role": "assistant", "content": "\n\n".join(said), **_thought(thought, thoughts)}
+            texts.append(part.in_brackets)
+    if texts:
+        yield {"role": "assistant", "content": "\n\n".join(texts), **_reasoning(thoughts, reasoning)}
 
 
-def _thought(thought: Sequence[str], wanted: bool) -> dict[str, object]:
-    return {"reasoning_content": "\n\n".join(thought)} if wanted else {}
+def _reasoning(thoughts: Sequence[str], wanted: bool) -> dict[str, object]:
+    return {"reasoning_content": "\n\n".join(thoughts)} if wanted else {}
 
 
 def _call(call: ToolCall) -> dict[str, object]:
-    # Servers parse both, and would refuse the whole conversation for what one model once got wrong.
+    # Servers parse both fields, and would reject the whole conversation because of one invalid call.
     name = call.name if TOOL_NAME.fullmatch(call.name) else "unknown_tool"
     return {"id": call.call_id, "type": "function", "function": {"name": name, "arguments": _arguments(call)}}
 
@@ -93,7 +93,7 @@ def _arguments(call: ToolCall) -> str:
         return "{}"
 
 
-def schema(tool: Tool) -> dict[str, object]:
-    """A tool as the API wants to hear of it."""
+def tool_schema(tool: ToolDescription) -> dict[str, object]:
+    """Return a tool in the format of the API."""
     function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
     return {"type": "function", "function": function}

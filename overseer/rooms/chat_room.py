@@ -36,7 +36,7 @@ from overseer.llm import Model
 from overseer.rooms.turn import MAX_ANSWER, Turn, TurnOver
 from overseer.storage.database import Storage
 from overseer.storage.room_store import RoomStore
-from overseer.tools.registry import SECONDS, Toolbox
+from overseer.tools.registry import CALL_TIMEOUT_SECONDS, Toolbox
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Limits:
 
     context_tokens: int = DEFAULT_BUDGET
     answer_chars: int = MAX_ANSWER
-    tool_seconds: float = SECONDS
+    tool_seconds: float = CALL_TIMEOUT_SECONDS
 
 
 class ChatRoom:

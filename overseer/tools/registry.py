@@ -1,7 +1,7 @@
-"""Tools a model may use: each is one decorated function, its schema read from signature and docstring.
+"""Tools a model may use. Each one is a decorated function; its schema comes from its signature and docstring.
 
-A call runs in a thread of its own, for a limited time and only as long as its result is wanted. Python cannot end a
-thread: a call that is abandoned may run on, and what it returns then goes nowhere.
+A call runs in a thread of its own and is waited for until its time limit, or until it is abandoned. Python cannot end
+a thread, so an abandoned call may run on; its result is discarded.
 """
 
 from __future__ import annotations
@@ -10,51 +10,50 @@ import inspect
 import json
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import get_type_hints
 
+from overseer.domain.tools import ToolDescription
+
 JSON_TYPES: dict[type, str] = {str: "string", int: "integer", float: "number", bool: "boolean"}
-SECONDS = 30.0  # time limit of a call
-MAX_WORKING = 32  # calls that are waited for at a time
-MAX_ABANDONED = 16  # abandoned calls that still run; while there are so many, no other is started
-MAX_THREADS = MAX_WORKING + MAX_ABANDONED
+CALL_TIMEOUT_SECONDS = 30.0
+MAX_ACTIVE_CALLS = 32  # calls that are waited for at the same time
+MAX_ABANDONED_CALLS = 16  # abandoned calls that still run; at this number no other call is started
+MAX_THREADS = MAX_ACTIVE_CALLS + MAX_ABANDONED_CALLS
 
 
 class ToolError(Exception):
-    """A tool could not be used; the message is told to the model and shown to the person."""
+    """A tool call failed. The message is sent to the model and shown to the user."""
 
 
 class ToolAbandoned(ToolError):
-    """A call was given up before it had a result."""
+    """A call was abandoned before it returned."""
 
 
 Outcome = str | ToolError
 StartThread = Callable[[Callable[[], Outcome], Callable[[Outcome], None]], None]
-"""Starts the first function in a thread of the operating system; the second is told what it returned."""
+"""Runs the first function in a native thread and passes what it returns to the second."""
 
 
 def in_thread(work: Callable[[], Outcome], done: Callable[[Outcome], None]) -> None:
-    """The Apart of a program whose threads are threads of the operating system."""
+    """Start a thread; the StartThread of a process without greenlets."""
     threading.Thread(target=lambda: done(work()), name="tool", daemon=True).start()
 
 
 @dataclass(frozen=True, slots=True)
-class Tool:
-    """A function the model may call. `parameters` is a JSON Schema object."""
+class Tool(ToolDescription):
+    """A function that the model may call."""
 
-    name: str
-    description: str
-    parameters: Mapping[str, object]
     function: Callable[..., object]
 
 
 def tool(function: Callable[..., object]) -> Tool:
-    """Make a Tool of a function whose arguments are of the types str, int, float or bool.
+    """Make a Tool of a function whose parameters have the types str, int, float or bool.
 
-    The docstring is the description; an argument without a default is required.
+    The docstring becomes the description. A parameter without a default is required. Raises KeyError for another type.
     """
     hints = get_type_hints(function)
     signature = inspect.signature(function)
@@ -71,25 +70,25 @@ def tool(function: Callable[..., object]) -> Tool:
 
 
 class Toolbox:
-    """The tools there are, by name. A call runs in a thread that `start_thread` starts, for at most `seconds`."""
+    """The available tools, by name. Each call has a time limit of `seconds`; `start_thread` starts its thread."""
 
     def __init__(
-        self, tools: Sequence[Tool], *, seconds: float = SECONDS, start_thread: StartThread = in_thread
+        self, tools: Sequence[Tool], *, seconds: float = CALL_TIMEOUT_SECONDS, start_thread: StartThread = in_thread
     ) -> None:
         self.seconds = seconds
         self.start_thread = start_thread
         self._tools = {tool.name: tool for tool in tools}
-        self._places = threading.Semaphore(MAX_WORKING)
+        self._slots = threading.Semaphore(MAX_ACTIVE_CALLS)
         self._lock = threading.Lock()
-        self._abandoned = 0
+        self._abandoned_count = 0
 
     def __iter__(self) -> Iterator[Tool]:
         return iter(self._tools.values())
 
     def call(self, name: str, arguments: str) -> Call:
-        """A call that is still to be run; `arguments` is the JSON text of an object, nothing at all counts as `{}`.
+        """Prepare a call. `arguments` is the JSON text of an object; an empty text and `null` count as `{}`.
 
-        Raises ToolError for an unknown tool and for arguments that do not fit.
+        Raises ToolError for an unknown tool and for invalid arguments.
         """
         tool = self._tools.get(name)
         if tool is None:
@@ -107,29 +106,27 @@ class Toolbox:
         return Call(self, name, lambda: tool.function(**values))
 
     def use(self, name: str, arguments: str) -> str:
-        """What a tool returns; see `call` and `Call.run`. Raises ToolError."""
+        """Call a tool and return its result. Raises ToolError; see `call` and `Call.run`."""
         return self.call(name, arguments).run()
 
-    # What a call asks and tells
-
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """A place to work in, waited for while all are taken. Raises ToolError if there is none."""
-        if not self._places.acquire(timeout=self.seconds):
-            raise ToolError(f"{MAX_WORKING} tools are at work already. Try again in a moment.")
+    def reserve_slot(self) -> Iterator[None]:
+        """Hold one of the slots for active calls, waiting for a free one. Raises ToolError if none becomes free."""
+        if not self._slots.acquire(timeout=self.seconds):
+            raise ToolError(f"{MAX_ACTIVE_CALLS} tools are at work already. Try again in a moment.")
         try:
-            if (hanging := self._abandoned) >= MAX_ABANDONED:
+            if (hanging := self._abandoned_count) >= MAX_ABANDONED_CALLS:
                 raise ToolError(
                     f"{hanging} abandoned tools still run, so no other is started. Restart Overseer to end them."
                 )
             yield
         finally:
-            self._places.release()
+            self._slots.release()
 
     def count_abandoned(self, change: int) -> None:
-        """A call was abandoned (1), or one that was has ended (-1)."""
+        """Count a call that was abandoned (1), or an abandoned one that has returned (-1)."""
         with self._lock:
-            self._abandoned += change
+            self._abandoned_count += change
 
 
 class Call:
@@ -141,21 +138,21 @@ class Call:
         self._function = function
         self._lock = threading.Lock()
         self._over = threading.Event()
-        self._wanted = True
+        self._awaited = True
         self._outcome: Outcome | None = None
 
     def run(self) -> str:
-        """Start the tool and wait for what it returns.
+        """Start the tool and return its result.
 
-        Raises ToolError for whatever it raises, and ToolAbandoned at the time limit or once the call is abandoned.
+        Raises ToolError if the tool raises, and ToolAbandoned at the time limit or once the call is abandoned.
         """
-        with self._toolbox.place():
+        with self._toolbox.reserve_slot():
             if self._over.is_set():
                 raise ToolAbandoned(f"{self._name} was abandoned before it began.")
             self._toolbox.start_thread(self._work, self._done)
             in_time = self._over.wait(self._toolbox.seconds)
             with self._lock:
-                outcome, self._wanted = self._outcome, False
+                outcome, self._awaited = self._outcome, False
                 if outcome is None:
                     self._toolbox.count_abandoned(1)
         if outcome is None and in_time:
@@ -167,18 +164,18 @@ class Call:
         return outcome
 
     def abandon(self) -> None:
-        """Want no result any more."""
+        """Stop waiting for the result."""
         self._over.set()
 
     def _work(self) -> Outcome:
         try:
             return str(self._function())
-        except BaseException as error:  # a tool may raise anything, and none of it may end the turn
+        except BaseException as error:  # not even SystemExit in a tool may end the turn
             return ToolError(f"{type(error).__name__}: {error}")
 
     def _done(self, outcome: Outcome) -> None:
         with self._lock:
-            if self._wanted:
+            if self._awaited:
                 self._outcome = outcome
             else:
                 self._toolbox.count_abandoned(-1)

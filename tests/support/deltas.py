@@ -1,4 +1,4 @@
-"""What a model said, put together."""
+"""Deltas of an answer, joined."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from overseer.llm import Delta, ReasoningDelta, TextDelta
 
 
 def joined(deltas: Iterable[Delta]) -> list[Delta]:
-    """The deltas, those that grow one part as one."""
+    """Return the deltas, with consecutive ones of the same part joined."""
     found: list[Delta] = []
     for delta in deltas:
         last = found[-1] if found else None

@@ -1,4 +1,4 @@
-"""The dialects of OpenAI's API, by name: each server's own way to stream an answer, to break and to refuse."""
+"""The dialects of OpenAI's API: how each server streams an answer, reports an error and refuses a request."""
 
 from __future__ import annotations
 
@@ -11,105 +11,110 @@ from overseer.domain.messages import Part, Reasoning, Text, ToolCall
 from tests.support.model_server import Reply
 
 Json = dict[str, Any]
-FIRE = "GPU on fire"
+ERROR_MESSAGE = "GPU on fire"
 TOKENS_IN, TOKENS_OUT = 21, 34
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """How a server says no: a status, a body and headers."""
+    """An error response of a server: status, body and headers."""
 
     status: int
     body: Json | bytes
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def reply(self) -> Reply:
-        """It, said once."""
-        said = self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
-        kind = "application/json" if said.lstrip()[:1] == b"{" else "text/event-stream"
-        return Reply(said, status=self.status, headers={"Content-Type": kind, **self.headers})
+        """Return the scripted reply."""
+        body = self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
+        content_type = "application/json" if body.lstrip()[:1] == b"{" else "text/event-stream"
+        return Reply(body, status=self.status, headers={"Content-Type": content_type, **self.headers})
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How one server writes. What is thought and called are the deltas that say it; `broke` is an error in mid-answer.
+    """The streaming format of one server.
 
-    The tokens are counted in a chunk of their own (`start_thread`), in the chunk that ends the answer, or nowhere.
+    `encode_reasoning` and `encode_call` return deltas, `encode_error` the bytes of an error within an answer. Token
+    counts come in a chunk of their own, in the last chunk of the answer, or nowhere.
     """
 
     name: str
-    thought: Callable[[str], Iterable[Json]] | None
-    called: Callable[[int, ToolCall], Iterable[Json]]
-    broke: Callable[[Dialect], bytes]
+    encode_reasoning: Callable[[str], Iterable[Json]] | None
+    encode_call: Callable[[int, ToolCall], Iterable[Json]]
+    encode_error: Callable[[Dialect], bytes]
     head: Json
-    counts: Literal["apart", "at the end", "nowhere"] = "apart"
-    first: Json | None = field(default_factory=lambda: {"role": "assistant", "content": ""})
-    beside: Json = field(default_factory=dict)  # fields that every choice has too
-    counted: Json = field(default_factory=dict)  # fields beside the count
-    alive: bytes = b""
+    usage_in: Literal["own chunk", "last chunk", "nowhere"] = "own chunk"
+    first_delta: Json | None = field(default_factory=lambda: {"role": "assistant", "content": ""})
+    choice_fields: Json = field(default_factory=dict)  # further fields of every choice
+    usage_fields: Json = field(default_factory=dict)  # further fields beside the token counts
+    keep_alive: bytes = b""
     data: bytes = b"data: "
     line_end: bytes = b"\n"
-    done: bool = True
+    sends_done: bool = True
     refuses: Mapping[str, Refused] = field(default_factory=dict)
 
     def event(self, data: object) -> bytes:
-        """One event, in this server's spelling."""
+        """Return an event."""
         written = json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
         return self.data + written + self.line_end * 2
 
     def chunk(self, delta: Json, *, finish: str | None = None, **more: object) -> bytes:
-        """An event with a delta in it."""
+        """Return an event with a delta."""
         return self.event(
-            {**self.head, "choices": [{"index": 0, "delta": delta, "finish_reason": finish, **self.beside}], **more}
+            {
+                **self.head,
+                "choices": [{"index": 0, "delta": delta, "finish_reason": finish, **self.choice_fields}],
+                **more,
+            }
         )
 
-    def says(self, *parts: Part) -> Iterator[bytes]:
-        """The events that say these parts, without any end."""
-        if self.first is not None:
-            yield self.chunk(self.first)
+    def part_events(self, *parts: Part) -> Iterator[bytes]:
+        """Yield the events of these parts, without an end."""
+        if self.first_delta is not None:
+            yield self.chunk(self.first_delta)
         calls = 0
         for part in parts:
             if isinstance(part, Text):
                 yield from (self.chunk({"content": piece}) for piece in pieces(part.text))
             elif isinstance(part, Reasoning):
-                assert self.thought is not None
-                yield from map(self.chunk, self.thought(part.text))
+                assert self.encode_reasoning is not None
+                yield from map(self.chunk, self.encode_reasoning(part.text))
             else:
-                yield from map(self.chunk, self.called(calls, part))
+                yield from map(self.chunk, self.encode_call(calls, part))
                 calls += 1
 
-    def ends(self, finish: str = "stop") -> Iterator[bytes]:
-        """The events that end an answer."""
+    def end_events(self, finish: str = "stop") -> Iterator[bytes]:
+        """Yield the events that end an answer."""
         usage = {"prompt_tokens": TOKENS_IN, "completion_tokens": TOKENS_OUT, "total_tokens": TOKENS_IN + TOKENS_OUT}
-        if self.counts == "at the end":
-            yield self.chunk({}, finish=finish, usage=usage, **self.counted)
+        if self.usage_in == "last chunk":
+            yield self.chunk({}, finish=finish, usage=usage, **self.usage_fields)
         else:
             yield self.chunk({}, finish=finish)
-        if self.counts == "apart":
-            yield self.event({**self.head, "choices": [], "usage": usage, **self.counted})
-        if self.done:
+        if self.usage_in == "own chunk":
+            yield self.event({**self.head, "choices": [], "usage": usage, **self.usage_fields})
+        if self.sends_done:
             yield self.data + b"[DONE]" + self.line_end * 2
 
     def stream(self, *parts: Part) -> bytes:
-        """A whole answer."""
+        """Return a whole answer."""
         finish = "tool_calls" if any(isinstance(part, ToolCall) for part in parts) else "stop"
-        return self.alive + self.alive.join([*self.says(*parts), *self.ends(finish)])
+        return self.keep_alive + self.keep_alive.join([*self.part_events(*parts), *self.end_events(finish)])
 
     def cut(self, *parts: Part) -> bytes:
-        """An answer that only stops."""
-        return self.alive.join(self.says(*parts))
+        """Return an answer that stops without an end."""
+        return self.keep_alive.join(self.part_events(*parts))
 
     def broken(self, *parts: Part) -> bytes:
-        """An answer that an error ends."""
-        return self.cut(*parts) + self.broke(self)
+        """Return an answer that ends with an error."""
+        return self.cut(*parts) + self.encode_error(self)
 
 
 def pieces(text: str) -> Iterator[str]:
-    """A text in tokens: some begin with a space, some are within a word."""
+    """Yield the text in tokens of five characters."""
     yield from (text[at : at + 5] for at in range(0, len(text), 5))
 
 
-# What is thought
+# Reasoning
 
 
 def reasoning_content(text: str) -> Iterator[Json]:
@@ -125,28 +130,28 @@ def reasoning(text: str) -> Iterator[Json]:
 
 
 def reasoning_twice(text: str) -> Iterator[Json]:
-    """OpenRouter says it in two forms at once."""
+    """OpenRouter sends reasoning in two fields at once."""
     for piece in pieces(text):
         details = [{"type": "reasoning.text", "text": piece, "format": "unknown", "index": 0}]
         yield {"role": "assistant", "content": "", "reasoning": piece, "reasoning_details": details}
 
 
 def think_tags(text: str) -> Iterator[Json]:
-    """Tags within the content, each a token of its own, with blank lines around them."""
+    """Put reasoning in tags within the content. Each tag is a token of its own, with blank lines around it."""
     for piece in ("<think>", "\n", *pieces(text), "\n", "</think>", "\n\n"):
         yield {"role": "assistant", "content": piece}
 
 
 def think_tags_in_halves(text: str) -> Iterator[Json]:
-    """The same, cut without regard for the tags."""
+    """Put reasoning in tags that are split between tokens."""
     yield from ({"content": piece} for piece in pieces(f"<think>{text}</think>\n\n"))
 
 
-# What is called
+# Tool calls
 
 
 def in_pieces(no_arguments: Sequence[object]) -> Callable[[int, ToolCall], Iterator[Json]]:
-    """Id and name first, then arguments with the index only; `no_arguments` is what comes of them if there are none."""
+    """Send id and name, then the arguments with the index only. `no_arguments` are the fragments if there are none."""
 
     def called(index: int, call: ToolCall) -> Iterator[Json]:
         first, *rest = ["", *pieces(call.arguments)] if call.arguments else no_arguments
@@ -159,7 +164,7 @@ def in_pieces(no_arguments: Sequence[object]) -> Callable[[int, ToolCall], Itera
 
 
 def in_pieces_with_nulls(index: int, call: ToolCall) -> Iterator[Json]:
-    """LiteLLM repeats every field, empty."""
+    """LiteLLM repeats every field as null."""
     function: Json = {"name": call.name, "arguments": ""}
     yield {"tool_calls": [{"index": index, "id": call.call_id, "type": "function", "function": function}]}
     for piece in pieces(call.arguments or "{}"):
@@ -168,42 +173,42 @@ def in_pieces_with_nulls(index: int, call: ToolCall) -> Iterator[Json]:
 
 
 def whole_and_always_0(index: int, call: ToolCall) -> Iterator[Json]:
-    """Ollama sends each call at once; `index` is 0 for each."""
+    """Ollama sends each call in one fragment, always with index 0."""
     function = {"name": call.name, "arguments": call.arguments or "{}"}
     tool_call = {"id": call.call_id, "index": 0, "type": "function", "function": function}
     yield {"role": "assistant", "content": "", "tool_calls": [tool_call]}
 
 
 def whole_without_index(index: int, call: ToolCall) -> Iterator[Json]:
-    """No index, and an id only in name."""
+    """Send each call in one fragment, without an index and with an empty id."""
     function = {"name": call.name, "arguments": call.arguments or None}
     yield {"tool_calls": [{"id": "", "type": "function", "function": function}]}
 
 
-# How it breaks
+# Errors within an answer
 
 
 def error_event(error: object, *, last: bytes = b"") -> Callable[[Dialect], bytes]:
     return lambda dialect: dialect.event({"error": error}) + last
 
 
-def openrouter_broke(dialect: Dialect) -> bytes:
-    error = {"code": "server_error", "message": FIRE}
+def openrouter_error(dialect: Dialect) -> bytes:
+    error = {"code": "server_error", "message": ERROR_MESSAGE}
     return dialect.chunk({"content": ""}, finish="error", error=error)
 
 
-def lm_studio_broke(dialect: Dialect) -> bytes:
-    return b"event: error\n" + dialect.event({"error": {"message": FIRE}, "message": FIRE})
+def lm_studio_error(dialect: Dialect) -> bytes:
+    return b"event: error\n" + dialect.event({"error": {"message": ERROR_MESSAGE}, "message": ERROR_MESSAGE})
 
 
-def llama_cpp_once_broke(dialect: Dialect) -> bytes:
-    """A field of its own, which no other server has."""
-    error = {"code": 500, "message": FIRE, "type": "server_error"}
+def llama_cpp_old_error(dialect: Dialect) -> bytes:
+    """An older llama.cpp sends an SSE field named "error"."""
+    error = {"code": 500, "message": ERROR_MESSAGE, "type": "server_error"}
     return b"error: " + json.dumps(error).encode() + b"\n\n"
 
 
-def old_vllm_broke(dialect: Dialect) -> bytes:
-    error = {"object": "error", "message": FIRE, "type": "InternalServerError", "param": None, "code": 500}
+def vllm_old_error(dialect: Dialect) -> bytes:
+    error = {"object": "error", "message": ERROR_MESSAGE, "type": "InternalServerError", "param": None, "code": 500}
     return dialect.event(error) + b"data: [DONE]\n\n"
 
 
@@ -222,12 +227,12 @@ def head(call_id: str, model: str, **more: object) -> Json:
 
 OPENAI = Dialect(
     "OpenAI",
-    thought=None,
-    called=in_pieces(["", "{}"]),
-    broke=error_event({"message": FIRE, "type": "server_error", "param": None, "code": None}),
+    encode_reasoning=None,
+    encode_call=in_pieces(["", "{}"]),
+    encode_error=error_event({"message": ERROR_MESSAGE, "type": "server_error", "param": None, "code": None}),
     head=head("chatcmpl-B9", "gpt-4o", system_fingerprint="fp_1", service_tier="default", usage=None),
-    first={"role": "assistant", "content": "", "refusal": None},
-    beside={"logprobs": None},
+    first_delta={"role": "assistant", "content": "", "refusal": None},
+    choice_fields={"logprobs": None},
     refuses={
         "tools": Refused(
             400,
@@ -284,11 +289,11 @@ OPENAI = Dialect(
 
 OLLAMA = Dialect(
     "Ollama",
-    thought=reasoning,
-    called=whole_and_always_0,
-    broke=error_event({"message": FIRE, "type": "api_error", "param": None, "code": None}),
+    encode_reasoning=reasoning,
+    encode_call=whole_and_always_0,
+    encode_error=error_event({"message": ERROR_MESSAGE, "type": "api_error", "param": None, "code": None}),
     head=head("chatcmpl-719", "qwen3", system_fingerprint="fp_ollama"),
-    first={"role": "assistant", "content": ""},
+    first_delta={"role": "assistant", "content": ""},
     refuses={
         "tools": Refused(400, openai_error("registry.ollama.ai/library/gemma:latest does not support tools")),
         "overflow": Refused(400, openai_error("the input length exceeds the context length")),
@@ -299,16 +304,18 @@ OLLAMA = Dialect(
     },
 )
 
-OLLAMA_ONCE = replace(OLLAMA, name="Ollama, older", thought=think_tags, counts="at the end", first=None, refuses={})
+OLLAMA_OLD = replace(
+    OLLAMA, name="Ollama, older", encode_reasoning=think_tags, usage_in="last chunk", first_delta=None, refuses={}
+)
 
 LLAMA_CPP = Dialect(
     "llama.cpp",
-    thought=reasoning_content,
-    called=in_pieces(["{", "}"]),
-    broke=error_event({"code": 500, "message": FIRE, "type": "server_error"}),
+    encode_reasoning=reasoning_content,
+    encode_call=in_pieces(["{", "}"]),
+    encode_error=error_event({"code": 500, "message": ERROR_MESSAGE, "type": "server_error"}),
     head=head("chatcmpl-XR", "gpt-oss", system_fingerprint="b6000"),
-    first={"role": "assistant", "content": None},
-    counted={"timings": {"prompt_n": TOKENS_IN, "predicted_n": TOKENS_OUT, "predicted_per_second": 52.0}},
+    first_delta={"role": "assistant", "content": None},
+    usage_fields={"timings": {"prompt_n": TOKENS_IN, "predicted_n": TOKENS_OUT, "predicted_per_second": 52.0}},
     refuses={
         "tools": Refused(
             500, {"error": {"code": 500, "message": "tools param requires --jinja flag", "type": "server_error"}}
@@ -342,27 +349,27 @@ LLAMA_CPP = Dialect(
     },
 )
 
-LLAMA_CPP_ONCE = replace(
+LLAMA_CPP_OLD = replace(
     LLAMA_CPP,
     name="llama.cpp, older",
-    thought=think_tags_in_halves,
-    called=whole_without_index,
-    broke=llama_cpp_once_broke,
-    counts="at the end",
-    first=None,
-    done=False,
+    encode_reasoning=think_tags_in_halves,
+    encode_call=whole_without_index,
+    encode_error=llama_cpp_old_error,
+    usage_in="last chunk",
+    first_delta=None,
+    sends_done=False,
     refuses={},
 )
 
 VLLM = Dialect(
     "vLLM",
-    thought=reasoning_content,
-    called=in_pieces([..., "{}"]),
-    broke=error_event(
-        {"message": FIRE, "type": "InternalServerError", "param": None, "code": 500}, last=b"data: [DONE]\n\n"
+    encode_reasoning=reasoning_content,
+    encode_call=in_pieces([..., "{}"]),
+    encode_error=error_event(
+        {"message": ERROR_MESSAGE, "type": "InternalServerError", "param": None, "code": 500}, last=b"data: [DONE]\n\n"
     ),
     head=head("chatcmpl-5f", "qwen3"),
-    beside={"logprobs": None, "stop_reason": None},
+    choice_fields={"logprobs": None, "stop_reason": None},
     refuses={
         "tools": Refused(
             400,
@@ -399,19 +406,19 @@ VLLM = Dialect(
     },
 )
 
-VLLM_ONCE = replace(VLLM, name="vLLM, older", broke=old_vllm_broke, refuses={})
+VLLM_OLD = replace(VLLM, name="vLLM, older", encode_error=vllm_old_error, refuses={})
 
 LM_STUDIO = Dialect(
     "LM Studio",
-    thought=lambda text: ({"reasoning": piece} for piece in pieces(text)),
-    called=in_pieces([""]),
-    broke=lm_studio_broke,
+    encode_reasoning=lambda text: ({"reasoning": piece} for piece in pieces(text)),
+    encode_call=in_pieces([""]),
+    encode_error=lm_studio_error,
     head=head("chatcmpl-k3", "qwen3-8b", system_fingerprint="qwen3-8b"),
-    first={"role": "assistant"},
-    beside={"logprobs": None},
+    first_delta={"role": "assistant"},
+    choice_fields={"logprobs": None},
     refuses={
         "system": Refused(
-            200,  # as all that it says to who wants a stream
+            200,  # LM Studio reports every error of a streamed request in the stream
             b'event: error\ndata: {"error":{"message":"Error rendering prompt with jinja template: \\"System role not '
             b'supported\\". This is usually an issue with the template."},"message":"Error rendering prompt"}\n\n',
         ),
@@ -425,17 +432,17 @@ LM_STUDIO = Dialect(
     },
 )
 
-LM_STUDIO_ONCE = replace(LM_STUDIO, name="LM Studio, older", thought=think_tags, counts="nowhere", refuses={})
+LM_STUDIO_OLD = replace(LM_STUDIO, name="LM Studio, older", encode_reasoning=think_tags, usage_in="nowhere", refuses={})
 
 OPENROUTER = Dialect(
     "OpenRouter",
-    thought=reasoning_twice,
-    called=in_pieces(["", ""]),
-    broke=openrouter_broke,
+    encode_reasoning=reasoning_twice,
+    encode_call=in_pieces(["", ""]),
+    encode_error=openrouter_error,
     head=head("gen-17", "deepseek/deepseek-r1", provider="DeepInfra"),
-    first=None,
-    beside={"native_finish_reason": None, "logprobs": None},
-    alive=b": OPENROUTER PROCESSING\n\n",
+    first_delta=None,
+    choice_fields={"native_finish_reason": None, "logprobs": None},
+    keep_alive=b": OPENROUTER PROCESSING\n\n",
     refuses={
         "tools": Refused(
             404,
@@ -494,14 +501,14 @@ OPENROUTER = Dialect(
 
 DEEPSEEK = Dialect(
     "DeepSeek",
-    thought=deepseek_reasoning,
-    called=in_pieces(["", "{}"]),
-    broke=error_event({"message": FIRE, "type": "server_error", "param": None, "code": "server_error"}),
+    encode_reasoning=deepseek_reasoning,
+    encode_call=in_pieces(["", "{}"]),
+    encode_error=error_event({"message": ERROR_MESSAGE, "type": "server_error", "param": None, "code": "server_error"}),
     head=head("930c60df", "deepseek-chat", system_fingerprint="fp_0623"),
-    counts="at the end",
-    first={"role": "assistant", "content": None, "reasoning_content": ""},
-    beside={"logprobs": None},
-    alive=b": keep-alive\n\n",
+    usage_in="last chunk",
+    first_delta={"role": "assistant", "content": None, "reasoning_content": ""},
+    choice_fields={"logprobs": None},
+    keep_alive=b": keep-alive\n\n",
     refuses={
         "tools": Refused(
             400,
@@ -522,11 +529,11 @@ DEEPSEEK = Dialect(
 
 LITELLM = Dialect(
     "LiteLLM",
-    thought=reasoning_content,
-    called=in_pieces_with_nulls,
-    broke=error_event({"message": FIRE, "type": "None", "param": "None", "code": "500"}),
+    encode_reasoning=reasoning_content,
+    encode_call=in_pieces_with_nulls,
+    encode_error=error_event({"message": ERROR_MESSAGE, "type": "None", "param": "None", "code": "500"}),
     head=head("chatcmpl-e4", "gemma"),
-    first={"role": "assistant", "content": ""},
+    first_delta={"role": "assistant", "content": ""},
     refuses={
         "tools": Refused(
             400,
@@ -577,13 +584,13 @@ LITELLM = Dialect(
 
 LLAMA_CPP_PYTHON = Dialect(
     "llama-cpp-python",
-    thought=think_tags_in_halves,
-    called=in_pieces(["", "{}"]),
-    broke=error_event({"message": FIRE, "type": "internal_server_error", "param": None, "code": None}),
+    encode_reasoning=think_tags_in_halves,
+    encode_call=in_pieces(["", "{}"]),
+    encode_error=error_event({"message": ERROR_MESSAGE, "type": "internal_server_error", "param": None, "code": None}),
     head=head("chatcmpl-4a", "model.gguf"),
-    counts="nowhere",
-    first={"role": "assistant"},
-    alive=b": ping - 2025-06-01 12:00:00+00:00\r\n\r\n",
+    usage_in="nowhere",
+    first_delta={"role": "assistant"},
+    keep_alive=b": ping - 2025-06-01 12:00:00+00:00\r\n\r\n",
     line_end=b"\r\n",
     refuses={
         "stream_options": Refused(
@@ -613,25 +620,25 @@ LLAMA_CPP_PYTHON = Dialect(
 
 GATEWAY = Dialect(
     "a gateway",
-    thought=reasoning,
-    called=in_pieces([None]),
-    broke=error_event(FIRE),
+    encode_reasoning=reasoning,
+    encode_call=in_pieces([None]),
+    encode_error=error_event(ERROR_MESSAGE),
     head=head("1", "x"),
-    counts="at the end",
-    alive=b"data:: keepalive\n\nevent:ping\n\n:\n\n",
+    usage_in="last chunk",
+    keep_alive=b"data:: keepalive\n\nevent:ping\n\n:\n\n",
     data=b"data:",
 )
 
 DIALECTS = (
     OPENAI,
     OLLAMA,
-    OLLAMA_ONCE,
+    OLLAMA_OLD,
     LLAMA_CPP,
-    LLAMA_CPP_ONCE,
+    LLAMA_CPP_OLD,
     VLLM,
-    VLLM_ONCE,
+    VLLM_OLD,
     LM_STUDIO,
-    LM_STUDIO_ONCE,
+    LM_STUDIO_OLD,
     OPENROUTER,
     DEEPSEEK,
     LITELLM,
@@ -641,5 +648,5 @@ DIALECTS = (
 
 
 def that_refuse(*whats: str) -> list[tuple[Dialect, str]]:
-    """The dialects that refuse one of these, each with it."""
+    """Return the pairs of a dialect and the thing among `whats` that it refuses."""
     return [(dialect, what) for dialect in DIALECTS for what in whats if what in dialect.refuses]

@@ -1,4 +1,4 @@
-"""A stand-in for an OpenAI-compatible server: a real one, on a port, that says what a test scripted."""
+"""A scripted OpenAI-compatible server on a real port."""
 
 from __future__ import annotations
 
@@ -12,36 +12,45 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 DEADLINE = 20.0
-NOBODY = "http://127.0.0.1:9/v1"  # the discard port: nothing answers there
+NOBODY = "http://127.0.0.1:9/v1"  # the discard port, on which nothing listens
 
 
 def text(words: str) -> bytes:
+    """Return an event with text."""
     return event({"choices": [{"index": 0, "delta": {"content": words}}]})
 
 
 def reasoning(words: str) -> bytes:
+    """Return an event with reasoning."""
     return event({"choices": [{"index": 0, "delta": {"reasoning_content": words}}]})
 
 
 def tool_call(name: str, arguments: str, *, call_id: str = "call-1", index: int = 0) -> bytes:
+    """Return an event with a whole tool call."""
     call = {"index": index, "id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
     return event({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]})
 
 
 def usage(tokens_in: int, tokens_out: int) -> bytes:
+    """Return an event with token counts."""
     return event({"choices": [], "usage": {"prompt_tokens": tokens_in, "completion_tokens": tokens_out}})
 
 
 def end(reason: str = "stop") -> bytes:
+    """Return the events that end an answer."""
     return event({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}) + b"data: [DONE]\n\n"
 
 
 def event(data: object) -> bytes:
+    """Return an event with this data as JSON."""
     return b"data: " + json.dumps(data).encode() + b"\n\n"
 
 
 class Reply:
-    """What the server says to one chat request: bytes at once, and more when the test says so."""
+    """The response to one chat request: chunks that are sent at once, and more when the test calls `say`.
+
+    `begun` is set when the request arrives, `closed` when the client closes the connection.
+    """
 
     def __init__(self, *chunks: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
         self.status = status
@@ -54,17 +63,17 @@ class Reply:
         self.silent = False
 
     def say(self, *chunks: bytes) -> None:
-        """Send more."""
+        """Send more chunks."""
         with self._more:
             self._chunks.extend(chunks)
             self._more.notify_all()
 
     def hang_up(self) -> None:
-        """End the answer where it is."""
+        """End the response."""
         self.say(None)  # type: ignore[arg-type]
 
     def chunks(self) -> Iterator[bytes]:
-        """What to send, waiting for the test to say more if the reply is held open."""
+        """Yield the chunks to send. If the reply is held open, wait for more."""
         while True:
             with self._more:
                 if not self._chunks and not self._open:
@@ -77,38 +86,42 @@ class Reply:
             yield chunk
 
     def wake(self) -> None:
+        """Let `chunks` check whether the connection is closed."""
         with self._more:
             self._more.notify_all()
 
 
 def held(*chunks: bytes) -> Reply:
-    """A reply that stays open: it says these chunks, and what the test says later, until `hang_up`."""
+    """Return a reply that sends these chunks and stays open for more, until `hang_up`."""
     reply = Reply(*chunks)
     reply._open = True
     return reply
 
 
 def silent() -> Reply:
-    """A reply without even a status line."""
+    """Return a reply that sends nothing, not even a status line, until the test calls `say`."""
     reply = held()
     reply.silent = True
     return reply
 
 
 def answer(*words: str) -> Reply:
-    """A whole answer of these words."""
+    """Return a whole answer, with one event for each of these words."""
     return Reply(*map(text, words), end())
 
 
 class ModelServer:
-    """Says the replies it was given, one a request; `requests` are the bodies it was sent."""
+    """Sends one reply to each chat request, in order, and `otherwise` when there is none left.
+
+    `requests` and `headers` are those of the chat requests so far, `models` the names that it lists.
+    """
 
     def __init__(self, port: int = 0) -> None:
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.replies: deque[Reply] = deque()
         self.models = ["stand-in"]
-        self.may_list = threading.Event()  # it does not list them before
+        self.may_list = threading.Event()  # a request for the list waits for this
         self.may_list.set()
         self.otherwise: Callable[[dict[str, Any]], Reply] = lambda body: answer("All", " right.")
         self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
@@ -125,11 +138,12 @@ class ModelServer:
         return f"http://127.0.0.1:{self.port}/v1"
 
     def will(self, *replies: Reply) -> Reply:
-        """Say these replies next; returns the last."""
+        """Send these replies next. Return the last one."""
         self.replies.extend(replies)
         return replies[-1]
 
     def close(self) -> None:
+        """Stop the server."""
         self.may_list.set()
         self._server.shutdown()
         self._server.server_close()
@@ -152,7 +166,7 @@ class ModelServer:
             def do_POST(self) -> None:
                 length = int(self.headers["Content-Length"])
                 if len(sent := self.rfile.read(length)) < length:
-                    return  # who asks was killed meanwhile
+                    return  # the client was killed in the middle of its request
                 body = json.loads(sent)
                 server.requests.append(body)
                 server.headers.append(dict(self.headers))
@@ -180,7 +194,7 @@ class ModelServer:
 
 @contextmanager
 def watched(connection: socket.socket, reply: Reply) -> Iterator[None]:
-    """Note the moment the client closes its side, even while nothing is sent."""
+    """Set `reply.closed` as soon as the client closes the connection, even while nothing is sent."""
 
     def watch() -> None:
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""The server as it is, with tools that hang; SLOW_TOOLS is a directory where the file `stop` ends them."""
+"""The server with tools that hang. They end once the directory SLOW_TOOLS contains the file `stop`."""
 
 from __future__ import annotations
 
@@ -15,33 +15,35 @@ from pathlib import Path
 from overseer.tools.registry import tool
 
 
-def hang(moment: float) -> str:
+def hang(seconds: float) -> str:
+    """Wait for the file `stop`, sleeping between two looks or not; report the start and the end by files."""
     directory = Path(os.environ["SLOW_TOOLS"])
+    (directory / "started").touch()
     while not (directory / "stop").exists():
-        if moment:
-            time.sleep(moment)
+        if seconds:
+            time.sleep(seconds)
     (directory / "returned").touch()
     return "returned"
 
 
 @tool
 def sleep_long() -> str:
-    """Wait, as a tool does that asks another server."""
+    """Wait, like a tool that asks another server."""
     return hang(0.1)
 
 
 @tool
 def compute_long() -> str:
-    """Compute, and let nothing else run."""
+    """Compute without a pause."""
     return hang(0)
 
 
 def main() -> int:
-    """`python -m tests.support.slow_tools` and the server's own flags."""
+    """Run `python -m tests.support.slow_tools`, with the flags of the server."""
     import app
     from overseer.rooms import overseer
 
-    overseer.TOOLS = (sleep_long, compute_long)  # type: ignore[assignment]
+    setattr(overseer, "TOOLS", (sleep_long, compute_long))  # noqa: B010
     return app.main()
 
 

@@ -1,0 +1,38 @@
+"""Questions to an Overseer, and the answers that it stores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+
+from overseer import create_app
+from overseer.domain.messages import Message
+from overseer.rooms.overseer import Overseer
+from tests.support.waiting import until
+
+
+def ask(overseer: Overseer, text: str = "Hello?", *, room_id: str = "") -> Message:
+    """Ask a question, in a new room unless there is a `room_id`, and return the answer once it has ended."""
+    room_id = room_id or overseer.create().id
+    return ended_answer(overseer, room_id, overseer.ask(room_id, text).answer)
+
+
+def ended_answer(overseer: Overseer, room_id: str, number: int) -> Message:
+    """Wait until the answer has ended, and return it."""
+    until(lambda: overseer.message(room_id, number).finished)
+    return overseer.message(room_id, number)
+
+
+@contextmanager
+def opened(instance: Path, **options: Any) -> Iterator[Flask]:
+    """Create an app with these options of `create_app`, and open and close its Overseer."""
+    app = create_app(instance, **options)
+    app.extensions["overseer"].open()
+    try:
+        yield app
+    finally:
+        app.extensions["overseer"].close()
