@@ -18,7 +18,7 @@ from overseer.live.hub import Hub
 from overseer.live.renderer import FrameRenderer
 from overseer.llm.choice import Models, ModelSettings
 from overseer.render import assets
-from overseer.render.fragments import Fragments, Memo, prepare
+from overseer.render.fragments import FragmentCache, Fragments, prepare
 from overseer.render.streaming_answers import StreamingAnswers
 from overseer.rooms.chat_room import Limits
 from overseer.rooms.overseer import Overseer
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parent.parent
 PREFIXES = 16
-MEMO_BYTES = 16_000_000  # of rendered messages and rows that are kept, for all prefixes together
+FRAGMENT_CACHE_BYTES = 16_000_000  # of rendered messages and rows that are kept, for all prefixes together
 MAX_BODY = 4_000_000  # bytes; a form may need twelve for one character of a message
 
 __all__ = ["create_app"]
@@ -61,28 +61,35 @@ def create_app(
     app = Flask(__name__, template_folder=str(ROOT / "templates"), static_folder=str(ROOT / "static"))
     app.request_class = BoundedRequest
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, MAX_FORM_MEMORY_SIZE=MAX_BODY, MAX_FORM_PARTS=MAX_FIELDS)
-    app.config.update(SEND_FILE_MAX_AGE_DEFAULT=assets.YEAR)
+    app.config.update(SEND_FILE_MAX_AGE_DEFAULT=assets.MAX_AGE_SECONDS)
     prepare(app)
 
     chosen = Models(models or config.model_settings(os.environ))
     directory = Path(instance or os.environ.get("OVERSEER_INSTANCE") or ROOT / "instance").absolute()
     limits = limits or config.limits(os.environ)
     overseer = Overseer(directory, models=chosen, limits=limits, run_in_thread=run_in_thread, start_thread=start_thread)
-    drafts = StreamingAnswers()
+    streaming_answers = StreamingAnswers()
 
     access = access or config.access(os.environ)
     sessions = Sessions(directory, access.password)
     password = Password(access.password, check=check_password) if access.password else None
 
-    memo = Memo(MEMO_BYTES)
+    cache = FragmentCache(FRAGMENT_CACHE_BYTES)
 
     # Prefixes are what trusted proxies say, and few; but these may pass on what they hear.
     @lru_cache(PREFIXES)
     def fragments(prefix: str) -> Fragments:
-        return Fragments(app, prefix, drafts=drafts, model=chosen.shown, locked=password is not None, memo=memo)
+        return Fragments(
+            app,
+            prefix,
+            streaming_answers=streaming_answers,
+            model=chosen.shown,
+            locked=password is not None,
+            cache=cache,
+        )
 
-    hub = Hub(lru_cache(PREFIXES)(lambda prefix: FrameRenderer(overseer, fragments(prefix), drafts)))
-    overseer.subscribe(drafts.heard)
+    hub = Hub(lru_cache(PREFIXES)(lambda prefix: FrameRenderer(overseer, fragments(prefix), streaming_answers)))
+    overseer.subscribe(streaming_answers.apply)
     overseer.subscribe(hub.heard)
     chosen.watch(hub.models_changed)
     app.extensions.update(overseer=overseer, hub=hub, fragments=fragments)

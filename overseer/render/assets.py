@@ -12,7 +12,7 @@ from pathlib import Path
 from flask import Flask, Response, request
 
 ENDPOINTS = ("static", "joined")
-YEAR = 365 * 24 * 3600  # seconds
+MAX_AGE_SECONDS = 365 * 24 * 3600  # seconds
 JOINED = {"style.css": ("css", "text/css"), "app.js": ("js", "text/javascript")}
 COMMENT = re.compile(rb"^[ \t]*(?://.*|/\*\*.*\*/[ \t]*)\n", re.M)  # on a line of its own
 DRAWING = re.compile(rb'(?<=url\(")([\w-]+\.svg)(?="\))')
@@ -61,7 +61,7 @@ def init_app(app: Flask) -> None:
 
     def joined(name: str) -> Response:
         response = Response(assets.content(name), mimetype=JOINED[name][1])
-        response.cache_control.public, response.cache_control.max_age = True, YEAR
+        response.cache_control.public, response.cache_control.max_age = True, MAX_AGE_SECONDS
         response.set_etag(assets.version(name))
         response.make_conditional(request)
         return response

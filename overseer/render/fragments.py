@@ -34,7 +34,7 @@ from overseer.render.days import grouped
 from overseer.render.markdown import render, render_typed
 from overseer.render.streaming_answers import StreamingAnswers
 
-ENTRY_BYTES = 600  # that a memo takes for an entry beside its HTML: the key and four places in tables
+ENTRY_BYTES = 600  # that a cache takes for an entry beside its HTML: the key and four places in tables
 TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")  # characters that turn the words after them round
 HTMX_CONFIG = {
     "includeIndicatorCSS": False,  # an inline style, which the page does not allow
@@ -70,7 +70,7 @@ class RefusedForm:
 class Fragments:
     """Renders the partials of the app, with URLs below one mount point `prefix`; `locked` if people log in.
 
-    `memo` keeps what is rendered often, and may be shared by all prefixes.
+    `cache` keeps what is rendered often, and may be shared by all prefixes.
     """
 
     def __init__(
@@ -78,19 +78,19 @@ class Fragments:
         app: Flask,
         prefix: str,
         *,
-        drafts: StreamingAnswers,
+        streaming_answers: StreamingAnswers,
         model: Callable[[str], Model],
         locked: bool,
-        memo: Memo,
+        cache: FragmentCache,
     ) -> None:
         self._env = app.jinja_env
         self._urls: MapAdapter = app.url_map.bind("localhost", script_name=prefix or "/")
         self._static = Assets(Path(app.static_folder or ""))
-        self._drafts = drafts
+        self._streaming_answers = streaming_answers
         self._model = model
         self._locked = locked
         self._prefix = prefix
-        self._memo = memo
+        self._cache = cache
 
     def page(
         self,
@@ -200,11 +200,11 @@ class Fragments:
         growth = cursor = None
         if message.parts and not isinstance(last := message.parts[-1], ToolCall):
             position = len(message.parts) - 1
-            growth = self._drafts.growth(room_id, message.number, position)
+            growth = self._streaming_answers.growth(room_id, message.number, position)
             if growth is not None:
                 cursor = Cursor(message.number, position, growth.blocks)
             else:  # its events are still to come; until then there is nothing to count blocks in
-                growth = self._drafts.of_text(last.text)
+                growth = self._streaming_answers.of_text(last.text)
         html = self._render("messages/_message.html", room_id=room_id, message=message, growth=growth)
         return Markup(html), cursor
 
@@ -254,10 +254,10 @@ class Fragments:
         memory as the HTML. A wrong hit needs two states of the same message or room with one 64-bit hash.
         """
         key = (self._prefix, template, *key)
-        html = self._memo.get(key)
+        html = self._cache.get(key)
         if html is None:
             html = Markup(self._render(template, **values))
-            self._memo.put(key, html)
+            self._cache.put(key, html)
         return html
 
     def _named(self, name: str = "") -> Model:
@@ -280,7 +280,7 @@ class Compiled(FileSystemBytecodeCache):
             super().dump_bytecode(bucket)
 
 
-class Memo:
+class FragmentCache:
     """Rendered HTML by small keys, in at most `limit` bytes of memory; the least recently used is dropped first."""
 
     def __init__(self, limit: int) -> None:

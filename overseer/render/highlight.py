@@ -33,7 +33,7 @@ REMEMBERED = 20_000  # pieces whose time is known
 # What comments and strings of many lines begin and end with.
 LONG = (("/*", "*/"), ("<!--", "-->"), *((quote, quote) for quote in ('"""', "'''", '"', "'", "`")))
 EMBEDDED = {"script-content": ("<script", "</script>"), "style-content": ("<style", "</style>")}
-LANGUAGES = 100  # that are known by their names; a model may make up any
+MAX_CACHED_LEXERS = 100  # that are known by their names; a model may make up any
 
 BUTTONS = "".join(
     f'<button type="button" class="code__button" data-{name.lower()}="">{name}</button>' for name in ("Wrap", "Copy")
@@ -284,7 +284,7 @@ def _formatter() -> HtmlFormatter[str]:
     return HtmlFormatter(nowrap=True)
 
 
-@lru_cache(LANGUAGES)
+@lru_cache(MAX_CACHED_LEXERS)
 def _lexer(language: str) -> Lexer | None:
     from pygments.lexers import get_lexer_by_name
     from pygments.util import ClassNotFound

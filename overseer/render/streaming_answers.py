@@ -40,7 +40,7 @@ class StreamingAnswers:
         # One answer grows in a room at a time, and only its last part does.
         self._growing: dict[str, tuple[int, int, IncrementalMarkdown]] = {}
 
-    def heard(self, event: RoomEvent) -> None:
+    def apply(self, event: RoomEvent) -> None:
         """Keep up with what happened."""
         with self._lock:
             if isinstance(event, PartGrew):
