@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from string import digits
 
 from markdown_it.token import Token
 
 from overseer.render import markdown
 from overseer.render.highlight import Colours, code_block, pieces
-from overseer.render.markdown import MAX_INLINE, block_parser, parted, plain_ends, render
+from overseer.render.markdown import block_parser, parted, plain_ends, render
 
 PIECE = 1_000  # characters of one block that may be open; of a longer one, what comes first is finished
-# Words that mean nothing but themselves when they come after a letter.
-BETWEEN = " ,.!?'’“”–—…-"
-PLAIN = re.compile(rf"(?:[^\W_]|[{BETWEEN}])*")
 ENDED_BY_BLANK_LINE = ("paragraph_open", "heading_open", "hr", "blockquote_open", "table_open")
-PROBE = "\N{CYRILLIC LETTER MULTIOCULAR O}"  # a letter that no text needs
-SEAM = re.compile(r"</(?:p|li|h[1-6]|td|th)>")
 
 
 class IncrementalMarkdown:
@@ -42,7 +35,6 @@ class IncrementalMarkdown:
         self._full = False  # what is open is not read as Markdown any more
         self._examined = 0
         self._arrived: list[str] = []
-        self._seam: Seam | None = None
         self._rendered: str | None = None
         self.add(text)
 
@@ -53,12 +45,9 @@ class IncrementalMarkdown:
     def snapshot(self) -> tuple[int, str]:
         """How many blocks are finished (in `blocks`), and the open one as safe HTML."""
         if self._arrived:
-            text = self._taken_in()
-            self._open += text
+            self._open += self._taken_in()
             self._rendered = None
-            if not self._goes_on(text):
-                self._seam = None
-                self._finish()
+            self._finish()
         if self._rendered is None:
             self._rendered = self._shown()
         return len(self.blocks), self._rendered
@@ -69,26 +58,10 @@ class IncrementalMarkdown:
         self._arrived = ["\r"] if text.endswith("\r") else []
         return plain_ends(text.removesuffix("\r"))
 
-    def _goes_on(self, text: str) -> bool:
-        """Whether it is plain words, or the end of a paragraph of such, and all is done that they need."""
-        seam, size = self._seam, len(self._open)
-        if seam is None or size > min(MAX_INLINE, self._room[0]):
-            return False
-        words = text.rstrip("\n")
-        if not seam.takes(words):
-            return False
-        if len(text) - len(words) > 1 and seam.is_paragraph and (lines := self._open.count("\n")) <= self._room[1]:
-            self.blocks.append(seam.html)
-            self._room = self._room[0] - size, self._room[1] - lines
-            self._open, self._seam, self._examined = "", None, 0
-            return True
-        return text == words
-
     def _shown(self) -> str:
         if self._full:
             return code_block(self._open, growing=True, continued=self._continues) if self._open else ""
-        self._seam = self._seam or Seam.of(self._open, self._render_open)
-        return self._seam.html if self._seam else self._render_open(self._open)
+        return self._render_open(self._open)
 
     def _render_open(self, text: str) -> str:
         return self._render(text, growing=True, colours=self._colours.copy())
@@ -152,41 +125,6 @@ class IncrementalMarkdown:
             end = self._open.rfind("\n", 0, PIECE) + 1 or PIECE
             self.blocks.append(code_block(self._open[:end], growing=True, continued=self._continues))
             self._open, self._continues = self._open[end:], True
-
-
-class Seam:
-    """The place in an open block's HTML where plain words go on, so that they need no rendering of it all."""
-
-    def __init__(self, before: str, words: str, after: str) -> None:
-        self._before = before
-        self._words = words
-        self._after = after
-
-    @classmethod
-    def of(cls, text: str, rendered: Callable[[str], str]) -> Seam | None:
-        """The seam of a text that ends in words: one more letter there shows where, when it is `rendered`."""
-        # A definition, or a title in one, may still end in plain words; code is coloured anew by each.
-        known = text.rstrip(BETWEEN + digits)
-        if not known[-1:].isalpha() or any(mark in known for mark in ("]:", "```", "~~~", PROBE)):
-            return None
-        before, probe, after = rendered(known + PROBE).partition(PROBE)
-        return cls(before, text[len(known) :], after) if probe and PROBE not in after and SEAM.match(after) else None
-
-    def takes(self, text: str) -> bool:
-        """Go on with this, if it is plain."""
-        plain = PLAIN.fullmatch(text) is not None
-        if plain:
-            self._words += text
-        return plain
-
-    @property
-    def is_paragraph(self) -> bool:
-        """Whether the words end a paragraph that is no part of anything else."""
-        return self._after == "</p>\n" and self._before.startswith("<p>") and "</p>" not in self._before
-
-    @property
-    def html(self) -> str:
-        return f"{self._before}{self._words.rstrip(' ')}{self._after}"
 
 
 def _lines(text: str) -> list[str]:
