@@ -18,7 +18,7 @@ from overseer.render import highlight, markdown
 from overseer.render import incremental_markdown as grows
 from overseer.render.incremental_markdown import IncrementalMarkdown
 from overseer.render.markdown import render, render_typed
-from overseer.render.sanitizer import sanitised
+from overseer.render.sanitizer import sanitize
 
 TAGS = {
     *("p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "strong", "em", "s", "code", "pre", "span", "blockquote"),
@@ -365,7 +365,7 @@ def test_long_code_is_coloured_to_its_end() -> None:
 
 def test_a_monstrous_line_of_code_is_plain() -> None:
     """Colouring is bounded; the code is all there, and the lines beside it have their colours."""
-    monstrous = "y" * (highlight.MAX_LINE + 1)
+    monstrous = "y" * (highlight.MAX_LINE_CHARS + 1)
     shown = checked(render(f"```python\nx = 1\n{monstrous}\nx = 1\n```"))
     assert monstrous in shown.text and shown.elements.count(("span", {"class": "mi"})) == 2
 
@@ -388,11 +388,11 @@ PROGRAMS = {
 def test_code_in_pieces_has_the_colours_of_the_whole(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A comment or string of many lines goes on from piece to piece, and ends where it ends."""
     language, program, line = PROGRAMS[name]
-    text = program.replace("{}", line * (6 * highlight.PIECE // len(line)))
+    text = program.replace("{}", line * (6 * highlight.CHUNK_CHARS // len(line)))
     in_pieces = highlight.code_block(text, language)
-    monkeypatch.setattr(highlight, "PIECE", len(text))
-    monkeypatch.setattr(highlight, "MAX_LINE", len(text))
-    assert len(list(highlight.pieces(text))) == 1
+    monkeypatch.setattr(highlight, "CHUNK_CHARS", len(text))
+    monkeypatch.setattr(highlight, "MAX_LINE_CHARS", len(text))
+    assert len(list(highlight.split_code(text))) == 1
     assert in_pieces == highlight.code_block(text, language)
 
 
@@ -404,9 +404,9 @@ def test_code_that_takes_long_has_the_same_colours_again() -> None:
 
 def test_time_of_code_measured_again_is_that_of_the_first_time() -> None:
     """The first measure stays, and the oldest of too many go."""
-    taken = highlight.Taken()
+    taken = highlight.Timings()
     assert (taken.first(1, 0.1), taken.first(1, 0.2), taken.get(2)) == (0.1, 0.1, None)
-    for key in range(2, highlight.REMEMBERED + 2):
+    for key in range(2, highlight.MAX_TIMINGS + 2):
         taken.first(key, 1.0)
     assert taken.get(1) is None and taken.get(2) == 1.0
 
@@ -473,15 +473,15 @@ def test_our_own_elements_are_text_too(text: str) -> None:
 
 def test_what_is_left_of_html_is_named() -> None:
     """If markup came through the renderer all the same, no id, no style, no hx- and no other value would."""
-    assert sanitised(
+    assert sanitize(
         '<button type="submit" data-copy="x" data-hx-get="/" hx-get="/" id="a" name="_method">x</button>'
     ) == ("<button>x</button>")
     hostile = (
         '<pre tabindex="5" style="top:0" class="code">x</pre><div class="code message" tabindex="-1" id="room">x</div>'
     )
-    assert sanitised(hostile) == '<pre>x</pre><div class="code">x</div>'
-    assert sanitised('<li class="task row" data-copy="" tabindex="0">x</li>') == '<li class="task">x</li>'
-    assert sanitised('<p tabindex="0" data-wrap="">x</p>') == "<p>x</p>"
+    assert sanitize(hostile) == '<pre>x</pre><div class="code">x</div>'
+    assert sanitize('<li class="task row" data-copy="" tabindex="0">x</li>') == '<li class="task">x</li>'
+    assert sanitize('<p tabindex="0" data-wrap="">x</p>') == "<p>x</p>"
 
 
 @pytest.mark.parametrize(
@@ -532,7 +532,7 @@ def test_everything_else_is_ordinary_markdown() -> None:
 
 def test_a_monstrous_paragraph_is_plain_text() -> None:
     """It is all there, but its marks are not looked at."""
-    text = "**a** " * (markdown.MAX_INLINE // 6 + 1)
+    text = "**a** " * (markdown.MAX_PARAGRAPH_CHARS // 6 + 1)
     page = checked(render(text))
     assert page.tags() == {"p"} and page.text.strip() == text.strip()
     assert "strong" in checked(render("**a** " * 100)).tags()
@@ -596,7 +596,7 @@ def test_typed_code_that_does_not_end_is_code() -> None:
 
 def test_a_monstrous_typed_paragraph_is_as_it_was_typed() -> None:
     """Its backticks are not looked at; those of the next one are."""
-    words = "a " * (markdown.MAX_INLINE // 2)
+    words = "a " * (markdown.MAX_PARAGRAPH_CHARS // 2)
     assert checked(render_typed(f"`a` {words}")).tags() == {"p"}
     assert render_typed(f"{words}`a`\n\n`b`") == f"<p>{words}`a`\n\n<code>b</code></p>"
 
@@ -617,8 +617,10 @@ PATHOLOGICAL = {
     "images": "![" * 50_000,
     "links that never close": "[a](" * 25_000,
     "closing brackets": "](" * 50_000,
-    "brackets in many paragraphs": ("[" * markdown.MAX_BRACKETS + "\n\n") * 100,
-    "as many brackets as allowed": "[" * markdown.MAX_BRACKETS + "](x)" * markdown.MAX_BRACKETS + "y" * 19_000,
+    "brackets in many paragraphs": ("[" * markdown.MAX_PARAGRAPH_BRACKETS + "\n\n") * 100,
+    "as many brackets as allowed": "[" * markdown.MAX_PARAGRAPH_BRACKETS
+    + "](x)" * markdown.MAX_PARAGRAPH_BRACKETS
+    + "y" * 19_000,
     "quotes": "> " * 50_000,
     "quoted lines": "> a\n" * 5_000,
     "quotes ever deeper": "".join("> " * depth + "a\n" for depth in range(300)),
@@ -680,7 +682,7 @@ SECONDS = 4.0  # of computing; what is not bounded takes ten or a hundred
 ENDLESS = {
     "wide tables": "|a" * 200 + "|\n" + "|-" * 200 + "|\n" + "|b\n" * 100 + "\n",
     "one wide table": "|a" * 200 + "|\n" + "|-" * 200 + "|\n" + "|b\n" * ANSWER,
-    "brackets in many paragraphs": "[" * markdown.MAX_BRACKETS + "\n\n",
+    "brackets in many paragraphs": "[" * markdown.MAX_PARAGRAPH_BRACKETS + "\n\n",
     "links in many paragraphs": "[a](b)" * 99 + "\n\n",
     "emphasis in many paragraphs": "*a_" * 6600 + "\n\n",
     "strikes in many paragraphs": "~~a" * 6600 + "\n\n",
@@ -716,30 +718,30 @@ def words(html: str) -> str:
 def test_so_much_of_a_text_is_read_as_markdown() -> None:
     """To a number of characters or of lines; what comes after is there as it was written, from the next line on."""
     for line, count in (
-        ("**b** " + "x" * 92 + "\n\n", markdown.MAX_MARKDOWN // 100),
-        ("**b**\n\n", markdown.MAX_LINES // 2),
+        ("**b** " + "x" * 92 + "\n\n", markdown.MAX_MARKDOWN_CHARS // 100),
+        ("**b**\n\n", markdown.MAX_MARKDOWN_LINES // 2),
     ):
         most, more = line * count, line * (count + 1)
         assert "**" not in checked(render(most)).text
         shown = checked(render(more))
         assert shown.text.count("**b**") == 1 and shown.elements.count(("strong", {})) == count
-    half = "**b** x\n\n" + "x" * markdown.MAX_MARKDOWN
-    assert words(render(half)) == "b" + "x" * (markdown.MAX_MARKDOWN + 1)
-    typed = "`b` <i>\n\n" + "x" * markdown.MAX_MARKDOWN + "\n`c` <i>"
+    half = "**b** x\n\n" + "x" * markdown.MAX_MARKDOWN_CHARS
+    assert words(render(half)) == "b" + "x" * (markdown.MAX_MARKDOWN_CHARS + 1)
+    typed = "`b` <i>\n\n" + "x" * markdown.MAX_MARKDOWN_CHARS + "\n`c` <i>"
     assert words(render_typed(typed)) == typed.replace("`b`", "b").replace("\n", "").replace(" ", "")
 
 
 def test_so_many_cells_links_and_nested_lists_are_made() -> None:
     """A table beyond them is its own words, like a paragraph of links, and a list a paragraph."""
     head = "|a|b|\n|-|-|\n"
-    rows = markdown.MAX_CELLS // 3 - 2
+    rows = markdown.MAX_TABLE_CELLS // 3 - 2
     assert checked(render(head + "|c|d|\n" * rows)).elements.count(("table", {})) == 1
     assert not checked(render(head + "|c|d|\n" * (rows + 1))).elements.count(("table", {}))
     assert checked(render((head + "\n") * 10)).elements.count(("table", {})) == 10
     links = ("[a](b)" * 99 + "\n\n") * 30
-    assert len(checked(render(links)).links()) == markdown.MAX_TRIES // 99**2 * 99
-    lists = [tag for tag, _ in checked(render("- - a\n" * (markdown.MAX_NESTED + 10))).elements]
-    assert lists.count("ul") == markdown.MAX_NESTED + 1
+    assert len(checked(render(links)).links()) == markdown.MAX_BRACKET_PAIRS // 99**2 * 99
+    lists = [tag for tag, _ in checked(render("- - a\n" * (markdown.MAX_NESTED_LISTS + 10))).elements]
+    assert lists.count("ul") == markdown.MAX_NESTED_LISTS + 1
 
 
 @settings(max_examples=200, deadline=None)
@@ -749,8 +751,8 @@ def test_so_many_cells_links_and_nested_lists_are_made() -> None:
 def test_a_text_that_outgrows_its_bounds_does_not_depend_on_the_pieces(pieces: list[str], data: st.DataObject) -> None:
     """However it comes, the same blocks, safe, with all its words."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(markdown, "MAX_MARKDOWN", 20)
-        patch.setattr(markdown, "MAX_LINES", 6)
+        patch.setattr(markdown, "MAX_MARKDOWN_CHARS", 20)
+        patch.setattr(markdown, "MAX_MARKDOWN_LINES", 6)
         cut_at(patch, 8)
         text = "".join(pieces)
         cut = data.draw(st.integers(0, len(text)))
@@ -769,12 +771,12 @@ def test_a_text_that_outgrows_its_bounds_does_not_depend_on_the_pieces(pieces: l
 
 def test_all_code_of_a_text_has_one_time_for_its_colours() -> None:
     """What one piece takes is gone for the next, and with none left code is plain."""
-    colours = highlight.Colours()
-    before = colours.left
-    assert "<span class=" in highlight.code_block("x = 1", "python", colours=colours).partition("<pre")[2]
-    assert colours.left < before
-    colours.left = 0.0
-    assert "<span" not in highlight.code_block("x = 1", "python", colours=colours).partition("<pre")[2]
+    colours = highlight.HighlightSession()
+    before = colours.seconds_left
+    assert "<span class=" in highlight.code_block("x = 1", "python", highlighting=colours).partition("<pre")[2]
+    assert colours.seconds_left < before
+    colours.seconds_left = 0.0
+    assert "<span" not in highlight.code_block("x = 1", "python", highlighting=colours).partition("<pre")[2]
 
 
 def test_code_that_is_hard_to_colour_is_shown_in_bounded_time() -> None:
@@ -803,8 +805,8 @@ CUTS = st.lists(st.integers(0, 200), max_size=12)
 
 def cut_at(patch: pytest.MonkeyPatch, size: int) -> None:
     """Have long blocks be cut into pieces of so many characters."""
-    patch.setattr(grows, "PIECE", size)
-    patch.setattr(highlight, "PIECE", size)
+    patch.setattr(grows, "CHUNK_CHARS", size)
+    patch.setattr(highlight, "CHUNK_CHARS", size)
 
 
 def grown(*pieces: str) -> tuple[list[str], str]:
@@ -858,7 +860,7 @@ def test_the_blocks_together_are_the_whole(text: str) -> None:
 
     Only the buttons of code that still grew are new in it.
     """
-    assert in_one(*grown(text)) == render(text).replace(highlight.BUTTONS, "")
+    assert in_one(*grown(text)) == render(text).replace(highlight.BUTTONS_HTML, "")
 
 
 JOINTS = [
@@ -870,7 +872,7 @@ JOINTS = [
 
 def in_one(blocks: list[str], open_block: str) -> str:
     """Pieces of one block put together, as growing.js does it; without buttons."""
-    html = "".join([*blocks, open_block]).replace(highlight.BUTTONS, "")
+    html = "".join([*blocks, open_block]).replace(highlight.BUTTONS_HTML, "")
     for joint in JOINTS:
         html = joint.sub("", html)
     return html
@@ -898,7 +900,7 @@ def test_a_long_block_is_finished_in_pieces(kind: str, count: int, after: str, c
         cut_at(patch, 60)
         blocks, open_block = grown(*pieces_of(text, cuts))
         assert (blocks, open_block) == grown(text) == grown(*text)
-        whole = render(text).replace(highlight.BUTTONS, "")
+        whole = render(text).replace(highlight.BUTTONS_HTML, "")
     html = "".join([*blocks, open_block])
     checked(html)
     assert in_one(blocks, open_block) == whole
