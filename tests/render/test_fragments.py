@@ -26,7 +26,7 @@ from overseer.llm.choice import ModelSettings
 from overseer.llm.offline import OfflineResponder
 from overseer.llm.openai import OpenAIServer
 from overseer.render.assets import Assets
-from overseer.render.fragments import ENTRY_BYTES, Compiled, Cursor, FragmentCache, Fragments, dom_id, partial
+from overseer.render.fragments import ENTRY_BYTES, BytecodeCache, Cursor, FragmentCache, Fragments, dom_id, partial
 from overseer.render.markdown import render
 from overseer.render.streaming_answers import StreamingAnswers
 from tests.support.measured import measured
@@ -641,7 +641,9 @@ def test_templates_are_compiled_once_for_all_starts(
     (tmp_path / "a file").touch()
 
     def started(words: str) -> str:
-        environment = Environment(loader=DictLoader({"x.html": words}), bytecode_cache=Compiled(str(tmp_path / folder)))
+        environment = Environment(
+            loader=DictLoader({"x.html": words}), bytecode_cache=BytecodeCache(str(tmp_path / folder))
+        )
         return environment.get_template("x.html").render()
 
     assert started("{{ 1 + 1 }}") == "2"
