@@ -20,7 +20,7 @@ from overseer.live.hub import Hub
 from overseer.live.renderer import FrameRenderer
 from overseer.llm.choice import Models, ModelSettings
 from overseer.render import assets
-from overseer.render.fragments import Fragments, Memo, prepare
+from overseer.render.fragments import FragmentCache, Fragments, prepare
 from overseer.render.streaming_answers import StreamingAnswers
 from overseer.rooms.chat_room import Limits
 from overseer.rooms.overseer import Overseer
@@ -40,7 +40,7 @@ PACKAGE = Path(__file__).parent
 INSTALLED = (PACKAGE / "templates").is_dir()
 ROOT = PACKAGE if INSTALLED else PACKAGE.parent
 MAX_PREFIXES = 16  # URL prefixes whose fragments are kept: trusted proxies may pass on what clients send
-MEMO_BYTES = 16_000_000  # of rendered messages and rows, for all prefixes together
+FRAGMENT_CACHE_BYTES = 16_000_000  # of rendered messages and rows, for all prefixes together
 MAX_BODY = 4_000_000  # bytes; a form may need twelve for one character of a message
 
 __all__ = ["create_app"]
@@ -75,10 +75,10 @@ def create_app(
     sessions = SessionStorage(directory, access.password, run_in_thread=run_in_thread)
     password = Password(access.password, check=check_password) if access.password else None
     app = new_app()
-    drafts = StreamingAnswers()
-    fragments = fragments_by_prefix(app, drafts, chosen, locked=password is not None)
-    hub = Hub(lru_cache(MAX_PREFIXES)(lambda prefix: FrameRenderer(overseer, fragments(prefix), drafts)))
-    overseer.subscribe(drafts.heard)
+    streaming_answers = StreamingAnswers()
+    fragments = fragments_by_prefix(app, streaming_answers, chosen, locked=password is not None)
+    hub = Hub(lru_cache(MAX_PREFIXES)(lambda prefix: FrameRenderer(overseer, fragments(prefix), streaming_answers)))
+    overseer.subscribe(streaming_answers.apply)
     overseer.subscribe(hub.heard)
     chosen.watch(hub.models_changed)
     policy = AccessPolicy(access, sessions, password, RateLimiter())
@@ -102,21 +102,23 @@ def new_app() -> Flask:
         MAX_CONTENT_LENGTH=MAX_BODY,
         MAX_FORM_MEMORY_SIZE=MAX_BODY,
         MAX_FORM_PARTS=MAX_FIELDS,
-        SEND_FILE_MAX_AGE_DEFAULT=assets.YEAR,
+        SEND_FILE_MAX_AGE_DEFAULT=assets.MAX_AGE_SECONDS,
     )
     prepare(app)
     return app
 
 
 def fragments_by_prefix(
-    app: Flask, drafts: StreamingAnswers, models: Models, *, locked: bool
+    app: Flask, streaming_answers: StreamingAnswers, models: Models, *, locked: bool
 ) -> Callable[[str], Fragments]:
     """Return a function that returns the partials for a URL prefix."""
-    memo = Memo(MEMO_BYTES)
+    cache = FragmentCache(FRAGMENT_CACHE_BYTES)
 
     @lru_cache(MAX_PREFIXES)
     def fragments(prefix: str) -> Fragments:
-        return Fragments(app, prefix, drafts=drafts, model=models.shown, locked=locked, memo=memo)
+        return Fragments(
+            app, prefix, streaming_answers=streaming_answers, model=models.shown, locked=locked, cache=cache
+        )
 
     return fragments
 

@@ -1,6 +1,6 @@
-"""The files under static/: each with a version of its content in its address, and so kept by browsers for good.
+"""Serve the files under static/, which browsers cache for good: each URL contains a hash of the content.
 
-The style sheets under css/ and the behaviours under js/ are sent joined, as one file each.
+The style sheets under css/ and the scripts under js/ are each sent as one joined file.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from pathlib import Path
 from flask import Flask, Response, request
 
 ENDPOINTS = ("static", "joined")
-YEAR = 365 * 24 * 3600  # seconds
+MAX_AGE_SECONDS = 365 * 24 * 3600
 JOINED = {"style.css": ("css", "text/css"), "app.js": ("js", "text/javascript")}
 COMMENT = re.compile(rb"^[ \t]*(?://.*|/\*\*.*\*/[ \t]*)\n", re.M)  # on a line of its own
-DRAWING = re.compile(rb'(?<=url\(")([\w-]+\.svg)(?="\))')
+IMAGE_URL = re.compile(rb'(?<=url\(")[\w-]+\.svg(?="\))')
 
 
 class Assets:
-    """What is sent for a name under static/."""
+    """Returns the content and version of files under static/, by name."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._versions: dict[str, tuple[int, str]] = {}
 
     def version(self, name: str) -> str:
-        """A hash of the content, so that a browser may keep it for good."""
+        """Return a hash of the content. It is computed again when a file has changed."""
         files = self._files(name) + (list(self._folder.glob("*.svg")) if name == "style.css" else [])
         changed = max(path.stat().st_mtime_ns for path in files)
         known = self._versions.get(name)
@@ -35,18 +35,18 @@ class Assets:
         return known[1]
 
     def content(self, name: str) -> bytes:
-        """The file, or all those that are joined in it, by name.
+        """Return a file, or the files that are joined in it, in the order of their names.
 
-        Each script keeps its names to itself and its comments on the server; what a style sheet names has its version
-        in its address too.
+        Each script gets a block of its own, which scopes its names, and loses its comments. Images in style sheets get
+        their version in the URL.
         """
-        pieces = [path.read_bytes() for path in self._files(name)]
+        parts = [path.read_bytes() for path in self._files(name)]
         if name == "app.js":
-            pieces = [b"{\n%s}\n" % COMMENT.sub(b"", piece) for piece in pieces]
-        return DRAWING.sub(self._versioned, b"".join(pieces)) if name == "style.css" else b"".join(pieces)
+            parts = [b"{\n%s}\n" % COMMENT.sub(b"", part) for part in parts]
+        return IMAGE_URL.sub(self._versioned, b"".join(parts)) if name == "style.css" else b"".join(parts)
 
-    def _versioned(self, found: re.Match[bytes]) -> bytes:
-        return found[0] + b"?v=" + self.version(found[1].decode()).encode()
+    def _versioned(self, name: re.Match[bytes]) -> bytes:
+        return name[0] + b"?v=" + self.version(name[0].decode()).encode()
 
     def _files(self, name: str) -> list[Path]:
         if name not in JOINED:
@@ -56,12 +56,12 @@ class Assets:
 
 
 def init_app(app: Flask) -> None:
-    """Serve the joined files; the others are Flask's."""
+    """Serve the joined files. Flask serves the others."""
     assets = Assets(Path(app.static_folder or ""))
 
     def joined(name: str) -> Response:
         response = Response(assets.content(name), mimetype=JOINED[name][1])
-        response.cache_control.public, response.cache_control.max_age = True, YEAR
+        response.cache_control.public, response.cache_control.max_age = True, MAX_AGE_SECONDS
         response.set_etag(assets.version(name))
         response.make_conditional(request)
         return response

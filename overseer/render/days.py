@@ -1,6 +1,6 @@
-"""The groups of the list of rooms: pinned, and by the UTC day of the last activity.
+"""Group the list of rooms: pinned rooms, then rooms by the UTC day of their last activity.
 
-In a browser times.js moves the headings to where the days begin in the reader's zone.
+In the browser, times.js regroups them by the reader's time zone.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ LABELS = {
     "earlier": "Earlier",
 }
 KEYS = tuple(LABELS)
-ALWAYS = ("pinned", "today")  # there on a first page, though empty: a room that rises goes right below one of them
+ALWAYS_SHOWN = ("pinned", "today")  # on the first page: a room that moves to the top is inserted below one of them
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rooms of the list under a heading; the `label` is empty where a page goes on with the group of the one before."""
+    """Rooms under one heading. The `label` is empty if the group continues the last one of the page before."""
 
     key: str
     label: str
@@ -32,18 +32,18 @@ class Group:
 
 
 def grouped(rooms: Sequence[Room], *, today: date, under: str = "") -> tuple[Group, ...]:
-    """Rooms in the order of the list, by the UTC day of their last activity; `under` is the page before's last key."""
-    found: dict[str, list[Room]] = {} if under else {key: [] for key in ALWAYS}
+    """Group rooms, which are in the order of the list. `under` is the key of the last group on the page before."""
+    found: dict[str, list[Room]] = {} if under else {key: [] for key in ALWAYS_SHOWN}
     latest = 0
     for room in rooms:
-        # A clock that was set back makes no heading come twice.
+        # Times are out of order if the clock was set back. Each heading comes once all the same.
         latest = max(latest, KEYS.index(group_of(room, today)))
         found.setdefault(KEYS[latest], []).append(room)
     return tuple(Group(key, "" if key == under else LABELS[key], tuple(found[key])) for key in KEYS if key in found)
 
 
 def group_of(room: Room, today: date) -> str:
-    """The key of the group that a room belongs to."""
+    """Return the key of a room's group."""
     if room.pinned:
         return "pinned"
     days = (today - datetime.fromtimestamp(room.active_at / 1000, UTC).date()).days

@@ -1,4 +1,4 @@
-"""A conversation as a document."""
+"""Export conversations as Markdown."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from overseer.domain.messages import Message, Part, Reasoning, Text
 
 
 def as_markdown(name: str, messages: Iterable[Message]) -> Iterator[str]:
-    """The transcript of a room called `name`, in pieces: a heading a message, thoughts quoted, tools in brackets."""
+    """Yield the transcript of a room: a heading per message, reasoning as quotes, tool calls in brackets."""
     yield f"# {name}\n"
     for message in messages:
         when = datetime.fromtimestamp(message.created_at / 1000, UTC)

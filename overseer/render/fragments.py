@@ -1,6 +1,7 @@
-"""Fragments: what a page includes, a response returns and the socket pushes, from one partial each.
+"""Render fragments: the parts of a page that pages include, responses return and the WebSocket pushes.
 
-A partial has one root element with an id, and knows nothing of requests: everything it shows is an argument.
+Each is one partial template with one root element that has an id. Partials do not use the request: everything that they
+show is an argument.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ from overseer.render.days import grouped
 from overseer.render.markdown import render, render_typed
 from overseer.render.streaming_answers import StreamingAnswers
 
-ENTRY_BYTES = 600  # that a memo takes for an entry beside its HTML: the key and four places in tables
-TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")  # characters that turn the words after them round
+ENTRY_BYTES = 600  # overhead of a cache entry: its key and four hash table slots
+BIDI_CONTROLS = re.compile("[\u202a-\u202e\u2066-\u2069]")  # they change the direction of the text after them
 HTMX_CONFIG = {
-    "includeIndicatorCSS": False,  # an inline style, which the page does not allow
+    "includeIndicatorCSS": False,  # it is an inline style, which the content policy forbids
     "defaultSettleDelay": 0,
-    # What a reader unfolded or wrapped stays so.
+    # Keep what a reader has unfolded or wrapped.
     "morphIgnore": ["data-htmx-powered", "open", "data-wrapped", "aria-pressed"],
     "ws": {
         "reconnectCodes": [1000, 1001, 1005, 1006, 1008, 1011, 1012, 1013, 1014],
@@ -52,7 +53,7 @@ HTMX_CONFIG = {
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """How much of a growing part somebody was shown: the part, and how many of its finished blocks."""
+    """What a tab shows of a growing part: `blocks` is the number of its finished blocks."""
 
     number: int
     position: int
@@ -61,7 +62,7 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class RefusedForm:
-    """A form to show again: where it goes, its hidden (name, value) and its visible (name, label, value) fields."""
+    """A rejected form, to be shown again with hidden (name, value) and visible (name, label, value) fields."""
 
     action: str
     hidden: Sequence[tuple[str, str]]
@@ -69,9 +70,9 @@ class RefusedForm:
 
 
 class Fragments:
-    """Renders the partials of the app, with URLs below one mount point `prefix`; `locked` if people log in.
+    """Renders the partials, with URLs below the mount point `prefix`.
 
-    `memo` keeps what is rendered often, and may be shared by all prefixes.
+    `locked` says whether a password is required. All prefixes may share one `cache`.
     """
 
     def __init__(
@@ -79,19 +80,19 @@ class Fragments:
         app: Flask,
         prefix: str,
         *,
-        drafts: StreamingAnswers,
+        streaming_answers: StreamingAnswers,
         model: Callable[[str], Model],
         locked: bool,
-        memo: Memo,
+        cache: FragmentCache,
     ) -> None:
         self._env = app.jinja_env
         self._urls: MapAdapter = app.url_map.bind("localhost", script_name=prefix or "/")
         self._static = Assets(Path(app.static_folder or ""))
-        self._drafts = drafts
+        self._streaming_answers = streaming_answers
         self._model = model
         self._locked = locked
         self._prefix = prefix
-        self._memo = memo
+        self._cache = cache
 
     def page(
         self,
@@ -104,9 +105,9 @@ class Fragments:
         place: str,
         growing: bool = False,
     ) -> str:
-        """The page: the list of rooms beside `open_room`, which is `#room` and called `title`.
+        """Render the page: the list of rooms beside `open_room`, which is the HTML of `#room`.
 
-        While an answer is `growing` there, a browser without JavaScript asks for it again and again.
+        While an answer is `growing`, the page reloads itself in browsers without JavaScript.
         """
         return self._render(
             "page.html",
@@ -122,9 +123,9 @@ class Fragments:
         )
 
     def login(self, *, wanted: str, sentence: str = "", typed: str = "", again: str = "") -> str:
-        """The page that asks for the password, to lead on to the address `wanted`.
+        """Render the log-in page, which leads on to the address `wanted`.
 
-        A `sentence` says why, `typed` is what was sent in vain, and `again` an address to try first.
+        `sentence` is the reason, `typed` the text of a request that was rejected, and `again` an address to try first.
         """
         return self._render("login.html", title="Log in", wanted=wanted, sentence=sentence, typed=typed, again=again)
 
@@ -134,111 +135,110 @@ class Fragments:
         return self._render(template, title="Log-ins", sessions=sessions, current=current)
 
     def rooms(self, rooms: RoomList, *, active: str | None, q: str, under: str = "") -> str:
-        """`#rooms`: a page of the list. One that is not the first begins `under` the last heading before it."""
+        """Render `#rooms`, a page of the list. `under` is the key of the last heading on the page before."""
         return self._render("rooms/_rooms.html", rooms=rooms, active=active, q=q, under=under)
 
     def row(self, room: Room, *, active: str | None) -> Markup:
-        """`#room-<id>`: a room in the list."""
+        """Render `#room-<id>`, a room in the list."""
         here = room.id == active
-        return self._once((room.id, here, hash(room)), "rooms/_room.html", room=room, here=here)
+        return self._cached((room.id, here, hash(room)), "rooms/_room.html", room=room, here=here)
 
     def list_place(self, place: str) -> str:
-        """`#rooms-place`: how new the list of rooms is."""
+        """Render `#rooms-place`, the revision of the list of rooms."""
         return self._render("rooms/_place.html", place=place)
 
     def default_model(self) -> str:
-        """`#model`: what answers where a room is set to nothing else."""
+        """Render `#model`, the default model."""
         return self._render("rooms/_model.html")
 
     def room(self, room: Room, settings: Settings, page: Page, *, place: str, newest: bool, key: str) -> str:
-        """`#room`: the open room. `place` says how new it is; `key` is for the first question asked in it."""
+        """Render `#room`, the open room. `place` is its revision, `key` the idempotency key of the next question."""
         return self._render(
             "rooms/_open.html", room=room, settings=settings, page=page, place=place, newest=newest, key=key
         )
 
     def broken(self, room: Room, *, sentence: str) -> str:
-        """`#room` of a room whose file cannot be used."""
+        """Render `#room` of a room whose file cannot be used."""
         return self._render("rooms/_broken.html", room=room, sentence=sentence)
 
     def no_room(self, *, sentence: str, back: str = "", typed: str = "", refused: RefusedForm | None = None) -> str:
-        """Render `#room` when none is open, with the reason and the address to go `back` to, if there is one.
+        """Render `#room` when no room is open, with the reason and an optional address to go `back` to.
 
-        The words of a request that failed are shown: in a form to correct and send again if it was `refused`,
-        otherwise as `typed`, to copy.
+        The text of a request that failed is shown: in a form to correct if it was `refused`, otherwise as `typed`.
         """
         return self._render("rooms/_none.html", sentence=sentence, back=back, typed=typed, refused=refused)
 
     def header(self, room: Room, settings: Settings) -> str:
-        """`#header`: the open room's name, its settings and what can be done with it."""
+        """Render `#header`: the open room's name, settings and actions."""
         return self._render("rooms/_header.html", room=room, settings=settings)
 
     def models(self, names: Sequence[str], *, problem: str = "") -> str:
-        """`#models`: the models a room may be set to, or why there are none."""
+        """Render `#models`: the models to choose from, or why there are none."""
         return self._render("rooms/_models.html", names=names, problem=problem)
 
     def palette(self, rooms: RoomList, *, q: str, active: str | None) -> str:
-        """`#palette-options`: the commands and rooms that `q` may mean."""
+        """Render `#palette-options`: the commands and rooms that match `q`."""
         return self._render("_palette.html", rooms=rooms, q=q, active=active)
 
     def notice(self, sentence: str) -> str:
-        """`#messages` of a room that has none to show, with the reason."""
+        """Render `#messages` of a room whose messages cannot be shown, with the reason."""
         return self._render("rooms/_notice.html", sentence=sentence)
 
     def messages(self, room_id: str, page: Page, *, newest: bool = True) -> str:
-        """`#messages`: a page of the message list."""
+        """Render `#messages`, a page of the message list."""
         return self._render("messages/_messages.html", room_id=room_id, page=page, newest=newest)
 
     def exchange(self, room_id: str, question: Message, answer: Message) -> str:
-        """The two messages that a question adds, and the new end of the list."""
+        """Render the two messages that a question adds, and the new end of the list."""
         return self._render("messages/_exchange.html", room_id=room_id, question=question, answer=answer)
 
     def message(self, room_id: str, message: Message) -> Markup:
-        """`#message-<n>`."""
+        """Render `#message-<n>`."""
         return self.message_and_cursor(room_id, message)[0]
 
     def message_and_cursor(self, room_id: str, message: Message) -> tuple[Markup, Cursor | None]:
-        """`#message-<n>`, and how much of its growing part that shows."""
+        """Render `#message-<n>`. Return it with a cursor for its growing part, if it has one."""
         if message.finished:
-            # The hash of a dataclass is that of its fields: text and reasoning of the same words have the same one.
+            # Dataclasses hash their fields only, so Text and Reasoning with the same text have the same hash.
             state = hash((message, *(part.kind for part in message.parts)))
             key = (room_id, message.number, state)
-            return self._once(key, "messages/_message.html", room_id=room_id, message=message, growth=None), None
+            return self._cached(key, "messages/_message.html", room_id=room_id, message=message, growth=None), None
         growth = cursor = None
         if message.parts and not isinstance(last := message.parts[-1], ToolCall):
             position = len(message.parts) - 1
-            growth = self._drafts.growth(room_id, message.number, position)
+            growth = self._streaming_answers.growth(room_id, message.number, position)
             if growth is not None:
                 cursor = Cursor(message.number, position, growth.blocks)
-            else:  # its events are still to come; until then there is nothing to count blocks in
-                growth = self._drafts.of_text(last.text)
+            else:  # its events are not delivered yet, so tabs have to be sent the whole part again
+                growth = self._streaming_answers.of_text(last.text)
         html = self._render("messages/_message.html", room_id=room_id, message=message, growth=growth)
         return Markup(html), cursor
 
     def part(self, number: int, position: int, part: Part) -> str:
-        """`#part-<n>-<i>`, finished."""
+        """Render `#part-<n>-<i>`, a finished part."""
         return self._render(
             "messages/_part.html", number=number, position=position, part=part, growth=None, plain=False
         )
 
     def reading(self) -> str:
-        """`#reading`: the line from which on the model reads."""
+        """Render `#reading`, the line above the first message that the model sees."""
         return self._render("messages/_reading.html")
 
     def editing(self, room_id: str, question: Message, *, drops: int, last: int, alone: bool) -> str:
-        """`#editing`: a question to be changed, `alone` in a `#room`.
+        """Render `#editing`, a form to edit a question; `alone` in `#room`, or in the message list.
 
-        That drops so many messages beside its answer; `last` is the number of the room's last one.
+        Editing `drops` that many messages besides the answer. `last` is the number of the room's last message.
         """
         template = "rooms/_editing.html" if alone else "messages/_editing.html"
         return self._render(template, room_id=room_id, question=question, drops=drops, last=last, alone=alone)
 
     def error(self, sentence: str, *, log_in: str = "") -> str:
-        """`#error`: what went wrong, and what to do; with a link to the address where one can `log_in`."""
+        """Render `#error`, with a link to the address `log_in` if it is not empty."""
         return self._render("_error.html", sentence=sentence, log_in=log_in)
 
     def url(self, endpoint: str, **values: object) -> str:
-        """The path of a view below the prefix."""
-        # The socket's rule builds ws://localhost/…; a path is right behind any proxy.
+        """Return the path and query of a view, below the prefix."""
+        # A WebSocket rule builds ws://localhost/…; a path is correct behind any proxy.
         url = urlsplit(self._urls.build(endpoint, values))
         return f"{url.path}?{url.query}" if url.query else url.path
 
@@ -249,32 +249,29 @@ class Fragments:
             static=self._static_url,
             fragments=self,
             locked=self._locked,
-            model=self._named,
+            model=lambda name="": self._model(name),
             grouped=bind(grouped, today=datetime.now(UTC).date()),
         )
 
-    def _once(self, key: tuple[Hashable, ...], template: str, **values: object) -> Markup:
-        """Return what was rendered for a key, or render it.
+    def _cached(self, key: tuple[Hashable, ...], template: str, **values: object) -> Markup:
+        """Return the cached HTML for a key, or render it.
 
-        The key names what is shown and has the hash of all its fields: to hold those themselves would take as much
-        memory as the HTML. A wrong hit needs two states of the same message or room with one 64-bit hash.
+        The key contains the id and the hash of all fields: the fields would take as much memory as the HTML. A wrong
+        hit needs two states of the same message or room that have the same 64-bit hash.
         """
         key = (self._prefix, template, *key)
-        html = self._memo.get(key)
+        html = self._cache.get(key)
         if html is None:
             html = Markup(self._render(template, **values))
-            self._memo.put(key, html)
+            self._cache.put(key, html)
         return html
-
-    def _named(self, name: str = "") -> Model:
-        return self._model(name)
 
     def _static_url(self, name: str) -> str:
         return self.url("static", filename=name, v=self._static.version(name))
 
 
-class Compiled(FileSystemBytecodeCache):
-    """The compiled templates, beside Python's own; where nothing can be written they are compiled at each start."""
+class BytecodeCache(FileSystemBytecodeCache):
+    """Caches compiled templates in a directory, if it can be written."""
 
     def load_bytecode(self, bucket: Bucket) -> None:
         with suppress(OSError):
@@ -286,45 +283,45 @@ class Compiled(FileSystemBytecodeCache):
             super().dump_bytecode(bucket)
 
 
-class Memo:
-    """Rendered HTML by small keys, in at most `limit` bytes of memory; the least recently used is dropped first."""
+class FragmentCache:
+    """Caches rendered HTML in at most `limit_bytes` of memory; the least recently used is dropped first."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit_bytes: int) -> None:
         self._lock = threading.Lock()
-        self._known: LRUCache[Hashable, Markup] = LRUCache(limit, getsizeof=_held)
+        self._entries: LRUCache[Hashable, Markup] = LRUCache(limit_bytes, getsizeof=_entry_bytes)
 
     def get(self, key: Hashable) -> Markup | None:
         with self._lock:
-            return self._known.get(key)
+            return self._entries.get(key)
 
     def put(self, key: Hashable, html: Markup) -> None:
-        with self._lock, suppress(ValueError):  # it is larger than all that may be kept
-            self._known[key] = html
+        with self._lock, suppress(ValueError):  # it is larger than the whole cache
+            self._entries[key] = html
 
 
-def _held(html: Markup) -> int:
-    """Return the bytes that an entry takes: a string holds one, two or four for each of its characters."""
+def _entry_bytes(html: Markup) -> int:
+    """Return the memory of an entry. Strings take one, two or four bytes per character."""
     return sys.getsizeof(html) + ENTRY_BYTES
 
 
 def _formatted(ms: int, *, form: str) -> str:
-    """A moment, in milliseconds since 1970, in UTC."""
+    """Format milliseconds since 1970, in UTC."""
     return datetime.fromtimestamp(ms / 1000, UTC).strftime(form)
 
 
 def dom_id(noun: str, *numbers: object) -> str:
-    """The id of an element: `message-12`, `part-12-0`, `room-3f9c21ab77d0`."""
+    """Return the id of an element, like `message-12`, `part-12-0` or `room-3f9c21ab77d0`."""
     return "-".join([noun, *map(str, numbers)])
 
 
 def partial(target: str, swap: str, html: str) -> str:
-    """htmx 4's wire form: put `html` where the element `target` is."""
+    """Return an htmx 4 partial, which swaps `html` into the element with the id `target`."""
     return f'<hx-partial hx-target="#{target}" hx-swap="{swap}">{html}</hx-partial>'
 
 
 def prepare(app: Flask) -> None:
-    """Give the templates what they all use."""
-    app.jinja_env.bytecode_cache = Compiled(str(Path(app.root_path) / "__pycache__"))
+    """Configure Jinja, and add the filters that templates use."""
+    app.jinja_env.bytecode_cache = BytecodeCache(str(Path(app.root_path) / "__pycache__"))
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
@@ -332,9 +329,9 @@ def prepare(app: Flask) -> None:
     app.jinja_env.filters["markdown"] = lambda text: Markup(render(text))
     app.jinja_env.filters["typed"] = lambda text: Markup(render_typed(text))
     app.jinja_env.filters["number"] = lambda number: f"{number:,}"
-    app.jinja_env.filters["level"] = lambda words: TURNS.sub("", words)
+    app.jinja_env.filters["level"] = lambda text: BIDI_CONTROLS.sub("", text)
     app.jinja_env.filters["rate"] = lambda rate: f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
-    # In UTC, so that a fragment is the same for all readers; times.js shows the reader's own time.
+    # Times are in UTC, so that a fragment is the same for all readers. times.js converts them.
     for name, form in {
         "date": "%A, %-d %B %Y, %H:%M UTC",
         "day": "%A, %-d %B %Y",

@@ -1,249 +1,189 @@
-"""Markdown that grows: rendered block by block, and long code, lists and tables piece by piece."""
+"""Render Markdown while it is being streamed.
+
+Each top-level block is rendered once, when it is finished. Only the last one, which is still open, is rendered again
+for each snapshot. A long list, table or code block is finished in chunks, so that its open rest stays short.
+"""
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from string import digits
 
 from markdown_it.token import Token
 
 from overseer.render import markdown
-from overseer.render.highlight import Colours, code_block, pieces
-from overseer.render.markdown import MAX_INLINE, block_parser, parted, plain_ends, render
+from overseer.render.highlight import HighlightSession, code_block, split_code
+from overseer.render.markdown import block_parser, normalize_newlines, render, split_at_limits
 
-PIECE = 1_000  # characters of one block that may be open; of a longer one, what comes first is finished
-# Words that mean nothing but themselves when they come after a letter.
-BETWEEN = " ,.!?'’“”–—…-"
-PLAIN = re.compile(rf"(?:[^\W_]|[{BETWEEN}])*")
+CHUNK_CHARS = 1_000  # of an open list, table or code block, before its beginning is finished as a chunk
 ENDED_BY_BLANK_LINE = ("paragraph_open", "heading_open", "hr", "blockquote_open", "table_open")
-PROBE = "\N{CYRILLIC LETTER MULTIOCULAR O}"  # a letter that no text needs
-SEAM = re.compile(r"</(?:p|li|h[1-6]|td|th)>")
 
 
 class IncrementalMarkdown:
-    """A text that grows: what is finished of it is rendered once, only the rest, open, again and again.
+    """A Markdown text that grows.
 
-    A block is finished when it cannot go on, or a later line has begun another one, and the beginning of a long one
-    when enough has come after it. What is finished depends on the text alone, and not on the pieces it came in.
+    A block is finished when it is closed, or when a later line has started another block. Where blocks and chunks end
+    depends only on the text, not on the pieces in which it arrived.
     """
 
     def __init__(self, text: str = "") -> None:
-        self.blocks: list[str] = []
-        self._open = ""
-        self._head = ""  # with which the open block begins to be what it is, though it was shown before
-        self._continues = False  # the block that was finished last
-        self._loose = False  # what is open is a list with blank lines between its items
-        self._colours = Colours()
-        self._room = markdown.MAX_MARKDOWN, markdown.MAX_LINES
-        self._full = False  # what is open is not read as Markdown any more
-        self._examined = 0
+        self.blocks: list[str] = []  # the HTML of finished blocks and chunks
+        self._open = ""  # the Markdown of the open block
+        self._head = ""  # lines repeated at the start of `_open` so that the rest of a split block parses as its kind
+        self._continues = False  # whether the open block continues the last finished chunk
+        self._loose = False  # whether the open block is a list with blank lines between its items
+        self._highlighting = HighlightSession()
+        self._left = markdown.MAX_MARKDOWN_CHARS, markdown.MAX_MARKDOWN_LINES
+        self._is_plain = False  # whether the limits are reached and the rest is shown as plain text
+        self._examined_chars = 0  # of `_open`, in which blocks were looked for
         self._arrived: list[str] = []
-        self._seam: Seam | None = None
-        self._rendered: str | None = None
+        self._open_html: str | None = None
         self.add(text)
 
     def add(self, text: str) -> None:
-        """The text goes on."""
+        """Append `text`."""
         self._arrived.append(text)
 
     def snapshot(self) -> tuple[int, str]:
-        """How many blocks are finished (in `blocks`), and the open one as safe HTML."""
+        """Return the number of finished `blocks`, and the open block as safe HTML."""
         if self._arrived:
-            text = self._taken_in()
-            self._open += text
-            self._rendered = None
-            if not self._goes_on(text):
-                self._seam = None
-                self._finish()
-        if self._rendered is None:
-            self._rendered = self._shown()
-        return len(self.blocks), self._rendered
+            self._open += self._take_arrived()
+            self._open_html = None
+            self._finish()
+        if self._open_html is None:
+            self._open_html = self._render_open()
+        return len(self.blocks), self._open_html
 
-    def _taken_in(self) -> str:
+    def _take_arrived(self) -> str:
         text = "".join(self._arrived)
-        # A line end of two characters may be cut in two.
+        # The second half of a \r\n may still be to come.
         self._arrived = ["\r"] if text.endswith("\r") else []
-        return plain_ends(text.removesuffix("\r"))
+        return normalize_newlines(text.removesuffix("\r"))
 
-    def _goes_on(self, text: str) -> bool:
-        """Whether it is plain words, or the end of a paragraph of such, and all is done that they need."""
-        seam, size = self._seam, len(self._open)
-        if seam is None or size > min(MAX_INLINE, self._room[0]):
-            return False
-        words = text.rstrip("\n")
-        if not seam.takes(words):
-            return False
-        if len(text) - len(words) > 1 and seam.is_paragraph and (lines := self._open.count("\n")) <= self._room[1]:
-            self.blocks.append(seam.html)
-            self._room = self._room[0] - size, self._room[1] - lines
-            self._open, self._seam, self._examined = "", None, 0
-            return True
-        return text == words
-
-    def _shown(self) -> str:
-        if self._full:
+    def _render_open(self) -> str:
+        if self._is_plain:
             return code_block(self._open, growing=True, continued=self._continues) if self._open else ""
-        self._seam = self._seam or Seam.of(self._open, self._render_open)
-        return self._seam.html if self._seam else self._render_open(self._open)
+        return self._render(self._open, growing=True, highlighting=self._highlighting.preview())
 
-    def _render_open(self, text: str) -> str:
-        return self._render(text, growing=True, colours=self._colours.copy())
-
-    def _render(self, text: str, *, growing: bool, colours: Colours) -> str:
-        return render(text, growing=growing, continued=self._continues, loose=self._loose, colours=colours)
+    def _render(self, text: str, *, growing: bool, highlighting: HighlightSession) -> str:
+        return render(text, growing=growing, continued=self._continues, loose=self._loose, highlighting=highlighting)
 
     def _finish(self) -> None:
-        if not self._full:
-            chars, lines = self._room
+        """Render what can be finished."""
+        if not self._is_plain:
+            chars, lines = self._left
             before = self._open.removeprefix(self._head)
-            self._finish_blocks(*parted(self._open, chars + len(self._head), lines + self._head.count("\n")))
+            self._finish_blocks(*split_at_limits(self._open, chars + len(self._head), lines + self._head.count("\n")))
             after = self._open.removeprefix(self._head)
-            self._room = chars - len(before) + len(after), lines - before.count("\n") + after.count("\n")
-        if self._full:
+            self._left = chars - len(before) + len(after), lines - before.count("\n") + after.count("\n")
+        if self._is_plain:
             self._finish_plain()
 
     def _finish_blocks(self, text: str, rest: str) -> None:
-        # Only whole lines count: "2" may become the list item "2. two".
-        whole = text.rfind("\n") + 1
-        if whole > self._examined or rest:
-            blocks, lines = list(_blocks(text[:whole])), _lines(text)
+        """Finish blocks of `text`. `rest` is what exceeds the limits."""
+        # Only complete lines count: "2" may become the list item "2. two".
+        complete = text.rfind("\n") + 1
+        if complete > self._examined_chars or rest:
+            blocks, lines = list(_blocks(text[:complete])), _lines(text)
             for block, after in zip(blocks, [*(block.start for block in blocks[1:]), None], strict=False):
                 end = block.end if block.ended else after
-                text = self._rest_of(block, "".join(lines[block.start : end]))
+                text = self._finish_chunks(block, "".join(lines[block.start : end]))
                 if end is not None:
                     self._finish_block(text)
                     text = "".join(lines[end:])
-            self._examined = text.rfind("\n") + 1
+            self._examined_chars = text.rfind("\n") + 1
         if rest:
             self._finish_block(text)
-            self._full, text = True, rest
+            self._is_plain, text = True, rest
         self._open = text
 
-    def _rest_of(self, block: _Block, text: str) -> str:
-        """Finish the beginning of a block that is long, in pieces; what is left of it is open."""
+    def _finish_chunks(self, block: _Block, text: str) -> str:
+        """Finish the beginning of a long block in chunks. Return the rest, which starts with the block's head."""
         ends = [0, *accumulate(map(len, _lines(text)))]
-        joints = [ends[line - block.start] for line in block.joints]
-        head = text[: ends[block.head]]
-        whole = text.rfind("\n") + 1
-        rest, cut = text, 0
-        while whole - cut + len(head) * bool(cut) > PIECE:
-            least, most = cut, cut + PIECE - len(head) * bool(cut)
-            fitting = bisect_right(joints, most)
-            if (found := next((joint for joint in joints[max(0, fitting - 1) :] if joint > least), None)) is None:
+        splits = [ends[line - block.start] for line in block.split_lines]
+        head = text[: ends[block.head_lines]]
+        complete = text.rfind("\n") + 1
+        rest, start = text, 0
+        while complete - start + len(head) * bool(start) > CHUNK_CHARS:
+            limit = start + CHUNK_CHARS - len(head) * bool(start)
+            fitting = bisect_right(splits, limit)
+            if (end := next((split for split in splits[max(0, fitting - 1) :] if split > start), None)) is None:
                 break
-            piece = rest[: len(rest) - len(text) + found]
-            # By itself a piece does not tell that an item follows its last line.
-            self._loose = self._loose or (block.is_list and not _lines(piece)[-2].strip(" \t\n"))
-            self.blocks.append(self._render(piece, growing=True, colours=self._colours))
+            chunk = rest[: len(rest) - len(text) + end]
+            # A chunk does not show by itself that another item follows its last line.
+            self._loose = self._loose or (block.is_list and not _lines(chunk)[-2].strip(" \t\n"))
+            self.blocks.append(self._render(chunk, growing=True, highlighting=self._highlighting))
             self._head, self._continues = head, bool(head) or block.is_list
-            rest, cut = head + text[found:], found
+            rest, start = head + text[end:], end
         return rest
 
     def _finish_block(self, text: str) -> None:
-        self.blocks.append(self._render(text, growing=bool(self._head), colours=self._colours))
+        self.blocks.append(self._render(text, growing=bool(self._head), highlighting=self._highlighting))
         self._head, self._continues, self._loose = "", False, False
 
     def _finish_plain(self) -> None:
-        while len(self._open) > PIECE:
-            end = self._open.rfind("\n", 0, PIECE) + 1 or PIECE
+        while len(self._open) > CHUNK_CHARS:
+            end = self._open.rfind("\n", 0, CHUNK_CHARS) + 1 or CHUNK_CHARS
             self.blocks.append(code_block(self._open[:end], growing=True, continued=self._continues))
             self._open, self._continues = self._open[end:], True
 
 
-class Seam:
-    """The place in an open block's HTML where plain words go on, so that they need no rendering of it all."""
-
-    def __init__(self, before: str, words: str, after: str) -> None:
-        self._before = before
-        self._words = words
-        self._after = after
-
-    @classmethod
-    def of(cls, text: str, rendered: Callable[[str], str]) -> Seam | None:
-        """The seam of a text that ends in words: one more letter there shows where, when it is `rendered`."""
-        # A definition, or a title in one, may still end in plain words; code is coloured anew by each.
-        known = text.rstrip(BETWEEN + digits)
-        if not known[-1:].isalpha() or any(mark in known for mark in ("]:", "```", "~~~", PROBE)):
-            return None
-        before, probe, after = rendered(known + PROBE).partition(PROBE)
-        return cls(before, text[len(known) :], after) if probe and PROBE not in after and SEAM.match(after) else None
-
-    def takes(self, text: str) -> bool:
-        """Go on with this, if it is plain."""
-        plain = PLAIN.fullmatch(text) is not None
-        if plain:
-            self._words += text
-        return plain
-
-    @property
-    def is_paragraph(self) -> bool:
-        """Whether the words end a paragraph that is no part of anything else."""
-        return self._after == "</p>\n" and self._before.startswith("<p>") and "</p>" not in self._before
-
-    @property
-    def html(self) -> str:
-        return f"{self._before}{self._words.rstrip(' ')}{self._after}"
-
-
 def _lines(text: str) -> list[str]:
-    """The lines with their ends; others than this one are none in Markdown."""
+    r"""Split at \n, which lines keep. `str.splitlines` splits at characters that end no line in Markdown."""
     *lines, last = text.split("\n")
     return [*(line + "\n" for line in lines), last]
 
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """A top-level block: its first line and the one after its last, and whether it has `ended`, whatever comes.
+    """A top-level block, by line numbers. `end` is the line after its last; `ended` says that nothing can continue it.
 
-    It may be cut in two at its `joints`, which are lines; the second half needs the `head`, so many of the first lines,
-    to be of the same kind.
+    It can be split before each of `split_lines`. To parse as the same kind of block, the second part needs a copy of
+    the first `head_lines`.
     """
 
     start: int
     end: int
     ended: bool
-    joints: Sequence[int] = ()
-    head: int = 0
+    split_lines: Sequence[int] = ()
+    head_lines: int = 0
     is_list: bool = False
 
 
 def _blocks(text: str) -> Iterator[_Block]:
     tokens, lines = block_parser().parse(text), text.split("\n")
-    for at, token in enumerate(tokens):
+    for index, token in enumerate(tokens):
         if token.level == 0 and token.nesting >= 0 and token.map:
             start, end = token.map
-            # The text ends with a line end, and what is after that is no line.
+            # `text` ends with a line end; the empty string after it is no line.
             ended = token.type in ENDED_BY_BLANK_LINE and end < len(lines) - 1 and not lines[end].strip(" \t")
             if token.type == "fence":
-                inside = token.content.count("\n")
-                closed = end - start == inside + 2
-                # With a bar in it, and a line of dashes below, the head would be that of a table.
-                cuts = _joints(token.content, start + 1) if "|" not in lines[start] else ()
-                yield _Block(start, end, closed, cuts, head=1)
+                closed = end - start == token.content.count("\n") + 2
+                # With a bar in it and dashes below, the copied head would start a table.
+                splits = _code_splits(token.content, start + 1) if "|" not in lines[start] else ()
+                yield _Block(start, end, closed, splits, head_lines=1)
             elif token.type == "table_open":
-                yield _Block(start, end, ended, range(start + 3, end + 1), head=2)
+                yield _Block(start, end, ended, range(start + 3, end + 1), head_lines=2)
             elif token.type in ("bullet_list_open", "ordered_list_open"):
-                # A line with a bar may begin a table where it is no item after another.
-                joints = [line for line in _items(tokens, at) if "|" not in lines[line]]
-                yield _Block(start, end, ended, joints, is_list=True)
+                # At the start of a chunk, a line with a bar may start a table.
+                splits = [line for line in _item_lines(tokens, index) if "|" not in lines[line]]
+                yield _Block(start, end, ended, splits, is_list=True)
             else:
                 yield _Block(start, end, ended)
 
 
-def _joints(code: str, line: int) -> Sequence[int]:
-    """The lines of code that begins at a `line` where it is cut to be coloured, but for its first."""
-    *before_last, _ = accumulate((piece.count("\n") for piece in pieces(code)), initial=line)
-    return before_last[1:]
+def _code_splits(code: str, first_line: int) -> Sequence[int]:
+    """Return the lines at which highlighting splits the code, except the first."""
+    *starts, _ = accumulate((chunk.count("\n") for chunk in split_code(code)), initial=first_line)
+    return starts[1:]
 
 
-def _items(tokens: Sequence[Token], at: int) -> Iterator[int]:
-    """The first lines of a list's own items, but of those that a list of their own would number otherwise."""
-    number = int(tokens[at].attrs.get("start", 1))
-    for token in tokens[at + 2 :]:
+def _item_lines(tokens: Sequence[Token], index: int) -> Iterator[int]:
+    """Yield the first line of each item after the first, if a list that starts with it numbers it the same."""
+    number = int(tokens[index].attrs.get("start", 1))
+    for token in tokens[index + 2 :]:
         if token.level == 0:
             return
         if token.type == "list_item_open" and token.level == 1 and token.map:

@@ -1,6 +1,6 @@
-"""Markdown → safe HTML.
+"""Markdown to safe HTML.
 
-Raw HTML is off, and what the renderer makes is sanitised before it becomes part of a fragment.
+Raw HTML is disabled, and the renderer's output is sanitised as well.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
 
-from overseer.render.highlight import Colours, code_block
-from overseer.render.sanitizer import ALIGNMENTS, sanitised
+from overseer.render.highlight import HighlightSession, code_block
+from overseer.render.sanitizer import ALIGNMENTS, sanitize
 
-# What of a text is read as Markdown; the rest is shown as it is. All of it together takes less than a second, whatever
-# it says: it is one second in which nobody else is served.
-MAX_MARKDOWN = 80_000  # characters,
-MAX_LINES = 5_000  # and lines of a text,
-MAX_INLINE = 20_000  # characters of one paragraph,
-MAX_BRACKETS = 100  # brackets in it (each is tried with each),
-MAX_TRIES = 200_000  # such tries in all paragraphs,
-MAX_CELLS = 10_000  # cells of all tables (a row of one letter may have hundreds),
-MAX_NESTED = 2_000  # and lists within lists
+# How much of a text is parsed as Markdown; the rest is plain text. Within these limits any text renders in less than a
+# second, in which no other request is served.
+MAX_MARKDOWN_CHARS = 80_000
+MAX_MARKDOWN_LINES = 5_000
+MAX_PARAGRAPH_CHARS = 20_000
+MAX_PARAGRAPH_BRACKETS = 100  # the parser tries each bracket with each
+MAX_BRACKET_PAIRS = 200_000  # such tries in all paragraphs
+MAX_TABLE_CELLS = 10_000  # in all tables
+MAX_NESTED_LISTS = 2_000
 BOXES = {" ": "☐", "x": "☑", "X": "☑"}
 TASK = re.compile(r"\[([ xX])\][ \t\n]+")
 BLANK_LINES = re.compile(r"(\n(?:[ \t]*\n)+)")
@@ -38,49 +38,57 @@ BLANK_START = re.compile(r"\A(?:[ \t]*\n)+")
 
 
 def render(
-    text: str, *, growing: bool = False, continued: bool = False, loose: bool = False, colours: Colours | None = None
+    text: str,
+    *,
+    growing: bool = False,
+    continued: bool = False,
+    loose: bool = False,
+    highlighting: HighlightSession | None = None,
 ) -> str:
-    """A whole text as safe HTML.
+    """Return a text as safe HTML.
 
-    Of one that is growing, code has no buttons yet. If it is `continued`, the code, table or list that it begins with
-    goes on with the one before. In a `loose` list there are blank lines between the items, though they may be beyond
-    this text. `colours` are those of the code before.
+    Code in a `growing` text has no buttons. In a `continued` text, the first block is a code block, table or list that
+    continues the one before. A `loose` list is one with blank lines between its items, possibly outside this text.
+    `highlighting` is the state after the code before.
     """
-    text, rest = parted(plain_ends(text))
-    env = {"growing": growing, "continued": continued, "loose": loose, "colours": colours or Colours()}
-    html = sanitised(_parser().render(text, env))
+    text, rest = split_at_limits(normalize_newlines(text))
+    highlighting = highlighting or HighlightSession()
+    env = {"growing": growing, "continued": continued, "loose": loose, "highlighting": highlighting}
+    html = sanitize(_parser().render(text, env))
     return html + code_block(rest, growing=growing) if rest else html
 
 
 def render_typed(text: str) -> str:
-    """What a person typed as safe HTML: as it was typed, but code, in a block or in a line, is shown as code.
+    """Return what a person typed as safe HTML: plain text, except for fenced and inline code.
 
-    The blank lines around a block are its distance from the words, and not shown as well.
+    Blank lines around a code block are dropped, because the block has margins.
     """
-    text, rest = parted(plain_ends(text).replace("\0", "\ufffd"))
-    lines, colours = text.split("\n"), Colours()
+    text, rest = split_at_limits(normalize_newlines(text).replace("\0", "\ufffd"))
+    lines, highlighting = text.split("\n"), HighlightSession()
     fences = [token for token in _typed_parser().parse("\n".join(lines)) if token.type == "fence"]
     if not fences:
-        return sanitised(_typed_words(text) if not rest else f"<p>{_typed_paragraphs(text)}{escape(rest)}</p>")
+        return sanitize(_typed_words(text) if not rest else f"<p>{_typed_paragraphs(text)}{escape(rest)}</p>")
     html, shown = [], 0
     for fence in fences:
         begin, end = fence.map or (shown, shown)
-        html += [_typed_beside("\n".join(lines[shown:begin])), code_block(fence.content, fence.info, colours=colours)]
+        html.append(_typed_beside("\n".join(lines[shown:begin])))
+        html.append(code_block(fence.content, fence.info, highlighting=highlighting))
         shown = end
     html.append(_typed_beside("\n".join(lines[shown:])))
-    return sanitised("".join(html)) + (f"<p>{escape(rest)}</p>" if rest else "")
+    return sanitize("".join(html)) + (f"<p>{escape(rest)}</p>" if rest else "")
 
 
-def parted(text: str, chars: int | None = None, lines: int | None = None) -> tuple[str, str]:
-    """What of the text is read as Markdown, whole lines if it has any, and the rest.
+def split_at_limits(text: str, chars: int | None = None, lines: int | None = None) -> tuple[str, str]:
+    """Split a text into what is parsed as Markdown, at a line end if possible, and the rest.
 
-    It is so many characters and lines, or what is read of a whole text.
+    Defaults to the limits of a whole text.
     """
-    chars, lines = MAX_MARKDOWN if chars is None else chars, MAX_LINES if lines is None else lines
+    chars = MAX_MARKDOWN_CHARS if chars is None else chars
+    lines = MAX_MARKDOWN_LINES if lines is None else lines
     end = len(text)
     if end > chars:
-        # Where something was read before, a line that does not fit is no part of it.
-        end = text.rfind("\n", 0, chars) + 1 or (chars if chars == MAX_MARKDOWN else 0)
+        # Only the first line of a whole text may be split.
+        end = text.rfind("\n", 0, chars) + 1 or (chars if chars == MAX_MARKDOWN_CHARS else 0)
     if text.count("\n", 0, end) > lines:
         end = 0
         for _ in range(lines):
@@ -88,8 +96,8 @@ def parted(text: str, chars: int | None = None, lines: int | None = None) -> tup
     return text[:end], text[end:]
 
 
-def plain_ends(text: str) -> str:
-    """The text with line ends of one kind."""
+def normalize_newlines(text: str) -> str:
+    r"""Replace \r\n and \r by \n."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -105,11 +113,11 @@ def _parser() -> MarkdownIt:
 
 @cache
 def block_parser() -> MarkdownIt:
-    """Finds the blocks of a text, and does not look into them."""
+    """Return a parser that finds the blocks of a text, but does not parse their inline content."""
     parser = MarkdownIt("commonmark", {"html": False}).enable(["table"])
     parser.core.ruler.enableOnly(["normalize", "block"])
     _bound_blocks(parser)
-    # A definition is part of a paragraph until its last line has come; here it stays one.
+    # While a link definition grows, it is a paragraph; this parser leaves it one.
     parser.disable("reference")
     return parser
 
@@ -134,11 +142,11 @@ def _typed_paragraphs(words: str) -> str:
 
 
 def _typed_inline(words: str) -> str:
-    """The words of one paragraph with its inline code; a monstrous one is left as it is."""
-    if "`" not in words or len(words) > MAX_INLINE:
+    """Return one paragraph with its inline code. One that is too long is returned as plain text."""
+    if "`" not in words or len(words) > MAX_PARAGRAPH_CHARS:
         return escape(words)
     parser, tokens = _typed_parser(), list[Token]()
-    # In code a line end would become a space. NUL, of which there is none any more, stands in for it.
+    # The parser replaces a line end in code by a space. NUL, which was replaced before, stands in for it.
     parser.inline.parse(words.replace("\n", "\0"), parser, {}, tokens)
     html = (
         f"<code>{escape(one.content)}</code>" if one.type == "code_inline" else escape(one.content) for one in tokens
@@ -147,7 +155,7 @@ def _typed_inline(words: str) -> str:
 
 
 def _continued(state: StateCore) -> None:
-    """A piece of a list says that it goes on with the one before, and has paragraphs if any piece has."""
+    """Mark the chunk of a list as a continuation, and give it paragraphs if another chunk of the list has some."""
     first = state.tokens[0] if state.tokens else None
     if first is None or first.type not in ("bullet_list_open", "ordered_list_open"):
         return
@@ -161,7 +169,7 @@ def _continued(state: StateCore) -> None:
 
 
 def _tasks(state: StateCore) -> None:
-    """An item that begins with a box, [ ] or [x], is a task."""
+    """Render list items that start with [ ] or [x] as tasks."""
     for item, opening, words in zip(state.tokens, state.tokens[1:], state.tokens[2:], strict=False):
         if (item.type, opening.type) != ("list_item_open", "paragraph_open"):
             continue
@@ -172,29 +180,33 @@ def _tasks(state: StateCore) -> None:
 
 
 def _bounded_inline(state: StateCore) -> None:
-    """markdown-it's own rule, but a monstrous paragraph is left as plain text."""
-    tries = 0
+    """Parse inline content, within the limits; a paragraph that exceeds them is plain text."""
+    pairs = 0
     for token in state.tokens:
         if token.type == "inline":
             token.children = token.children or []
             brackets = token.content.count("[")
-            tries += brackets * brackets
-            if len(token.content) <= MAX_INLINE and brackets <= MAX_BRACKETS and tries <= MAX_TRIES:
+            pairs += brackets * brackets
+            if (
+                len(token.content) <= MAX_PARAGRAPH_CHARS
+                and brackets <= MAX_PARAGRAPH_BRACKETS
+                and pairs <= MAX_BRACKET_PAIRS
+            ):
                 state.md.inline.parse(token.content, state.md, state.env, token.children)
             else:
                 token.children.append(Token("text", "", 0, content=token.content))
 
 
 def _bound_blocks(parser: MarkdownIt) -> None:
-    """markdown-it's own rules for tables and lists, but for so many of them."""
+    """Limit the number of table cells and nested lists."""
 
     def bounded_table(state: StateBlock, start: int, end: int, silent: bool) -> bool:
-        # Without a row of dashes below it is none; most lines are not looked at any further.
+        # Reject most lines early: a table has a row of dashes below its first line.
         if start + 1 >= end or not DASHES.match(state.src, state.bMarks[start + 1], state.eMarks[start + 1]):
             return False
-        left: int = state.env.setdefault("cells", MAX_CELLS)
+        left: int = state.env.setdefault("cells", MAX_TABLE_CELLS)
         if not silent:
-            columns = max(1, state.src.count("|", state.bMarks[start], state.eMarks[start]))  # or so
+            columns = max(1, state.src.count("|", state.bMarks[start], state.eMarks[start]))  # an estimate
             for line in range(start, end):
                 if state.isEmpty(line):
                     break
@@ -205,7 +217,7 @@ def _bound_blocks(parser: MarkdownIt) -> None:
         return left >= 0 and table(state, start, end, silent)
 
     def bounded_list(state: StateBlock, start: int, end: int, silent: bool) -> bool:
-        if state.env.get("nested", 0) >= MAX_NESTED or not list_block(state, start, end, silent):
+        if state.env.get("nested", 0) >= MAX_NESTED_LISTS or not list_block(state, start, end, silent):
             return False
         if state.level and not silent:
             state.env["nested"] = state.env.get("nested", 0) + 1
@@ -216,14 +228,15 @@ def _bound_blocks(parser: MarkdownIt) -> None:
 
 
 class _Renderer(RendererHTML):
-    """Code is coloured, an image is a link, an alignment is a class: the page allows no inline style."""
+    """Renders code highlighted, images as links, and alignments as classes, because the page allows no inline style."""
 
     def fence(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
         token, growing, continued = tokens[idx], env.get("growing", False), idx == 0 and env.get("continued", False)
         if continued and not token.content:
             return ""
-        code = code_block(token.content, token.info, growing=growing, continued=continued, colours=env.get("colours"))
-        return code + "\n"
+        session = env.get("highlighting")
+        html = code_block(token.content, token.info, growing=growing, continued=continued, highlighting=session)
+        return html + "\n"
 
     def code_block(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
         return code_block(tokens[idx].content, growing=env.get("growing", False)) + "\n"

@@ -1,4 +1,4 @@
-"""The last step over all HTML that is made of words from outside: nothing but these elements and attributes is left."""
+"""The HTML sanitiser: everything rendered from Markdown is reduced to these elements and attributes."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ CLASSES = {
 }
 
 
-def sanitised(html: str) -> str:
-    """The HTML without anything that could act, or be mistaken for a part of the page: no id, no style, no hx-."""
+def sanitize(html: str) -> str:
+    """Remove everything from HTML that could run, load or imitate a part of the page: id, style, hx-* and others."""
     return _cleaner().clean(html)
 
 
@@ -36,12 +36,12 @@ def sanitised(html: str) -> str:
 def _cleaner() -> nh3.Cleaner:
     from pygments.token import STANDARD_TYPES
 
-    coloured = {name for name in STANDARD_TYPES.values() if name}
+    token_classes = {name for name in STANDARD_TYPES.values() if name}
     return nh3.Cleaner(
         tags=TAGS,
         attributes={tag: set(names) for tag, names in ATTRIBUTES.items()},
         tag_attribute_values=VALUES,
-        allowed_classes={**CLASSES, "span": coloured | {"code__language", "task__box"}},
+        allowed_classes={**CLASSES, "span": token_classes | {"code__language", "task__box"}},
         set_tag_attribute_values={"a": {"target": "_blank"}},
         link_rel="noopener noreferrer nofollow",
         url_schemes={"http", "https", "mailto"},

@@ -1,4 +1,4 @@
-"""The growing answers as the web half knows them: Markdown rendered block by block while it comes."""
+"""The answers that are being streamed, rendered block by block."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from overseer.render.incremental_markdown import IncrementalMarkdown
 
 
 @dataclass(frozen=True, slots=True)
-class Growth:
-    """A growing part as it is now: the HTML of its finished blocks, from some place on, and of the open one.
+class PartHtml:
+    """The HTML of a growing part: its finished blocks, from a given one on, and its open block.
 
-    `blocks` is how many are finished in all.
+    `blocks` is the number of all finished blocks.
     """
 
     done: Markup
@@ -33,38 +33,39 @@ class Growth:
 
 
 class StreamingAnswers:
-    """What every growing answer says so far, by room; it hears every event, from the first."""
+    """Keeps the text of each growing answer, by room. It has to receive every event, from the first."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # One answer grows in a room at a time, and only its last part does.
+        # A room has one growing answer at a time, and only its last part grows.
         self._growing: dict[str, tuple[int, int, IncrementalMarkdown]] = {}
 
-    def heard(self, event: RoomEvent) -> None:
-        """Keep up with what happened."""
+    def apply(self, event: RoomEvent) -> None:
+        """Update the text with an event."""
         with self._lock:
             if isinstance(event, PartGrew):
-                known = self._growing.get(event.room_id)
-                if known is not None and known[:2] == (event.number, event.position):
-                    known[2].add(event.text)
+                if markdown := self._find(event.room_id, event.number, event.position):
+                    markdown.add(event.text)
             elif isinstance(event, PartAdded):
                 self._growing[event.room_id] = (event.number, event.position, IncrementalMarkdown(event.text))
             elif isinstance(event, TurnEnded | MessageChanged | MessagesCleared | MessagesDropped | RoomDeleted):
                 self._growing.pop(event.room_id, None)
 
-    def growth(self, room_id: str, number: int, position: int, *, since: int = 0) -> Growth | None:
-        """The growing part as it is now, without the first `since` of its finished blocks; None if it does not grow."""
+    def growth(self, room_id: str, number: int, position: int, *, since: int = 0) -> PartHtml | None:
+        """Return the part, without its first `since` finished blocks, or None if it does not grow."""
         with self._lock:
-            known = self._growing.get(room_id)
-            if known is None or known[:2] != (number, position):
-                return None
-            return _growth(known[2], since)
+            markdown = self._find(room_id, number, position)
+            return _part_html(markdown, since) if markdown else None
 
-    def of_text(self, text: str) -> Growth:
-        """A growing part that says `text`, for one that is not known yet."""
-        return _growth(IncrementalMarkdown(text), 0)
+    def of_text(self, text: str) -> PartHtml:
+        """Return a growing part with this text, for a part whose events are still to come."""
+        return _part_html(IncrementalMarkdown(text), 0)
+
+    def _find(self, room_id: str, number: int, position: int) -> IncrementalMarkdown | None:
+        *part, markdown = self._growing.get(room_id, (0, 0, None))
+        return markdown if part == [number, position] else None
 
 
-def _growth(growing: IncrementalMarkdown, since: int) -> Growth:
-    count, open_block = growing.snapshot()
-    return Growth(Markup("".join(growing.blocks[since:])), Markup(open_block), count)
+def _part_html(markdown: IncrementalMarkdown, since: int) -> PartHtml:
+    count, open_block = markdown.snapshot()
+    return PartHtml(Markup("".join(markdown.blocks[since:])), Markup(open_block), count)

@@ -16,13 +16,13 @@ from flask import Flask
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.browser.steps import agree, message
+from tests.hostile.fragments import HARMLESS, render_all
 from tests.hostile.payloads import BY_VECTOR, CANARY, HANDLERS, LOADS, PAYLOADS, SCRIPTS
-from tests.hostile.sights import HARMLESS, sights
 from tests.support.model_server import ModelServer, Reply, end, reasoning, text, tool_call, usage
 from tests.support.server import Server
 from tests.support.server_pool import ServerPool
 
-# The same question as tests/hostile/test_sights.py asks, of what a browser makes of it.
+# The same question as tests/hostile/test_injection.py asks, of what a browser makes of it.
 SHAPE = """(pairs) => {
   const WORDS = new Set(["value", "title", "aria-label", "hx-confirm", "data-q", "placeholder"]);
   const FREE = ".part__done, .part__open, .part--text, .part--reasoning, .part__plain";
@@ -158,16 +158,16 @@ def watched(browser: Browser, server: Server) -> Iterator[Callable[..., Page]]:
 def test_a_browser_sees_the_elements_of_harmless_words(app: Flask, context: BrowserContext, vector: str) -> None:
     """Every page and fragment with a payload in every place, parsed by the browser itself."""
     page = context.new_page()
-    usual = sights(app, HARMLESS)
+    usual = render_all(app, HARMLESS)
     for first in range(0, len(BY_VECTOR[vector]), 40):
         payloads = BY_VECTOR[vector][first : first + 40]
         if vector == "links":
             payloads = payloads[first // 40 % 3 :: 3]  # the others are tried without a browser
-        whole = [("page", usual["page"], sights(app, one)["page"]) for one in payloads]
+        whole = [("page", usual["page"], render_all(app, one)["page"]) for one in payloads]
         assert page.evaluate(SHAPE, whole) == []
     some = BY_VECTOR[vector][:: max(10, len(BY_VECTOR[vector]) // 6)]
     assert (
-        page.evaluate(SHAPE, [(name, usual[name], html) for one in some for name, html in sights(app, one).items()])
+        page.evaluate(SHAPE, [(name, usual[name], html) for one in some for name, html in render_all(app, one).items()])
         == []
     )
 

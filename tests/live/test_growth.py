@@ -26,7 +26,7 @@ from overseer.live import invalidation
 from overseer.live.renderer import FrameRenderer, RoomState
 from overseer.llm import Model
 from overseer.llm.choice import Models, ModelSettings
-from overseer.render.fragments import Fragments, Memo
+from overseer.render.fragments import FragmentCache, Fragments
 from overseer.render.streaming_answers import StreamingAnswers
 from overseer.rooms import chat_room
 from overseer.rooms.chat_room import Limits
@@ -631,11 +631,13 @@ class Stream:
         drafts = StreamingAnswers()
         self._renewal = FrameRenderer(
             harness.overseer,
-            Fragments(harness.app, "", drafts=drafts, model=nobody, locked=False, memo=Memo(1_000_000)),
+            Fragments(
+                harness.app, "", streaming_answers=drafts, model=nobody, locked=False, cache=FragmentCache(1_000_000)
+            ),
             drafts,
         )
         self._drafts, self._grown = drafts, invalidation.Growth(number, 0)
-        self._drafts.heard(PartAdded(harness.room_id, number, 0, kind, "word\n\n"))
+        self._drafts.apply(PartAdded(harness.room_id, number, 0, kind, "word\n\n"))
         self._room_id, self._number = harness.room_id, number
         self._sight = RoomState("", harness.room_id, 0)
         self._ledger, self._bound = counter, bound
@@ -646,7 +648,7 @@ class Stream:
         """All of them, or until it is more than the bound."""
         self._show()
         for number, token in enumerate(tokens, 1):
-            self._drafts.heard(PartGrew(self._room_id, self._number, 0, token))
+            self._drafts.apply(PartGrew(self._room_id, self._number, 0, token))
             if number % AT_ONCE == 0:
                 self._show()
 

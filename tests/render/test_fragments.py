@@ -26,7 +26,7 @@ from overseer.llm.choice import ModelSettings
 from overseer.llm.offline import OfflineResponder
 from overseer.llm.openai import OpenAIServer
 from overseer.render.assets import Assets
-from overseer.render.fragments import ENTRY_BYTES, Compiled, Cursor, Fragments, Memo, dom_id, partial
+from overseer.render.fragments import ENTRY_BYTES, BytecodeCache, Cursor, FragmentCache, Fragments, dom_id, partial
 from overseer.render.markdown import render
 from overseer.render.streaming_answers import StreamingAnswers
 from tests.support.measured import measured
@@ -212,7 +212,12 @@ def fragments(app: Flask) -> Fragments:
 def answered_by(app: Flask, model: Model, drafts: StreamingAnswers | None = None) -> Fragments:
     """Fragments of a page on which this model answers."""
     return Fragments(
-        app, "", drafts=drafts or StreamingAnswers(), model=lambda name="": model, locked=False, memo=Memo(MB)
+        app,
+        "",
+        streaming_answers=drafts or StreamingAnswers(),
+        model=lambda name="": model,
+        locked=False,
+        cache=FragmentCache(MB),
     )
 
 
@@ -357,8 +362,8 @@ def test_a_growing_text_has_its_finished_blocks_and_its_open_one(app: Flask) -> 
     """The last part of an unfinished answer comes with a cursor that counts the blocks it shows."""
     drafts = StreamingAnswers()
     fragments = answered_by(app, OfflineResponder(), drafts)
-    drafts.heard(PartAdded(ROOM_ID, 2, 1, "text", "# One\n\n*two"))
-    drafts.heard(PartGrew(ROOM_ID, 2, 1, "*\n\nthr"))
+    drafts.apply(PartAdded(ROOM_ID, 2, 1, "text", "# One\n\n*two"))
+    drafts.apply(PartGrew(ROOM_ID, 2, 1, "*\n\nthr"))
     message = reply("streaming", Reasoning("Hm"), Text("stale"))
     html, cursor = fragments.message_and_cursor(ROOM_ID, message)
     assert cursor == Cursor(2, 1, 2)
@@ -366,7 +371,7 @@ def test_a_growing_text_has_its_finished_blocks_and_its_open_one(app: Flask) -> 
     assert done + render("# One\n\n*two*\n\n") + "</div>" in html
     assert opened + render("thr") + "</div>" in html
     assert "part-2-0-open" not in html and "stale" not in html
-    drafts.heard(PartGrew(ROOM_ID, 2, 1, "ee\n"))
+    drafts.apply(PartGrew(ROOM_ID, 2, 1, "ee\n"))
     growth = drafts.growth(ROOM_ID, 2, 1)
     assert growth is not None and growth.blocks == 2
     assert opened + str(growth.open) + "</div>" in fragments.message(ROOM_ID, message)
@@ -539,7 +544,7 @@ def test_ids_and_partials_have_one_form() -> None:
 
 def test_memo_that_is_full_drops_the_least_recently_used() -> None:
     """What was read counts as used, and what is larger than the whole memo is not kept."""
-    memo, html = Memo(3 * (ENTRY_BYTES + 1100)), Markup("x" * 1000)
+    memo, html = FragmentCache(3 * (ENTRY_BYTES + 1100)), Markup("x" * 1000)
     for key in "abc":
         memo.put(key, html)
     assert memo.get("a") is html
@@ -554,7 +559,7 @@ def test_memo_that_is_full_drops_the_least_recently_used() -> None:
 def test_memo_takes_no_more_memory_than_its_limit(character: str, length: int) -> None:
     """Measured, whatever a character takes, and however many entries there are; nor is much of it left unused."""
     limit = MB // 10
-    memo = Memo(limit)
+    memo = FragmentCache(limit)
     with measured() as held:
         for number in range(3 * limit // (length + ENTRY_BYTES)):
             memo.put(
@@ -567,7 +572,7 @@ def test_memory_for_rendered_messages_is_bounded_for_all_prefixes_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A conversation in Chinese takes no more than one in English, and sixteen prefixes no more than one."""
-    monkeypatch.setattr("overseer.MEMO_BYTES", MB // 4)
+    monkeypatch.setattr("overseer.FRAGMENT_CACHE_BYTES", MB // 4)
     app = create_app(tmp_path, models=ModelSettings(base_url=NOBODY, name="m"))
     below = [app.extensions["fragments"](prefix) for prefix in ["", *(f"/p{n}" for n in range(15))]]
     for fragments in below:
@@ -636,7 +641,9 @@ def test_templates_are_compiled_once_for_all_starts(
     (tmp_path / "a file").touch()
 
     def started(words: str) -> str:
-        environment = Environment(loader=DictLoader({"x.html": words}), bytecode_cache=Compiled(str(tmp_path / folder)))
+        environment = Environment(
+            loader=DictLoader({"x.html": words}), bytecode_cache=BytecodeCache(str(tmp_path / folder))
+        )
         return environment.get_template("x.html").render()
 
     assert started("{{ 1 + 1 }}") == "2"

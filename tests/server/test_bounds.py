@@ -10,7 +10,7 @@ from overseer import create_app
 from overseer.config import access
 from overseer.domain.addresses import Access
 from overseer.llm.choice import ModelSettings
-from overseer.render.highlight import LANGUAGES, code_block
+from overseer.render.highlight import MAX_CACHED_LEXERS, code_block
 from tests.support.measured import measured
 from tests.support.model_server import NOBODY
 from tests.web.test_bad_input import FORM
@@ -59,7 +59,7 @@ def test_names_of_languages_take_bounded_memory() -> None:
     """A model may call its code whatever it likes, at any length."""
     code_block("x", "no-such-language")
     with measured() as held:
-        for number in range(LANGUAGES):
+        for number in range(MAX_CACHED_LEXERS):
             code_block("x", f"{number}-{'x' * 30_000}")
     assert held[0] < MB / 2, "3 MB of names were sent"
 

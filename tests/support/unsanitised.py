@@ -15,7 +15,7 @@ def main() -> int:
     from app import main as serve
     from overseer.render import markdown
 
-    vars(markdown)["sanitised"] = lambda html: html
+    vars(markdown)["sanitize"] = lambda html: html
     markdown._parser().options["html"] = True
     return serve()
 

@@ -1,27 +1,28 @@
-"""Everything that is shown, with the same words in every place where words from outside can stand."""
+"""Render the page and every fragment with the same text wherever text from outside appears."""
 
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 
 from flask import Flask
 
 from overseer.domain.messages import Message, Reasoning, Text, ToolCall, Usage
 from overseer.domain.records import Page, Room, RoomList
 from overseer.domain.settings import Settings
-from overseer.domain.text import MAX_NAME, Invalid, clean, room_name
+from overseer.domain.text import Invalid, clean, room_name
 from overseer.render.fragments import Fragments, RefusedForm
 
 ROOM = "0123456789ab"
 HARMLESS = "harmless words"
 
 
-def sights(app: Flask, given: str) -> dict[str, str]:
-    """By name: the whole page with a conversation, and each fragment that is no part of it."""
+def render_all(app: Flask, text: str) -> dict[str, str]:
+    """Return the page with a conversation, and each fragment that is not part of it, by name."""
     fragments: Fragments = app.extensions["fragments"]("")
-    words, name = clean(given), HARMLESS
+    words, name = clean(text), HARMLESS
     with suppress(Invalid):
-        name = room_name(given[:MAX_NAME])
+        name = room_name(text[:120])
     room = Room(ROOM, name, 6, words, False, "", 7, 1_700_000_000_000)
     broken = Room(ROOM[::-1], name, 1, "", False, words, 6, 1_700_000_000_000)
     rooms = RoomList((room, broken), after=5)
@@ -36,7 +37,8 @@ def sights(app: Flask, given: str) -> dict[str, str]:
     answer = Message(2, "assistant", "failed", parts, words, words, usage=Usage(1, 2, 3.0, 2.0))
     growing = Message(4, "assistant", "streaming", parts, model=words)
     waiting = Message(6, "assistant", "waiting", (), words, words, retry_at=1_700_000_000_000)
-    page = Page((question, answer, question_after(3, words), growing, question_after(5, words), waiting), True, 6, 2)
+    messages = (question, answer, replace(question, number=3), growing, replace(question, number=5), waiting)
+    page = Page(messages, more=True, last=6, reads_from=2)
     open_room = fragments.room(room, settings, page, place="a.1", newest=True, key=words)
     return {
         "page": fragments.page(open_room, rooms, title=name, active=ROOM, q=words, place="a.1", growing=True),
@@ -56,8 +58,3 @@ def sights(app: Flask, given: str) -> dict[str, str]:
         "question": str(fragments.message(ROOM, question)),
         "part": fragments.part(2, 1, parts[1]),
     }
-
-
-def question_after(number: int, words: str) -> Message:
-    """The same question again."""
-    return Message(number, "user", "complete", (Text(words),))
