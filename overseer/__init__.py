@@ -83,7 +83,7 @@ def create_app(
 
     hub = Hub(lru_cache(PREFIXES)(lambda prefix: FrameRenderer(overseer, fragments(prefix), drafts)))
     overseer.subscribe(drafts.heard)
-    overseer.subscribe(hub.heard)
+    overseer.subscribe(hub.handle)
     chosen.watch(hub.models_changed)
     app.extensions.update(overseer=overseer, hub=hub, fragments=fragments)
 

@@ -218,7 +218,7 @@ def told(sentence: str, status: int) -> Response:
     if status in (401, 429) or (status == 413 and request.endpoint == "login.create_login"):
         why = "" if request.method == "GET" and status == 401 else sentence  # who only comes has done nothing wrong
         return html(fragments().login(wanted=_wanted(), sentence=why, typed=_typed(), again=_again()), status)
-    place = current_app.extensions["hub"].place()
+    place = current_app.extensions["hub"].revision()
     # Who is not let in is not told which rooms there are.
     rooms, back = (_rooms(), _way_back()) if is_authenticated() else (RoomList((), None), "")
     correctable = status in CORRECTABLE and (back or request.endpoint == "rooms.create_room")

@@ -227,7 +227,7 @@ def open_room(room_id: str) -> tuple[str, int]:
 def room_fragment(room_id: str) -> str:
     """`#room`, as new as the place it names."""
     room = overseer().room(room_id)
-    place = hub().place(room_id)
+    place = hub().revision(room_id)
     before = number_arg("before")
     page = overseer().messages(room_id, before=before)
     settings = overseer().settings(room_id)
@@ -241,7 +241,7 @@ def page_without_room(sentence: str) -> Response:
 
 def page_with(open_room: str, room_id: str | None) -> str:
     """The page: the list of rooms beside what is open."""
-    q, place = clean(request.args.get("q", "")), hub().place()
+    q, place = clean(request.args.get("q", "")), hub().revision()
     rooms = overseer().rooms(q=q, after=number_arg("after"))
     title, growing = "", False
     if room_id:

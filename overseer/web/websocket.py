@@ -115,8 +115,8 @@ def serve(ws: Server) -> None:
         ws,
         room_id if room_id is None or ROOM_ID.fullmatch(room_id) else "",  # what is no id is one room that is gone
         request.script_root,
-        seen=request.args.get("seen", ""),
-        rooms=request.args.get("rooms", ""),
+        room_revision=request.args.get("seen", ""),
+        list_revision=request.args.get("rooms", ""),
         session=session.id if session else "",
     )
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overseer.live.changelog import REMEMBERED, Changelog
+from overseer.live.changelog import MAX_NAMES, Changelog
 
 
 def filled(count: int) -> Changelog[str]:
@@ -63,7 +63,7 @@ def test_names_of_one_place_are_told_together() -> None:
 def test_forgetting_sends_everybody_before_it_back_to_the_whole() -> None:
     """Nobody before the place can be told by name; from there on all is as ever."""
     changelog = filled(3)
-    changelog.forget(7)
+    changelog.mark_all(7)
     assert changelog.since(3) is None
     assert changelog.since(6) is None
     assert changelog.since(7) == []
@@ -73,20 +73,20 @@ def test_forgetting_sends_everybody_before_it_back_to_the_whole() -> None:
 
 def test_only_so_many_names_are_remembered() -> None:
     """Beyond that the oldest goes, and with it whoever would have to hear of it."""
-    changelog = filled(REMEMBERED)
-    assert len(changelog.since(0) or []) == REMEMBERED
-    changelog.mark("more", REMEMBERED + 1)
+    changelog = filled(MAX_NAMES)
+    assert len(changelog.since(0) or []) == MAX_NAMES
+    changelog.mark("more", MAX_NAMES + 1)
     assert changelog.since(0) is None
     told = changelog.since(1)
-    assert told is not None and (len(told), told[0], told[-1]) == (REMEMBERED, "n2", "more")
-    changelog.mark("n2", REMEMBERED + 2)
+    assert told is not None and (len(told), told[0], told[-1]) == (MAX_NAMES, "n2", "more")
+    changelog.mark("n2", MAX_NAMES + 2)
     assert changelog.since(1) is not None, "a name that is marked again needs no more room"
 
 
 def test_names_dropped_at_one_place_take_the_place_with_them() -> None:
     """A tab between two names of one place was told neither or both."""
     changelog = Changelog[int](0)
-    for name in range(REMEMBERED + 1):
+    for name in range(MAX_NAMES + 1):
         changelog.mark(name, 1)
     assert changelog.since(0) is None
     assert changelog.since(1) == []
@@ -106,7 +106,7 @@ def test_a_tab_is_told_each_name_that_became_stale_or_is_sent_the_whole(
     forgotten = 0
     for at, name in enumerate(names, 1):
         if forgets[at - 1] and name % 7 == 0:
-            changelog.forget(at)
+            changelog.mark_all(at)
             history, forgotten = [], at
         else:
             changelog.mark(name, at)

@@ -12,7 +12,7 @@ import pytest
 import requests
 import websocket
 
-from overseer.live.socket_writer import MAX_HEARD
+from overseer.live.socket_writer import MAX_RECEIVED_BYTES
 from overseer.web.websocket import MAX_FRAME
 from tests.live.test_live import new_room
 from tests.support.server import Server
@@ -130,4 +130,4 @@ def test_a_tab_may_say_as_much_as_it_needs(tab: OpenTab) -> None:
     while (heard := one.socket.recv_data_frame(control_frame=True))[0] != websocket.ABNF.OPCODE_PONG:
         continue
     assert heard[1].data == b"there?"
-    assert len(frame(PONG)) * 500 < MAX_HEARD
+    assert len(frame(PONG)) * 500 < MAX_RECEIVED_BYTES

@@ -127,7 +127,7 @@ class Harness:
     @property
     def place(self) -> int:
         """How much has happened."""
-        return int(self.app.extensions["hub"].place().partition(".")[2])
+        return int(self.app.extensions["hub"].revision().partition(".")[2])
 
     @property
     def last(self) -> int:
@@ -499,7 +499,7 @@ def test_joining_with_a_revision_that_is_made_up_costs_no_more_work(counter: Wor
     home = harness(10, 20)
     for _ in range(10):
         home.does("DELETE", f"{home.path}/messages")  # nobody before this can be told by name
-    run_id, _, newest = home.app.extensions["hub"].place().partition(".")
+    run_id, _, newest = home.app.extensions["hub"].revision().partition(".")
 
     def join() -> None:
         with served(home.app) as url, ExitStack() as at_the_end:
@@ -634,7 +634,7 @@ class Stream:
             Fragments(harness.app, "", drafts=drafts, model=nobody, locked=False, memo=Memo(1_000_000)),
             drafts,
         )
-        self._drafts, self._grown = drafts, invalidation.Growth(number, 0)
+        self._drafts, self._grown = drafts, invalidation.PartGrown(number, 0)
         self._drafts.heard(PartAdded(harness.room_id, number, 0, kind, "word\n\n"))
         self._room_id, self._number = harness.room_id, number
         self._sight = RoomState("", harness.room_id, 0)
@@ -651,7 +651,7 @@ class Stream:
                 self._show()
 
     def _show(self) -> None:
-        frames, self._sight = self._renewal.of_room(self._sight, [self._grown])
+        frames, self._sight = self._renewal.room_frames(self._sight, [self._grown])
         self._sent += len(frames)
         work = self._ledger.work
         self.spent = [work.read, work.sanitised, work.rendered, work.statements, self._sent]

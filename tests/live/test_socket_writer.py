@@ -35,7 +35,7 @@ class Pair:
         self.reader.settimeout(DEADLINE)
         self.ready = threading.Event()
         self.ws = Ws(ours)
-        self.writer = SocketWriter(self.ws, free=self.ready.set)
+        self.writer = SocketWriter(self.ws, on_ready=self.ready.set)
 
     def read_all(self) -> tuple[list[str], int | None]:
         """Every frame up to the end, and the close code."""
@@ -81,28 +81,28 @@ def test_a_frame_larger_than_the_kernel_takes_arrives_whole(pair: Pair) -> None:
     """The sender does not wait, and control frames stay between frames."""
     big = "x" * 3_000_000
     pair.writer.send(text_frame(big))
-    assert not pair.writer.is_free()
+    assert not pair.writer.is_ready()
     pair.writer.send(bytes(FrameProtocol(client=False, extensions=[]).ping()))
     pair.writer.send(text_frame("after"))
-    pair.writer.end(1012, "restart")
+    pair.writer.close_with(1012, "restart")
     assert pair.read_all() == ([big, "after"], 1012)
 
 
 def test_it_says_when_it_has_caught_up(pair: Pair) -> None:
     """Then it is free again."""
     pair.writer.send(text_frame("y" * 1_000_000))
-    assert not pair.writer.is_free() and not pair.ready.is_set()
+    assert not pair.writer.is_ready() and not pair.ready.is_set()
     read = threading.Thread(target=pair.read_all, daemon=True)
     read.start()
     assert pair.ready.wait(DEADLINE)
-    assert pair.writer.is_free()
-    pair.writer.end(1012)
+    assert pair.writer.is_ready()
+    pair.writer.close_with(1012)
     read.join(DEADLINE)
 
 
 def test_a_reader_that_takes_nothing_is_told_1013(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is given up after a while; when it reads after all, it finds whole frames and the reason."""
-    monkeypatch.setattr(socket_writer, "STALLED", 0.1)
+    monkeypatch.setattr(socket_writer, "STALL_SECONDS", 0.1)
     big = "z" * 1_000_000
     pair.writer.send(text_frame(big))
     given_up = threading.Event()
@@ -115,12 +115,12 @@ def test_a_reader_that_takes_nothing_is_told_1013(pair: Pair, monkeypatch: pytes
 
 def test_a_reader_that_never_comes_back_is_hung_up_on(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is kept for it for ever: the view and the library's reader are woken."""
-    monkeypatch.setattr(socket_writer, "STALLED", 0.05)
-    monkeypatch.setattr(socket_writer, "LINGER", 0.05)
+    monkeypatch.setattr(socket_writer, "STALL_SECONDS", 0.05)
+    monkeypatch.setattr(socket_writer, "LINGER_SECONDS", 0.05)
     pair.writer.send(text_frame("z" * 1_000_000))
     assert pair.ws.event.wait(DEADLINE)
     assert not pair.ws.connected
-    assert not pair.writer._rest
+    assert not pair.writer._unsent
 
 
 def test_a_peer_that_is_gone_ends_it(pair: Pair) -> None:
@@ -128,7 +128,7 @@ def test_a_peer_that_is_gone_ends_it(pair: Pair) -> None:
     pair.reader.close()
     pair.writer.send(text_frame("hello"))
     assert pair.ws.event.wait(DEADLINE)
-    assert not pair.ws.connected and not pair.writer.is_free()
+    assert not pair.ws.connected and not pair.writer.is_ready()
 
 
 def test_pings_of_who_reads_nothing_are_not_answered(pair: Pair) -> None:
@@ -136,29 +136,29 @@ def test_pings_of_who_reads_nothing_are_not_answered(pair: Pair) -> None:
     pong = bytes(FrameProtocol(client=False, extensions=[]).pong(b"x" * 100))
     big = "x" * 1_000_000
     pair.writer.send(text_frame(big))
-    waiting = len(pair.writer._rest)
+    waiting = len(pair.writer._unsent)
     for _ in range(1000):
         pair.writer.send(pong)
-    assert len(pair.writer._rest) <= waiting
-    pair.writer.end(1012, "restart")
+    assert len(pair.writer._unsent) <= waiting
+    pair.writer.close_with(1012, "restart")
     assert pair.read_all() == ([big], 1012)
 
 
 def test_who_says_too_much_is_not_listened_to(pair: Pair) -> None:
     """So much is heard, and then the connection is over, with the reason."""
     heard = 0
-    for _ in range(socket_writer.MAX_HEARD // 1024):
+    for _ in range(socket_writer.MAX_RECEIVED_BYTES // 1024):
         pair.reader.sendall(b"x" * 1024)
         heard += len(pair.writer.recv(1024))
-    assert heard == socket_writer.MAX_HEARD
+    assert heard == socket_writer.MAX_RECEIVED_BYTES
     pair.reader.sendall(b"x")
     assert pair.writer.recv(1024) == b""
-    assert pair.read_all() == ([], socket_writer.TOO_LOUD)
+    assert pair.read_all() == ([], socket_writer.TOO_MUCH_RECEIVED)
 
 
 def test_after_a_while_a_tab_may_speak_again(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it may say is so much in so many seconds."""
-    monkeypatch.setattr(socket_writer, "HEARD_AGAIN", -1.0)
-    for _ in range(2 * socket_writer.MAX_HEARD // 1024):
+    monkeypatch.setattr(socket_writer, "RECEIVE_WINDOW_SECONDS", -1.0)
+    for _ in range(2 * socket_writer.MAX_RECEIVED_BYTES // 1024):
         pair.reader.sendall(b"x" * 1024)
         assert pair.writer.recv(1024)

@@ -181,7 +181,7 @@ def test_files_that_another_program_locks_hold_up_no_end(
 class Gone:
     """What renders for a tab when nothing can be read any more."""
 
-    def of_list(self, *_: object, **__: object) -> bytes:
+    def list_frame(self, *_: object, **__: object) -> bytes:
         raise StorageFull("The server is shutting down. Try again in a moment.")
 
 
@@ -199,10 +199,10 @@ def test_a_tab_that_is_served_when_nothing_can_be_read_any_more_is_sent_to_come_
     ours, theirs = socket.socketpair()
     theirs.settimeout(DEADLINE)
     hub = Hub(lambda prefix: Gone())  # type: ignore[arg-type, return-value]
-    hub.join(Ws(ours), None, "", seen="", rooms="")
+    hub.join(Ws(ours), None, "", room_revision="", list_revision="")
     frame = theirs.recv(200)
     hub.close()
     ours.close()
     theirs.close()
     assert int.from_bytes(frame[2:4], "big") == 1012
-    assert "a tab could not be served: The server is shutting down" in caplog.text and "Traceback" not in caplog.text
+    assert "cannot serve a tab: The server is shutting down" in caplog.text and "Traceback" not in caplog.text
