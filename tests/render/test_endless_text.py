@@ -9,9 +9,9 @@ from collections.abc import Callable
 import pytest
 import requests
 
-from tests.live.test_live import ask, ended, new_room
 from tests.render.test_markdown import ANSWER, ENDLESS
 from tests.support.model_server import ModelServer, end, held, text
+from tests.support.rooms import ask, ended, new_room
 from tests.support.server import Server
 from tests.support.tab import Tab
 

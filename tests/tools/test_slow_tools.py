@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.live.test_live import ask, new_room
 from tests.support.model_server import ModelServer, Reply, answer, end, text, tool_call
+from tests.support.rooms import ask, new_room
 from tests.support.server import DEADLINE, Server
 from tests.support.server_pool import ServerPool
 from tests.support.tab import Tab
