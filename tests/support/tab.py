@@ -19,7 +19,8 @@ class Tab:
         self.frames: list[str] = []
         self.close_code: int | None = None
         url = base.replace("http://", "ws://") + "/live" + (f"?{query}" if query else "")
-        self.socket = websocket.create_connection(url, timeout=DEADLINE, **options)
+        # The library validates UTF-8 byte by byte in Python; `read` decodes in any case.
+        self.socket = websocket.create_connection(url, timeout=DEADLINE, skip_utf8_validation=True, **options)
 
     def read(self) -> str | None:
         """The next frame, or None when the server has closed."""
