@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from typing import Any
 
 import websocket
 
@@ -15,7 +16,7 @@ PARTIAL = re.compile(r'<hx-partial hx-target="#([^"]+)" hx-swap="([^"]+)">(.*?)<
 class Tab:
     """Connects to `/live`; `frames` is what came, in order."""
 
-    def __init__(self, base: str, query: str = "", **options: object) -> None:
+    def __init__(self, base: str, query: str = "", **options: Any) -> None:
         self.frames: list[str] = []
         self.close_code: int | None = None
         url = base.replace("http://", "ws://") + "/live" + (f"?{query}" if query else "")
