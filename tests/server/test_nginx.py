@@ -1,4 +1,4 @@
-"""The server behind a real nginx with the README's configuration."""
+"""The server behind a real nginx with the configuration in docs/operations.md."""
 
 from __future__ import annotations
 
