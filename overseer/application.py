@@ -79,7 +79,7 @@ def create_app(
     fragments = fragments_by_prefix(app, streaming_answers, chosen, locked=password is not None)
     hub = Hub(lru_cache(MAX_PREFIXES)(lambda prefix: FrameRenderer(overseer, fragments(prefix), streaming_answers)))
     overseer.subscribe(streaming_answers.apply)
-    overseer.subscribe(hub.heard)
+    overseer.subscribe(hub.handle)
     chosen.watch(hub.models_changed)
     policy = AccessPolicy(access, sessions, password, RateLimiter())
     extensions.init_app(app, overseer=overseer, hub=hub, fragments=fragments, access_policy=policy)

@@ -1,44 +1,44 @@
-"""A channel: what became stale, by name and in order, so that each tab can ask what came after its place."""
+"""The changelog of a topic: which fragments became stale, and at which revision."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
-REMEMBERED = 200  # names; a tab that is further behind is brought up to date whole
+MAX_NAMES = 200  # a tab that is further behind gets the whole topic
 
 Name = TypeVar("Name", bound=Hashable)
 
 
 class Changelog(Generic[Name]):
-    """Names of stale fragments, each once, in the order they last became stale.
+    """Names of stale fragments, each once, ordered by the revision at which they last became stale.
 
-    A place is a number that only grows. What was stale at `place` or before is not told again.
+    A revision is a number that grows with every event. A tab at revision N shows all changes up to and including N.
     """
 
-    def __init__(self, place: int) -> None:
-        self._floor = place
-        self._marks: dict[Name, int] = {}
+    def __init__(self, revision: int) -> None:
+        self._oldest = revision  # changes up to this revision are no longer known by name
+        self._revisions: dict[Name, int] = {}
 
-    def mark(self, name: Name, place: int) -> None:
-        """The fragment `name` is stale since `place`."""
-        self._marks.pop(name, None)
-        self._marks[name] = place
-        if len(self._marks) > REMEMBERED:
-            oldest = next(iter(self._marks))
-            self._floor = self._marks.pop(oldest)
+    def mark(self, name: Name, revision: int) -> None:
+        """Record that the fragment `name` became stale at `revision`."""
+        self._revisions.pop(name, None)
+        self._revisions[name] = revision
+        if len(self._revisions) > MAX_NAMES:
+            oldest_name = next(iter(self._revisions))
+            self._oldest = self._revisions.pop(oldest_name)
 
-    def forget(self, place: int) -> None:
-        """Everything is stale since `place`: nobody before it can be told by name."""
-        self._marks.clear()
-        self._floor = place
+    def mark_all(self, revision: int) -> None:
+        """Record that everything became stale at `revision`."""
+        self._revisions.clear()
+        self._oldest = revision
 
-    def since(self, place: int) -> list[Name] | None:
-        """The names that became stale after `place`, oldest first; None if that is too long ago to know."""
-        return None if place < self._floor else list(self._after(place))[::-1]
+    def since(self, revision: int) -> list[Name] | None:
+        """Return the names that became stale after `revision`, oldest first, or None if they are not all known."""
+        return None if revision < self._oldest else list(self._after(revision))[::-1]
 
-    def _after(self, place: int) -> Iterator[Name]:
-        for name, marked in reversed(self._marks.items()):
-            if marked <= place:
+    def _after(self, revision: int) -> Iterator[Name]:
+        for name, marked in reversed(self._revisions.items()):
+            if marked <= revision:
                 return
             yield name

@@ -9,28 +9,40 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from overseer.domain.events import RoomEvent
-from overseer.live import invalidation
-from overseer.live.publisher import NOTHING, Pacing, Publisher, Tab
+from overseer.live.invalidation import (
+    DefaultModelInvalidated,
+    HeaderInvalidated,
+    ListInvalidated,
+    ListInvalidation,
+    MessagesInvalidated,
+    RoomGone,
+    RoomInvalidation,
+    list_invalidations,
+    room_invalidations,
+)
+from overseer.live.publisher import NO_REVISION, Pacing, Publisher, Tab
 from overseer.live.renderer import FrameRenderer, ListState, RoomState
 from overseer.live.socket_writer import LOGGED_OUT, RESTART, WebSocket, text_frame
 
-ROOMS_REMEMBERED = 1000  # rooms without a tab whose changes are still remembered
+ROOMS_REMEMBERED = 1000  # rooms without a tab whose changelog is kept
+MAX_REVISION_DIGITS = 19
 ROOM_PACING = Pacing(interval_seconds=1 / 59)
 LIST_PACING = Pacing(interval_seconds=1 / 10)  # nobody reads the list of rooms any faster
 
-RoomPublisher = Publisher[invalidation.RoomName, RoomState]
-ListPublisher = Publisher[invalidation.ListName, ListState]
+RoomPublisher = Publisher[RoomInvalidation, RoomState]
+ListPublisher = Publisher[ListInvalidation, ListState]
 
 
 class Hub:
-    """Tells the publishers what changed, and which tabs follow them.
+    """Passes events to the publishers and assigns tabs to them.
 
-    A revision is a number that grows with every event. It says how new something is that a tab shows; as text it also
-    names the run of the server, since numbers begin again with each.
+    A revision is a number that grows with every event. It says how new the content of a tab is. Its text form is
+    `<run id>.<number>`, because the numbers begin again with each run of the server.
     """
 
-    def __init__(self, renewal: Callable[[str], FrameRenderer]) -> None:
-        self._renewal = renewal
+    def __init__(self, renderer: Callable[[str], FrameRenderer]) -> None:
+        """`renderer` returns the renderer for a URL prefix."""
+        self._renderer = renderer
         self._run_id = secrets.token_hex(4)
         self._revisions = itertools.count(1)
         self._revision = 0
@@ -39,61 +51,85 @@ class Hub:
         self._list = ListPublisher(
             self._lock, self._newest, render=self._render_list, pacing=LIST_PACING, dismiss=self._dismiss
         )
-        self._watched: dict[str, RoomPublisher] = {}  # by room, those with a tab
-        self._unwatched: OrderedDict[str, RoomPublisher] = OrderedDict()  # the others, the last that changed at the end
+        self._watched: dict[str, RoomPublisher] = {}  # rooms with a tab
+        self._unwatched: OrderedDict[str, RoomPublisher] = OrderedDict()  # other rooms, most recently changed last
 
-    def place(self, room_id: str | None = None) -> str:
-        """How new something is that is read after this call. Who comes with it is told what changed since."""
+    def revision(self, room_id: str | None = None) -> str:
+        """Return the current revision as text.
+
+        Call it before reading what a page shows: a tab that joins with this revision is sent all later changes.
+        """
         with self._lock:
             if room_id is not None:
                 self._room(room_id)
-            return self._told(self._revision)
+            return self.format_revision(self._revision)
 
-    def heard(self, event: RoomEvent) -> None:
-        """Something happened: note which fragments it made stale, and wake their publishers."""
+    def format_revision(self, revision: int) -> str:
+        """Return the text form of a revision."""
+        return f"{self._run_id}.{revision}"
+
+    def parse_revision(self, text: str) -> int:
+        """Return the number of a revision, or NO_REVISION if `text` is not a revision of this run."""
+        run_id, _, number = text.partition(".")
+        is_known = run_id == self._run_id and number.isascii() and number.isdecimal()
+        if not is_known or len(number) > MAX_REVISION_DIGITS:
+            return NO_REVISION
+        return min(int(number), self._revision)
+
+    def handle(self, event: RoomEvent) -> None:
+        """Record which fragments the event makes stale, and wake their publishers."""
         with self._lock:
             self._revision = next(self._revisions)
-            changed: list[ListPublisher | RoomPublisher] = [*self._note_in_list(event), *self._note_in_room(event)]
+            changed: list[ListPublisher | RoomPublisher] = [*self._mark_in_list(event), *self._mark_in_room(event)]
         for publisher in changed:
             publisher.wake()
 
     def models_changed(self) -> None:
-        """The model that answers by default is another one, or has a name now: every tab names it.
+        """Send every tab the default model, which changed or got its name.
 
-        The cost grows with the rooms that are watched or remembered, and not with all that there are.
+        The cost grows with the number of rooms that are watched or remembered, not with the number of all rooms.
         """
         with self._lock:
             self._revision = next(self._revisions)
             changed: list[ListPublisher | RoomPublisher] = []
-            self._list.changelog.mark(invalidation.DefaultModel(), self._revision)
+            self._list.changelog.mark(DefaultModelInvalidated(), self._revision)
             if self._list.note_change():
                 changed.append(self._list)
             for room in (*self._watched.values(), *self._unwatched.values()):
-                room.changelog.mark(invalidation.Header(), self._revision)
+                room.changelog.mark(HeaderInvalidated(), self._revision)
                 if room.note_change():
                     changed.append(room)
         for publisher in changed:
             publisher.wake()
 
-    def join(self, ws: WebSocket, room_id: str | None, prefix: str, *, seen: str, rooms: str, session: str = "") -> Tab:
-        """Serve this socket from now on, first with all that its sight lacks.
+    def join(
+        self,
+        ws: WebSocket,
+        room_id: str | None,
+        prefix: str,
+        *,
+        room_revision: str,
+        list_revision: str,
+        session: str = "",
+    ) -> Tab:
+        """Serve this socket, beginning with everything that its tab lacks.
 
-        `seen` and `rooms` are the places of what it shows of the room and of the list; without them, or with those of
-        another run, it shows nothing yet. `session` is the log-in it came with.
+        The revisions are those of the room and of the list that the tab shows; one that is empty or from another run
+        stands for a tab that shows nothing yet. `session` is the id of its login session.
         """
-        tab = Tab(ws, session=session, room_id=room_id, free=self._serve_soon)
+        tab = Tab(ws, session=session, room_id=room_id, on_ready=self._serve_soon)
         with self._lock:
             self._tabs[tab] = None
-            self._list.add(tab, ListState(prefix, room_id, self._heard_of(rooms)))
+            self._list.add(tab, ListState(prefix, room_id, self.parse_revision(list_revision)))
             if room_id is not None:
                 room = self._watched[room_id] = self._room(room_id)
                 self._unwatched.pop(room_id, None)
-                room.add(tab, RoomState(prefix, room_id, self._heard_of(seen)))
+                room.add(tab, RoomState(prefix, room_id, self.parse_revision(room_revision)))
         self._serve_soon(tab)
         return tab
 
     def leave(self, tab: Tab) -> None:
-        """Forget the socket."""
+        """Forget the tab."""
         with self._lock:
             self._tabs.pop(tab, None)
             self._list.discard(tab)
@@ -103,33 +139,25 @@ class Hub:
                     self._remember(tab.room_id, self._watched.pop(tab.room_id))
 
     def log_out(self, session: str, html: str) -> None:
-        """Tell the tabs that came with this log-in something last, and send them away for good."""
+        """Send `html` to the tabs of this login session, and close them."""
         for tab in list(self._tabs):
             if tab.session == session:
                 tab.writer.send(text_frame(html))
                 self._dismiss(tab, LOGGED_OUT, "logged out")
 
     def close(self) -> None:
-        """Tell every tab to come back to the next run."""
+        """Close every tab with a code that makes it reconnect."""
         with self._lock:
             self._list.close()
             for room in self._watched.values():
                 room.close()
         for tab in list(self._tabs):
-            tab.writer.end(RESTART, "the server restarts")
+            tab.writer.close_with(RESTART, "the server restarts")
 
     # In call order
 
     def _newest(self) -> int:
         return self._revision
-
-    def _told(self, revision: int) -> str:
-        return f"{self._run_id}.{revision}"
-
-    def _heard_of(self, place: str) -> int:
-        run_id, _, number = place.partition(".")
-        known = run_id == self._run_id and number.isascii() and number.isdecimal() and len(number) < 20
-        return min(int(number), self._revision) if known else NOTHING
 
     def _room(self, room_id: str) -> RoomPublisher:
         room = self._watched.get(room_id) or self._unwatched.get(room_id)
@@ -147,25 +175,25 @@ class Hub:
         if len(self._unwatched) > ROOMS_REMEMBERED:
             self._unwatched.popitem(last=False)
 
-    def _note_in_list(self, event: RoomEvent) -> Sequence[ListPublisher]:
-        rows = list(invalidation.in_list(event))
-        for row in rows:
-            if isinstance(row, invalidation.Order):
-                self._list.changelog.forget(self._revision)
+    def _mark_in_list(self, event: RoomEvent) -> Sequence[ListPublisher]:
+        invalidations = list(list_invalidations(event))
+        for one in invalidations:
+            if isinstance(one, ListInvalidated):
+                self._list.changelog.mark_all(self._revision)
             else:
-                self._list.changelog.mark(row, self._revision)
-        return [self._list] if rows and self._list.note_change() else []
+                self._list.changelog.mark(one, self._revision)
+        return [self._list] if invalidations and self._list.note_change() else []
 
-    def _note_in_room(self, event: RoomEvent) -> Sequence[RoomPublisher]:
-        names = list(invalidation.in_room(event))
-        if not names:
+    def _mark_in_room(self, event: RoomEvent) -> Sequence[RoomPublisher]:
+        invalidations = list(room_invalidations(event))
+        if not invalidations:
             return []
         room = self._room(event.room_id)
-        for name in names:
-            if isinstance(name, invalidation.Messages | invalidation.RoomGone):
-                room.changelog.forget(self._revision)
+        for one in invalidations:
+            if isinstance(one, MessagesInvalidated | RoomGone):
+                room.changelog.mark_all(self._revision)
             else:
-                room.changelog.mark(name, self._revision)
+                room.changelog.mark(one, self._revision)
         return [room] if room.note_change() else []
 
     def _serve_soon(self, tab: Tab) -> None:
@@ -174,17 +202,18 @@ class Hub:
             room.serve_soon(tab)
 
     def _render_list(
-        self, sight: ListState, names: Sequence[invalidation.ListName] | None, revision: int, shared: dict[object, str]
+        self, state: ListState, stale: Sequence[ListInvalidation] | None, revision: int, shared: dict[object, str]
     ) -> tuple[bytes, ListState]:
-        frames = self._renewal(sight.prefix).of_list(sight, names, self._told(revision), changes=shared)
-        return frames, ListState(sight.prefix, sight.room_id, revision)
+        text = self.format_revision(revision)
+        frame = self._renderer(state.prefix).list_frame(state, stale, text, shared=shared)
+        return frame, state.at(revision)
 
     def _render_room(
-        self, sight: RoomState, names: Sequence[invalidation.RoomName] | None, revision: int, shared: dict[object, str]
+        self, state: RoomState, stale: Sequence[RoomInvalidation] | None, revision: int, shared: dict[object, str]
     ) -> tuple[bytes, RoomState]:
-        frames, renewed = self._renewal(sight.prefix).of_room(sight, names)
-        return frames, renewed.at(revision)
+        frames, state = self._renderer(state.prefix).room_frames(state, stale)
+        return frames, state.at(revision)
 
     def _dismiss(self, tab: Tab, code: int, reason: str) -> None:
         self.leave(tab)
-        tab.writer.end(code, reason)
+        tab.writer.close_with(code, reason)

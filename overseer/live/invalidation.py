@@ -1,4 +1,4 @@
-"""Which fragments an event makes stale, by name."""
+"""Invalidations: which fragments of the page an event makes stale."""
 
 from __future__ import annotations
 
@@ -26,110 +26,119 @@ from overseer.domain.events import (
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A room's row in the list, where it is."""
+class RowInvalidated:
+    """A room's row in the list is stale. Its position is not."""
 
     room_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class MovedToTop:
-    """A room's row, which belongs on top of the list now."""
+    """A room's row is stale and moves to the top of the list."""
 
     room_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """The list, whole."""
+class ListInvalidated:
+    """The whole list is stale."""
 
 
 @dataclass(frozen=True, slots=True)
-class DefaultModel:
-    """What is said below the list of the model that answers by default."""
+class DefaultModelInvalidated:
+    """The name of the default model, below the list, is stale."""
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
-    """The open room's header."""
+class HeaderInvalidated:
+    """The open room's header is stale."""
 
 
 @dataclass(frozen=True, slots=True)
-class Messages:
-    """The message list, whole."""
+class MessagesInvalidated:
+    """The whole message list is stale."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoomGone:
-    """The room itself: it was deleted."""
+    """The room was deleted."""
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
-    """A question that is new at the end of the list, with its answer."""
+class ExchangeAdded:
+    """The list ends with a new question and its answer."""
 
     question: int
 
 
 @dataclass(frozen=True, slots=True)
 class MessageInvalidated:
-    """One message, whole."""
+    """One whole message is stale."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class PartInvalidated:
-    """One finished part of a message."""
+    """One finished part of a message is stale."""
 
     number: int
     position: int
 
 
 @dataclass(frozen=True, slots=True)
-class Growth:
-    """The growing end of a message."""
+class PartGrown:
+    """The last part of a streaming answer has new text."""
 
     number: int
     position: int
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """The line from which on the model reads."""
+class ReadingLineMoved:
+    """The line above which the model no longer reads has moved."""
 
 
-ListName = Row | MovedToTop | DefaultModel
-RoomName = Header | Messages | RoomGone | Exchange | MessageInvalidated | PartInvalidated | Growth | Reading
+ListInvalidation = RowInvalidated | MovedToTop | DefaultModelInvalidated
+RoomInvalidation = (
+    HeaderInvalidated
+    | MessagesInvalidated
+    | RoomGone
+    | ExchangeAdded
+    | MessageInvalidated
+    | PartInvalidated
+    | PartGrown
+    | ReadingLineMoved
+)
 
 
-def in_list(event: RoomEvent) -> Iterator[ListName | Order]:
-    """What of the list of rooms is stale after this."""
+def list_invalidations(event: RoomEvent) -> Iterator[ListInvalidation | ListInvalidated]:
+    """Yield what `event` makes stale in the list of rooms."""
     match event:
         case RoomSynced(moved=True):
-            yield Order()
+            yield ListInvalidated()
         case RoomCreated(room_id) | RoomSynced(room_id, raised=True):
             yield MovedToTop(room_id)
         case RoomDeleted(room_id) | RoomSynced(room_id):
-            yield Row(room_id)
+            yield RowInvalidated(room_id)
 
 
-def in_room(event: RoomEvent) -> Iterator[RoomName]:
-    """What of the room is stale after this."""
+def room_invalidations(event: RoomEvent) -> Iterator[RoomInvalidation]:
+    """Yield what `event` makes stale in its room."""
     match event:
         case PartGrew(_, number, position):
-            yield Growth(number, position)
+            yield PartGrown(number, position)
         case PartChanged(_, number, position):
             yield PartInvalidated(number, position)
         case MessageAdded(_, question):
-            yield Exchange(question)
+            yield ExchangeAdded(question)
         case MessageChanged(_, number) | PartAdded(_, number) | TurnDelayed(_, number) | TurnEnded(_, number):
             yield MessageInvalidated(number)
         case MessagesCleared() | MessagesDropped():
-            yield Messages()
+            yield MessagesInvalidated()
         case ReadingMoved():
-            yield Reading()
+            yield ReadingLineMoved()
         case RoomRenamed() | RoomConfigured():
-            yield Header()
+            yield HeaderInvalidated()
         case RoomDeleted():
             yield RoomGone()

@@ -1,6 +1,6 @@
 """Publishers: each keeps the tabs of one topic, a room or the list of rooms, up to date.
 
-Whatever a topic waits for, the lock of its room, a slow disk or a long rendering, no other topic waits for.
+Topics do not wait for each other: a locked room, a slow disk or a long rendering delays only its own topic.
 """
 
 from __future__ import annotations
@@ -17,40 +17,44 @@ from wsproto.frame_protocol import CloseReason
 
 from overseer.domain.errors import StorageError
 from overseer.live.changelog import Changelog
-from overseer.live.socket_writer import GONE, RESTART, SocketWriter, WebSocket
+from overseer.live.socket_writer import RESTART, ROOM_GONE, SocketWriter, WebSocket
 
 log = logging.getLogger(__name__)
 
-NOTHING = -1  # the revision of a tab that shows nothing yet
-IDLE_SECONDS = 5.0  # that a publisher's thread waits for the next change before it ends
+NO_REVISION = -1  # the revision of a tab that shows nothing yet
+IDLE_SECONDS = 5.0  # a publisher's thread ends after so long without a change
 
 
 @dataclass(frozen=True, slots=True)
 class Pacing:
-    """How often a publisher sends."""
+    """How often a publisher sends.
 
-    interval_seconds: float  # between two rounds, on average at least
-    round_share: float = 0.8  # of the time, at most, that rounds may take
-    yield_seconds: float = 0.005  # of work before other threads may run
-    cheap_seconds: float = 0.002  # that a rendering may take; a longer one comes less often, so that
-    render_share: float = 0.1  # of the time, at most, goes into renderings,
-    bytes_per_second: int = 500_000  # and so does a large frame, so that a tab is sent no more than this,
-    latest_seconds: float = 0.5  # but never later than this
+    A round sends all tabs of the topic what changed. The next round comes later than `interval_seconds` after an
+    expensive rendering or a large frame, but by no more than `max_delay_seconds`.
+    """
+
+    interval_seconds: float  # least average interval between two rounds
+    max_round_share: float = 0.8  # of the time that rounds may take
+    max_render_share: float = 0.1  # of the time that renderings may take
+    free_render_seconds: float = 0.002  # a rendering this short delays no round
+    bytes_per_second: int = 500_000  # sent to one tab
+    max_delay_seconds: float = 0.5
+    yield_interval_seconds: float = 0.005  # of work before other threads may run
 
 
 class State(Hashable, Protocol):
     """What a tab shows of a topic. Tabs with equal states are sent the same bytes."""
 
     @property
-    def place(self) -> int:
+    def revision(self) -> int:
         """The revision that the tab shows."""
 
     @property
     def gone(self) -> bool:
-        """Whether the tab was told that the topic is gone for good."""
+        """Whether the tab shows that the topic was deleted."""
 
-    def at(self, place: int) -> Self:
-        """The same at another revision."""
+    def at(self, revision: int) -> Self:
+        """Return the same state at another revision."""
 
 
 Name = TypeVar("Name", bound=Hashable)
@@ -59,20 +63,22 @@ Render = Callable[[S, Sequence[Name] | None, int, dict[object, str]], tuple[byte
 
 
 class Tab:
-    """One connected WebSocket, the log-in it came with, and the room it has open.
+    """One connected WebSocket, its login session, and the room it has open.
 
-    `free` is called whenever it can be sent to again.
+    `on_ready` is called whenever more can be sent to it.
     """
 
-    def __init__(self, ws: WebSocket, *, session: str, room_id: str | None, free: Callable[[Tab], None]) -> None:
-        self.writer = SocketWriter(ws, free=partial(free, self))
+    def __init__(self, ws: WebSocket, *, session: str, room_id: str | None, on_ready: Callable[[Tab], None]) -> None:
+        self.writer = SocketWriter(ws, on_ready=partial(on_ready, self))
         self.session = session
         self.room_id = room_id
 
 
 class RenderCache(Generic[S]):
-    """What was rendered since the last change: frames with the state they lead to, by the state they start from, and
-    HTML that several states share."""
+    """What was rendered since the last change.
+
+    `frames` are the frames and the resulting state for each initial state; `shared` is HTML that several states share.
+    """
 
     __slots__ = ("frames", "shared")
 
@@ -84,11 +90,12 @@ class RenderCache(Generic[S]):
 class Publisher(Generic[Name, S]):
     """The tabs that follow one topic, and the thread that sends them what changed.
 
-    It waits for a change, renders once for each distinct state of a tab, writes, and paces itself. The thread runs only
-    while there are changes, and some seconds longer, so that a tab where nothing happens costs no thread.
+    The thread waits for a change, renders once for each distinct state, writes, and paces itself. It runs only while
+    there are changes, and IDLE_SECONDS longer, so that an idle tab costs no thread.
 
-    `lock` guards the changelog and what the hub calls; it is shared with the hub and never held while anything is
-    rendered or sent. `revision` is the newest one; `dismiss` forgets a tab and closes it with a code and a reason.
+    `lock` guards the changelog and the methods that the hub calls. It is shared with the hub, and never held while
+    anything is rendered or sent. `revision` returns the current revision; `dismiss` forgets a tab and closes it with a
+    code and a reason.
     """
 
     def __init__(
@@ -108,28 +115,28 @@ class Publisher(Generic[Name, S]):
         self._dismiss = dismiss
         self._tabs: dict[Tab, S] = {}
         self._cache: RenderCache[S] = RenderCache()
-        self._changed = False  # every tab is to be looked at
-        self._ready: dict[Tab, None] = {}  # these at once: they joined, or can be sent to again
-        self._wake: threading.Event | None = None  # of the thread, while there is one
-        self._due_at = 0.0  # by the monotonic clock: the next round
+        self._changed = False  # since the last round
+        self._ready: dict[Tab, None] = {}  # tabs to serve before the next round: they joined, or caught up
+        self._wake: threading.Event | None = None  # wakes the thread; None while there is none
+        self._due_at = 0.0  # monotonic time of the next round
         self._closed = False
 
     # For the hub, under the lock
 
     @property
     def followed(self) -> bool:
-        """Whether there is a tab."""
+        """Whether a tab follows this topic."""
         return bool(self._tabs)
 
     def note_change(self) -> bool:
-        """The channel has changed; returns whether `wake` has to be called."""
-        # A new object: what is being rendered just now must not be put into it.
+        """Take note that the changelog changed. Return whether `wake` has to be called."""
+        # A new cache, because a rendering that runs now writes into the old one.
         self._cache = RenderCache()
         self._changed = bool(self._tabs)
         return self._changed
 
     def add(self, tab: Tab, state: S) -> None:
-        """Keep the tab up to date from `state` on, beginning with the next `wake`."""
+        """Keep the tab up to date, beginning with the next `wake`. `state` is what it shows now."""
         self._tabs[tab] = state
         self._ready[tab] = None
 
@@ -141,7 +148,7 @@ class Publisher(Generic[Name, S]):
             self._cache = RenderCache()
 
     def close(self) -> None:
-        """End the thread, which sends no more."""
+        """End the thread. Nothing more is sent."""
         self._closed = True
         if self._wake is not None:
             self._wake.set()
@@ -149,7 +156,7 @@ class Publisher(Generic[Name, S]):
     # For the hub, without the lock
 
     def serve_soon(self, tab: Tab) -> None:
-        """Look at the tab at once: it can be sent to again."""
+        """Serve the tab without waiting for the next round."""
         with self._lock:
             if tab not in self._tabs:
                 return
@@ -157,12 +164,12 @@ class Publisher(Generic[Name, S]):
         self.wake()
 
     def wake(self) -> None:
-        """Have the thread look at what is to be done, and start it if there is none."""
+        """Wake the thread, or start it."""
         with self._lock:
-            wake, begins = self._wake, self._wake is None
+            wake, is_new = self._wake, self._wake is None
             if wake is None:
                 wake = self._wake = threading.Event()
-        if begins:
+        if is_new:
             threading.Thread(target=self._run, args=(wake,), name="publisher", daemon=True).start()
         else:
             wake.set()
@@ -181,19 +188,19 @@ class Publisher(Generic[Name, S]):
                     tabs |= dict.fromkeys(self._tabs)
                 wait_seconds = self._due_at - began if self._changed else IDLE_SECONDS
             if is_round:
-                # Two rounds may follow each other at once: a question's first token comes right after the question.
+                # Two rounds may follow each other at once, since the first token comes right after its question.
                 interval = self._pacing.interval_seconds
                 self._due_at = max(self._due_at, began - interval) + interval
             if tabs:
                 self._serve_all(tabs)
                 if is_round:
                     took = time.monotonic() - began
-                    self._due_at = max(self._due_at, began + took / self._pacing.round_share)
+                    self._due_at = max(self._due_at, began + took / self._pacing.max_round_share)
             elif not wake.wait(wait_seconds) and self._has_ended():
                 return
 
     def _has_ended(self) -> bool:
-        """Let go of the thread if there is nothing to do."""
+        """Give up the thread, unless there is something to do. Return whether it ends."""
         with self._lock:
             if self._ready or self._changed:
                 return False
@@ -204,41 +211,41 @@ class Publisher(Generic[Name, S]):
         yielded_at = time.monotonic()
         for tab in tabs:
             self._serve(tab)
-            if time.monotonic() - yielded_at > self._pacing.yield_seconds:
+            if time.monotonic() - yielded_at > self._pacing.yield_interval_seconds:
                 time.sleep(0)
                 yielded_at = time.monotonic()
 
     def _serve(self, tab: Tab) -> None:
-        if not tab.writer.is_free():
-            return  # it calls `serve_soon` when it is
+        if not tab.writer.is_ready():
+            return  # it calls `serve_soon` later
         try:
             frames, state = self._frames(tab)
             if frames:
                 tab.writer.send(frames)
             if state is not None and state.gone:
-                self._dismiss(tab, GONE, "the room was deleted")
+                self._dismiss(tab, ROOM_GONE, "the room was deleted")
         except StorageError as error:
-            log.error("a tab could not be served: %s", error)
-            self._dismiss(tab, RESTART, "come back in a moment")
+            log.error("cannot serve a tab: %s", error)
+            self._dismiss(tab, RESTART, "try again in a moment")
         except Exception:
-            log.exception("a tab could not be served")
-            self._dismiss(tab, CloseReason.INTERNAL_ERROR, "see the log of the server")
+            log.exception("cannot serve a tab")
+            self._dismiss(tab, CloseReason.INTERNAL_ERROR, "see the server log")
 
     def _frames(self, tab: Tab) -> tuple[bytes, S | None]:
-        """What the tab has to be sent, and what it shows then; None for a tab that has left."""
+        """Return the frames for the tab and the state they lead to, which is None for a tab that has left."""
         with self._lock:
             state = self._tabs.get(tab)
             if state is None:
                 return b"", None
             cache = self._cache
             if state not in cache.frames:
-                revision, names = self._revision(), self.changelog.since(state.place)
-                if names == []:
+                revision, stale = self._revision(), self.changelog.since(state.revision)
+                if stale == []:
                     return b"", state
-                if names is None:
-                    state = state.at(NOTHING)  # all that are too far behind are sent the same
+                if stale is None:
+                    state = state.at(NO_REVISION)  # all tabs that are too far behind are sent the same frames
         if state not in cache.frames:
-            cache.frames[state] = self._rendered(state, names, revision, cache)
+            cache.frames[state] = self._rendered(state, stale, revision, cache)
         frames, renewed = cache.frames[state]
         with self._lock:
             if tab in self._tabs:
@@ -246,11 +253,11 @@ class Publisher(Generic[Name, S]):
         return frames, renewed
 
     def _rendered(
-        self, state: S, names: Sequence[Name] | None, revision: int, cache: RenderCache[S]
+        self, state: S, stale: Sequence[Name] | None, revision: int, cache: RenderCache[S]
     ) -> tuple[bytes, S]:
         began = time.monotonic()
-        frames, renewed = self._render(state, names, revision, cache.shared)
-        slow = (time.monotonic() - began - self._pacing.cheap_seconds) / self._pacing.render_share
-        large = len(frames) / self._pacing.bytes_per_second if names else 0.0  # not what a tab is sent that only joins
-        self._due_at = max(self._due_at, began + min(max(slow, large), self._pacing.latest_seconds))
+        frames, renewed = self._render(state, stale, revision, cache.shared)
+        slow = (time.monotonic() - began - self._pacing.free_render_seconds) / self._pacing.max_render_share
+        large = len(frames) / self._pacing.bytes_per_second if stale else 0.0  # a tab that joins delays nobody
+        self._due_at = max(self._due_at, began + min(max(slow, large), self._pacing.max_delay_seconds))
         return frames, renewed

@@ -1,4 +1,4 @@
-"""What a tab shows, and the frames that bring it up to date."""
+"""What a tab shows, and the WebSocket frames that bring it up to date."""
 
 from __future__ import annotations
 
@@ -6,175 +6,191 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from overseer.domain.errors import NoSuchMessage, NoSuchRoom, StorageError
-from overseer.live import invalidation
+from overseer.live.invalidation import (
+    DefaultModelInvalidated,
+    ExchangeAdded,
+    HeaderInvalidated,
+    ListInvalidation,
+    MessageInvalidated,
+    MessagesInvalidated,
+    MovedToTop,
+    PartGrown,
+    PartInvalidated,
+    ReadingLineMoved,
+    RoomGone,
+    RoomInvalidation,
+    RowInvalidated,
+)
 from overseer.live.socket_writer import text_frame
 from overseer.render.fragments import Cursor, Fragments, dom_id, partial
 from overseer.render.streaming_answers import StreamingAnswers
 from overseer.rooms.overseer import Overseer
 
-GONE = "This room was deleted. What you typed is still in the box below: copy it before you go to another room."
+ROOM_DELETED = "This room was deleted. What you typed is still in the box below: copy it before you go to another room."
 
 
 @dataclass(frozen=True, slots=True)
 class ListState:
-    """A tab's list of rooms: which room it has open, and how new the list is. -1 stands for nothing shown yet."""
+    """The state of a tab's list of rooms: the room that is open, and the revision of the list."""
 
     prefix: str
     room_id: str | None
-    place: int
+    revision: int
 
     @property
     def gone(self) -> bool:
-        """There is always a list."""
+        """Whether the list was deleted, which never happens."""
         return False
 
-    def at(self, place: int) -> ListState:
-        """The same, as new as that."""
-        return ListState(self.prefix, self.room_id, place)
+    def at(self, revision: int) -> ListState:
+        """Return the same state at another revision."""
+        return ListState(self.prefix, self.room_id, revision)
 
 
 @dataclass(frozen=True, slots=True)
 class RoomState:
-    """A tab's open room: how new it is, and how much of the growing part it has. `gone` if it was told of its end."""
+    """The state of a tab's open room: its revision, and how much of the streaming answer the tab has.
+
+    `gone` is set when the tab shows that the room was deleted.
+    """
 
     prefix: str
     room_id: str
-    place: int
+    revision: int
     cursor: Cursor | None = None
     gone: bool = False
 
-    def at(self, place: int) -> RoomState:
-        """The same, as new as that. (A token makes some of these, and `replace` takes several times as long.)"""
-        return RoomState(self.prefix, self.room_id, place, self.cursor, self.gone)
+    # Each token makes some of these, and `dataclasses.replace` takes several times as long.
+
+    def at(self, revision: int) -> RoomState:
+        """Return the same state at another revision."""
+        return RoomState(self.prefix, self.room_id, revision, self.cursor, self.gone)
 
     def with_cursor(self, cursor: Cursor | None) -> RoomState:
-        """The same with so much of the growing part."""
-        return RoomState(self.prefix, self.room_id, self.place, cursor, self.gone)
+        """Return the same state with another part of the streaming answer."""
+        return RoomState(self.prefix, self.room_id, self.revision, cursor, self.gone)
 
 
 class FrameRenderer:
-    """Renders what is stale in a sight, as it is now, into WebSocket frames.
+    """Renders stale fragments, as they are now, into WebSocket frames.
 
-    A frame finds all its targets before it changes anything, so what builds on another goes into a later frame.
+    htmx looks up all targets of a frame before it swaps any, so a fragment that is swapped into another one needs a
+    later frame.
     """
 
-    def __init__(self, overseer: Overseer, fragments: Fragments, drafts: StreamingAnswers) -> None:
+    def __init__(self, overseer: Overseer, fragments: Fragments, answers: StreamingAnswers) -> None:
         self._overseer = overseer
         self._fragments = fragments
-        self._drafts = drafts
+        self._answers = answers
 
-    def of_list(
-        self, sight: ListState, names: Sequence[invalidation.ListName] | None, place: str, *, changes: dict[object, str]
+    def list_frame(
+        self, state: ListState, stale: Sequence[ListInvalidation] | None, revision: str, *, shared: dict[object, str]
     ) -> bytes:
-        """The frame that brings a list of rooms to `place`; names None stands for the whole list.
+        """Return the frame that brings a list of rooms to `revision`. `stale` is None for the whole list.
 
-        It is one frame, so that a tab either has all of it or still says that it does not. `changes` keeps what tabs
-        with other rooms open are sent as well.
+        It is a single frame with the revision in it, so that a tab has all of it or reports the old revision.
+        `shared` caches HTML for tabs that have other rooms open.
         """
-        if names is None:
-            rooms = self._fragments.rooms(self._overseer.rooms(), active=sight.room_id, q="")
+        if stale is None:
+            rooms = self._fragments.rooms(self._overseer.rooms(), active=state.room_id, q="")
             html = partial("rooms", "outerMorph", rooms) + self._default_model()
         else:
-            raised = {name.room_id for name in names if isinstance(name, invalidation.MovedToTop)}
-            # A room that is raised need not be renewed where it was.
-            needed = (name for name in names if not (isinstance(name, invalidation.Row) and name.room_id in raised))
-            html = "".join(self._known_change(sight, name, changes) for name in needed)
-        return text_frame(html + partial("rooms-place", "outerHTML", self._fragments.list_place(place)))
+            moved = {one.room_id for one in stale if isinstance(one, MovedToTop)}
+            # A row that moves is not rendered at its old position.
+            needed = (one for one in stale if not (isinstance(one, RowInvalidated) and one.room_id in moved))
+            html = "".join(self._shared_change(state, one, shared) for one in needed)
+        return text_frame(html + partial("rooms-place", "outerHTML", self._fragments.list_place(revision)))
 
-    def of_room(self, sight: RoomState, names: Sequence[invalidation.RoomName] | None) -> tuple[bytes, RoomState]:
-        """The frames for a room, and the sight they lead to; names None stands for the whole room."""
-        if names is None:
-            names = (
-                (invalidation.Header(), invalidation.Messages())
-                if self._exists(sight.room_id)
-                else (invalidation.RoomGone(),)
-            )
+    def room_frames(self, state: RoomState, stale: Sequence[RoomInvalidation] | None) -> tuple[bytes, RoomState]:
+        """Return the frames for a room, and the state they lead to. `stale` is None for the whole room."""
+        if stale is None:
+            stale = (HeaderInvalidated(), MessagesInvalidated()) if self._exists(state.room_id) else (RoomGone(),)
         frames = []
-        for name in names:
+        for one in stale:
             try:
-                html, sight = self._renewed(sight, name, names)
+                html, state = self._room_change(state, one, stale)
             except (NoSuchMessage, NoSuchRoom):
-                continue  # gone since; what took it away has a name of its own
+                continue  # deleted meanwhile, which is an event of its own
             except StorageError as error:
                 html = partial("messages", "outerHTML", self._fragments.notice(str(error)))
             if html:
                 frames.append(text_frame(html))
-        return b"".join(frames), sight
+        return b"".join(frames), state
 
-    def _known_change(self, sight: ListState, name: invalidation.ListName, changes: dict[object, str]) -> str:
-        here = not isinstance(name, invalidation.DefaultModel) and name.room_id == sight.room_id
-        key = (name, here, sight.prefix)
-        if key not in changes:
-            changes[key] = self._row(sight, name)
-        return changes[key]
+    def _shared_change(self, state: ListState, stale: ListInvalidation, shared: dict[object, str]) -> str:
+        is_open = not isinstance(stale, DefaultModelInvalidated) and stale.room_id == state.room_id
+        key = (stale, is_open, state.prefix)
+        if key not in shared:
+            shared[key] = self._list_change(state, stale)
+        return shared[key]
 
     def _default_model(self) -> str:
         return partial("model", "outerMorph", self._fragments.default_model())
 
-    def _row(self, sight: ListState, name: invalidation.ListName) -> str:
-        if isinstance(name, invalidation.DefaultModel):
+    def _list_change(self, state: ListState, stale: ListInvalidation) -> str:
+        if isinstance(stale, DefaultModelInvalidated):
             return self._default_model()
-        target = dom_id("room", name.room_id)
+        target = dom_id("room", stale.room_id)
         try:
-            room = self._overseer.room(name.room_id)
+            room = self._overseer.room(stale.room_id)
         except NoSuchRoom:
             return partial(target, "delete", "")
-        row = self._fragments.row(room, active=sight.room_id)
-        if isinstance(name, invalidation.MovedToTop):
+        row = self._fragments.row(room, active=state.room_id)
+        if isinstance(stale, MovedToTop):
             top = dom_id("rooms", "pinned" if room.pinned else "today")
             return partial(target, "delete", "") + partial(top, "afterend", row)
         return partial(target, "outerMorph", row)
 
-    def _renewed(
-        self, sight: RoomState, name: invalidation.RoomName, names: Sequence[invalidation.RoomName]
+    def _room_change(
+        self, state: RoomState, change: RoomInvalidation, stale: Sequence[RoomInvalidation]
     ) -> tuple[str, RoomState]:
-        room_id, overseer, fragments = sight.room_id, self._overseer, self._fragments
-        match name:
-            case invalidation.Growth(number, position):
-                if invalidation.MessageInvalidated(number) in names:
-                    return "", sight
-                return self._grown(sight, number, position)
-            case invalidation.MessageInvalidated(number):
-                return self._whole(sight, number)
-            case invalidation.PartInvalidated(number, position):
+        room_id, overseer, fragments = state.room_id, self._overseer, self._fragments
+        match change:
+            case PartGrown(number, position):
+                if MessageInvalidated(number) in stale:
+                    return "", state
+                return self._growth(state, number, position)
+            case MessageInvalidated(number):
+                return self._message(state, number)
+            case PartInvalidated(number, position):
                 parts = overseer.message(room_id, number).parts
-                if invalidation.MessageInvalidated(number) in names or position >= len(parts):
-                    return "", sight  # shown with the whole message, or gone with a retry
+                if MessageInvalidated(number) in stale or position >= len(parts):
+                    return "", state  # part of the whole message, or deleted by a retry
                 target = dom_id("part", number, position)
-                return partial(target, "outerMorph", fragments.part(number, position, parts[position])), sight
-            case invalidation.Exchange(question):
+                return partial(target, "outerMorph", fragments.part(number, position, parts[position])), state
+            case ExchangeAdded(question):
                 html = fragments.exchange(room_id, *overseer.exchange(room_id, question))
-                return partial(dom_id("after", question - 1), "outerHTML", html), sight
-            case invalidation.Messages():
+                return partial(dom_id("after", question - 1), "outerHTML", html), state
+            case MessagesInvalidated():
                 html = fragments.messages(room_id, overseer.messages(room_id))
-                return partial("messages", "outerMorph", html), sight.with_cursor(None)
-            case invalidation.Reading():
+                return partial("messages", "outerMorph", html), state.with_cursor(None)
+            case ReadingLineMoved():
                 line = fragments.reading() if (number := overseer.reads_from(room_id)) else ""
-                moved = partial(dom_id("message", number), "beforebegin", line) if line else ""
-                return partial("reading", "delete", "") + moved, sight
-            case invalidation.Header():
+                inserted = partial(dom_id("message", number), "beforebegin", line) if line else ""
+                return partial("reading", "delete", "") + inserted, state
+            case HeaderInvalidated():
                 header = fragments.header(overseer.room(room_id), overseer.settings(room_id))
-                return partial("header", "outerMorph", header), sight
-            case invalidation.RoomGone():
-                return partial("messages", "outerHTML", fragments.notice(GONE)), replace(sight, gone=True)
+                return partial("header", "outerMorph", header), state
+            case RoomGone():
+                return partial("messages", "outerHTML", fragments.notice(ROOM_DELETED)), replace(state, gone=True)
 
-    def _whole(self, sight: RoomState, number: int) -> tuple[str, RoomState]:
-        message = self._overseer.message(sight.room_id, number)
-        html, cursor = self._fragments.message_and_cursor(sight.room_id, message)
-        return partial(dom_id("message", number), "outerMorph", html), sight.with_cursor(cursor)
+    def _message(self, state: RoomState, number: int) -> tuple[str, RoomState]:
+        message = self._overseer.message(state.room_id, number)
+        html, cursor = self._fragments.message_and_cursor(state.room_id, message)
+        return partial(dom_id("message", number), "outerMorph", html), state.with_cursor(cursor)
 
-    def _grown(self, sight: RoomState, number: int, position: int) -> tuple[str, RoomState]:
-        cursor = sight.cursor
+    def _growth(self, state: RoomState, number: int, position: int) -> tuple[str, RoomState]:
+        cursor = state.cursor
         if cursor is None or (cursor.number, cursor.position) != (number, position):
-            return self._whole(sight, number)
-        growth = self._drafts.growth(sight.room_id, number, position, since=cursor.blocks)
+            return self._message(state, number)
+        growth = self._answers.growth(state.room_id, number, position, since=cursor.blocks)
         if growth is None:
-            return "", sight
+            return "", state
         target = dom_id("part", number, position)
         html = partial(f"{target}-open", "innerHTML", growth.open)
         if growth.done:
             html = partial(f"{target}-done", "beforeend", growth.done) + html
-        return html, sight.with_cursor(Cursor(number, position, growth.blocks))
+        return html, state.with_cursor(Cursor(number, position, growth.blocks))
 
     def _exists(self, room_id: str) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""The write side of one tab's socket: whole frames, in order, and nobody waits for a slow reader."""
+"""The write side of one tab's socket: whole frames, in order, without waiting for a slow reader."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from typing import Any, Protocol
 
 from wsproto.frame_protocol import CloseReason, FrameProtocol
 
-STALLED = 5.0  # seconds without a byte accepted, before a tab counts as too slow
-MAX_HEARD = 16_384  # bytes that a tab may say
-HEARD_AGAIN = 60.0  # in so many seconds; it has nothing to say but that it is there
-LINGER = 30.0  # seconds that a tab which was too slow still has to fetch what it was sent, and the reason
+STALL_SECONDS = 5.0  # a tab that accepts no byte for so long is too slow
+LINGER_SECONDS = 30.0  # then it has so long to read what was sent to it, and the close frame
+MAX_RECEIVED_BYTES = 16_384  # a tab sends only pongs and the close frame,
+RECEIVE_WINDOW_SECONDS = 60.0  # so it may not send more than that in a window
 
 TOO_SLOW = CloseReason.TRY_AGAIN_LATER  # 1013
-TOO_LOUD = CloseReason.POLICY_VIOLATION  # 1008
+TOO_MUCH_RECEIVED = CloseReason.POLICY_VIOLATION  # 1008
 RESTART = CloseReason.SERVICE_RESTART  # 1012
 LOGGED_OUT = 4401
-GONE = 4404
+ROOM_GONE = 4404
 
-WHOLE_TEXT = 0x81
-PONG = bytes(FrameProtocol(client=False, extensions=[]).pong()[:1])
+TEXT_FIRST_BYTE = 0x81  # a text frame that is a whole message
+PONG_FIRST_BYTE = bytes(FrameProtocol(client=False, extensions=[]).pong()[:1])
 
 
 class WebSocket(Protocol):
-    """What is used of simple-websocket's Server."""
+    """The part of simple-websocket's Server that is used here."""
 
     sock: Any
     connected: bool
@@ -37,54 +37,53 @@ class WebSocket(Protocol):
 
 
 class SocketWriter:
-    """Stands in for the socket of a simple-websocket, whose own `send` neither locks nor writes everything.
+    """Replaces the socket of a simple-websocket Server, whose own `send` neither locks nor writes everything.
 
-    What the kernel does not take at once is finished by a thread of its own. Meanwhile the outlet is not free: whoever
-    asks first sends no more frames, so that each sender has at most one batch waiting. It calls `free` when it has
-    caught up. Several threads may send; each batch of frames stays whole.
+    A thread writes what the kernel does not take at once. Until it has finished, the writer is not ready, and senders
+    that check `is_ready` have at most one batch of frames waiting. Then the writer calls `on_ready`. Several threads
+    may send; each batch stays whole.
     """
 
-    def __init__(self, ws: WebSocket, *, free: Callable[[], None]) -> None:
+    def __init__(self, ws: WebSocket, *, on_ready: Callable[[], None]) -> None:
         self._ws = ws
         self._sock: socket.socket = ws.sock
-        self._free = free
+        self._on_ready = on_ready
         self._lock = threading.RLock()
-        self._rest = b""
-        self._ending = False
+        self._unsent = b""
+        self._closing = False
         self._draining = False
-        self._heard = 0
-        self._heard_since = time.monotonic()
+        self._received = 0
+        self._window_start = time.monotonic()
         ws.sock = self
 
     # For the hub
 
-    def is_free(self) -> bool:
-        """Whether the kernel has taken all that was sent, so that more may be sent. If not, `free` is called later.
+    def is_ready(self) -> bool:
+        """Return whether the kernel has taken everything that was sent. If not, `on_ready` is called later.
 
-        Asked under the lock: while another thread is writing, there may be something left only for a moment, and then
-        `free` would not be called.
+        The lock excludes a write that leaves something for a moment only, after which `on_ready` would not be called.
         """
         with self._lock:
-            return not self._rest and not self._ending
+            return not self._unsent and not self._closing
 
-    def end(self, code: int, reason: str = "") -> None:
-        """Say good-bye with a close code; nothing is sent after that."""
+    def close_with(self, code: int, reason: str = "") -> None:
+        """Send a close frame. Nothing is sent after it."""
         with self._lock:
-            if not self._ending:
+            if not self._closing:
                 self.send(close_frame(code, reason))
-                self._ending = True
-                if not self._rest:
+                self._closing = True
+                if not self._unsent:
                     self._finish()
 
     def send(self, data: bytes) -> int:
-        """Send whole frames: what the kernel takes at once, and the rest as soon as it takes more."""
+        """Send whole frames: what the kernel takes now, and the rest as soon as it takes more."""
         with self._lock:
-            # A pong to who reads nothing would only wait, and one who pings for ever has it grow.
-            if not self._ending and not (self._rest and data[:1] == PONG):
-                self._rest += data
+            # Pongs for a peer that pings and does not read would pile up.
+            if not self._closing and not (self._unsent and data[:1] == PONG_FIRST_BYTE):
+                self._unsent += data
                 if not self._draining:
                     self._write()
-                if self._rest and not self._draining:
+                if self._unsent and not self._draining:
                     self._draining = True
                     threading.Thread(target=self._drain, name="drain", daemon=True).start()
         return len(data)
@@ -94,12 +93,12 @@ class SocketWriter:
     def recv(self, size: int) -> bytes:
         data = self._sock.recv(size)
         now = time.monotonic()
-        if now - self._heard_since > HEARD_AGAIN:
-            self._heard, self._heard_since = 0, now
-        self._heard += len(data)
-        if self._heard > MAX_HEARD:
-            self.end(TOO_LOUD, "too much was said")
-            return b""  # as if it had gone
+        if now - self._window_start > RECEIVE_WINDOW_SECONDS:
+            self._received, self._window_start = 0, now
+        self._received += len(data)
+        if self._received > MAX_RECEIVED_BYTES:
+            self.close_with(TOO_MUCH_RECEIVED, "too many bytes")
+            return b""  # end of file
         return data
 
     def fileno(self) -> int:
@@ -111,59 +110,59 @@ class SocketWriter:
     # In call order
 
     def _write(self) -> int:
-        """Give the kernel what it takes without waiting; returns how much that was."""
+        """Write what the kernel takes without waiting. Return the number of bytes."""
         try:
-            # gevent's own send would wait; the socket inside it does not. A plain one obeys the flag.
-            sent = getattr(self._sock, "_sock", self._sock).send(self._rest, socket.MSG_DONTWAIT)
+            # gevent's `send` waits; that of the socket inside it does not. A plain socket honours the flag.
+            sent = getattr(self._sock, "_sock", self._sock).send(self._unsent, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return 0
         except OSError:
-            self._rest = b""
+            self._unsent = b""
             self._give_up()
             return 0
-        self._rest = self._rest[sent:]
+        self._unsent = self._unsent[sent:]
         return int(sent)
 
     def _drain(self) -> None:
-        """Finish what the kernel did not take, for as long as the reader makes progress."""
+        """Write the rest while the reader makes progress."""
         with selectors.DefaultSelector() as selector:
             try:
                 selector.register(self._sock, selectors.EVENT_WRITE)
             except (ValueError, OSError):
                 return  # closed meanwhile
-            while self._push_on(selector):
+            while self._drain_once(selector):
                 continue
-        self._free()
+        self._on_ready()
 
-    def _push_on(self, selector: selectors.BaseSelector) -> bool:
-        """Write once more when the kernel takes something; whether there is more to do."""
+    def _drain_once(self, selector: selectors.BaseSelector) -> bool:
+        """Write once, as soon as the kernel takes something. Return whether there is more to do."""
         began = time.monotonic()
-        writable = bool(self._rest) and selector.select(LINGER if self._ending else STALLED)
+        writable = bool(self._unsent) and selector.select(LINGER_SECONDS if self._closing else STALL_SECONDS)
         with self._lock:
-            if not self._rest:
-                self._draining = False  # under the lock: what comes later is written by who sends it
-                if self._ending:
+            if not self._unsent:
+                self._draining = False  # under the lock: a later `send` starts the next thread
+                if self._closing:
                     self._finish()
                 return False
-            if writable and (self._write() or time.monotonic() - began < STALLED):
+            if writable and (self._write() or time.monotonic() - began < STALL_SECONDS):
                 return True
-            if self._ending:
-                self._rest = b""
+            if self._closing:
+                self._unsent = b""
                 self._give_up()
             else:
-                # The frame that is half sent has to be finished, or the reason could not be read.
-                self._rest += close_frame(TOO_SLOW, "too slow")
-                self._ending = True
+                # The close frame follows the rest of the frame that is half sent, or the peer could not read it.
+                self._unsent += close_frame(TOO_SLOW, "too slow")
+                self._closing = True
             return True
 
     def _finish(self) -> None:
-        """Nothing more will be said. The peer answers or goes, and the library's reader sees either."""
+        """Shut down writing. The peer answers or disconnects, and the library's reader notices either."""
         with suppress(OSError):
             self._sock.shutdown(socket.SHUT_WR)
 
     def _give_up(self) -> None:
-        """The peer is gone, or never reads: wake the reader and the view, which close the socket."""
-        self._ending = True
+        """Disconnect a peer that is gone or never reads. The reader and the view wake up and close the socket."""
+        self._closing = True
         self._ws.connected = False
         with suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
@@ -171,17 +170,21 @@ class SocketWriter:
 
 
 def text_frame(html: str) -> bytes:
-    """One WebSocket text frame, the same bytes for every tab; never compressed, so no tab needs its own.
+    """Return a WebSocket text frame (RFC 6455, section 5.2), unmasked and uncompressed: the same bytes for every tab.
 
-    Made here since it is made for each token: RFC 6455, section 5.2, unmasked as a server's are.
+    wsproto would take longer, and each token needs one.
     """
     payload = html.encode()
     size = len(payload)
     if size < 126:
-        return struct.pack("!BB", WHOLE_TEXT, size) + payload
-    return struct.pack("!BBH" if size < 1 << 16 else "!BBQ", WHOLE_TEXT, 126 if size < 1 << 16 else 127, size) + payload
+        header = struct.pack("!BB", TEXT_FIRST_BYTE, size)
+    elif size < 1 << 16:
+        header = struct.pack("!BBH", TEXT_FIRST_BYTE, 126, size)
+    else:
+        header = struct.pack("!BBQ", TEXT_FIRST_BYTE, 127, size)
+    return header + payload
 
 
 def close_frame(code: int, reason: str) -> bytes:
-    """A WebSocket close frame."""
+    """Return a WebSocket close frame."""
     return bytes(FrameProtocol(client=False, extensions=[]).close(code, reason))

@@ -1,19 +1,22 @@
-"""The syntax of HTTP/1.1 requests (RFC 9110 and RFC 9112), as strictly as it decides who is asked for what. No I/O."""
+"""The syntax of HTTP/1.1 requests (RFC 9110 and RFC 9112), without I/O.
+
+Parsing is strict wherever two readers could understand a request differently.
+"""
 
 from __future__ import annotations
 
 import re
 from typing import NamedTuple
 
-# The methods that the application may be asked for; they are case-sensitive.
+# Methods that reach the application. They are case-sensitive.
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
-MAX_CHUNK = 20_000_000  # bytes; larger than any body may be
+MAX_CHUNK = 20_000_000  # bytes; larger than any accepted body
 
 TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-# The target has no control characters and no fragment. Bytes beyond ASCII are not in RFC 3986, but curl sends them as
-# they are typed, and they are read as if they were percent-encoded.
+# The target has no control characters and no fragment. RFC 3986 excludes bytes beyond ASCII, but curl sends them as
+# they are typed; they count as percent-encoded.
 REQUEST_LINE = re.compile(rb"(%b) ([!\"$-~\x80-\xff]+) HTTP/([0-9])\.([0-9])\r?\n" % TOKEN)
-# A line that begins with white space continues the one before it (obs-fold), and is refused.
+# A line that begins with white space continues the line before it (obs-fold), and is rejected.
 FIELD = re.compile(rb"(%b):([^\0\r\n]*)\r?\n" % TOKEN)
 EXTENSION = rb'[ \t]*+;[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|"(?:[^\0-\x08\x0a-\x1f"\\\x7f]|\\[\t -~\x80-\xff])*+"))?+' % (
     TOKEN,
@@ -26,7 +29,7 @@ LENGTH = re.compile("[0-9]{1,18}")
 
 
 class BadRequest(ValueError):
-    """A message that breaks the syntax, or asks for what the server does not do. `status` is what it is answered."""
+    """A request that breaks the syntax or that the server does not support. `status` is that of the response."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -34,7 +37,7 @@ class BadRequest(ValueError):
 
 
 class RequestLine(NamedTuple):
-    """What a request line says. `authority` is that of a target in absolute form, and empty otherwise."""
+    """The parts of a request line. `authority` is empty unless the target is in absolute form."""
 
     method: str
     target: str
@@ -43,10 +46,10 @@ class RequestLine(NamedTuple):
 
 
 def parse_request_line(line: bytes) -> RequestLine:
-    """Return the parts of a request line, with a target of either `*` or a path and a query.
+    """Return the parts of a request line. The target is `*`, or a path with a query.
 
-    A later minor version is treated as 1.1 (RFC 9110, section 2.5). Raises BadRequest with 400, 501 for a method and
-    505 for a major version that the server does not know.
+    A later minor version counts as 1.1 (RFC 9110, section 2.5). Raises BadRequest, with 501 for an unknown method, with
+    505 for an unknown major version, and otherwise with 400.
     """
     found = REQUEST_LINE.fullmatch(line)
     if found is None:
@@ -60,7 +63,7 @@ def parse_request_line(line: bytes) -> RequestLine:
 
 
 def parse_target(method: str, target: str) -> tuple[str, str]:
-    """Return a request target without its authority, and the authority. Raises BadRequest."""
+    """Split a request target into the target without its authority, and the authority. Raises BadRequest."""
     if target.startswith("/"):
         return target, ""
     if target == "*" and method == "OPTIONS":
@@ -82,15 +85,15 @@ def parse_field(line: bytes) -> tuple[bytes, bytes]:
 
 
 def check_host(hosts: list[str], version: str) -> None:
-    """Accept one valid Host, or none in HTTP/1.0. Raises BadRequest."""
+    """Check that there is one valid Host, or none in HTTP/1.0. Raises BadRequest."""
     if len(hosts) > 1 or not all(map(AUTHORITY.fullmatch, hosts)) or not hosts and version != "HTTP/1.0":
         raise BadRequest(400)
 
 
 def check_framing(lengths: list[str], codings: list[str], version: str) -> None:
-    """Accept headers that say in one way only where a body ends.
+    """Check that the headers define the end of the body unambiguously.
 
-    Raises BadRequest: with 501 for a transfer coding that is not known, and otherwise with 400.
+    Raises BadRequest, with 501 for an unknown transfer coding, and otherwise with 400.
     """
     if not all(map(LENGTH.fullmatch, lengths)) or len({*lengths}) > 1:
         raise BadRequest(400)
@@ -103,7 +106,7 @@ def check_framing(lengths: list[str], codings: list[str], version: str) -> None:
 
 
 def parse_chunk_head(line: bytes) -> int:
-    """Return the size of the chunk that follows the line. Raises BadRequest, also for more than MAX_CHUNK bytes."""
+    """Return the size of a chunk from its first line. Raises BadRequest, also for more than MAX_CHUNK bytes."""
     found = CHUNK.fullmatch(line)
     if found is None or len(digits := found[1].lstrip(b"0")) > 16 or (size := int(digits or b"0", 16)) > MAX_CHUNK:
         raise BadRequest(400)
@@ -111,5 +114,5 @@ def parse_chunk_head(line: bytes) -> int:
 
 
 def options(values: list[str]) -> frozenset[str]:
-    """Return the members of a header that is a list of case-insensitive tokens, like Connection."""
+    """Return the members of a header that is a list of case-insensitive tokens, such as Connection."""
     return frozenset(option.strip(" \t").lower() for option in ",".join(values).split(",")) - {""}

@@ -1,14 +1,13 @@
-"""The doorway: connections as they come in, how many there may be, and how large and how slow what they say.
+"""The WSGI server: gevent's, with limits on the number, size and time of connections and requests, and strict parsing.
 
-A client that is slow, silent, endless or legion costs only itself: it waits in a greenlet of its own, is let go after a
-while, and lets others go first. Refusals from here are plain words: nobody knows yet who asks, or for what.
+Each connection has a greenlet. A slow, silent, endless or numerous client affects only itself. Errors at this level are
+plain text, because neither the client nor the page it wants is known yet.
 """
 
 from __future__ import annotations
 
 import io
 import logging
-import os
 import resource
 import socket
 import time
@@ -33,28 +32,29 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_HEADERS = 32_768  # bytes of all headers together; the line before them has at most 8,192
+MAX_HEADERS_BYTES = 32_768  # of all headers; gevent limits the request line to 8,192
 MAX_HEADER_LINES = 90
-MAX_EXTENSIONS = 16_384  # bytes of a chunked body's extensions together
-RATE = 10_000  # bytes of a body a second, when its first minute has passed
-SLICE = 65_536  # bytes of an answer for which `stall` seconds are waited
-DRAIN = 20_000_000  # bytes that were sent in vain and are read nevertheless, so that the answer is, too
-RESERVE = 256  # descriptors that are kept for rooms and their models
-SHARE = 3  # of all connections there may be, one client may have one in so many
-BREATH = 0.005  # seconds of reading before others may run
-WARN_AGAIN = 60.0
+MAX_CHUNK_LINE_BYTES = 16_384  # the size of a chunk and its extensions
+MAX_DISCARDED_BYTES = 20_000_000  # of an unwanted body, so that the client reads the response before a reset
+SEND_BYTES = 65_536  # of a response, for which `stall_seconds` are allowed
+BUFFER_BYTES = 8192
+YIELD_INTERVAL_SECONDS = 0.005  # of reading, before other greenlets may run
+RESERVED_DESCRIPTORS = 256  # for rooms and connections to models
+DESCRIPTORS_PER_CONNECTION = 2  # a WebSocket duplicates its socket
+MAX_CLIENT_SHARE = 1 / 3  # of all connections
+WARNING_INTERVAL_SECONDS = 60.0
 
-SENTENCES = {
+ERROR_TEXTS = {
     204: "",
-    400: "This is no request that can be understood.",
-    408: "The request took too long to come.",
-    414: "The address is too long.",
-    431: "The request has too many headers, or too long ones.",
-    501: "This server does not know that method or transfer coding.",
+    400: "Bad request.",
+    408: "The request took too long.",
+    414: "The URL is too long.",
+    431: "The request headers are too long, or too many.",
+    501: "This server does not support that method or transfer coding.",
     503: "Too many connections are open. Close some tabs, or try again in a moment.",
-    505: "This server speaks version 1 of HTTP only.",
+    505: "This server supports version 1 of HTTP only.",
 }
-EXTRA = {
+ERROR_HEADERS = {
     204: f"Allow: {', '.join(sorted(http_syntax.METHODS))}\r\n",
     503: "Retry-After: 5\r\n",
 }
@@ -62,41 +62,39 @@ EXTRA = {
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds for which a connection is waited."""
+    """How long the server waits for a client."""
 
-    headers: float = 30.0  # for a whole request but its body,
-    idle: float = 75.0  # for the next request on a connection,
-    body: float = 60.0  # for a body, and one more for each RATE bytes that came,
-    stall: float = 60.0  # for a byte in the midst of something, and for SLICE bytes of an answer to be taken,
-    drain: float = 5.0  # for what was sent in vain,
-    linger: float = 2.0  # for the client to close, once the server has ended a connection,
-    crowded: float = 2.0  # and for a request that will be refused
+    header_seconds: float = 30.0  # for the request line and all headers
+    body_seconds: float = 300.0  # for a whole body
+    idle_seconds: float = 75.0  # for the next request on a connection
+    stall_seconds: float = 60.0  # for the next byte, and for the client to read SEND_BYTES
+    linger_seconds: float = 5.0  # for the client to close its side after the last response
 
 
-class Late(TimeoutError):
-    """What was waited for has not come in time."""
+class DeadlineExceeded(TimeoutError):
+    """The client took too long."""
 
 
-class BrokenBody(OSError):
+class MalformedBody(OSError):
     """A chunked body breaks the syntax."""
 
 
-class TimedSocket(io.RawIOBase):
-    """What a client says. One that speaks without a pause lets others go first.
+class SocketStream(io.RawIOBase):
+    """The read side of a connection. It lets other greenlets run while a client sends without a pause.
 
-    `taken` says that the application took the socket for a protocol of its own: simple-websocket finds it as `_sock`.
-    From then on nothing on the connection is HTTP any more.
+    `upgraded` is set when the application takes the socket for another protocol: simple-websocket reads it from the
+    attribute `_sock`. After that, nothing on the connection is HTTP.
     """
 
     def __init__(self, sock: Any) -> None:
         self._socket = sock
-        self._breathed = time.monotonic()
+        self._yielded_at = time.monotonic()
         self._buffered_only = False
-        self.taken = False
+        self.upgraded = False
 
     @property
     def _sock(self) -> Any:
-        self.taken = True
+        self.upgraded = True
         return self._socket
 
     def readable(self) -> bool:
@@ -105,14 +103,13 @@ class TimedSocket(io.RawIOBase):
     def readinto(self, buffer: WriteableBuffer) -> int | None:
         if self._buffered_only:
             return None
-        now = time.monotonic()
-        if now - self._breathed > BREATH:
+        if time.monotonic() - self._yielded_at > YIELD_INTERVAL_SECONDS:
             sleep(0)
-            self._breathed = time.monotonic()
+            self._yielded_at = time.monotonic()
         return int(self._socket.recv_into(buffer))
 
     def has_buffered(self, reader: io.BufferedReader) -> bool:
-        """Whether `reader`, which buffers this stream, holds bytes that are not yet consumed."""
+        """Return whether `reader`, which buffers this stream, holds bytes that are not consumed yet."""
         self._buffered_only = True
         try:
             return bool(reader.peek(1))
@@ -121,10 +118,11 @@ class TimedSocket(io.RawIOBase):
 
 
 class BoundedInput(Input):  # type: ignore[misc]
-    """A request's body, which has to come in time. `left` says that some of it was never read.
+    """The body of a request, with a deadline.
 
-    `broken` says that what follows on the connection has no meaning, `last` that no other request is read from it.
-    Chunks are parsed here: gevent's parser waits for chunks of any size, and takes line ends within extensions.
+    `unread` is set when a part of the body remains on the connection, `malformed` when what follows on the connection
+    cannot be parsed. The handler sets `last` when it will read no other request. Chunks are parsed here, because
+    gevent's parser accepts chunks of any size and line ends within extensions.
     """
 
     chunk_length: int  # -1 before the first chunk, 0 after the last
@@ -135,18 +133,23 @@ class BoundedInput(Input):  # type: ignore[misc]
     ) -> None:
         super().__init__(rfile, length, expecting, chunked)
         self._timeouts = timeouts
-        self._until = time.monotonic() + timeouts.body
-        self._taken = 0
-        self._extensions = 0
-        self.left = False
-        self.broken = False
+        self._deadline = time.monotonic() + timeouts.body_seconds
+        self.unread = False
+        self.malformed = False
         self.last = False
 
     def read(self, length: int | None = None) -> bytes:
-        return self._in_time(super().read, length)
+        return self._before_deadline(super().read, length)
 
     def readline(self, size: int | None = None) -> bytes:
-        return self._in_time(super().readline, size)
+        return self._before_deadline(super().readline, size)
+
+    def _before_deadline(self, read: Callable[[int | None], bytes], length: int | None) -> bytes:
+        seconds = self._deadline - time.monotonic()
+        if seconds <= 0:
+            raise DeadlineExceeded
+        with Timeout(seconds, DeadlineExceeded):
+            return read(length)
 
     def _chunked_read(self, length: int | None = None, use_readline: bool = False) -> bytes:
         self._send_100_continue()
@@ -165,48 +168,36 @@ class BoundedInput(Input):  # type: ignore[misc]
                 if use_readline and piece.endswith(b"\n"):
                     break
         except BadRequest as error:
-            self.broken = True
-            raise BrokenBody from error
+            self.malformed = True
+            raise MalformedBody from error
         return b"".join(pieces)
 
     def _in_chunk(self) -> bool:
-        """Read up to the next byte of data; False at the end of the body."""
-        if self.broken:
+        """Read up to the next byte of data. Return False at the end of the body."""
+        if self.malformed:
             raise BadRequest(400)
         if self.chunk_length == 0 or 0 <= self.position < self.chunk_length:
             return self.chunk_length > 0
         if self.chunk_length > 0 and self.rfile.read(2) != b"\r\n":
             raise BadRequest(400)
-        head = self.rfile.readline(MAX_EXTENSIONS)
-        self.chunk_length = http_syntax.parse_chunk_head(head)
+        self.chunk_length = http_syntax.parse_chunk_head(self.rfile.readline(MAX_CHUNK_LINE_BYTES))
         self.position = 0
-        self._extensions += len(head) if b";" in head else 0
-        if self._extensions > MAX_EXTENSIONS:
-            raise BadRequest(400)
         if self.chunk_length == 0:
-            read_fields(self.rfile)  # the trailers, which nobody needs
+            read_fields(self.rfile)  # the trailers, which are ignored
         return self.chunk_length > 0
 
-    def _in_time(self, read: Callable[[int | None], bytes], length: int | None) -> bytes:
-        left = self._until + self._taken / RATE - time.monotonic()
-        if left <= 0:
-            raise Late
-        with Timeout(left, Late):
-            data = read(length)
-        self._taken += len(data)
-        return data
-
     def _discard(self) -> None:
-        """Read what nobody wanted, if that is not much: else the answer might be lost with it."""
+        """Read the rest of the body, up to a limit. gevent calls this after each response."""
         if not self.chunked_input and self.position >= (self.content_length or 0):
             return
-        self.left = True
-        if self.socket is not None or self.broken or self.last:
-            return  # who waits for "100 Continue" has sent nothing; and after nonsense nothing has a place
-        with suppress(OSError), Timeout(self._timeouts.drain, Late):
-            for _ in range(DRAIN // SLICE):
-                if not super().read(SLICE):
-                    self.left = False
+        self.unread = True
+        # A client that waits for "100 Continue" has sent nothing.
+        if self.socket is not None or self.malformed or self.last:
+            return
+        with suppress(OSError), Timeout(self._timeouts.linger_seconds, DeadlineExceeded):
+            for _ in range(MAX_DISCARDED_BYTES // SEND_BYTES):
+                if not super().read(SEND_BYTES):
+                    self.unread = False
                     return
 
 
@@ -218,49 +209,44 @@ class BoundedHandler(WSGIHandler):  # type: ignore[misc]
     response_headers: list[tuple[bytes, bytes]]
 
     def __init__(self, sock: Any, address: tuple[str, int], server: BoundedServer) -> None:
-        self._wire = TimedSocket(sock)
-        super().__init__(sock, address, server, io.BufferedReader(self._wire, 8192))
+        self._stream = SocketStream(sock)
+        super().__init__(sock, address, server, io.BufferedReader(self._stream, BUFFER_BYTES))
         self._timeouts = server.timeouts
-        self._crowded = server.crowded(sock.fileno())
-        self._asked = False
-        self._hurry = Timeout(None)
-        sock.settimeout(self._timeouts.stall)
+        self._is_first = True
+        self._header_timeout = Timeout(None)
+        sock.settimeout(self._timeouts.stall_seconds)
 
     def handle_one_request(self) -> bool | None:
-        """Answer one request; return whether there may be another on this connection."""
+        """Respond to one request. Return True if another one may follow on this connection."""
         result: Any = None
         self.command = ""
         try:
-            if not self._asked or self._asks_again():
-                self._asked = True
-                seconds = self._timeouts.crowded if self._crowded else self._timeouts.headers
-                self._hurry = Timeout.start_new(seconds, Late)
+            if self._is_first or self._has_next_request():
+                self._is_first = False
+                self._header_timeout = Timeout.start_new(self._timeouts.header_seconds, DeadlineExceeded)
                 result = super().handle_one_request()
-        except Late:
-            pass  # it has not said a word
+        except DeadlineExceeded:
+            pass  # no request line came
         finally:
-            self._hurry.close()
+            self._header_timeout.close()
         if result is True:
             return True
-        if isinstance(result, tuple):
-            self._end(refusal(int(result[0]), head=self.command == "HEAD"), self._timeouts.drain)
-        else:
-            unread = self.wsgi_input is not None and self.wsgi_input.left
-            self._end(b"", self._timeouts.drain if unread else self._timeouts.linger)
+        # gevent returns a tuple for a request that is refused before the application sees it.
+        self._close(error_response(int(result[0]), head=self.command == "HEAD") if isinstance(result, tuple) else b"")
         return None
 
     def read_requestline(self) -> str:
-        """Read the request line, and before it an empty one, as a client may send after a body."""
+        """Read the request line. Skip one empty line before it, because some clients send one after a body."""
         line: str = super().read_requestline()
         return super().read_requestline() if line in ("\r\n", "\n") else line
 
     def read_request(self, raw_requestline: str) -> bool:
-        """Read the headers, and decide what is asked of whom. Raises BadRequest."""
+        """Read and check the headers. Raises BadRequest."""
         line = http_syntax.parse_request_line(raw_requestline.encode("latin-1"))
         self.requestline = raw_requestline.rstrip()
         self.command, self.path, self.request_version = line.method, line.target, line.version
         self.headers = self.MessageClass(self.rfile, 0)
-        self._hurry.close()
+        self._header_timeout.close()
         hosts, lengths = self.headers.get_all("host", []), self.headers.get_all("content-length", [])
         http_syntax.check_host(hosts, line.version)
         http_syntax.check_framing(lengths, self.headers.get_all("transfer-encoding", []), line.version)
@@ -271,23 +257,16 @@ class BoundedHandler(WSGIHandler):  # type: ignore[misc]
         if self.content_length and line.method == "HEAD":
             raise BadRequest(400)
         if line.version == "HTTP/1.0":
-            del self.headers["upgrade"]  # there is no upgrade from it
-        wanted = http_syntax.options(self.headers.get_all("connection", []))
-        keeps = "close" not in wanted and (line.version != "HTTP/1.0" or "keep-alive" in wanted)
-        # What follows a request for another protocol may be meant in that: it is the last one, even if it is refused.
-        self.close_connection = not keeps or "upgrade" in self.headers
-        if self._asks_for_websocket() and not self.content_length and self._wire.has_buffered(self.rfile):
-            raise BadRequest(400)  # said too early: the socket's reader would never see it
+            del self.headers["upgrade"]  # HTTP/1.0 has no upgrade
+        self.close_connection = self._is_last_request()
+        if self._wants_websocket() and not self.content_length and self._stream.has_buffered(self.rfile):
+            raise BadRequest(400)  # frames before the handshake is done, which the WebSocket would not see
         if line.target == "*":
             raise BadRequest(204)
-        # A tab takes a second descriptor.
-        if self._crowded or (self._asks_for_websocket() and self.server.crowded(self._next_descriptor())):
-            self.server.warn()
-            raise BadRequest(503)
         return True
 
     def MessageClass(self, rfile: io.BufferedReader, _: int) -> HTTPMessage:
-        """Read the headers, of which there are not too many. Raises BadRequest."""
+        """Read the headers. Raises BadRequest."""
         headers: HTTPMessage = headers_factory(io.BytesIO())
         for name, value in read_fields(rfile):
             headers[name.decode("ascii")] = value.decode("latin-1")
@@ -309,19 +288,19 @@ class BoundedHandler(WSGIHandler):  # type: ignore[misc]
     def handle_one_response(self) -> None:
         super().handle_one_response()
         assert self.wsgi_input is not None
-        if self.wsgi_input.left or self._wire.taken:
+        if self.wsgi_input.unread or self._stream.upgraded:
             self.close_connection = True
 
     def finalize_headers(self) -> None:
-        """Say whether the connection goes on, as the server does it (RFC 9112, section 9.6)."""
+        """Set the Connection header to what the server does (RFC 9112, section 9.6)."""
         super().finalize_headers()
         assert self.wsgi_input is not None
         names = {name.lower() for name, _ in self.response_headers}
         if self.command == "HEAD":
             self.response_use_chunked = False
         elif not (self.response_use_chunked or b"content-length" in names or self.code in (204, 304)):
-            self.close_connection = True  # the end of the body
-        if self.wsgi_input.broken:
+            self.close_connection = True  # this is the end of the body
+        if self.wsgi_input.malformed:
             self.close_connection = True
         self.wsgi_input.last = self.close_connection
         options = [b"upgrade"] if b"upgrade" in names else []
@@ -336,84 +315,80 @@ class BoundedHandler(WSGIHandler):  # type: ignore[misc]
         if self.command != "HEAD":
             super()._write(data)
 
-    def _asks_for_websocket(self) -> bool:
+    def _is_last_request(self) -> bool:
+        options = http_syntax.options(self.headers.get_all("connection", []))
+        is_kept = "close" not in options and (self.request_version != "HTTP/1.0" or "keep-alive" in options)
+        # Bytes after a request for another protocol may belong to that protocol, even if the request is refused.
+        return not is_kept or "upgrade" in self.headers
+
+    def _wants_websocket(self) -> bool:
         return "websocket" in http_syntax.options(self.headers.get_all("upgrade", []))
 
-    def _asks_again(self) -> bool:
-        # Who asks without a pause would keep everyone else from being answered.
-        sleep(0)
+    def _has_next_request(self) -> bool:
+        sleep(0)  # a client that pipelines requests would keep all others waiting
         try:
-            with Timeout(self._timeouts.idle, Late):
+            with Timeout(self._timeouts.idle_seconds, DeadlineExceeded):
                 return bool(self.rfile.peek(1))
         except OSError:
             return False
-
-    def _next_descriptor(self) -> int:
-        try:
-            number = os.dup(self.socket.fileno())
-        except OSError:
-            return self.server.room
-        os.close(number)
-        return number
 
     def _handle_client_error(self, error: Exception) -> tuple[int, bytes]:
         status = 408 if isinstance(error, TimeoutError) else error.status if isinstance(error, BadRequest) else 400
         log.info("refused: %s", HTTPStatus(status).phrase)
         return status, b""
 
-    def _end(self, words: bytes, seconds: float) -> None:
-        """End the connection, with some last words, so that the client can read all that it was sent.
+    def _close(self, response: bytes) -> None:
+        """Send a last response, if there is one, and close the connection so that the client can read all of it.
 
-        A close with bytes unread is a reset, which takes away what is on its way: the client is waited for to close,
-        and what it still sends is dropped. The socket of a WebSocket has a second descriptor and a reader of its own;
-        shutting it down ends both.
+        Closing a socket with unread bytes resets the connection, which discards what the client has not read yet. So
+        the server shuts down its side, reads for a while, and only then closes. The application's duplicate of a
+        WebSocket's socket has a reader of its own, which the last shutdown ends.
         """
-        with suppress(OSError), Timeout(seconds, Late):
-            if words:
-                self.socket.sendall(words)
+        with suppress(OSError), Timeout(self._timeouts.linger_seconds, DeadlineExceeded):
+            if response:
+                self.socket.sendall(response)
             self.socket.shutdown(socket.SHUT_WR)
-            dropped = 0
-            while dropped < DRAIN and (data := self.rfile.read1(SLICE)):
-                dropped += len(data)
+            discarded = 0
+            while discarded < MAX_DISCARDED_BYTES and (data := self.rfile.read1(SEND_BYTES)):
+                discarded += len(data)
         with suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
 
     def _sendall(self, data: bytes | bytearray) -> None:
-        """Send it for as long as it is being read."""
-        if self._wire.taken:
-            return  # an error's page, in the midst of another protocol
+        """Send `data`. Raises BrokenPipeError if the client stops reading."""
+        if self._stream.upgraded:
+            return  # an error page, which has no place in another protocol
         rest = memoryview(data)
         try:
             while rest:
-                super()._sendall(rest[:SLICE])
-                rest = rest[SLICE:]
+                super()._sendall(rest[:SEND_BYTES])
+                rest = rest[SEND_BYTES:]
         except TimeoutError as error:
-            raise BrokenPipeError(self.ignored_socket_errors[0], "nobody reads") from error
+            raise BrokenPipeError(self.ignored_socket_errors[0], "the client does not read") from error
 
 
 class BoundedServer(WSGIServer):  # type: ignore[misc]
-    """The server. Descriptors are given out from below, so a connection's own number says how many are in use."""
+    """The server. It refuses connections beyond what the limit of open files allows."""
 
     handler_class = BoundedHandler
     timeouts = Timeouts()
 
     def __init__(self, listener: socket.socket, app: WSGIApplication) -> None:
         super().__init__(listener, app, log=None, error_log=logging.getLogger("gevent"))
-        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self._reserve = min(RESERVE, limit // 2)
-        self.room = limit - self._reserve
-        self._connections = ConnectionLimits(Limits(total=limit, per_client=self.room // SHARE))
-        self._warned = -WARN_AGAIN
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        total = (descriptors - min(RESERVED_DESCRIPTORS, descriptors // 2)) // DESCRIPTORS_PER_CONNECTION
+        self._connections = ConnectionLimits(Limits(total=total, per_client=int(total * MAX_CLIENT_SHARE)))
+        self._warned_at = -WARNING_INTERVAL_SECONDS
 
-    def crowded(self, descriptor: int) -> bool:
-        """Whether so many descriptors are in use that a connection has to be refused."""
-        return descriptor >= self.room
-
-    def warn(self) -> None:
-        """Tell the log, once a minute."""
-        if time.monotonic() - self._warned >= WARN_AGAIN:
-            self._warned = time.monotonic()
-            log.warning("too many connections: the system allows %s open files; see ulimit -n", self.room)
+    def do_handle(self, sock: Any, address: tuple[str, int]) -> None:
+        """Serve a new connection, or refuse it without reading its request."""
+        if self._connections.acquire(address[0]) is not None:
+            super().do_handle(sock, address)
+            return
+        self._warn()
+        with suppress(OSError):
+            sock._sock.send(error_response(503), socket.MSG_DONTWAIT)
+        sock.close()
 
     def handle(self, sock: Any, address: tuple[str, int]) -> None:
         """Serve a connection to its end."""
@@ -422,17 +397,12 @@ class BoundedServer(WSGIServer):  # type: ignore[misc]
         finally:
             self._connections.release(client_of(address[0]))
 
-    def do_handle(self, sock: Any, address: tuple[str, int]) -> None:
-        if sock.fileno() < self.room + self._reserve // 4:
-            if self._connections.acquire(address[0]) is not None:
-                super().do_handle(sock, address)
-                return
-        else:
-            self.warn()
-        # Not even time to read what it wants.
-        with suppress(OSError):
-            sock._sock.send(refusal(503), socket.MSG_DONTWAIT)
-        sock.close()
+    def _warn(self) -> None:
+        if time.monotonic() - self._warned_at >= WARNING_INTERVAL_SECONDS:
+            self._warned_at = time.monotonic()
+            limits = self._connections.limits
+            text = "too many connections: %s are allowed, %s for one client; see ulimit -n"
+            log.warning(text, limits.total, limits.per_client)
 
 
 def read_fields(rfile: io.BufferedReader) -> list[tuple[bytes, bytes]]:
@@ -440,9 +410,9 @@ def read_fields(rfile: io.BufferedReader) -> list[tuple[bytes, bytes]]:
     fields: list[tuple[bytes, bytes]] = []
     size = 0
     while True:
-        line = rfile.readline(MAX_HEADERS + 1)
+        line = rfile.readline(MAX_HEADERS_BYTES + 1)
         size += len(line)
-        if size > MAX_HEADERS:
+        if size > MAX_HEADERS_BYTES:
             raise BadRequest(431)
         if line in (b"\r\n", b"\n"):
             return fields
@@ -451,13 +421,13 @@ def read_fields(rfile: io.BufferedReader) -> list[tuple[bytes, bytes]]:
         fields.append(http_syntax.parse_field(line))
 
 
-def refusal(status: int, *, head: bool = False) -> bytes:
-    """Return a whole response that says why there is no other; without its body as an answer to HEAD."""
-    words = f"{SENTENCES[status]}\n".encode() if SENTENCES[status] else b""
-    about = f"Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(words)}\r\n" if words else ""
-    start = (
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{about}"
-        f"X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n{EXTRA.get(status, '')}"
+def error_response(status: int, *, head: bool = False) -> bytes:
+    """Return a whole response with an error text. `head` omits the body."""
+    body = f"{ERROR_TEXTS[status]}\n".encode() if ERROR_TEXTS[status] else b""
+    content = f"Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n" if body else ""
+    headers = (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{content}"
+        f"X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n{ERROR_HEADERS.get(status, '')}"
         f"Connection: close\r\n\r\n"
     )
-    return start.encode() + (b"" if head else words)
+    return headers.encode() + (b"" if head else body)

@@ -217,7 +217,7 @@ def error_response(sentence: str, status: int) -> Response:
     if status in (401, 429) or (status == 413 and request.endpoint == "login.create_login"):
         return _login_page(sentence, status)
     # Who is not logged in must not learn which rooms there are.
-    revision = hub().place()
+    revision = hub().revision()
     rooms, back = (_rooms(), _room_url()) if is_authenticated() else (RoomList((), None), "")
     is_correctable = status in CORRECTABLE_STATUSES and (back or request.endpoint == "rooms.create_room")
     refused = _refused_form(status) if is_correctable else None

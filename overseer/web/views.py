@@ -224,7 +224,7 @@ def open_room(room_id: str) -> tuple[str, int]:
 def room_fragment(room_id: str) -> str:
     """Return `#room`. The revision is read first, so the tab is sent every change that came after it."""
     room = overseer().room(room_id)
-    revision = hub().place(room_id)
+    revision = hub().revision(room_id)
     before = number_arg("before")
     page = overseer().messages(room_id, before=before)
     settings = overseer().settings(room_id)
@@ -238,7 +238,7 @@ def page_without_room(sentence: str) -> Response:
 
 def page_with(room_html: str, room_id: str | None) -> str:
     """Return the page: the list of rooms beside `#room`."""
-    q, revision = clean(request.args.get("q", "")), hub().place()
+    q, revision = clean(request.args.get("q", "")), hub().revision()
     rooms = overseer().rooms(q=q, after=number_arg("after"))
     title, growing = "", False
     if room_id:

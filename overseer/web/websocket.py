@@ -119,8 +119,8 @@ def serve(ws: Server) -> None:
         if room_id is None or ROOM_ID.fullmatch(room_id)
         else "",  # invalid ids share the topic of one lost room
         request.script_root,
-        seen=request.args.get("seen", ""),
-        rooms=request.args.get("rooms", ""),
+        room_revision=request.args.get("seen", ""),
+        list_revision=request.args.get("rooms", ""),
         session=session.id if session else "",
     )
     try:

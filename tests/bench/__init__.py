@@ -1,1 +1,1 @@
-"""Figures beside their bounds: `make bench`."""
+"""The benchmark: `make bench`."""

@@ -1,9 +1,7 @@
-"""`python -m tests.bench [GROUP...] [--json FILE] [--once]`: measures the real server and prints a table.
+"""`python -m tests.bench [GROUP...] [--json FILE] [--once]`: measure the real server and print a table.
 
-Each figure is the median of its repeats, beside its bound and beside what the bare machine took for the same in the
-same run. One that breaks a bound is marked, and ends the run with 1.
-
-`--once` repeats nothing.
+Each figure is the median of its repeats. The table shows its bound, and its floor: what the machine alone takes for the
+same in the same run. A figure that breaks a bound is marked, and the exit code is 1. `--once` measures everything once.
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ SERVER: Program = ("app.py",)
 
 
 def machine() -> str:
-    """What it was measured on."""
+    """Return a description of the machine."""
     models = [
         line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
     ]
@@ -45,7 +43,7 @@ def machine() -> str:
 
 
 def main() -> int:
-    """Print the table; 1 if a figure breaks a bound."""
+    """Print the table. Return 1 if a figure breaks a bound."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=", ".join(GROUPS))
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there too")

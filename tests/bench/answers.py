@@ -1,4 +1,4 @@
-"""What an answer costs by its length and its Markdown, and how fast one can come through."""
+"""The cost of an answer by its length and its Markdown, and the throughput of tokens."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ LENGTHS = {1_000: 5, 10_000: 3, 50_000: 1}  # tokens, and how often they are sen
 
 
 def figures(program: tuple[str, ...]) -> Iterator[Figure]:
-    """Processor and bytes by length; tokens a second of a model that does not wait."""
+    """Yield processor time and bytes by length, and tokens a second of a model that does not wait."""
     with seeded(program) as home:
         yield from by_length(home)
         for form in ("code", "list", "table", "paragraph"):
             short, long = (streamed(home, Script(tokens, RATE, form)) for tokens in (1_000, 10_000))
             yield Figure(f"processor for one {form} of 10,000 tokens, beside 1,000", (long[0] / short[0],), "×", 12)
-            # A paragraph is not cut: there its frames come less often, and so many bytes a second are the bound.
+            # A paragraph is one block, which every frame repeats, so its frames are paced by their size.
             paced = 1.2 * ROOM_PACING.bytes_per_second * 10_000 / RATE / 1024
             most, times = (paced, None) if form == "paragraph" else (None, 12)
             yield Figure(f"sent to a tab for one {form} of 10,000 tokens", (long[1] / 1024,), "KB", most)
@@ -38,7 +38,7 @@ def figures(program: tuple[str, ...]) -> Iterator[Figure]:
 
 
 def by_length(home: SeededInstance) -> Iterator[Figure]:
-    """Answers of Markdown of every kind."""
+    """Yield the cost of answers with all kinds of Markdown."""
     spent, sent = {}, {}
     for tokens, usual in LENGTHS.items():
         runs = [streamed(home, Script(tokens, RATE)) for _ in range(repeats(usual))]
@@ -54,7 +54,7 @@ def by_length(home: SeededInstance) -> Iterator[Figure]:
 
 
 def streamed(home: SeededInstance, script: Script) -> tuple[float, int]:
-    """The processor seconds that the server spends on an answer, and the bytes that a tab is sent."""
+    """Return the processor seconds that the server spends on an answer, and the bytes that a tab is sent."""
     room = home.new_room()
     watch = Watch(home.server.port, [room], each=1)
     until_quiet(home.server.pid)
@@ -65,7 +65,7 @@ def streamed(home: SeededInstance, script: Script) -> tuple[float, int]:
 
 
 def full_speed(home: SeededInstance) -> Iterator[Figure]:
-    """A model that sends as fast as it can, and one tab."""
+    """Yield the throughput with a model that sends as fast as it can and one tab."""
     script = Script(20_000)
 
     def through() -> float:

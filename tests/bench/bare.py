@@ -1,7 +1,7 @@
-"""What the machine allows: the same bytes from the model to the same tabs by bare gevent sockets.
+"""The floor of the fan-out: gevent sockets that send the same bytes from the model to the same number of tabs.
 
-`python -m tests.bench.bare MODEL-PORT TABS BYTES` prints its port. When so many tabs are there and one asks for `/go`
-with a script, the model is asked, and each token sent to each tab in a frame of so many bytes.
+`python -m tests.bench.bare MODEL-PORT FRAME-BYTES` prints its port. A request for `/go` with a script asks the model,
+and each token is sent to each tab in a frame of FRAME-BYTES.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ UPGRADE = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection
 
 
 class Bare:
-    """The process, for as long as the `with` lasts."""
+    """A context manager for the process."""
 
-    def __init__(self, model: int, tabs: int, size: int) -> None:
-        self._arguments = [str(model), str(tabs), str(size)]
+    def __init__(self, model: int, size: int) -> None:
+        self._arguments = [str(model), str(size)]
 
     def __enter__(self) -> Bare:
         command = [sys.executable, "-m", "tests.bench.bare", *self._arguments]
@@ -40,13 +40,13 @@ class Bare:
 
 
 def frame(payload: bytes) -> bytes:
-    """A text frame of a server."""
+    """Return a text frame of a server."""
     size = len(payload)
     return b"\x81" + (bytes([size]) if size < 126 else b"\x7e" + size.to_bytes(2, "big")) + payload
 
 
 class FanOut:
-    """Every byte for everybody, by one greenlet."""
+    """Sends every token to all tabs in one greenlet."""
 
     def __init__(self, model: int, size: int) -> None:
         self._model = model
@@ -54,7 +54,7 @@ class FanOut:
         self._tabs: list[socket.socket] = []
 
     def accept(self, sock: socket.socket, address: object) -> None:
-        """A tab, or who says what the model is asked."""
+        """Serve a tab, or a request for `/go`."""
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         head = sock.recv(65536).split()[1].decode()
         if head.startswith("/go?"):
@@ -66,7 +66,7 @@ class FanOut:
             gevent.sleep(1000)
 
     def stream(self, script: str) -> None:
-        """Send each of the model's events to each tab."""
+        """Ask the model, and send each of its events to each tab."""
         body = json.dumps({"messages": [{"role": "user", "content": script}]}).encode()
         with socket.create_connection(("127.0.0.1", self._model)) as model:
             model.sendall(b"POST /v1 HTTP/1.0\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
@@ -81,7 +81,7 @@ class FanOut:
             tab.sendall(frame(END))
 
 
-def main(model: int, tabs: int, size: int) -> None:
+def main(model: int, size: int) -> None:
     """Serve until killed."""
     fan_out = FanOut(model, size)
     server = StreamServer(("127.0.0.1", 0), fan_out.accept, backlog=4096)

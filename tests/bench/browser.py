@@ -1,4 +1,4 @@
-"""Chromium, watched: when what came into a page's document, and what its main thread did meanwhile."""
+"""Measurements in Chromium: when tokens enter the document, and what the main thread does meanwhile."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.bench.script import Script
 
-TRIES = 300  # readings of the browser's clock, of which the narrowest counts
+CLOCK_READINGS = 300  # of the browser's clock, of which the most precise counts
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-# What the stamps in the messages say and when they came, when Enter was pressed and when the answer had ended, by the
-# page's clock; the longest task since. Whether it has ended the newest article says, which is found without a search.
+# Records by the page's clock: each time stamp in the messages and when it came, when Enter was pressed, when the
+# answer ended, and the longest task since. The newest article, which needs no search, tells when the answer has ended.
 WATCH = """() => {
     const watched = window.watched = { seen: [], entered: 0, ended: 0, longest: 0 };
     let newest = "";
@@ -49,7 +49,7 @@ WATCH = """() => {
         attributeFilter: ["data-state"] });
 }"""
 ENDED = "() => new Promise((done) => (watched.ended ? done() : (watched.done = done)))"
-# A frame and what a task observer is told late are over, too.
+# Wait for the next frame and for task observers, which are notified late.
 SEEN = """() => new Promise((done) => {
     setTimeout(() => requestAnimationFrame(() => setTimeout(() => done(watched))), 100);
 })"""
@@ -58,18 +58,18 @@ KINDS = ("Task", "Script", "RecalcStyle", "Layout")
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """What a page saw of an answer, in ms."""
+    """Measurements of one answer, in ms."""
 
-    late: list[float]  # sorted: from each token's sending to its being in the document
-    first: float  # from Enter to the first token there
-    last: float  # from Enter to the whole answer there
-    longest: float  # task of more than 50 ms
-    busy: dict[str, float]  # the main thread's time by the processor's clock
+    late: list[float]  # sorted: from sending a token to its insertion into the document
+    first: float  # from Enter to the first token
+    last: float  # from Enter to the whole answer
+    longest: float  # of the tasks of more than 50 ms
+    busy: dict[str, float]  # processor time of the main thread
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """The browser that the tests use."""
+    """Launch the browser that the tests use."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=os.environ.get("CHROMIUM", "chromium"), args=FLAGS)
         yield browser
@@ -77,7 +77,7 @@ def chromium() -> Iterator[Browser]:
 
 
 class Watch:
-    """A page that is open on a room, and up to date."""
+    """A page that is connected and up to date."""
 
     def __init__(self, browser: Browser, url: str) -> None:
         self.page = browser.new_page(viewport={"width": 1280, "height": 800})
@@ -86,22 +86,22 @@ class Watch:
         self._tools = self.page.context.new_cdp_session(self.page)
         self._tools.send("Performance.enable", {"timeDomain": "threadTicks"})
         self.page.evaluate(WATCH)
-        self._origin, self.unsure = self._tied()
+        self._origin, self.unsure = self._clock_offset()
 
     def ask(self, script: Script) -> Watched:
-        """Ask by hand, and see the answer to its end."""
+        """Type a message, and measure the answer to its end."""
         before = self.begin(script)
         return self.end(before)
 
     def begin(self, script: Script) -> dict[str, float]:
-        """Ask by hand; returns how busy the main thread was before."""
+        """Type a message. Return how busy the main thread was before."""
         self.page.get_by_role("textbox", name="Message").fill(str(script))
         before = self._busy()
         self.page.keyboard.press("Enter")
         return before
 
     def end(self, before: dict[str, float]) -> Watched:
-        """See the answer to its end."""
+        """Measure the answer to its end."""
         self.page.evaluate(ENDED)
         watched: dict[str, Any] = self.page.evaluate(SEEN)
         busy = {kind: spent - before[kind] for kind, spent in self._busy().items()}
@@ -118,10 +118,10 @@ class Watch:
         found = {one["name"]: one["value"] for one in self._tools.send("Performance.getMetrics")["metrics"]}
         return {kind: 1000 * found[f"{kind}Duration"] for kind in KINDS}
 
-    def _tied(self) -> tuple[float, float]:
-        """When the page's clock was 0 by the monotonic one, and how far that may be wrong; ms."""
+    def _clock_offset(self) -> tuple[float, float]:
+        """Return when the page's clock was 0 by the monotonic clock, and the possible error; both in ms."""
         readings = []
-        for _ in range(TRIES):
+        for _ in range(CLOCK_READINGS):
             began = time.monotonic_ns() / 1e6
             said = self._tools.send("Runtime.evaluate", {"expression": "performance.now()"})["result"]["value"]
             ended = time.monotonic_ns() / 1e6
@@ -131,7 +131,7 @@ class Watch:
 
 
 def load_all(page: Page) -> int:
-    """Fetch all earlier messages of the room; returns how many there are."""
+    """Load all earlier messages of the room. Return their number."""
     while page.locator("#messages > .messages__earlier").count():
         before = page.locator("#messages article").count()
         page.locator("#messages > .messages__earlier a").evaluate("link => link.click()")

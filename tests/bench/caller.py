@@ -1,4 +1,4 @@
-"""A client that costs little beside what it measures: one connection that stays, and requests without a library."""
+"""An HTTP client with little overhead: one persistent connection, without a library."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from types import TracebackType
 from urllib.parse import urlencode
 
-PATIENCE = 120.0
-LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.I)
-PLACE = re.compile(rb"\r\nlocation: *(\S+)", re.I)
-PART = {"HX-Request": "true", "HX-Request-Type": "partial"}  # what htmx says when it swaps
+TIMEOUT_SECONDS = 120.0
+CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.I)
+LOCATION = re.compile(rb"\r\nlocation: *(\S+)", re.I)
+PART = {"HX-Request": "true", "HX-Request-Type": "partial"}  # htmx requests a fragment
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came, and after how many milliseconds its last byte."""
+    """A response, and the milliseconds until its last byte."""
 
     status: int
     head: bytes
@@ -26,18 +26,18 @@ class Answer:
 
     @property
     def location(self) -> str:
-        """Where what was made is."""
-        found = PLACE.search(self.head)
+        """The Location header."""
+        found = LOCATION.search(self.head)
         assert found is not None, self.head
         return found[1].decode()
 
 
 class Caller:
-    """The connection, for as long as the `with` lasts."""
+    """A context manager for the connection."""
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_SECONDS)
 
     def __enter__(self) -> Caller:
         return self
@@ -48,7 +48,7 @@ class Caller:
     def call(
         self, method: str, path: str, form: dict[str, str] | None = None, headers: dict[str, str] | None = None
     ) -> Answer:
-        """Ask as a browser does, which takes gzip; the answer must be a success."""
+        """Send a request and return the response, which must be a success."""
         data = request(self._port, method, path, form, headers)
         began = time.perf_counter()
         self._socket.sendall(data)
@@ -69,7 +69,7 @@ class Caller:
 def request(
     port: int, method: str, path: str, form: dict[str, str] | None = None, headers: dict[str, str] | None = None
 ) -> bytes:
-    """A request's bytes."""
+    """Return the bytes of a request."""
     body = urlencode(form).encode() if form is not None else b""
     lines = {"Host": f"127.0.0.1:{port}", "Accept": "text/html", "Accept-Encoding": "gzip", **(headers or {})}
     if form is not None:
@@ -79,7 +79,7 @@ def request(
 
 
 def length(head: bytes) -> int:
-    """How many bytes follow this head."""
-    found = LENGTH.search(head)
+    """Return the content length in the head of a response."""
+    found = CONTENT_LENGTH.search(head)
     assert found is not None, head
     return int(found[1])

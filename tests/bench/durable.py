@@ -1,4 +1,4 @@
-"""How many messages a second are acknowledged, safe on the disk by then, beside what SQLite alone commits there."""
+"""Messages a second that are stored durably and acknowledged, compared with the commits of SQLite alone."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tests.bench.senders import NOWHERE, acknowledged
 CLIENTS = 8
 ROUNDS = 5
 SECONDS = 1.5
-SILENT = Script(1, rate=0.001)  # its first word comes after a thousand seconds
+SILENT = Script(1, rate=0.001)  # the first token comes after a thousand seconds
 
 
 def figures(program: tuple[str, ...]) -> Iterator[Figure]:
-    """Clients that each wait for the 201 of one message before they send the next, each in a room of its own."""
+    """Yield figures of clients, each in its own room, that wait for the 201 of a message before they send the next."""
     with seeded(program) as home:
         for clients in (CLIENTS, 1):
             who = f"{clients} client{'s' * (clients > 1)}"
@@ -51,12 +51,12 @@ def figures(program: tuple[str, ...]) -> Iterator[Figure]:
 
 
 def stop(home: SeededInstance, room: str) -> None:
-    """Remove the room with its answers that wait."""
+    """Delete the room with its queued answers."""
     requests.delete(f"{home.server.url}/rooms/{room}", timeout=60).raise_for_status()
 
 
 def committed(folder: Path, seconds: float = 0.7) -> float:
-    """The rows that SQLite commits a second, one at a time, each safe on the disk."""
+    """Return the rows that SQLite commits a second, one at a time and durably."""
     with closing(sqlite3.connect(folder / "floor.sqlite", isolation_level=None)) as db:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")

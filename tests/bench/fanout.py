@@ -1,4 +1,4 @@
-"""How late a token comes to each of many tabs, and what it costs, beside a bare fan-out of the same bytes."""
+"""The latency and cost of tokens for many tabs, compared with a bare fan-out of the same bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.bench.seeded_instance import SeededInstance, cpu, seeded
 from tests.bench.tabs import Seen, Watch
 
 RATE = 50.0
-MESSAGES = 200.0  # a second
+MESSAGES_PER_SECOND = 200.0
 BOUNDS: dict[int, tuple[float | None, float]] = {
     1: (1.0, 7.0),
     100: (None, 20.0),
@@ -29,7 +29,7 @@ BOUNDS: dict[int, tuple[float | None, float]] = {
 
 
 def figures(program: tuple[str, ...]) -> Iterator[Figure]:
-    """Tabs on one room, tabs on many, and a room beside a busy one."""
+    """Yield figures of tabs on one room, of tabs on many rooms, and of a room beside a busy one."""
     with seeded(program) as home:
         for tabs, (p50, p99) in BOUNDS.items():
             rounds = repeats(5 if tabs == 1 else 3)
@@ -57,23 +57,25 @@ def figures(program: tuple[str, ...]) -> Iterator[Figure]:
 
 
 def beside_a_busy_room(home: SeededInstance) -> Iterator[Figure]:
-    """A room with one tab, while another room, with a tab of its own, takes messages at an even pace."""
+    """Yield figures of a room with one tab, while another room with a tab receives messages at an even rate."""
     seen, rates = [], []
     for _ in range(3):
         busy, quiet = home.new_room(), home.new_room()
-        home.ask(busy, Script(1, rate=0.001))  # one room answers one at a time: the others wait
-        with Watch(home.server.port, [busy], each=1), Messages(home.server.port, busy, MESSAGES) as messages:
+        home.ask(busy, Script(1, rate=0.001))  # a room answers one message at a time, so the others are queued
+        with Watch(home.server.port, [busy], each=1), Messages(home.server.port, busy, MESSAGES_PER_SECOND) as messages:
             found, _ = watched(home, [quiet], 1)
             seen.append(found[0])
         rates.append(messages.rate)
-    yield Figure("messages a second that another room takes meanwhile", tuple(rates), "/s", 0.9 * MESSAGES, least=True)
+    yield Figure(
+        "messages a second that another room takes meanwhile", tuple(rates), "/s", 0.9 * MESSAGES_PER_SECOND, least=True
+    )
     for percent, bound in ((50, None), (99, 50)):
         late = tuple(percentile(one.late, percent) for one in seen)
         yield Figure(f"token to socket beside that room, 1 tab, {RATE:g}/s, p{percent}", late, "ms", bound)
 
 
 class Messages:
-    """Sends messages into a room, so many a second, for as long as the `with` lasts; `rate` is what came of it."""
+    """A context manager that posts messages into a room at a rate. `rate` is the rate that was achieved."""
 
     def __init__(self, port: int, room: str, wanted: float) -> None:
         self._caller, self._path, self._wanted = Caller(port), f"/rooms/{room}/messages", wanted
@@ -101,7 +103,7 @@ class Messages:
 def watched(
     home: SeededInstance, rounds: list[str] | list[list[str]], tabs: int, rate: float = RATE
 ) -> tuple[list[Seen], tuple[float, ...]]:
-    """What so many tabs on each room saw of an answer, and the seconds of processor a second, for each round."""
+    """Return, for each round, what the tabs on each room received, and the processor seconds per second."""
     seen, spent = [], []
     script = Script(tokens=round(4 * rate), rate=rate, form="stamped")
     for one in rounds:
@@ -118,14 +120,14 @@ def watched(
 
 
 def bare(home: SeededInstance, tabs: int, size: int) -> tuple[Seen, float]:
-    """The same by bare sockets, with frames of so many bytes."""
+    """Return the same for bare sockets with frames of `size` bytes."""
     script = Script(tokens=round(4 * RATE), rate=RATE, form="stamped")
-    with Bare(home.model.port, tabs, size) as server:
+    with Bare(home.model.port, size) as server:
         watch = Watch(server.port, ["none"], each=tabs)
         before, began = cpu(server.pid), time.monotonic()
         with requests.Session() as session:
             session.trust_env = False
-            with suppress(requests.RequestException):  # "done" is no HTTP
+            with suppress(requests.RequestException):  # "done" is not HTTP
                 session.get(f"http://127.0.0.1:{server.port}/go?{quote(str(script))}", timeout=60)
         found = watch.seen()
         return found, (cpu(server.pid) - before) / (found.last_at - began)

@@ -1,4 +1,4 @@
-"""A figure of the benchmark: what was measured, beside its bound and beside what the machine itself allows."""
+"""A figure of the benchmark: measured values with their bound and floor."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _repeats = True
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One row of the table: a value for each repeat, whose median counts.
+    """One row of the table: a value for each repeat, of which the median counts.
 
-    It should be at most `bound`, or at least that if `least`. `floor` is what the bare machine takes for the same, in
-    the same run, and `times` how many times the floor it may take at most (or must at least, if `least`).
+    `floor` is the value of the machine alone in the same run. The median may be at most `bound`, and at most `times`
+    the floor; with `least`, it must be at least that.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Figure:
 
     @property
     def limits(self) -> tuple[float, ...]:
-        """Every bound there is, in the figure's own unit."""
+        """All bounds, in the unit of the figure."""
         of_floor = self.floor * self.times if self.floor is not None and self.times is not None else None
         return tuple(limit for limit in (self.bound, of_floor) if limit is not None)
 
@@ -41,18 +41,18 @@ class Figure:
         return any(self.value < limit if self.least else self.value > limit for limit in self.limits)
 
     def row(self) -> str:
-        """The figure as a line of the table."""
-        spread = f"{said(min(self.values))}–{said(max(self.values))}" if len(self.values) > 1 else ""
+        """Return the figure as a line of the table."""
+        spread = f"{formatted(min(self.values))}–{formatted(max(self.values))}" if len(self.values) > 1 else ""
         sign = "≥" if self.least else "≤"
-        floor = "" if self.floor is None else f"{said(self.floor)} (× {self.value / self.floor:.2f})"
-        bounds = [f"{sign} {said(self.bound)}"] if self.bound is not None else []
+        floor = "" if self.floor is None else f"{formatted(self.floor)} (× {self.value / self.floor:.2f})"
+        bounds = [f"{sign} {formatted(self.bound)}"] if self.bound is not None else []
         bounds += [f"{sign} {self.times:g} × floor"] if self.times is not None else []
         mark = "  OVER" if self.over else ""
-        value = f"{said(self.value)} {self.unit}".rstrip()
+        value = f"{formatted(self.value)} {self.unit}".rstrip()
         return f"{self.name:66} {value:>16}  {spread:>17}  {floor:>18}  {', '.join(bounds)}{mark}".rstrip()
 
     def record(self) -> dict[str, object]:
-        """The figure as JSON."""
+        """Return the figure for JSON."""
         return {
             "name": self.name,
             "value": self.value,
@@ -69,29 +69,29 @@ class Figure:
 HEAD = f"{'figure':66} {'median':>16}  {'min–max':>17}  {'floor (ratio)':>18}  bound"
 
 
-def said(value: float) -> str:
-    """A number with about three digits that count."""
+def formatted(value: float) -> str:
+    """Format a number with about three significant digits."""
     if abs(value) >= 100 or value == int(value):
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
 def once() -> None:
-    """Repeat nothing from now on."""
+    """Measure everything only once from now on."""
     global _repeats
     _repeats = False
 
 
 def repeats(usual: int, least: int = 1) -> int:
-    """How often to measure what is usually measured so many times, and at least so many."""
+    """Return how often to measure: `usual`, or `least` after a call of `once`."""
     return usual if _repeats else least
 
 
 def repeated(measure: Callable[[], float], rounds: int = 5) -> tuple[float, ...]:
-    """What several rounds of a measurement gave."""
+    """Return the results of several measurements."""
     return tuple(measure() for _ in range(repeats(rounds)))
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The value that so many percent of the sorted `values` are below."""
+    """Return a percentile of the sorted `values`."""
     return values[min(len(values) - 1, int(len(values) * percent / 100))]

@@ -1,4 +1,4 @@
-"""Rooms and messages written straight into their files, while no server runs: by way of it they would take minutes."""
+"""Rooms and messages written into their files while no server runs. Creating them by requests would take minutes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from overseer.storage.instance_lock import LIST, room_file
 from overseer.storage.registry import Registry
 from overseer.storage.room_store import RoomStore
 
-NAME = "Owls 00000"  # of the same length in every room, and so in the same place of its file
-BEGAN = 1_700_000_000_000
+NAME = "Owls 00000"  # of the same length as the name that replaces it in the file
+CREATED_AT = 1_700_000_000_000  # ms
 
 
 def furnish(folder: Path, count: int) -> list[str]:
-    """Put so many empty rooms into an empty instance directory; returns their ids."""
+    """Create empty rooms in an empty instance directory. Return their ids."""
     (folder / "facets").mkdir(parents=True)
     model = folder / "model.sqlite"
     empty, summary = empty_room(model)
@@ -33,16 +33,16 @@ def furnish(folder: Path, count: int) -> list[str]:
     storage = Storage(folder / LIST)
     registry = Registry(storage)
     registry.adopt(
-        (room_id, replace(summary, name=name, active_at=BEGAN + 1000 * n))
+        (room_id, replace(summary, name=name, active_at=CREATED_AT + 1000 * n))
         for n, (room_id, name) in enumerate(zip(ids, names, strict=True))
     )
     storage.close()
-    os.sync()  # what is measured must not wait for these
+    os.sync()  # so that measurements do not wait for these writes
     return ids
 
 
 def empty_room(path: Path) -> tuple[bytes, Summary]:
-    """The file of a room that was just made, and what the list knows of it."""
+    """Return the file of a new room, and its summary for the list."""
     storage = Storage(path)
     transcript = RoomStore(storage, create=True)
     transcript.initialize(NAME, by_person=True)
@@ -54,16 +54,16 @@ def empty_room(path: Path) -> tuple[bytes, Summary]:
 
 
 def fill(folder: Path, room_id: str, messages: int) -> None:
-    """Have so many messages said in an empty room."""
+    """Write messages into an empty room."""
     numbers = range(1, messages + 1)
     with closing(sqlite3.connect(room_file(folder, room_id))) as db, db:
         db.executemany(
             "INSERT INTO messages (number, role, state, created_at, ended_at) VALUES (?, ?, 'complete', ?, ?)",
-            ((n, "user" if n % 2 else "assistant", BEGAN + n, BEGAN + n) for n in numbers),
+            ((n, "user" if n % 2 else "assistant", CREATED_AT + n, CREATED_AT + n) for n in numbers),
         )
-        db.executemany("INSERT INTO parts (message, position, kind, text) VALUES (?, 0, 'text', ?)", said(numbers))
+        db.executemany("INSERT INTO parts (message, position, kind, text) VALUES (?, 0, 'text', ?)", texts(numbers))
 
 
-def said(numbers: Iterable[int]) -> Iterable[tuple[int, str]]:
-    """Words for each message: a line, or a few with some Markdown."""
+def texts(numbers: Iterable[int]) -> Iterable[tuple[int, str]]:
+    """Return a text for each message: a few lines with some Markdown."""
     return ((n, f"Message **{n}**. " + "Some words that fill a line or two of it. " * (n % 7)) for n in numbers)

@@ -1,4 +1,4 @@
-"""What tabs and rooms hold that nothing happens in."""
+"""The memory and descriptors of idle tabs and rooms."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from tests.bench.seeded_instance import memory, resident, seeded, until_quiet
 from tests.bench.tabs import Watch
 
 FEW, MANY = 2_000, 5_000  # tabs
-ROOMS = 50  # that may be open while nothing happens in them
+ROOMS = 50  # the limit of idle rooms that stay open
 MB = 1_000_000
 
 
 def figures(program: tuple[str, ...]) -> Iterator[Figure]:
-    """Memory for each tab and each open room, and descriptors."""
+    """Yield the memory for each tab and each open room, and the descriptors."""
     ids: list[str] = []
     with seeded(program, furnish=lambda folder: ids.extend(furnish(folder, ROOMS + 2))) as home:
         server = home.server
         with Caller(server.port) as caller:
-            for room in ids[:2]:  # whatever is loaded at first use
+            for room in ids[:2]:  # load what is loaded at first use
                 caller.call("GET", f"/rooms/{room}")
             until_quiet(server.pid)
             before = memory(server.pid)
@@ -45,5 +45,5 @@ def figures(program: tuple[str, ...]) -> Iterator[Figure]:
 
 
 def descriptors(pid: int) -> int:
-    """How many files and sockets a process has open."""
+    """Return the number of open files and sockets of a process."""
     return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())

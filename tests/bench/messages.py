@@ -1,4 +1,4 @@
-"""What is done in a room, where it has 50 messages, 5,000 and 100,000."""
+"""Requests for rooms with 50, 5,000 and 100,000 messages."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tests.bench.seeded_instance import seeded
 
 FEW, MANY, MOST = 50, 5_000, 100_000
 SIZES = (FEW, MANY, MOST)
-LIKE_THE_ORIGINAL = 4_098
+REFERENCE = 4_098
 PAGE = 50
 ROUNDS, EACH, FEWER = 5, 80, 10
-PAGES, ROUNDS_BACK = 20, 4  # as many as the room of 5,000 has that were not shown before
-GROWTH = 1.5  # times as long as in a room of 50
+PAGES, ROUNDS_BACK = 20, 4  # as many pages as the room of 5,000 has that were not read before
+MAX_GROWTH = 1.5  # relative to a room of 50 messages
 
 
 class Reader:
-    """Somebody who reads one room."""
+    """A reader of one room."""
 
     def __init__(self, caller: Caller, room_id: str, messages: int) -> None:
         self._caller = caller
@@ -32,25 +32,25 @@ class Reader:
         self._top = newest[-1] - PAGE
 
     def open(self) -> float:
-        """Open the room's page."""
+        """Load the page of the room."""
         return self._caller.call("GET", self._path).ms
 
     def switch(self) -> float:
-        """Come from another room."""
+        """Switch to the room from another one."""
         return self._caller.call("GET", self._path, headers=PART).ms
 
     def kilobytes(self) -> float:
-        """What a switch sends."""
+        """Return the size of the response to a switch."""
         answer = self._caller.call("GET", self._path, headers=PART)
         return (len(answer.head) + len(answer.body)) / 1024
 
     def page_back(self) -> float:
-        """Read one of the newest pages, which were all read before."""
+        """Read one of the newest pages, which are cached."""
         return self._before(next(self._newest))
 
     def scroll(self) -> float:
-        """Read on upwards, where nobody has read yet."""
-        if self._top <= PAGE:  # the room of 50 has one page only
+        """Read further pages that were not read before."""
+        if self._top <= PAGE:  # the room of 50 has only one page
             return sum(self._before(self._messages + 1) for _ in range(PAGES))
         took = sum(self._before(self._top - n * PAGE) for n in range(PAGES))
         self._top -= PAGES * PAGE
@@ -68,33 +68,33 @@ STEPS: tuple[tuple[str, Callable[[Reader], float]], ...] = (
 
 
 def figures(program: tuple[str, ...]) -> Iterator[Figure]:
-    """How long each takes, beside how long in a room of fifty messages; and what a switch sends."""
+    """Yield how long each request takes, also relative to a room of 50 messages, and the size of a switch."""
     rooms: dict[int, str] = {}
 
     def filled(folder: Path) -> None:
-        sizes = (*SIZES, LIKE_THE_ORIGINAL)
+        sizes = (*SIZES, REFERENCE)
         rooms.update(zip(sizes, furnish(folder, len(sizes)), strict=True))
         for messages, room_id in rooms.items():
             fill(folder, room_id, messages)
 
     with seeded(program, furnish=filled) as home, Caller(home.server.port) as caller:
         readers = {messages: Reader(caller, room_id, messages) for messages, room_id in rooms.items()}
-        original = readers.pop(LIKE_THE_ORIGINAL)
+        original = readers.pop(REFERENCE)
         for name, step in STEPS:
             yield from grown(name, taken(readers, step))
         yield from scrolled(readers)
         for _ in range(5):
             original.switch()
-        yield Figure(f"switch to a room of {LIKE_THE_ORIGINAL:,}", (original.kilobytes(),), "KB", 60)
+        yield Figure(f"switch to a room of {REFERENCE:,}", (original.kilobytes(),), "KB", 60)
         each = repeats(EACH, FEWER)
         times = tuple(sorted(original.switch() for _ in range(each))[each // 2] for _ in range(repeats(ROUNDS)))
         yield Figure("the same, p50", times, "ms", 8)
 
 
 def taken(readers: dict[int, Reader], step: Callable[[Reader], float]) -> dict[int, list[list[float]]]:
-    """The sorted milliseconds of each round, in turn in all rooms, so that noise hits all alike."""
+    """Return the sorted milliseconds of each round. Rooms take turns, so that noise affects all of them equally."""
     found: dict[int, list[list[float]]] = {messages: [] for messages in readers}
-    for n in range(repeats(ROUNDS) + 1):  # the first is to warm up
+    for n in range(repeats(ROUNDS) + 1):  # the first round fills caches
         one: dict[int, list[float]] = {messages: [] for messages in readers}
         for _ in range(repeats(EACH, FEWER)):
             for messages, reader in readers.items():
@@ -105,7 +105,7 @@ def taken(readers: dict[int, Reader], step: Callable[[Reader], float]) -> dict[i
 
 
 def grown(name: str, found: dict[int, list[list[float]]]) -> Iterator[Figure]:
-    """The figures of one thing that is done."""
+    """Yield the figures of one request."""
     late = {messages: tuple(percentile(one, 99) for one in rounds) for messages, rounds in found.items()}
     for messages, rounds in found.items():
         p50 = tuple(percentile(one, 50) for one in rounds)
@@ -113,12 +113,14 @@ def grown(name: str, found: dict[int, list[list[float]]]) -> Iterator[Figure]:
         yield Figure("the same, p99", late[messages], "ms")
     for messages in (MANY, MOST):
         ratios = tuple(one / other for one, other in zip(late[messages], late[FEW], strict=True))
-        yield Figure(f"{name}, p99 with {messages:,} messages beside {FEW}", ratios, "×", GROWTH)
+        yield Figure(f"{name}, p99 with {messages:,} messages beside {FEW}", ratios, "×", MAX_GROWTH)
 
 
 def scrolled(readers: dict[int, Reader]) -> Iterator[Figure]:
-    """Twenty pages back, one after the other, as somebody does who looks for something. A room of fifty has but one
-    page, so where nobody has read yet the rooms that have more are compared with each other."""
+    """Yield figures of reading twenty further pages in a row.
+
+    A room of 50 messages has only one page, so the two larger rooms are compared.
+    """
     rounds = range(repeats(ROUNDS_BACK))
     took = {messages: tuple(reader.scroll() for _ in rounds) for messages, reader in readers.items()}
     for messages, values in took.items():
@@ -127,4 +129,4 @@ def scrolled(readers: dict[int, Reader]) -> Iterator[Figure]:
         )
         yield Figure(what, values, "ms")
     ratios = tuple(one / other for one, other in zip(took[MOST], took[MANY], strict=True))
-    yield Figure(f"{PAGES} pages back with {MOST:,} messages beside {MANY:,}", ratios, "×", GROWTH)
+    yield Figure(f"{PAGES} pages back with {MOST:,} messages beside {MANY:,}", ratios, "×", MAX_GROWTH)

@@ -1,4 +1,4 @@
-"""The stand-in model as a process of its own: `python -m tests.bench.model` prints its port and answers by script."""
+"""A stand-in model server as a process: `python -m tests.bench.model` prints its port and answers by script."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from tests.support.model_server import end, text
 
 HEAD = b"HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 MODELS = b'HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{"object": "list", "data": [{"id": "stand-in"}]}'
-ONE = text("\0")
-BEFORE, AFTER = ONE.split(json.dumps("\0").encode())
+BEFORE, AFTER = text("\0").split(json.dumps("\0").encode())
 
 
 class Model:
-    """The process, for as long as the `with` lasts."""
+    """A context manager for the process."""
 
     def __enter__(self) -> Model:
         self._process = subprocess.Popen([sys.executable, "-m", "tests.bench.model"], stdout=subprocess.PIPE)
@@ -38,12 +37,12 @@ class Model:
 
 
 def chunk(word: str) -> bytes:
-    """A token as an event."""
+    """Return a token as an event."""
     return BEFORE + json.dumps(word).encode() + AFTER
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer one request, and close."""
+    """Answer one request, and close the connection."""
     with suppress(ConnectionError, asyncio.IncompleteReadError):
         head = await reader.readuntil(b"\r\n\r\n")
         if head.startswith(b"GET"):
@@ -63,13 +62,13 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 async def at_pace(writer: asyncio.StreamWriter, script: Script) -> None:
-    """Send each token when it is due, and not before."""
+    """Send each token when it is due."""
     began = time.monotonic()
     words = script.words()
     for n in range(script.tokens):
         if (left := began + (n + 1) / script.rate - time.monotonic()) > 0:
             await asyncio.sleep(left)
-        writer.write(chunk(next(words)))  # made now: it may hold the time
+        writer.write(chunk(next(words)))  # created now, because it may contain the time
         if writer.is_closing():
             raise ConnectionResetError
 

@@ -1,4 +1,4 @@
-"""What the page costs in Chromium: the first one, an answer, a long room, a long list of rooms, a switch."""
+"""The cost of the page in Chromium: first load, answers, long rooms, a long list of rooms, switches."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ MANY = 300  # rooms
 FEW = 10
 STEADY = Script(200, 50, "stamped")
 FAST = Script(3_000, 1_000)
-FRAMES = 200  # somewhat more than there are while FAST comes
-# When the behaviours have run and htmx has begun: the composer can be typed into, and what is typed would be sent.
+FRAMES = 200  # more than there are during FAST
+# All scripts have run: the composer accepts text and can send it.
 USABLE = "() => performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd"
 READY = "() => document.activeElement.name === 'text' && document.body.matches(':has([data-htmx-powered])')"
 SWITCH = """(id) => new Promise((done) => {
@@ -32,7 +32,7 @@ SWITCH = """(id) => new Promise((done) => {
     document.addEventListener("room:opened", frame, { once: true });
     document.querySelector(`#room-${id} a`).click();
 })"""
-# Up and down again, half a window a frame: every frame is another picture. While an answer comes, until it has ended.
+# Scroll up and down by half a window per frame, for some frames or until the answer ends. Return the sorted intervals.
 SCROLL = """(frames) => new Promise((done) => {
     const list = document.getElementById("scroller");
     const gaps = [];
@@ -58,7 +58,7 @@ BARE = """<!doctype html><html lang="en"><head><title>Bare</title><link rel="ico
 
 
 def figures(program: tuple[str, ...]) -> Iterator[Figure]:
-    """Every figure of the page, each in a browser that does nothing else."""
+    """Yield all figures, each in a browser that does nothing else."""
     with seeded(program) as home, chromium() as browser:
         few = by_rooms(home, browser, FEW)
         yield from tokens(few)
@@ -71,7 +71,7 @@ def figures(program: tuple[str, ...]) -> Iterator[Figure]:
 
 
 def filled(home: SeededInstance, questions: int) -> str:
-    """A room with a conversation; returns its path."""
+    """Create a room with a conversation. Return its path."""
     room = home.new_room()
     for _ in range(questions):
         home.answered(room, Script(60))
@@ -79,7 +79,7 @@ def filled(home: SeededInstance, questions: int) -> str:
 
 
 def first(browser: Browser, url: str) -> Iterator[Figure]:
-    """A page in a browser that is new to it, beside one as small as can be."""
+    """Yield figures of the first load of a page with an empty cache. The floor is a minimal page."""
     seen = [first_page(browser, url) for _ in range(repeats(7))]
     server = ThreadingHTTPServer(("127.0.0.1", 0), Static)
     Thread(target=server.serve_forever, daemon=True).start()
@@ -94,7 +94,7 @@ def first(browser: Browser, url: str) -> Iterator[Figure]:
 
 
 class Static(BaseHTTPRequestHandler):
-    """A page that asks for as many files as ours, all of them empty."""
+    """Serves a page with as many files as the real one, all of them empty."""
 
     protocol_version = "HTTP/1.1"
 
@@ -108,11 +108,11 @@ class Static(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def first_page(browser: Browser, url: str, *, scripted: bool = True) -> tuple[float, int, float]:
-    """KB over the wire, requests, and milliseconds from the navigation until one can type, in a browser new to it."""
+    """Load a page with an empty cache. Return KB over the wire, requests, and milliseconds until it is usable."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     page = context.new_page()
     asked: list[Request] = []
@@ -126,7 +126,7 @@ def first_page(browser: Browser, url: str, *, scripted: bool = True) -> tuple[fl
 
 
 def switches(browser: Browser, url: str, paths: list[str]) -> Iterator[Figure]:
-    """From one room of fifty messages to another."""
+    """Yield figures of a switch between rooms of fifty messages."""
     watch = Watch(browser, url + paths[0])
     with watch.page.expect_request_finished(lambda request: request.url.endswith(paths[1])) as asked:
         watch.page.evaluate(SWITCH, paths[1][-12:])
@@ -139,14 +139,14 @@ def switches(browser: Browser, url: str, paths: list[str]) -> Iterator[Figure]:
 
 
 def tokens(seen: list[Watched]) -> Iterator[Figure]:
-    """What one sees of an answer at a reader's pace."""
+    """Yield figures of an answer at reading speed."""
     yield Figure("token to the document, 50/s, p50", tuple(percentile(one.late, 50) for one in seen), "ms", 4)
     yield Figure("the same, p99", tuple(percentile(one.late, 99) for one in seen), "ms", 12)
     yield Figure("main thread for that, a token", tuple(one.busy["Task"] / STEADY.tokens for one in seen), "ms")
 
 
 def full_speed(home: SeededInstance, browser: Browser) -> Iterator[Figure]:
-    """From Enter on, with a model that does not wait; the first question of a page warms it up."""
+    """Yield figures of answers at full speed, measured from Enter. The first message of a page fills caches."""
     watch = Watch(browser, f"{home.server.url}/rooms/{home.new_room()}")
     firsts = [watch.ask(Script(1, form="stamped")).first for _ in range(1 + repeats(15))]
     yield Figure("Enter to the first token in the document", tuple(firsts[1:]), "ms", 40)
@@ -164,7 +164,7 @@ def full_speed(home: SeededInstance, browser: Browser) -> Iterator[Figure]:
 
 
 def by_rooms(home: SeededInstance, browser: Browser, count: int) -> list[Watched]:
-    """A steady answer beside a list of so many rooms, all of them loaded, a few times."""
+    """Measure a steady answer a few times, beside a list of `count` rooms that are all loaded."""
     room = home.new_room()
     watch = Watch(browser, f"{home.server.url}/rooms/{room}")
     have = watch.page.locator("#rooms > .row").count()
@@ -185,7 +185,7 @@ def by_rooms(home: SeededInstance, browser: Browser, count: int) -> list[Watched
 
 
 def many_rooms(few: list[Watched], many: list[Watched]) -> Iterator[Figure]:
-    """The same answer beside a long list."""
+    """Yield figures of the same answer beside a short and a long list."""
     for percent in (50, 99):
         one, other = (sorted(percentile(seen.late, percent) for seen in runs) for runs in (few, many))
         name = f"token to the document beside {MANY} rooms, p{percent}"
@@ -197,7 +197,7 @@ def many_rooms(few: list[Watched], many: list[Watched]) -> Iterator[Figure]:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A room read: an answer that is followed, the frames while one scrolls and others come, and those alone."""
+    """Measurements of one room: an answer, and frame intervals when scrolling during an answer and without one."""
 
     followed: Watched
     meanwhile: list[list[float]]
@@ -205,7 +205,7 @@ class Read:
 
 
 def long_rooms(home: SeededInstance, browser: Browser) -> Iterator[Figure]:
-    """An answer into a long room: with the newest messages loaded, and with all."""
+    """Yield figures of an answer in a long room, with the newest messages loaded and with all."""
     paths = {count: long_room(home, count) for count in (50, LONG)}
     read = {}
     for count, whole in ((50, True), (LONG, False), (LONG, True)):
@@ -234,7 +234,7 @@ def long_rooms(home: SeededInstance, browser: Browser) -> Iterator[Figure]:
 
 
 def reading(watch: Watch) -> Read:
-    """Follow an answer, scroll, and scroll while others come, where one missed frame must not decide."""
+    """Measure an answer, scrolling, and scrolling during answers (repeatedly, because a single frame may be late)."""
     page: Page = watch.page
     page.locator("#scroller").evaluate("list => (list.scrollTop = list.scrollHeight)")
     watch.ask(Script(3))
@@ -249,7 +249,7 @@ def reading(watch: Watch) -> Read:
 
 
 def long_room(home: SeededInstance, messages: int) -> str:
-    """A room with so many messages, written into its file while the server is down; returns its path."""
+    """Create a room whose messages are written into its file while the server is down. Return its path."""
     room = home.new_room()
     home.answered(room, Script(60))
     home.server.stop()

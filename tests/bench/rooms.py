@@ -1,4 +1,4 @@
-"""What is done with rooms, where there are 10 of them, 1,000 and 10,000."""
+"""Requests for rooms on servers with 10, 1,000 and 10,000 rooms."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from tests.support.tab import Tab
 
 SIZES = (10, 1_000, 10_000)
 ROUNDS, EACH, FEWER = 5, 80, 10
-GROWTH = 1.5  # times as long as with ten rooms
-TOLD = (10, 300, 10_000)
-QUIET = 0.4  # seconds without a frame, after which none is to come
+MAX_GROWTH = 1.5  # relative to ten rooms
+PUSHED_SIZES = (10, 300, 10_000)
+QUIET_SECONDS = 0.4  # without a frame, after which no more are expected
 
-Taken = dict[int, list[list[float]]]  # for each number of rooms, the sorted milliseconds of each round
+Durations = dict[int, list[list[float]]]  # sorted milliseconds of each round, by number of rooms
 
 
 class Visitor:
-    """Somebody who uses a server with so many rooms."""
+    """A user of a server."""
 
     def __init__(self, caller: Caller, rooms: list[str]) -> None:
         self._caller = caller
@@ -58,15 +58,15 @@ class Visitor:
         return self._caller.call("DELETE", self._newest, headers=PART)
 
     def listen(self) -> None:
-        """Wait for the answer: what comes next must not have to share the processor with it."""
+        """Wait for the answer, so that the next request does not share the processor with it."""
         while b"complete" not in self._caller.call("GET", f"{self._newest}/messages/2", headers=PLAIN).body:
             time.sleep(0.002)
 
 
 PLAIN = {"Accept-Encoding": "identity"}
 FEW, MANY, MOST = SIZES
-# What is done, how long it may take (ms), and beside how many rooms it may take GROWTH times as long where there are
-# more: the first page of the list is full from 50 rooms on, and with more than 50 a room's file may have to be opened.
+# A name, the request, its bound (ms), and the number of rooms that MAX_GROWTH is relative to: the first page of the
+# list is full from 50 rooms on, and with more than 50 rooms a file may have to be opened.
 STEPS: tuple[tuple[str, Callable[[Visitor], Answer], float | None, int | None], ...] = (
     ("create a room", Visitor.create, 8.0, FEW),
     ("open the page of any room", Visitor.open_any, None, MANY),
@@ -79,7 +79,7 @@ STEPS: tuple[tuple[str, Callable[[Visitor], Answer], float | None, int | None], 
 
 
 def figures(program: tuple[str, ...]) -> Iterator[Figure]:
-    """How long each takes, beside how long where there are fewer rooms; and what tabs are told of a message."""
+    """Yield how long each request takes, also relative to fewer rooms, and what a message pushes to other tabs."""
     with ExitStack() as stack:
         visitors = {size: stack.enter_context(visitor(program, size)) for size in SIZES}
         taken = rounds(visitors)
@@ -94,17 +94,17 @@ def figures(program: tuple[str, ...]) -> Iterator[Figure]:
         for size, beside in ((MANY, FEW), (MOST, FEW), (MOST, MANY)):
             if beside in (FEW, base):
                 ratios = tuple(one / other for one, other in zip(late[size][99], late[beside][99], strict=True))
-                limit = GROWTH if beside == base else None
+                limit = MAX_GROWTH if beside == base else None
                 yield Figure(f"{name}, p99 at {size:,} rooms beside {beside:,}", ratios, "×", limit)
-    sent = {size: told(program, size) for size in TOLD}
+    sent = {size: pushed(program, size) for size in PUSHED_SIZES}
     for size, values in sent.items():
-        bound = None if size == FEW else GROWTH * statistics.median(sent[FEW])
+        bound = None if size == FEW else MAX_GROWTH * statistics.median(sent[FEW])
         yield Figure(f"a tab's list is told of a message elsewhere, {size:,} rooms", values, "KB", bound)
 
 
 @contextmanager
 def visitor(program: tuple[str, ...], rooms: int) -> Iterator[Visitor]:
-    """Somebody at a server of their own."""
+    """Start a server with `rooms` rooms for one visitor."""
     ids: list[str] = []
     with (
         seeded(program, warm=False, furnish=lambda folder: ids.extend(furnish(folder, rooms))) as home,
@@ -113,10 +113,10 @@ def visitor(program: tuple[str, ...], rooms: int) -> Iterator[Visitor]:
         yield Visitor(caller, ids)
 
 
-def rounds(visitors: dict[int, Visitor]) -> dict[str, Taken]:
-    """How long everything took, done in turn by all of them, so that noise hits all alike."""
-    taken: dict[str, Taken] = {name: {size: [] for size in visitors} for name, *_ in STEPS}
-    for n in range(repeats(ROUNDS) + 1):  # the first is to warm up
+def rounds(visitors: dict[int, Visitor]) -> dict[str, Durations]:
+    """Return the durations. Visitors take turns, so that noise affects all of them equally."""
+    taken: dict[str, Durations] = {name: {size: [] for size in visitors} for name, *_ in STEPS}
+    for n in range(repeats(ROUNDS) + 1):  # the first round fills caches
         found: dict[str, dict[int, list[float]]] = {name: {size: [] for size in visitors} for name in taken}
         for _ in range(repeats(EACH, FEWER) if n else 5):
             for name, step, _, _ in STEPS:
@@ -130,26 +130,26 @@ def rounds(visitors: dict[int, Visitor]) -> dict[str, Taken]:
     return taken
 
 
-def told(program: tuple[str, ...], rooms: int) -> tuple[float, ...]:
-    """The KB that a tab is sent when a question is asked and answered in a room that it has not open."""
+def pushed(program: tuple[str, ...], rooms: int) -> tuple[float, ...]:
+    """Return the KB that a tab is sent when another room gets a message and its answer."""
     ids: list[str] = []
     with seeded(program, furnish=lambda folder: ids.extend(furnish(folder, rooms))) as home:
         tab = Tab(home.server.url, f"room={ids[0]}")
         tab.read_until('hx-target="#messages"')
-        tab.socket.settimeout(QUIET)
-        heard(tab)
+        tab.socket.settimeout(QUIET_SECONDS)
+        received(tab)
         sent = []
         for _ in range(repeats(3)):
-            for room in ids[1:3]:  # in turn, so that the one which is asked is not on top of the list
+            for room in ids[1:3]:  # alternate, so that the room is not on top of the list
                 with Caller(home.server.port) as caller:
                     caller.call("POST", f"/rooms/{room}/messages", {"text": "Who?"}, {"Prefer": "wait=20"})
-                    sent.append(heard(tab) / 1024)
+                    sent.append(received(tab) / 1024)
         tab.close()
     return tuple(sent)
 
 
-def heard(tab: Tab) -> int:
-    """The bytes that the tab is sent until nothing more comes."""
+def received(tab: Tab) -> int:
+    """Return the number of bytes that the tab is sent until no more frames come."""
     size = 0
     try:
         while frame := tab.read():

@@ -1,4 +1,4 @@
-"""What the stand-in model is to say: a question holds it, as JSON."""
+"""Scripts for the stand-in model: a message contains one as JSON."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ CODE = "    owls = [owl for owl in forest if owl.hears(vole, under='snow')]\n   
 ITEM = "- an owl that hears a vole under the *snow* from far away\n"
 ROW = "| barn owl | 500 g | voles, and **mice** | at night |\n"
 WORDS = "An owl hears a vole under the *snow* from far away, and so does its young. "
-PARAGRAPH = 20  # stamped tokens
-PREVIEWED = "These words come first, so that the list of rooms shows them, and no stamp of another room. " * 2
+PARAGRAPH_TOKENS = 20
+PREVIEW = "These words come first, so that the list of rooms shows them, and no stamp of another room. " * 2
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """So many tokens of a form, at so many a second; rate 0 stands for as fast as it can be sent.
+    """An answer of `tokens` tokens at `rate` tokens a second. Rate 0 stands for full speed.
 
-    Forms: `stamped` tokens hold the time they are sent at, by the monotonic clock in ns; `markdown` is of every kind;
-    `code`, `list`, `table` and `paragraph` are one block without end.
+    Forms: `stamped` tokens contain the time when they are sent, by the monotonic clock in ns; `markdown` contains all
+    kinds of blocks; `code`, `list`, `table` and `paragraph` are one block.
     """
 
     tokens: int
@@ -40,18 +40,18 @@ class Script:
 
     @classmethod
     def read(cls, question: str) -> Script:
-        """The script in a question; a few words for any other."""
+        """Return the script in a message, or one of a few tokens for any other message."""
         try:
             return cls(**json.loads(question))
         except (ValueError, TypeError):
             return cls(3)
 
     def words(self) -> Iterator[str]:
-        """The tokens, about four characters each."""
+        """Yield the tokens, of about four characters each."""
         if self.form == "stamped":
-            yield PREVIEWED + stamp() + "\n\n"
+            yield PREVIEW + stamp() + "\n\n"
             for n in range(2, self.tokens + 1):
-                yield stamp() + ("\n\n" if n % PARAGRAPH == 0 else " ")
+                yield stamp() + ("\n\n" if n % PARAGRAPH_TOKENS == 0 else " ")
             return
         endless = {"markdown": "".join(BLOCKS), "code": CODE, "list": ITEM, "table": ROW, "paragraph": WORDS}[self.form]
         begin = {"code": "```python\n", "table": "| owl | weighs | eats | when |\n|---|---|---|---|\n"}.get(
@@ -63,5 +63,5 @@ class Script:
 
 
 def stamp() -> str:
-    """The time now, as a word."""
+    """Return the current time as a word."""
     return f"T{time.monotonic_ns():018d}"

@@ -1,4 +1,4 @@
-"""The real server, its model and what they are asked, for the benchmarks."""
+"""The real server with a stand-in model, and measurements of processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.bench.model import Model
 from tests.bench.script import Script
 from tests.support.server import Server
 
-PATIENCE = 120.0
+TIMEOUT_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,29 +26,29 @@ class SeededInstance:
     model: Model
 
     def new_room(self) -> str:
-        """A new room's id."""
-        made = requests.post(f"{self.server.url}/rooms", timeout=PATIENCE)
+        """Create a room. Return its id."""
+        made = requests.post(f"{self.server.url}/rooms", timeout=TIMEOUT_SECONDS)
         return made.headers["Location"][-12:]
 
     def ask(self, room: str, script: Script) -> None:
-        """Have the model say this in the room."""
+        """Post a script into the room."""
         url = f"{self.server.url}/rooms/{room}/messages"
-        requests.post(url, {"text": str(script)}, timeout=PATIENCE).raise_for_status()
+        requests.post(url, {"text": str(script)}, timeout=TIMEOUT_SECONDS).raise_for_status()
 
     def answered(self, room: str, script: Script) -> None:
-        """The same, until it has said it."""
+        """Post a script into the room, and wait for the end of the answer."""
         url = f"{self.server.url}/rooms/{room}/messages"
-        wait = {"Prefer": f"wait={PATIENCE:g}"}
-        requests.post(url, {"text": str(script)}, headers=wait, timeout=PATIENCE).raise_for_status()
+        wait = {"Prefer": f"wait={TIMEOUT_SECONDS:g}"}
+        requests.post(url, {"text": str(script)}, headers=wait, timeout=TIMEOUT_SECONDS).raise_for_status()
 
 
 @contextmanager
 def seeded(
     program: tuple[str, ...], *, warm: bool = True, furnish: Callable[[Path], object] = lambda folder: None
 ) -> Iterator[SeededInstance]:
-    """The server by this program, on a directory of its own, with its model; what is loaded at first use is loaded.
+    """Start a server with its model.
 
-    `furnish` puts into the directory what is to be there when the server starts.
+    `furnish` fills the instance directory before. `warm` posts a message, which loads what is loaded at first use.
     """
     with tempfile.TemporaryDirectory() as folder, Model() as model:
         furnish(Path(folder))
@@ -64,25 +64,25 @@ def seeded(
 
 
 def cpu(pid: int) -> float:
-    """The seconds of processor time that a process has used, all its threads together."""
+    """Return the processor time of all threads of a process, in seconds."""
     tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
 
 
 def memory(pid: int) -> float:
-    """The bytes of memory that a process holds and shares with nobody."""
+    """Return the proportional set size of a process, in bytes."""
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
     return 1024 * sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith(("Pss:",)))
 
 
 def resident(pid: int) -> float:
-    """The bytes of memory that a process holds, also those that it shares."""
+    """Return the resident set size of a process, in bytes."""
     status = Path(f"/proc/{pid}/status").read_text()
     return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
 
 
 def until_quiet(pid: int) -> None:
-    """Wait until the process does nothing any more."""
+    """Wait until the process is idle."""
     before = cpu(pid)
     while True:
         time.sleep(0.3)

@@ -1,7 +1,7 @@
-"""People who send one message after the other, in a process of their own: `... PORT SECONDS ROOM...`, one each.
+"""Clients in a process of their own: `python -m tests.bench.senders PORT SECONDS ROOM...`, one for each room.
 
-It prints how many were acknowledged a second: only a 201 counts, and only when all of it has come. In the room `-`
-nothing is stored: there the server says whether it is alive, and that counts.
+Each posts one message after the other. The process prints the number of complete 201 responses a second. The room `-`
+stands for requests to `/healthz`, which store nothing.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from collections.abc import Sequence
 
 from tests.bench.caller import PART, length, request
 
-WARM = 0.5  # seconds that do not count
+WARM_UP_SECONDS = 0.5
 NOWHERE = "-"
 
 
 def acknowledged(port: int, seconds: float, rooms: Sequence[str]) -> float:
-    """The messages that such a process has acknowledged, a second."""
+    """Run the process. Return the acknowledged messages a second."""
     command = [sys.executable, "-m", "tests.bench.senders", str(port), str(seconds), *rooms]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     return float(done.stdout)
 
 
 class Sender:
-    """One connection and its room."""
+    """A connection that posts into one room."""
 
     def __init__(self, port: int, room: str) -> None:
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=20)
@@ -37,38 +37,38 @@ class Sender:
         else:
             self._request = request(port, "POST", f"/rooms/{room}/messages", {"text": "Who eats voles?"}, PART)
             self._wanted = b"HTTP/1.1 201 "
-        self._come = b""
+        self._received = b""
 
     def send(self) -> None:
         """Send a message."""
         self.sock.sendall(self._request)
 
-    def hear(self) -> bool:
-        """Take what there is; whether the message is acknowledged."""
+    def receive(self) -> bool:
+        """Receive some bytes. Return whether the message is acknowledged."""
         data = self.sock.recv(1 << 18)
         assert data, "the server closed a connection"
-        self._come += data
-        head, _, body = self._come.partition(b"\r\n\r\n")
-        if b"\r\n\r\n" not in self._come or len(body) < length(head):
+        self._received += data
+        head, _, body = self._received.partition(b"\r\n\r\n")
+        if b"\r\n\r\n" not in self._received or len(body) < length(head):
             return False
         assert head.startswith(self._wanted), head
-        self._come = b""
+        self._received = b""
         return True
 
 
 def main(port: int, seconds: float, rooms: Sequence[str]) -> None:
-    """Send for so long."""
+    """Send for `seconds`."""
     poll = select.epoll()
     senders = {one.sock.fileno(): one for one in (Sender(port, room) for room in rooms)}
     for descriptor, one in senders.items():
         poll.register(descriptor, select.EPOLLIN)
         one.send()
-    began = time.monotonic() + WARM
+    began = time.monotonic() + WARM_UP_SECONDS
     until, count = began + seconds, 0
     while (now := time.monotonic()) < until:
         for descriptor, _ in poll.poll(1.0):
             one = senders[descriptor]
-            if one.hear():
+            if one.receive():
                 count += now >= began
                 one.send()
     print(count / seconds)

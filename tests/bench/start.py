@@ -1,4 +1,4 @@
-"""What it takes to run at all: time, memory, and room on the disk."""
+"""The start of the server: time, memory and disk space."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ MB = 1_000_000
 
 
 def figures(program: tuple[str, ...]) -> Iterator[Figure]:
-    """From nothing to the first page, and what a server holds that does nothing, with no room and with many."""
+    """Yield the time to the first page, and the memory and disk space without rooms and with many."""
     pages, imports = started(program)
     yield Figure("start of the process to its first page", pages, "s", floor=statistics.median(imports), times=3.0)
-    yield Figure("installed beyond Python and pip", (installed(program) / MB,), "MB", 45)
+    yield Figure("installed beyond Python and pip", (installed() / MB,), "MB", 45)
     with seeded(program, warm=False) as home, Caller(home.server.port) as caller:
         until_quiet(home.server.pid)
         yield Figure("memory when idle", (resident(home.server.pid) / MB,), "MB", 70)
@@ -44,7 +44,7 @@ def figures(program: tuple[str, ...]) -> Iterator[Figure]:
 
 
 def started(program: tuple[str, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Seconds from the start of the process until a room's page has come, and those of `import flask`, in turn."""
+    """Return the seconds from the start of the process to the first page of a room, and those of `import flask`."""
     pages, imports = [], []
     with tempfile.TemporaryDirectory() as folder:
         server = Server(Path(folder), program=program).start()
@@ -65,15 +65,10 @@ def started(program: tuple[str, ...]) -> tuple[tuple[float, ...], tuple[float, .
     return tuple(pages), tuple(imports)
 
 
-def installed(program: tuple[str, ...]) -> int:
-    """The bytes of all files of what the program depends on, and of what that depends on in turn.
-
-    A program that is slow on purpose is one that needs what its tests need.
-    """
+def installed() -> int:
+    """Return the bytes of all files of the dependencies, direct and indirect."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"]]
-    if program != ("app.py",):
-        wanted += project["optional-dependencies"]["test"]
     files: dict[str, set[Path]] = {}
     while wanted:
         requirement = Requirement(wanted.pop())
@@ -82,7 +77,7 @@ def installed(program: tuple[str, ...]) -> int:
             continue
         try:
             found = distribution(name)
-        except PackageNotFoundError:  # its stubs, which nothing imports
+        except PackageNotFoundError:  # stubs, which are not installed
             continue
         files[name] = {Path(str(file.locate())) for file in found.files or ()}
         wanted += found.requires or []

@@ -1,6 +1,6 @@
-"""Many tabs in a process of its own, which note how late each token came: `python -m tests.bench.tabs PORT ROOM...`.
+"""Many tabs in a process of its own, which measure latencies: `python -m tests.bench.tabs PORT ROOM...`.
 
-It prints `ready` when every tab is up to date, and, when each has seen its room's answer end, what it saw as JSON.
+It prints `ready` when every tab is up to date, and JSON when the answer in each tab's room has ended.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-SECONDS = 120.0
+TIMEOUT_SECONDS = 120.0
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 STAMP = re.compile(rb"T(\d{18})")
 ENDED = re.compile(rb'id="message-2"[^>]*data-state="(?!waiting|streaming)')
 PING, PONG = b"\x89\x00", b"\x8a\x80" + bytes(4)  # empty ones
 FRAME_END = b"</hx-partial>"
-LOOK_BACK = 300  # bytes, longer than what is looked for
+MAX_MATCH_BYTES = 300  # longer than any match of the patterns
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the tabs saw: how late (ms, sorted) they got each token, how many of them a tab got, and bytes and reads."""
+    """Measurements: sorted latencies of tokens (ms), tokens by tab, and all bytes and reads."""
 
     late: list[float]
     tokens: list[int]
@@ -38,34 +38,34 @@ class Seen:
 
 
 class Watch:
-    """A process with so many tabs on each of these rooms."""
+    """The process with `each` tabs on each of the rooms."""
 
     def __init__(self, port: int, rooms: Sequence[str], *, each: int) -> None:
         command = [sys.executable, "-m", "tests.bench.tabs", str(port), *[room for room in rooms for _ in range(each)]]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
-        self._said = self._process.stdout
-        assert self._said.readline() == "ready\n"
+        self._stdout = self._process.stdout
+        assert self._stdout.readline() == "ready\n"
 
     def __enter__(self) -> Watch:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """They go, whatever they have seen."""
+        """End the process."""
         self._process.kill()
         self._process.wait()
-        self._said.close()
+        self._stdout.close()
 
     def seen(self) -> Seen:
-        """What they saw, when every answer has ended."""
-        with self._said:
-            found: dict[str, Any] = json.loads(self._said.readline())
-        self._process.wait(SECONDS)
+        """Wait for the end of every answer. Return the measurements."""
+        with self._stdout:
+            found: dict[str, Any] = json.loads(self._stdout.readline())
+        self._process.wait(TIMEOUT_SECONDS)
         return Seen(**found)
 
 
 class Tab:
-    """One WebSocket, read without taking its frames apart."""
+    """A WebSocket that is read without parsing frames."""
 
     def __init__(self, port: int, room: str) -> None:
         self.sock = socket.create_connection(("127.0.0.1", port))
@@ -79,7 +79,7 @@ class Tab:
         self._ending = self.ended = False
 
     def read(self, late: list[float]) -> None:
-        """Take what there is, and note how late the tokens in it are that were not seen before."""
+        """Receive some bytes, and record the latencies of new tokens in them."""
         data = self.sock.recv(1 << 20)
         now = time.monotonic_ns()
         if not data:
@@ -89,7 +89,7 @@ class Tab:
         self.reads += 1
         self.bytes += len(data)
         data = self.tail + data
-        self.tail = data[-LOOK_BACK:]
+        self.tail = data[-MAX_MATCH_BYTES:]
         for found in STAMP.findall(data):
             if (stamp := int(found)) > self.newest:
                 late.append((now - stamp) / 1e6)
@@ -100,19 +100,19 @@ class Tab:
 
 
 def main(port: int, rooms: Sequence[str]) -> None:
-    """Watch until every tab has seen its answer's end."""
+    """Read until the answer of every tab has ended."""
     late: list[float] = []
     poll = select.epoll()
     tabs: dict[int, Tab] = {}
     for room in rooms:
         tab = Tab(port, room)
-        while b'hx-target="#messages"' not in tab.tail:  # what comes first brings it up to date
+        while b'hx-target="#messages"' not in tab.tail:  # the first frames bring it up to date
             tab.tail += tab.sock.recv(1 << 20)
         tab.tail = b""
         tabs[tab.sock.fileno()] = tab
         poll.register(tab.sock.fileno(), select.EPOLLIN)
     print("ready", flush=True)
-    until = time.monotonic() + SECONDS
+    until = time.monotonic() + TIMEOUT_SECONDS
     left = len(tabs)
     while left and time.monotonic() < until:
         for descriptor, _ in poll.poll(1.0):
@@ -127,7 +127,7 @@ def main(port: int, rooms: Sequence[str]) -> None:
         sum(tab.reads for tab in tabs.values()),
         time.monotonic(),
     )
-    # A percentile of so many is the same to three digits when every hundredth is told.
+    # A sample of the latencies is enough for percentiles.
     step = max(1, len(found.late) // 20_000)
     print(json.dumps({**{name: getattr(found, name) for name in Seen.__slots__}, "late": found.late[::step]}))
 

@@ -1,4 +1,4 @@
-"""How soon an answer is seen, and how soon Stop really stops the model."""
+"""The time to the first token, and the time from Stop to the end of the model's connection."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ ROUNDS = 15
 
 
 def figures(program: tuple[str, ...]) -> Iterator[Figure]:
-    """With a model in this process, which knows when its socket is closed."""
+    """Yield figures with a model in this process, which notices when its socket is closed."""
     with tempfile.TemporaryDirectory() as folder:
         model = ModelServer()
         environment = {"OPENAI_BASE_URL": model.url, "OPENAI_MODEL": "stand-in"}
         server = Server(Path(folder), environment=environment, program=program).start()
         try:
             with Caller(server.port) as caller:
-                first_token(server, model, caller)  # to warm up
+                first_token(server, model, caller)  # fill caches
                 tokens = repeated(lambda: first_token(server, model, caller), ROUNDS)
                 yield Figure("first token at a tab, from POST", tokens, "ms", 40)
                 for what, words in (("a silent model", ()), ("a speaking model", (text("Hoo"),))):
@@ -36,11 +36,11 @@ def figures(program: tuple[str, ...]) -> Iterator[Figure]:
 
 
 def first_token(server: Server, model: ModelServer, caller: Caller) -> float:
-    """Milliseconds from sending a question to its answer's first token at a tab's socket."""
+    """Return the milliseconds from posting a message to the first token at a tab's socket."""
     room = caller.call("POST", "/rooms", {}).location
     tab = Tab(server.url, f"room={room[-12:]}")
     tab.read_until('hx-target="#messages"')
-    word = f"Hoo-{room[-12:]}"  # what the list of rooms shows of others has no part in it
+    word = f"Hoo-{room[-12:]}"  # not in the previews of other rooms
     model.will(answer(word))
     began = time.perf_counter()
     caller.call("POST", f"{room}/messages", {"text": "Tell me"})
@@ -51,7 +51,7 @@ def first_token(server: Server, model: ModelServer, caller: Caller) -> float:
 
 
 def stop(model: ModelServer, caller: Caller, *said: bytes) -> float:
-    """Milliseconds from asking to stop to the model's socket being closed."""
+    """Return the milliseconds from Stop to the end of the model's connection."""
     room = caller.call("POST", "/rooms", {}).location
     reply = model.will(held(*said))
     caller.call("POST", f"{room}/messages", {"text": "Tell me"})

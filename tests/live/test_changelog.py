@@ -1,95 +1,49 @@
-"""A channel: which names became stale after a place."""
+"""The changelog: which names became stale after a revision."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overseer.live.changelog import REMEMBERED, Changelog
+from overseer.live.changelog import MAX_NAMES, Changelog
 
 
 def filled(count: int) -> Changelog[str]:
-    """A channel from place 0 with names n1, n2, … marked at 1, 2, …"""
+    """Return a changelog from revision 0 with names n1, n2, … marked at 1, 2, …"""
     changelog = Changelog[str](0)
-    for place in range(1, count + 1):
-        changelog.mark(f"n{place}", place)
+    for revision in range(1, count + 1):
+        changelog.mark(f"n{revision}", revision)
     return changelog
 
 
-def test_a_new_channel_has_nothing_to_tell() -> None:
-    """At its own place, and after it, nothing is stale; before it, nobody knows."""
-    changelog = Changelog[str](5)
-    assert changelog.since(5) == []
-    assert changelog.since(6) == []
-    assert changelog.since(4) is None
-    assert changelog.since(-1) is None
-
-
-def test_what_came_after_a_place_is_told_oldest_first() -> None:
-    """What was stale at the place or before is not told again."""
-    changelog = filled(4)
-    assert changelog.since(0) == ["n1", "n2", "n3", "n4"]
-    assert changelog.since(2) == ["n3", "n4"]
-    assert changelog.since(4) == []
-    assert changelog.since(99) == []
-
-
-def test_asking_changes_nothing() -> None:
-    """Many tabs ask, each from its own place."""
+def test_since_returns_later_names_once_in_the_order_of_their_last_mark() -> None:
     changelog = filled(3)
-    assert changelog.since(1) == changelog.since(1) == ["n2", "n3"]
     assert changelog.since(0) == ["n1", "n2", "n3"]
-
-
-def test_a_name_is_told_once_at_its_last_place() -> None:
-    """What became stale twice is rendered once, in the order of its last time."""
-    changelog = filled(3)
+    assert changelog.since(-1) is None, "nothing is known of revisions before the first"
     changelog.mark("n1", 4)
-    changelog.mark("n1", 5)
-    assert changelog.since(0) == ["n2", "n3", "n1"]
-    assert changelog.since(4) == ["n1"]
-    assert changelog.since(5) == []
+    changelog.mark("n4", 4)
+    assert changelog.since(0) == changelog.since(0) == ["n2", "n3", "n1", "n4"]
+    assert changelog.since(3) == ["n1", "n4"]
+    assert changelog.since(4) == changelog.since(99) == []
 
 
-def test_names_of_one_place_are_told_together() -> None:
-    """One event may make several fragments stale."""
-    changelog = Changelog[str](0)
-    for name in ("a", "b", "c"):
-        changelog.mark(name, 1)
-    assert changelog.since(0) == ["a", "b", "c"]
-    assert changelog.since(1) == []
-
-
-def test_forgetting_sends_everybody_before_it_back_to_the_whole() -> None:
-    """Nobody before the place can be told by name; from there on all is as ever."""
+def test_since_a_revision_before_mark_all_is_none() -> None:
     changelog = filled(3)
-    changelog.forget(7)
-    assert changelog.since(3) is None
+    changelog.mark_all(7)
     assert changelog.since(6) is None
     assert changelog.since(7) == []
     changelog.mark("n1", 8)
     assert changelog.since(7) == ["n1"]
 
 
-def test_only_so_many_names_are_remembered() -> None:
-    """Beyond that the oldest goes, and with it whoever would have to hear of it."""
-    changelog = filled(REMEMBERED)
-    assert len(changelog.since(0) or []) == REMEMBERED
-    changelog.mark("more", REMEMBERED + 1)
+def test_changelog_keeps_a_limited_number_of_names() -> None:
+    """Revisions before the name that is dropped are no longer known."""
+    changelog = filled(MAX_NAMES + 1)
     assert changelog.since(0) is None
-    told = changelog.since(1)
-    assert told is not None and (len(told), told[0], told[-1]) == (REMEMBERED, "n2", "more")
-    changelog.mark("n2", REMEMBERED + 2)
-    assert changelog.since(1) is not None, "a name that is marked again needs no more room"
-
-
-def test_names_dropped_at_one_place_take_the_place_with_them() -> None:
-    """A tab between two names of one place was told neither or both."""
-    changelog = Changelog[int](0)
-    for name in range(REMEMBERED + 1):
-        changelog.mark(name, 1)
-    assert changelog.since(0) is None
-    assert changelog.since(1) == []
+    names = changelog.since(1)
+    assert names is not None and (len(names), names[0], names[-1]) == (MAX_NAMES, "n2", f"n{MAX_NAMES + 1}")
+    changelog.mark("n2", MAX_NAMES + 2)
+    assert changelog.since(1) is not None, "a name that is marked again takes no more space"
 
 
 @given(
@@ -97,22 +51,18 @@ def test_names_dropped_at_one_place_take_the_place_with_them() -> None:
     st.lists(st.booleans(), min_size=60, max_size=60),
     st.integers(0, 60),
 )
-def test_a_tab_is_told_each_name_that_became_stale_or_is_sent_the_whole(
-    names: list[int], forgets: list[bool], place: int
-) -> None:
-    """Nothing is missed, whatever happened: against a plain list of all that was marked."""
+def test_since_returns_every_later_name_or_none(names: list[int], resets: list[bool], since: int) -> None:
     changelog = Changelog[int](0)
     history: list[tuple[int, int]] = []
-    forgotten = 0
-    for at, name in enumerate(names, 1):
-        if forgets[at - 1] and name % 7 == 0:
-            changelog.forget(at)
-            history, forgotten = [], at
+    reset_at = 0
+    for revision, name in enumerate(names, 1):
+        if resets[revision - 1] and name % 7 == 0:
+            changelog.mark_all(revision)
+            history, reset_at = [], revision
         else:
-            changelog.mark(name, at)
-            history.append((at, name))
-    told = changelog.since(place)
-    assert (told is None) == (place < forgotten)
-    if told is not None:
-        assert sorted(told) == sorted({name for at, name in history if at > place})
-        assert len(told) == len(set(told))
+            changelog.mark(name, revision)
+            history.append((revision, name))
+    found = changelog.since(since)
+    assert (found is None) == (since < reset_at)
+    if found is not None:
+        assert sorted(found) == sorted({name for revision, name in history if revision > since})

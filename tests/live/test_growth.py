@@ -1,7 +1,6 @@
-"""What an event costs, counted and not timed: the same in a full harness as in one that is nearly empty.
+"""The cost of an event does not grow with the number of rooms, messages and tabs, nor with the length of an answer.
 
-Nothing that happens in a room may cost more because there are many rooms, many messages in it, or many tabs that look
-on; and no token more because the answer is long.
+Costs are counted, not timed. Harnesses of two sizes are compared.
 """
 
 from __future__ import annotations
@@ -11,9 +10,8 @@ import math
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import cache
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
 from operator import le
 from pathlib import Path
 from queue import SimpleQueue
@@ -22,11 +20,11 @@ import pytest
 
 from overseer import create_app
 from overseer.domain.events import MessageAdded, PartAdded, PartGrew, RoomEvent, TurnEnded
-from overseer.live import invalidation
+from overseer.live.invalidation import PartGrown
 from overseer.live.renderer import FrameRenderer, RoomState
 from overseer.llm import Model
 from overseer.llm.choice import Models, ModelSettings
-from overseer.render.fragments import FragmentCache, Fragments
+from overseer.render.fragments import Fragments, Memo
 from overseer.render.streaming_answers import StreamingAnswers
 from overseer.rooms import chat_room
 from overseer.rooms.chat_room import Limits
@@ -38,21 +36,23 @@ from tests.support.tab import Tab
 from tests.support.work_counter import Work, WorkCounter
 
 DEADLINE = 20.0
-CONTEXT = 60  # tokens that the model reads: less than the smallest of the rooms holds
-TWICE = 6000  # characters: a row, a header or a message, and what a room's state needs, may be sent once more
-DIGITS = 200  # characters by which numbers, names and times may be longer
-PLACE = re.compile(r'data-place="[^"]+\.(\d+)"')  # how new a tab's list is
-IN_LIST = "#rooms-place"  # what every change of the list brings
-BROWSER = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate"}
+SMALL, LARGE = (110, 220), (1001, 2002)  # rooms, and messages in one of them: more than one page of each
+CONTEXT_TOKENS = 60  # that the model reads: less than the small room holds
+FRAGMENT_CHARS = 6000  # a row, a header or a message that may be rendered once more
+DIGITS_CHARS = 200  # by which numbers, names and times may be longer
+MANY_TABS = 20
+LIST_REVISION = re.compile(r'data-place="[^"]+\.(\d+)"')
+LIST_CHANGE = "#rooms-place"  # in every frame for the list
+NAVIGATION = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate"}
 HTMX = {"HX-Request": "true", "HX-Request-Type": "partial"}
 
 
 @dataclass
 class Done:
-    """How long the answer was, and what a tab that shows the room is sent then, as patterns."""
+    """The length of the response to an event, and patterns of what a tab on the room is sent."""
 
-    answered: int
-    shown: tuple[str, ...]
+    response_chars: int
+    patterns: tuple[str, ...] = ()
 
 
 Event = Callable[[], Done]
@@ -60,74 +60,82 @@ Prepare = Callable[["Harness", str], Iterator[Event]]
 
 
 class Harness:
-    """An app with rooms, all on the list, and one of them, in its middle, with messages."""
+    """An app with many rooms, and a room in the middle of the list with many messages and a tab."""
 
     def __init__(self, directory: Path, *, rooms: int, messages: int) -> None:
         self.room_id = furnish(directory, rooms=rooms, messages=messages)
         self.path = f"/rooms/{self.room_id}"
         self.model = ModelServer()
         settings = ModelSettings(base_url=self.model.url, name="stand-in")
-        self.app = create_app(directory, models=settings, limits=Limits(context_tokens=CONTEXT))
+        self.app = create_app(directory, models=settings, limits=Limits(context_tokens=CONTEXT_TOKENS))
         self.client = self.app.test_client()
         self.overseer: Overseer = self.app.extensions["overseer"]
         self.overseer.open()
-        self._rank = self.overseer.room(self.room_id).rank
+        self.rank = self.overseer.room(self.room_id).rank
         self._events: SimpleQueue[RoomEvent] = SimpleQueue()
         self.overseer.subscribe(self._events.put)
+        self._served = ExitStack()
+        self.url = self._served.enter_context(served(self.app))
+        self.tab = self._served.enter_context(closing(Tab(self.url, f"room={self.room_id}")))
+        self.settle(self.tab)
 
     def close(self) -> None:
+        self._served.close()
         self.app.extensions["hub"].close()
         self.overseer.close()
         self.model.close()
 
-    def does(self, method: str, path: str, *shown: str, headers: dict[str, str] | None = None, **form: str) -> Done:
+    def request(self, method: str, path: str, *shown: str, headers: dict[str, str] | None = None, **form: str) -> Done:
         response = self.client.open(path, method=method, data=form, headers=headers)
         assert response.status_code < 400, response.text
         return Done(len(response.data), shown)
 
-    def makes(self) -> str:
-        """Another room; returns its path."""
+    def new_room(self) -> str:
+        """Create a room. Return its path."""
         return self.client.post("/rooms").headers["Location"]
 
-    def asks(self, words: str = "What now?") -> tuple[Reply, int]:
-        """Ask; the reply is held, and the number is its answer's."""
+    def ask(self) -> tuple[Reply, int]:
+        """Post a message. Return the model's reply, which is held, and the number of the answer."""
         reply = self.model.will(held())
-        self.client.post(f"{self.path}/messages", data={"text": words})
+        self.client.post(f"{self.path}/messages", data={"text": "What now?"})
         assert reply.begun.wait(DEADLINE)
-        return reply, self.heard(lambda event: isinstance(event, MessageAdded)).answer  # type: ignore[attr-defined]
+        return reply, self.wait_for(lambda event: isinstance(event, MessageAdded)).answer  # type: ignore[attr-defined]
 
-    def says(self, reply: Reply, word: str) -> None:
-        """Have the model say it, and wait until the room has heard."""
-        reply.say(text(word))
-        self.heard(lambda event: isinstance(event, PartAdded | PartGrew) and event.text == word)
+    def stream(self, reply: Reply, token: str) -> None:
+        """Let the model send a token, and wait for its event."""
+        reply.say(text(token))
+        self.wait_for(lambda event: isinstance(event, PartAdded | PartGrew) and event.text == token)
 
-    def ends(self, reply: Reply) -> None:
-        """Have the model end its answer, and wait until it is at rest."""
+    def finish(self, reply: Reply) -> None:
+        """Let the model end its answer, and wait for the end of the turn."""
         reply.say(end())
         reply.hang_up()
-        self.rests()
+        self.wait_for_end()
 
-    def rests(self) -> None:
-        """Wait until an answer has ended, and nothing runs any more."""
-        self.heard(lambda event: isinstance(event, TurnEnded))
+    def wait_for_end(self) -> None:
+        self.wait_for(lambda event: isinstance(event, TurnEnded))
         for thread in threading.enumerate():
             if thread.name == f"turn-{self.room_id}":
                 thread.join(DEADLINE)
 
-    def heard(self, wanted: Callable[[RoomEvent], bool]) -> RoomEvent:
+    def wait_for(self, wanted: Callable[[RoomEvent], bool]) -> RoomEvent:
         while not wanted(event := self._events.get(timeout=DEADLINE)):
             continue
         return event
 
-    def sinks(self) -> None:
-        """Put the room back into the middle of the list, where it was."""
+    def move_back(self) -> None:
+        """Move the room from the top of the list back to the middle."""
         with self.overseer._storage.write() as db:
-            db.execute("UPDATE rooms SET rank = ? WHERE id = ?", (self._rank, self.room_id))
+            db.execute("UPDATE rooms SET rank = ? WHERE id = ?", (self.rank, self.room_id))
 
-    @property
-    def place(self) -> int:
-        """How much has happened."""
-        return int(self.app.extensions["hub"].place().partition(".")[2])
+    def settle(self, *tabs: Tab) -> None:
+        """Read all frames of the tabs that are still to come: those of a last event stand for all before it."""
+        before = int(self.app.extensions["hub"].revision().partition(".")[2])
+        self.request("PATCH", self.path, name=(name := next(names)))
+        for tab in tabs:
+            read_until(tab, in_header(name))
+            while not any(int(number) > before for frame in tab.frames for number in LIST_REVISION.findall(frame)):
+                assert tab.read() is not None
 
     @property
     def last(self) -> int:
@@ -135,173 +143,16 @@ class Harness:
         return self.overseer.messages(self.room_id).last
 
 
-# What happens. Each is prepared up to its first yield; what it yields is counted; what follows puts things right.
+names = (f"Name{number}" for number in itertools.count(1000))
 
 
-def create(harness: Harness, name: str) -> Iterator[Event]:
-    yield lambda: harness.does("POST", "/rooms", in_row(name), name=name)
+def read_until(tab: Tab, *patterns: str, since: int = 0) -> None:
+    for pattern in patterns:
+        while not any(re.search(pattern, frame, re.S) for frame in tab.frames[since:]):
+            assert tab.read() is not None
 
 
-def rename(harness: Harness, name: str) -> Iterator[Event]:
-    yield lambda: harness.does("PATCH", harness.path, in_header(name), in_row(name), name=name)
-
-
-def configure(harness: Harness, name: str) -> Iterator[Event]:
-    yield lambda: harness.does("PATCH", harness.path, f'id="header".*{name}', IN_LIST, system_prompt=name)
-
-
-def delete(harness: Harness, name: str) -> Iterator[Event]:
-    path = harness.makes()
-    yield lambda: harness.does("DELETE", path, f'hx-target="#room-{path[-12:]}" hx-swap="delete"')
-
-
-def clear(harness: Harness, name: str) -> Iterator[Event]:
-    path = harness.makes()
-    harness.does("POST", f"{path}/messages", headers={"Prefer": "wait=20"}, text=name)
-    shown = f'id="room-{path[-12:]}" class="row" [^>]*data-messages="0"'
-    yield lambda: harness.does("DELETE", f"{path}/messages", shown)
-
-
-def ask(harness: Harness, name: str) -> Iterator[Event]:
-    harness.sinks()
-    reply = harness.model.will(held())
-
-    def event() -> Done:
-        done = harness.does("POST", f"{harness.path}/messages", f"<p>{name}</p>", in_row(name), text=name)
-        assert reply.begun.wait(DEADLINE)
-        return done
-
-    yield event
-    harness.ends(reply)
-
-
-def begin_to_answer(harness: Harness, name: str) -> Iterator[Event]:
-    reply, number = harness.asks()
-
-    def event() -> Done:
-        harness.says(reply, name)
-        return Done(0, (name,))
-
-    yield event
-    harness.ends(reply)
-
-
-def say_a_word(harness: Harness, name: str) -> Iterator[Event]:
-    reply, _ = harness.asks()
-    harness.says(reply, "A word, ")
-
-    def event() -> Done:
-        harness.says(reply, name)
-        return Done(0, (name,))
-
-    yield event
-    harness.ends(reply)
-
-
-def end_an_answer(harness: Harness, name: str) -> Iterator[Event]:
-    reply, number = harness.asks()
-    harness.says(reply, name)
-    harness.sinks()
-
-    def event() -> Done:
-        harness.ends(reply)
-        return Done(0, (state(number, "complete"), in_row(name)))
-
-    yield event
-
-
-def answer_again(harness: Harness, name: str) -> Iterator[Event]:
-    reply = harness.model.will(held())
-    shown = state(harness.last, "waiting"), 'class="row__answering"'
-
-    def event() -> Done:
-        done = harness.does("POST", f"{harness.path}/turn", *shown)
-        assert reply.begun.wait(DEADLINE)
-        return done
-
-    yield event
-    harness.ends(reply)
-
-
-def show_a_message(harness: Harness, name: str) -> Iterator[Event]:
-    path = f"{harness.path}/messages/{harness.last}"
-    yield lambda: harness.does("GET", path)
-
-
-def follow_a_link(harness: Harness, name: str) -> Iterator[Event]:
-    yield lambda: harness.does("GET", f"{harness.path}/messages/1", headers=BROWSER)
-
-
-def begin_to_edit(harness: Harness, name: str) -> Iterator[Event]:
-    path = f"{harness.path}/messages/{harness.last - 1}/edit"
-    yield lambda: harness.does("GET", path)
-
-
-def open_the_palette(harness: Harness, name: str) -> Iterator[Event]:
-    yield lambda: harness.does("GET", "/palette")
-
-
-EVENTS = [
-    create, rename, configure, delete, clear, ask, begin_to_answer, say_a_word, end_an_answer, answer_again,
-    show_a_message, follow_a_link, begin_to_edit, open_the_palette,
-]  # fmt: skip
-
-
-def pin(harness: Harness, name: str) -> Iterator[Event]:
-    yield lambda: harness.does("PATCH", harness.path, 'id="rooms-pinned"', pinned="1")
-    harness.does("PATCH", harness.path, pinned="0")
-
-
-def edit(harness: Harness, name: str) -> Iterator[Event]:
-    reply = harness.model.will(held())
-    path = f"{harness.path}/messages/{harness.last - 1}"
-
-    def event() -> Done:
-        done = harness.does("PATCH", path, f'id="messages".*{name}', in_row(name), text=name)
-        assert reply.begun.wait(DEADLINE)
-        return done
-
-    yield event
-    harness.ends(reply)
-
-
-def stop(harness: Harness, name: str) -> Iterator[Event]:
-    reply, number = harness.asks()
-    harness.says(reply, name)
-
-    def event() -> Done:
-        done = harness.does("DELETE", f"{harness.path}/turn", state(number, "stopped"))
-        harness.rests()
-        return done
-
-    yield event
-    reply.hang_up()
-
-
-def open_the_page(harness: Harness, name: str) -> Iterator[Event]:
-    yield lambda: harness.does("GET", harness.path, headers=BROWSER)
-
-
-def switch(harness: Harness, name: str) -> Iterator[Event]:
-    yield lambda: harness.does("GET", harness.path, headers=HTMX)
-
-
-def show_the_list(harness: Harness, name: str) -> Iterator[Event]:
-    yield lambda: harness.does("GET", "/rooms")
-
-
-def scroll_back(harness: Harness, name: str) -> Iterator[Event]:
-    middle = harness.last // 2
-    yield lambda: harness.does("GET", f"{harness.path}/messages?before={middle}")
-
-
-PAGES = [pin, edit, stop, open_the_page, switch, show_the_list, scroll_back]
-
-
-PUSHED = [one for one in EVENTS if one not in (show_a_message, follow_a_link, begin_to_edit, open_the_palette)]
-
-
-def state(number: int, state: str) -> str:
+def in_state(number: int, state: str) -> str:
     return f'id="message-{number}"[^>]*data-state="{state}"'
 
 
@@ -314,264 +165,310 @@ def in_row(words: str) -> str:
     return f'class="row__(name|preview)">{words}<'
 
 
-@dataclass
-class Took:
-    """What an event took."""
+# Events that are pushed. Each generator prepares an event, yields it to be counted, and cleans up.
 
-    work: Work
-    answered: int
-    pushed: int
+
+def create(harness: Harness, name: str) -> Iterator[Event]:
+    yield lambda: harness.request("POST", "/rooms", in_row(name), name=name)
+
+
+def rename(harness: Harness, name: str) -> Iterator[Event]:
+    yield lambda: harness.request("PATCH", harness.path, in_header(name), in_row(name), name=name)
+
+
+def configure(harness: Harness, name: str) -> Iterator[Event]:
+    yield lambda: harness.request("PATCH", harness.path, f'id="header".*{name}', LIST_CHANGE, system_prompt=name)
+
+
+def pin(harness: Harness, name: str) -> Iterator[Event]:
+    yield lambda: harness.request("PATCH", harness.path, 'id="rooms-pinned"', pinned="1")
+    harness.request("PATCH", harness.path, pinned="0")
+
+
+def delete(harness: Harness, name: str) -> Iterator[Event]:
+    path = harness.new_room()
+    yield lambda: harness.request("DELETE", path, f'hx-target="#room-{path[-12:]}" hx-swap="delete"')
+
+
+def clear(harness: Harness, name: str) -> Iterator[Event]:
+    path = harness.new_room()
+    harness.request("POST", f"{path}/messages", headers={"Prefer": "wait=20"}, text=name)
+    shown = f'id="room-{path[-12:]}" class="row" [^>]*data-messages="0"'
+    yield lambda: harness.request("DELETE", f"{path}/messages", shown)
+
+
+def begin_turn(harness: Harness, method: str, path: str, *shown: str, **form: str) -> Iterator[Event]:
+    reply = harness.model.will(held())
+
+    def event() -> Done:
+        done = harness.request(method, harness.path + path, *shown, **form)
+        assert reply.begun.wait(DEADLINE)
+        return done
+
+    yield event
+    harness.finish(reply)
+
+
+def ask(harness: Harness, name: str) -> Iterator[Event]:
+    harness.move_back()
+    return begin_turn(harness, "POST", "/messages", f"<p>{name}</p>", in_row(name), text=name)
+
+
+def edit(harness: Harness, name: str) -> Iterator[Event]:
+    shown = f'id="messages".*{name}', in_row(name)
+    return begin_turn(harness, "PATCH", f"/messages/{harness.last - 1}", *shown, text=name)
+
+
+def regenerate(harness: Harness, name: str) -> Iterator[Event]:
+    return begin_turn(harness, "POST", "/turn", in_state(harness.last, "waiting"), 'class="row__answering"')
+
+
+def stream_first_token(harness: Harness, name: str, *before: str) -> Iterator[Event]:
+    reply, _ = harness.ask()
+    for token in before:
+        harness.stream(reply, token)
+
+    def event() -> Done:
+        harness.stream(reply, name)
+        return Done(0, (name,))
+
+    yield event
+    harness.finish(reply)
+
+
+def stream_next_token(harness: Harness, name: str) -> Iterator[Event]:
+    return stream_first_token(harness, name, "A word, ")
+
+
+def end_answer(harness: Harness, name: str) -> Iterator[Event]:
+    reply, number = harness.ask()
+    harness.stream(reply, name)
+    harness.move_back()
+
+    def event() -> Done:
+        harness.finish(reply)
+        return Done(0, (in_state(number, "complete"), in_row(name)))
+
+    yield event
+
+
+def stop(harness: Harness, name: str) -> Iterator[Event]:
+    reply, number = harness.ask()
+    harness.stream(reply, name)
+
+    def event() -> Done:
+        done = harness.request("DELETE", f"{harness.path}/turn", in_state(number, "stopped"))
+        harness.wait_for_end()
+        return done
+
+    yield event
+    reply.hang_up()
+
+
+PUSHED = [
+    *(create, rename, configure, pin, delete, clear, ask, edit, regenerate),
+    *(stream_first_token, stream_next_token, end_answer, stop),
+]
+
+READ: dict[str, Callable[[Harness], Done]] = {
+    "page": lambda harness: harness.request("GET", harness.path, headers=NAVIGATION),
+    "room": lambda harness: harness.request("GET", harness.path, headers=HTMX),
+    "list": lambda harness: harness.request("GET", "/rooms"),
+    "page far down the list": lambda harness: harness.request("GET", f"/rooms?after={harness.rank}"),
+    "palette": lambda harness: harness.request("GET", "/palette"),
+    "earlier messages": lambda harness: harness.request("GET", f"{harness.path}/messages?before={harness.last // 2}"),
+    "message": lambda harness: harness.request("GET", f"{harness.path}/messages/{harness.last}"),
+    "link to a message": lambda harness: harness.request("GET", f"{harness.path}/messages/1", headers=NAVIGATION),
+    "form of an edit": lambda harness: harness.request("GET", f"{harness.path}/messages/{harness.last - 1}/edit"),
+}
+
+
+@dataclass
+class Cost:
+    """The cost of an event."""
+
+    work: Work = field(default_factory=Work)
+    response_chars: int = 0
+    pushed_chars: int = 0
 
 
 @pytest.fixture(scope="module")
 def counter() -> Iterator[WorkCounter]:
     with pytest.MonkeyPatch.context() as patch:
-        # How often a growing answer is written depends on the clock, and on nothing else.
-        patch.setattr(chat_room, "SAVE_EVERY", math.inf)
+        patch.setattr(chat_room, "SAVE_EVERY", math.inf)  # the only work that depends on the clock
         yield WorkCounter(patch)
 
 
+def make_harness(tmp_path_factory: pytest.TempPathFactory, size: tuple[int, int]) -> Iterator[Harness]:
+    rooms, messages = size
+    with closing(Harness(tmp_path_factory.mktemp("harness") / "instance", rooms=rooms, messages=messages)) as harness:
+        yield harness
+
+
 @pytest.fixture(scope="module")
-def harness(counter: WorkCounter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int, int], Harness]]:
-    """Harnesses with so many rooms, and messages in one of them; each is furnished once."""
-    with ExitStack() as at_the_end:
-
-        @cache
-        def furnished(rooms: int, messages: int) -> Harness:
-            harness = Harness(tmp_path_factory.mktemp("harness") / "instance", rooms=rooms, messages=messages)
-            at_the_end.callback(harness.close)
-            return harness
-
-        yield furnished
+def small(counter: WorkCounter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
+    yield from make_harness(tmp_path_factory, SMALL)
 
 
-Harnesses = Callable[[int, int], Harness]
-OpenTabs = Callable[..., list[Tab]]
-names = (f"Name{number}" for number in itertools.count(1000))
+@pytest.fixture(scope="module")
+def large(counter: WorkCounter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
+    yield from make_harness(tmp_path_factory, LARGE)
 
 
-def take(counter: WorkCounter, harness: Harness, prepare: Prepare, *tabs: Tab) -> Took:
-    """Let it happen once, so that what is made once is made, and again to be counted."""
+def cost_of(counter: WorkCounter, harness: Harness, prepare: Prepare, *more_tabs: Tab) -> Cost:
+    """Return the cost of an event with a tab, and with more. It happens once before, to fill caches."""
+    tabs = (harness.tab, *more_tabs)
     with contextmanager(prepare)(harness, next(names)) as event:
         event()
     with contextmanager(prepare)(harness, next(names)) as event:
-        settle(harness, *tabs)
-        sent = [len(tab.frames) for tab in tabs]
-        took = Took(Work(), 0, 0)
+        harness.settle(*tabs)
+        read = [len(tab.frames) for tab in tabs]
+        cost = Cost()
 
         def happen() -> None:
             done = event()
-            took.answered = done.answered
-            for tab, since in zip(tabs, sent, strict=True):
-                see(tab, *done.shown, since=since)
-                took.pushed = sum(map(len, tab.frames[since:]))
+            cost.response_chars = done.response_chars
+            for tab, since in zip(tabs, read, strict=True):
+                read_until(tab, *done.patterns, since=since)
+                cost.pushed_chars = sum(map(len, tab.frames[since:]))
 
-        took.work = counter.of(happen)
-    settle(harness, *tabs)
-    return took
-
-
-def see(tab: Tab, *shown: str, since: int = 0) -> None:
-    """Read until the tab has been sent all that."""
-    for pattern in shown:
-        while not any(re.search(pattern, frame, re.S) for frame in tab.frames[since:]):
-            assert tab.read() is not None
+        cost.work = counter.count(happen)
+    harness.settle(*tabs)
+    return cost
 
 
-def settle(harness: Harness, *tabs: Tab) -> None:
-    """Let tabs be sent all that is still to come: what is sent last stands for all before it."""
-    if tabs:
-        before = harness.place
-        harness.does("PATCH", harness.path, name=(name := next(names)))
-        for tab in tabs:
-            see(tab, in_header(name))
-            while not any(int(place) > before for frame in tab.frames for place in PLACE.findall(frame)):
-                assert tab.read() is not None
-
-
-@pytest.mark.parametrize("prepare", EVENTS, ids=lambda one: one.__name__)
-def test_an_event_costs_the_same_among_many_rooms_and_messages(
-    counter: WorkCounter, harness: Harnesses, prepare: Prepare
-) -> None:
-    """Statement by statement, and step by step of each, in a hundred times as much."""
-    few, many = take(counter, harness(10, 20), prepare), take(counter, harness(1000, 2000), prepare)
-    assert_the_same(few, many)
-
-
-@pytest.mark.parametrize("prepare", PAGES, ids=lambda one: one.__name__)
-def test_a_page_costs_the_same_wherever_it_is(counter: WorkCounter, harness: Harnesses, prepare: Prepare) -> None:
-    """What shows a page of rooms or of messages, beside harnesses that have more than one."""
-    few, many = take(counter, harness(110, 220), prepare), take(counter, harness(1001, 2002), prepare)
-    assert_the_same(few, many)
-
-
-def assert_the_same(few: Took, many: Took) -> None:
-    assert len(many.work.opened) == len(few.work.opened)
-    assert many.work.stepped == few.work.stepped
-    assert many.work.sql == few.work.sql
-    assert not many.work.whole
-    assert many.work.templates == few.work.templates
-    assert many.work.rendered < 1.02 * few.work.rendered + DIGITS
-    assert many.work.read == few.work.read
-    assert many.answered < 1.02 * few.answered + DIGITS
-
-
-def assert_hardly_more(few: Took, many: Took) -> None:
-    """What is pushed depends on the moment: of two events, each may be by itself."""
+def assert_about_equal(few: Cost, many: Cost) -> None:
+    """Allow for two events that are pushed together in one case and separately in the other."""
     assert many.work.steps < few.work.steps + 500
     assert many.work.statements < few.work.statements + 15
-    assert not many.work.whole
+    assert not many.work.scans
     assert many.work.renders < few.work.renders + 6
-    assert many.work.rendered < few.work.rendered + TWICE
-    assert many.work.read < few.work.read + 500
-
-
-@pytest.fixture
-def tabs() -> Iterator[OpenTabs]:
-    """Opens tabs on the room of a harness, and closes those that were opened before."""
-    with ExitStack() as at_the_end:
-
-        def open_tabs(harness: Harness, count: int, places: str = "") -> list[Tab]:
-            at_the_end.close()
-            url = at_the_end.enter_context(served(harness.app))
-            found = []
-            for _ in range(count):
-                found.append(Tab(url, f"room={harness.room_id}{places}"))
-                at_the_end.callback(found[-1].close)
-            settle(harness, *found)
-            return found
-
-        yield open_tabs
+    assert many.work.rendered_chars < few.work.rendered_chars + FRAGMENT_CHARS
+    assert many.work.markdown_chars < few.work.markdown_chars + 500
+    assert many.response_chars < 1.02 * few.response_chars + DIGITS_CHARS
+    assert many.pushed_chars < few.pushed_chars + FRAGMENT_CHARS
 
 
 @pytest.mark.parametrize("prepare", PUSHED, ids=lambda one: one.__name__)
-def test_a_tab_is_sent_the_same_among_many_rooms_and_messages(
-    counter: WorkCounter, harness: Harnesses, tabs: OpenTabs, prepare: Prepare
+def test_event_costs_the_same_among_many_rooms_and_messages(
+    counter: WorkCounter, small: Harness, large: Harness, prepare: Prepare
 ) -> None:
-    """In bytes, in what is rendered for it, and in what is read for that."""
-    few, many = (take(counter, one, prepare, *tabs(one, 1)) for one in (harness(10, 20), harness(1000, 2000)))
-    assert_hardly_more(few, many)
-    assert many.pushed < few.pushed + TWICE
+    assert_about_equal(cost_of(counter, small, prepare), cost_of(counter, large, prepare))
 
 
-def test_more_tabs_cost_no_more_work(counter: WorkCounter, harness: Harnesses, tabs: OpenTabs) -> None:
-    """What they all see is read and rendered once, and each is sent the same."""
-    home = harness(10, 20)
-    one, fifty = (
-        [take(counter, home, event, *opened) for event in (rename, ask, begin_to_answer, say_a_word, end_an_answer)]
-        for opened in (tabs(home, count) for count in (1, 50))
-    )
-    for few, many in zip(one, fifty, strict=True):
-        assert_hardly_more(few, many)
-        assert many.pushed < few.pushed + TWICE
-
-
-def test_joining_costs_the_same_among_many_rooms_and_messages(
-    counter: WorkCounter, harness: Harnesses, tabs: OpenTabs
+@pytest.mark.parametrize("read", READ.values(), ids=READ)
+def test_read_costs_the_same_among_many_rooms_and_messages(
+    counter: WorkCounter, small: Harness, large: Harness, read: Callable[[Harness], Done]
 ) -> None:
-    """A tab that shows nothing yet is sent a page of rooms and one of messages."""
-    few, many = (counter.of(lambda one=one: tabs(one, 1)) for one in (harness(110, 220), harness(1001, 2002)))
-    assert many.steps < few.steps + 500
-    assert not many.whole
-    assert many.rendered < 1.02 * few.rendered + TWICE
-
-
-def test_coming_back_costs_the_same_among_many_rooms_and_messages(
-    counter: WorkCounter, harness: Harnesses, tabs: OpenTabs
-) -> None:
-    """A tab that says what it shows is sent what changed since, and no page."""
-    works = []
-    for one in (harness(10, 20), harness(1000, 2000)):
-        page = one.client.get(one.path, headers=BROWSER).text
-        seen, rooms = re.search('seen=([^"&]+)', page), re.search('data-place="([^"]+)', page)
-        assert seen and rooms
-        one.does("PATCH", one.path, name=next(names))
-        works.append(counter.of(lambda: tabs(one, 1, f"&seen={seen[1]}&rooms={rooms[1]}")))  # noqa: B023 - at once
+    """In the same statements, with the same number of steps each."""
+    works, chars = [], []
+    for harness in (small, large):
+        read(harness)
+        chars.append(read(harness).response_chars)
+        works.append(counter.count(lambda: read(harness)))  # noqa: B023
     few, many = works
-    assert many.steps < few.steps + 500
-    assert not many.whole
-    assert many.rendered < few.rendered + TWICE
-    assert many.templates.keys() == {"rooms/_header.html", "rooms/_room.html", "rooms/_place.html"}
+    assert many.sql == few.sql and many.steps_by_statement == few.steps_by_statement
+    assert not many.scans
+    assert many.templates == few.templates and many.markdown_chars == few.markdown_chars
+    assert chars[1] < 1.02 * chars[0] + DIGITS_CHARS
 
 
-def test_joining_with_a_revision_that_is_made_up_costs_no_more_work(counter: WorkCounter, harness: Harnesses) -> None:
-    """Tabs that are too far behind are sent the same, however far they say that they are."""
-    home = harness(10, 20)
+@pytest.mark.parametrize("prepare", [ask, stream_next_token, end_answer], ids=lambda one: one.__name__)
+def test_event_costs_the_same_with_many_tabs(counter: WorkCounter, small: Harness, prepare: Prepare) -> None:
+    """Fragments are rendered once for all tabs."""
+    one = cost_of(counter, small, prepare)
+    with ExitStack() as stack:
+        tabs = [stack.enter_context(closing(Tab(small.url, f"room={small.room_id}"))) for _ in range(MANY_TABS)]
+        many = cost_of(counter, small, prepare, *tabs)
+    assert_about_equal(one, many)
+
+
+def test_join_costs_the_same_among_many_rooms_and_messages(
+    counter: WorkCounter, small: Harness, large: Harness
+) -> None:
+    """A tab that rejoins with its revisions is sent what changed, any other tab a page of rooms and of messages."""
+    joins, rejoins = [], []
+    for harness in (small, large):
+        page = harness.client.get(harness.path, headers=NAVIGATION).text
+        room, rooms = re.search('seen=([^"&]+)', page), re.search('data-place="([^"]+)', page)
+        assert room and rooms
+        harness.settle(harness.tab)  # renames the room
+
+        def join(query: str, *patterns: str) -> None:
+            with closing(Tab(harness.url, f"room={harness.room_id}{query}")) as tab:  # noqa: B023
+                read_until(tab, *patterns)
+
+        joins.append(counter.count(lambda: join("", 'hx-target="#messages"', LIST_CHANGE)))
+        query = f"&seen={room[1]}&rooms={rooms[1]}"
+        rejoins.append(counter.count(lambda: join(query, 'hx-target="#header"', LIST_CHANGE)))  # noqa: B023
+    for few, many in (joins, rejoins):
+        assert many.steps < few.steps + 500
+        assert not many.scans
+        assert many.rendered_chars < 1.02 * few.rendered_chars + FRAGMENT_CHARS
+    assert rejoins[1].templates.keys() <= {"rooms/_header.html", "rooms/_room.html", "rooms/_place.html"}
+
+
+def test_joins_with_outdated_revisions_share_one_rendering(counter: WorkCounter, small: Harness) -> None:
+    """Whichever revisions the tabs make up."""
+    path = small.new_room()
+    room_id = path[-12:]
     for _ in range(10):
-        home.does("DELETE", f"{home.path}/messages")  # nobody before this can be told by name
-    run_id, _, newest = home.app.extensions["hub"].place().partition(".")
+        small.request("DELETE", f"{path}/messages")
+    run_id, _, newest = small.app.extensions["hub"].revision().partition(".")
 
     def join() -> None:
-        with served(home.app) as url, ExitStack() as at_the_end:
+        with ExitStack() as tabs:
             for number in range(10):
-                tab = Tab(url, f"room={home.room_id}&seen={run_id}.{int(newest) - 10 + number}")
-                at_the_end.callback(tab.close)
-                tab.read_until('hx-target="#messages"')
+                query = f"room={room_id}&seen={run_id}.{int(newest) - 10 + number}"
+                tabs.enter_context(closing(Tab(small.url, query))).read_until('hx-target="#messages"')
 
-    assert counter.of(join).templates["messages/_messages.html"] == 1
-
-
-def test_a_page_far_down_the_list_costs_no_more_than_the_first(counter: WorkCounter, harness: Harnesses) -> None:
-    """Whoever scrolls is not sent through all that is above."""
-    home = harness(1000, 2000)
-    after = home.overseer.room(f"{200:012x}").rank
-    first, deep = (
-        [counter.of(lambda path=path: home.does("GET", path)) for _ in range(2)][1]  # rows are rendered once for all
-        for path in ("/rooms", f"/rooms?after={after}")
-    )
-    assert deep.sql == first.sql
-    assert deep.steps <= first.steps
-    assert deep.rendered < 1.02 * first.rendered + DIGITS
+    assert counter.count(join).templates["messages/_messages.html"] == 1
 
 
-def test_a_search_reads_the_list_once_and_opens_no_room(counter: WorkCounter, harness: Harnesses) -> None:
-    """By words that hardly any name has, the list is read to its end: that is allowed, and no more."""
-    few, many = (
-        counter.of(lambda one=one: one.does("GET", "/palette?q=nowhere"))
-        for one in (harness(10, 20), harness(1000, 2000))
-    )
+def test_search_reads_the_list_once_and_opens_no_room(counter: WorkCounter, small: Harness, large: Harness) -> None:
+    few, many = (counter.count(lambda one=one: one.request("GET", "/palette?q=nowhere")) for one in (small, large))
     assert many.opened == []
-    assert many.sql == few.sql
-    assert many.statements == 1
+    assert many.sql == few.sql and many.statements == 1
     assert many.steps < 15 * 1100
-    assert many.rendered < few.rendered + DIGITS
+    assert many.rendered_chars < few.rendered_chars + DIGITS_CHARS
 
 
-def test_a_question_costs_the_same_behind_many_that_wait(counter: WorkCounter, harness: Harnesses) -> None:
-    """Each is stored and shown, and not those before it that are not answered yet."""
-    home = harness(10, 24)
-    reply, _ = home.asks()
-    post = lambda: home.does("POST", f"{home.path}/messages", text=next(names))  # noqa: E731
+def test_question_costs_the_same_behind_many_that_are_queued(counter: WorkCounter, small: Harness) -> None:
+    reply, _ = small.ask()
+    post = lambda: small.request("POST", f"{small.path}/messages", text=next(names))  # noqa: E731
+
+    def cost() -> Cost:
+        work = counter.count(post)
+        small.settle(small.tab)
+        return Cost(work)
+
     post()
-    second = counter.of(post)
-    for _ in range(100):
+    second = cost()
+    for _ in range(40):
         post()
-    hundredth = counter.of(post)
-    home.does("DELETE", f"{home.path}/turn")
+    assert_about_equal(second, cost())
+    small.request("DELETE", f"{small.path}/turn")
     reply.hang_up()
-    assert hundredth.sql == second.sql
-    assert hundredth.stepped == second.stepped
+    small.wait_for_end()
 
 
-def test_token_is_delivered_to_no_listener_of_another_room(harness: Harnesses) -> None:
-    """However many wait for their answers over HTTP elsewhere, a token is passed on once."""
-    home = harness(10, 20)
+def test_token_is_delivered_to_no_listener_of_another_room(small: Harness) -> None:
     heard: list[str] = []
-    for room_id in (home.room_id, *(f"{n:012x}" for n in range(1000, 1050))):
-        home.overseer.subscribe(lambda event, room_id=room_id: heard.append(room_id), room_id)  # type: ignore[misc]
-    home.overseer._publish(PartGrew(home.room_id, 2, 0, "word"))
-    assert heard == [home.room_id]
+    for room_id in (small.room_id, *(f"{n:012x}" for n in range(1000, 1050))):
+        small.overseer.subscribe(lambda event, room_id=room_id: heard.append(room_id), room_id)  # type: ignore[misc]
+    small.overseer._publish(PartGrew(small.room_id, 2, 0, "word"))
+    assert heard == [small.room_id]
 
 
-@pytest.mark.parametrize("in_order", [True, False], ids=["in order", "killed"])
-def test_a_start_opens_no_room(counter: WorkCounter, tmp_path: Path, in_order: bool) -> None:
-    """Also when the last run was killed: of rooms that were closed by then, the list knows all."""
+@pytest.mark.parametrize("in_order", [True, False], ids=["stopped", "killed"])
+def test_start_opens_no_room(counter: WorkCounter, tmp_path: Path, in_order: bool) -> None:
+    """Whether the last run was stopped or killed."""
     works = []
-    for rooms in (10, 500):
+    for rooms in (5, 100):
         directory = tmp_path / str(rooms)
         furnish(directory, rooms=rooms, messages=20, files=True, in_order=in_order)
         overseer = Overseer(directory, models=Models(ModelSettings(base_url=NOBODY)))
-        works.append(counter.of(overseer.open))
+        works.append(counter.count(overseer.open))
         overseer.close()
     few, many = works
     assert many.opened == few.opened == ["overseer.sqlite"]
@@ -582,39 +479,26 @@ def test_a_start_opens_no_room(counter: WorkCounter, tmp_path: Path, in_order: b
 
 
 WORDS = ["so ", "much ", "is ", "said ", "in ", "few ", "words ", "and ", "more "]
-AT_ONCE = 16  # tokens a frame
+TOKENS_PER_FRAME = 16
+SHORT_TOKENS, LONG_TOKENS = 400, 1600
 
 
 def blocks(tokens: int) -> Iterator[str]:
-    """Paragraphs, headings, short lists, tables and code."""
-    kinds = [
-        "## {}\n\n",
-        "{}\n\n",
-        "- {}\n- {}\n\n",
-        "```python\n{} = 1\n```\n\n",
-        "| {} | {} |\n|---|---|\n| {} | {} |\n\n",
-    ]
+    """Yield the tokens of headings, paragraphs, short lists, code and tables."""
+    kinds = ["## {}", "{}", "- {}\n- {}", "```python\n{} = 1\n```", "| {} | {} |\n|---|---|\n| {} | {} |"]
     sentence = "".join(WORDS).strip()
-    text = itertools.chain.from_iterable(
-        re.split(r"(?<= )", kind.replace("{}", sentence)) for kind in itertools.cycle(kinds)
-    )
-    return itertools.islice(text, tokens)
+    pieces = (re.split(r"(?<= )", kind.replace("{}", sentence) + "\n\n") for kind in itertools.cycle(kinds))
+    return itertools.islice(itertools.chain.from_iterable(pieces), tokens)
 
 
 def lines(before: str, begin: str, end: str) -> Callable[[int], Iterator[str]]:
-    """One block of many lines."""
-
-    def said(tokens: int) -> Iterator[str]:
-        yield before
-        for number in range(tokens - 1):
-            place = number % len(WORDS)
-            yield (begin if place == 0 else "") + WORDS[place] + (end if place == len(WORDS) - 1 else "")
-
-    return said
+    """Return a function that yields the tokens of one block of many lines."""
+    line = [begin + WORDS[0], *WORDS[1:-1], WORDS[-1] + end]
+    return lambda tokens: itertools.chain([before], itertools.islice(itertools.cycle(line), tokens - 1))
 
 
-KINDS = {
-    "many blocks": blocks,
+ANSWERS = {
+    "blocks": blocks,
     "one list": lines("Here:\n\n", "- ", "\n"),
     "one table": lines("| a | b |\n|---|---|\n", "| ", "| more |\n"),
     "one block of code": lines("```python\n", "", "\n"),
@@ -622,59 +506,45 @@ KINDS = {
 }
 
 
-class Stream:
-    """An answer that grows in a room, and the frames that a tab is sent meanwhile: one for so many tokens."""
-
-    def __init__(
-        self, harness: Harness, number: int, kind: str, counter: WorkCounter, bound: Sequence[float] = ()
-    ) -> None:
-        drafts = StreamingAnswers()
-        self._renewal = FrameRenderer(
-            harness.overseer,
-            Fragments(
-                harness.app, "", streaming_answers=drafts, model=nobody, locked=False, cache=FragmentCache(1_000_000)
-            ),
-            drafts,
-        )
-        self._drafts, self._grown = drafts, invalidation.Growth(number, 0)
-        self._drafts.apply(PartAdded(harness.room_id, number, 0, kind, "word\n\n"))
-        self._room_id, self._number = harness.room_id, number
-        self._sight = RoomState("", harness.room_id, 0)
-        self._ledger, self._bound = counter, bound
-        self._sent = 0
-        self.spent: list[int] = []
-
-    def say(self, tokens: Iterable[str]) -> None:
-        """All of them, or until it is more than the bound."""
-        self._show()
-        for number, token in enumerate(tokens, 1):
-            self._drafts.apply(PartGrew(self._room_id, self._number, 0, token))
-            if number % AT_ONCE == 0:
-                self._show()
-
-    def _show(self) -> None:
-        frames, self._sight = self._renewal.of_room(self._sight, [self._grown])
-        self._sent += len(frames)
-        work = self._ledger.work
-        self.spent = [work.read, work.sanitised, work.rendered, work.statements, self._sent]
-        assert not self._bound or all(map(le, self.spent, self._bound)), (self.spent, self._bound)
+def stream(
+    harness: Harness, number: int, kind: str, tokens: Iterable[str], counter: WorkCounter, limit: Sequence[float] = ()
+) -> list[int]:
+    """Stream an answer to a tab. Return its cost; fail as soon as that exceeds the limit."""
+    answers, state = StreamingAnswers(), RoomState("", harness.room_id, 0)
+    memo = Memo(1_000_000)
+    fragments = Fragments(harness.app, "", drafts=answers, model=no_model, locked=False, memo=memo)
+    renderer = FrameRenderer(harness.overseer, fragments, answers)
+    cost, sent_bytes = [0], 0
+    counter.work = Work()
+    answers.heard(PartAdded(harness.room_id, number, 0, kind, "word\n\n"))
+    for count, token in enumerate(itertools.chain([""], tokens)):
+        answers.heard(PartGrew(harness.room_id, number, 0, token))
+        if count % TOKENS_PER_FRAME == 0:
+            frames, state = renderer.room_frames(state, [PartGrown(number, 0)])
+            sent_bytes += len(frames)
+            work = counter.work
+            cost = [work.markdown_chars, work.sanitised_chars, work.rendered_chars, work.statements, sent_bytes]
+            assert not limit or all(map(le, cost, limit)), (cost, limit)
+    return cost
 
 
-def nobody(name: str) -> Model:
-    raise AssertionError("no template of an answer names the model")
+def no_model(name: str) -> Model:
+    raise AssertionError("an answer does not need its model")
 
 
-@pytest.mark.parametrize("part", ["text", "reasoning"])
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_token_costs_the_same_in_a_long_answer(
-    counter: WorkCounter, harness: Harnesses, kind: str, part: str
+@pytest.mark.parametrize(
+    ("tokens", "part"), [*((answer, "text") for answer in ANSWERS.values()), (blocks, "reasoning")],
+    ids=[*ANSWERS, "reasoning"],
+)  # fmt: skip
+def test_token_costs_the_same_in_a_long_answer(
+    counter: WorkCounter, small: Harness, tokens: Callable[[int], Iterator[str]], part: str
 ) -> None:
-    """Eight times as many tokens take eight times as much, and a third more at most."""
-    home = harness(10, 20)
-    reply, number = home.asks()
-    home.says(reply, "word\n\n")
-    short = Stream(home, number, part, counter)
-    counter.of(lambda: short.say(KINDS[kind](500)))
-    long = Stream(home, number, part, counter, [8 * 1.3 * one for one in short.spent])
-    counter.of(lambda: long.say(KINDS[kind](4000)))
-    home.ends(reply)
+    """A long answer costs as much more as it is longer, and a third of that at most on top."""
+    reply, number = small.ask()
+    small.stream(reply, "word\n\n")
+    small.settle(small.tab)
+    short = stream(small, number, part, tokens(SHORT_TOKENS), counter)
+    limit = [LONG_TOKENS / SHORT_TOKENS * 4 / 3 * one for one in short]
+    stream(small, number, part, tokens(LONG_TOKENS), counter, limit)
+    small.finish(reply)
+    small.settle(small.tab)

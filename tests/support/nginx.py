@@ -1,4 +1,4 @@
-"""A real nginx in front of a server, configured as docs/operations.md says."""
+"""A real nginx in front of a server, with the configuration in docs/operations.md."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ http {{
 
 
 class Nginx:
-    """Listens on `port` and passes `/chat/` on to the server at `url`; its files are in `folder`."""
+    """Listens on `port` and passes `/chat/` to the server at `url`. Its files are in `folder`."""
 
     def __init__(self, url: str, folder: Path) -> None:
         folder.mkdir()
@@ -44,7 +44,7 @@ class Nginx:
             self.port: int = listener.getsockname()[1]
             configuration = folder / "nginx.conf"
             configuration.write_text(CONFIGURATION.format(folder=folder, port=self.port, location=location))
-            # nginx takes over listening sockets that this variable names: nobody has to wait until it listens.
+            # nginx inherits the listening socket that this variable names, so it can be connected to at once.
             self._process = subprocess.Popen(
                 [NGINX, "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(configuration)],
                 env={"PATH": os.environ["PATH"], "NGINX": f"{listener.fileno()};"},

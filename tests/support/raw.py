@@ -1,4 +1,4 @@
-"""Requests as bytes, on a socket of their own."""
+"""HTTP requests as bytes, on a socket of their own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Listening(Protocol):
 
 
 class Caller:
-    """A socket to a server on which anything can be sent."""
+    """A client socket that sends any bytes. `buffer` is the size of its receive buffer, `source` its address."""
 
     def __init__(self, server: Listening, *, buffer: int = 0, source: str = "") -> None:
         self.socket = socket.socket()
@@ -30,12 +30,13 @@ class Caller:
         self.socket.connect(("127.0.0.1", server.port))
 
     def say(self, *words: str | bytes) -> Caller:
+        """Send text or bytes."""
         for one in words:
             self.socket.sendall(one if isinstance(one, bytes) else one.encode("latin-1"))
         return self
 
     def hear_until(self, wanted: bytes) -> bytes:
-        """What comes, as far as something that is wanted."""
+        """Receive until `wanted` has come. Return everything up to then."""
         heard = b""
         while wanted not in heard:
             data = self.socket.recv(65536)
@@ -44,7 +45,7 @@ class Caller:
         return heard
 
     def hear(self) -> str:
-        """All that comes to the end of the connection."""
+        """Receive until the server closes the connection."""
         heard = b""
         with suppress(ConnectionResetError):
             while data := self.socket.recv(65536):
@@ -52,7 +53,7 @@ class Caller:
         return heard.decode("latin-1")
 
     def answers(self) -> list[int]:
-        """The statuses of all that comes, and that each which is no page is a sentence."""
+        """Return the statuses of all responses, and check that each plain text is a sentence."""
         heard = self.hear()
         for words in re.findall(
             r"Content-Type: text/plain; charset=utf-8\r\n.*?\r\n\r\n(.*?)(?=HTTP/1.1|\Z)", heard, re.S
@@ -65,11 +66,13 @@ class Caller:
 
 
 def get(path: str = "/healthz", headers: str = "", *, close: bool = True) -> str:
+    """Return a GET request. `close` asks the server to close the connection."""
     end = "Connection: close\r\n" if close else ""
     return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{end}{headers}\r\n"
 
 
 def post(path: str, headers: str, body: str = "", *, close: bool = True) -> str:
+    """Return a POST request. `headers` has to say how long the body is."""
     return get(path, FORM + headers, close=close).replace("GET", "POST", 1) + body
 
 

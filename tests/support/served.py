@@ -1,4 +1,4 @@
-"""The app on a real port of this process, where what it does can be counted."""
+"""The app on a port of this process, where its work can be counted."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from flask import Flask
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 
-class Silent(WSGIRequestHandler):
+class SilentHandler(WSGIRequestHandler):
     def log(self, type: str, message: str, *args: object) -> None:
         return
 
 
 @contextmanager
 def served(app: Flask) -> Iterator[str]:
-    """Serve the app; gives its address."""
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Silent)
-    server.daemon_threads = False  # at its end it waits for those that it serves
+    """Serve the app. Yield its URL."""
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=SilentHandler)
+    server.daemon_threads = False  # server_close waits for all requests
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import re
@@ -12,6 +13,9 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import requests
+
+from tests.support.model_server import ModelServer
 from tests.support.server_pool import Child, ServerPool
 
 ROOT = Path(__file__).parents[2]
@@ -19,9 +23,9 @@ DEADLINE = 20.0
 
 
 class Server:
-    """`python app.py` on an instance directory; restarts keep its port.
+    """`python app.py` on an instance directory. Restarts keep its port.
 
-    It is started by way of a `launcher` if there is one, or, in far less time, by a `server_pool`.
+    A `launcher` is a command that starts it; a `server_pool` starts it in far less time.
     """
 
     def __init__(
@@ -55,7 +59,7 @@ class Server:
         return self._process.pid
 
     def start(self) -> Server:
-        """Start it and wait until it says it is ready."""
+        """Start it and wait until it is ready."""
         lines = self.launch()
         while (line := lines.get(timeout=DEADLINE)) is not None:
             if found := re.search(r"ready on http://\S+:(\d+)", line):
@@ -64,7 +68,7 @@ class Server:
         raise AssertionError("the server did not start:\n" + "".join(self.log))
 
     def launch(self) -> queue.SimpleQueue[str | None]:
-        """Start it and wait for nothing; returns what it will say, a line at a time, None at its end."""
+        """Start it without waiting. Return a queue of the lines that it prints, with None at its end."""
         where = ("--host", self._host, "--port", str(self.port), "--instance", str(self.instance))
         command = [*self._launcher, sys.executable, *self._program, *where]
         clean = {
@@ -86,7 +90,7 @@ class Server:
         return lines
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """End it by a signal; returns its exit code."""
+        """End it by a signal. Return its exit code."""
         assert self._process is not None and self._reader is not None
         if self._process.poll() is None:
             self._process.send_signal(how)
@@ -107,3 +111,25 @@ class Server:
             self.log.append(line)
             lines.put(line)
         lines.put(None)
+
+
+def short_timeouts(instance: Path, model_server: ModelServer, server_pool: ServerPool, **options: float) -> Server:
+    """Start a server with timeouts of one second. `tests.support.short_timeouts` lists the options."""
+    names = ("header_seconds", "body_seconds", "idle_seconds", "stall_seconds", "linger_seconds")
+    environment = {
+        "OPENAI_BASE_URL": model_server.url,
+        "OPENAI_MODEL": "stand-in",
+        "SHORT_TIMEOUTS": json.dumps({**dict.fromkeys(names, 1.0), **options}),
+    }
+    program = ("-m", "tests.support.short_timeouts")
+    return Server(instance, environment=environment, program=program, server_pool=server_pool).start()
+
+
+def descriptors(server: Server) -> int:
+    """Return the number of the server's open file descriptors."""
+    return len(os.listdir(f"/proc/{server.pid}/fd"))
+
+
+def is_well(server: Server) -> bool:
+    """Return whether the server responds."""
+    return requests.get(f"{server.url}/healthz", timeout=DEADLINE).text == "ok"

@@ -1,7 +1,7 @@
-"""A process that has imported what `app.py` needs, and forks a server from it whenever a test asks for one.
+"""A process that has imported `app.py`, and forks a server whenever a test asks for one.
 
-Starting a server from scratch for each test would spend most of the time on imports. A forked server runs `main` of
-`app.py` in a process of its own. `python -m tests.support.server_pool FD` is the pool.
+A server that starts from scratch spends most of its time on imports. A forked server runs the `main` of `app.py`, or
+of another module, in a process of its own. `python -m tests.support.server_pool FD` is the pool.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import IO
 
 ROOT = Path(__file__).parents[2]
-MAX_ORDER = 200_000  # bytes
+MAX_REQUEST_BYTES = 200_000
 
 
 class ServerPool:
-    """Start the pool and order servers from it."""
+    """Starts the pool process and requests servers from it."""
 
     def __init__(self) -> None:
-        self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._lock = threading.Lock()
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONDEVMODE"}
         with theirs:
@@ -41,36 +41,36 @@ class ServerPool:
             )
 
     def server(self, module: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Child:
-        """A server with these arguments and this environment, by the `main` of a module."""
+        """Start a server: the `main` of a module, with these arguments and this environment."""
         reading, writing = os.pipe()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        order = json.dumps([module, list(arguments), dict(environment)]).encode()
+        request = json.dumps([module, list(arguments), dict(environment)]).encode()
         with self._lock, theirs:
-            socket.send_fds(self._orders, [order], [writing, theirs.fileno()])
+            socket.send_fds(self._requests, [request], [writing, theirs.fileno()])
         os.close(writing)
         return Child(ours, os.fdopen(reading, "r", encoding="utf-8", errors="replace"))
 
     def close(self) -> None:
-        """End it; servers that still run are let be."""
-        self._orders.close()
+        """End the pool process. Servers that still run are not affected."""
+        self._requests.close()
         self._process.wait(20)
 
 
 class Child:
-    """A server, as much of `subprocess.Popen` as is needed of it."""
+    """A server process, with a part of the interface of `subprocess.Popen`."""
 
-    def __init__(self, told: socket.socket, stdout: IO[str]) -> None:
-        self._told = told.makefile("r")
-        told.close()
+    def __init__(self, reports: socket.socket, stdout: IO[str]) -> None:
+        self._reports = reports.makefile("r")
+        reports.close()
         self.stdout: IO[str] | None = stdout
-        self.pid = int(self._told.readline())
+        self.pid = int(self._reports.readline())
         self._killed_by = 0
         self._code: int | None = None
         self._ended = threading.Event()
         threading.Thread(target=self._wait, daemon=True).start()
 
     def poll(self) -> int | None:
-        """Its exit code, if it has ended; the signal that killed it, as a negative number."""
+        """Return its exit code, or None while it runs. That of a killed process is the negative signal number."""
         return self._code
 
     def send_signal(self, how: int) -> None:
@@ -79,22 +79,22 @@ class Child:
             os.kill(self.pid, how)
 
     def wait(self, timeout: float) -> int:
-        """The same, when it has ended."""
+        """Wait for its end and return its exit code."""
         if not self._ended.wait(timeout) or self._code is None:
             raise subprocess.TimeoutExpired("a server", timeout)
         return self._code
 
     def _wait(self) -> None:
-        with self._told:
-            said = self._told.read().strip()
-        self._code = int(said) if said else -self._killed_by or 1
+        with self._reports:
+            code = self._reports.read().strip()
+        self._code = int(code) if code else -self._killed_by or 1
         self._ended.set()
 
 
-def serve(orders: socket.socket) -> None:
-    """Fork a server for each order, until nobody can order any more. Each tells its number, and how it ended."""
-    fork, close = os.fork, os.close  # as they are before gevent puts its own in their place: its hub is for the servers
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them here
+def serve(requests: socket.socket) -> None:
+    """Fork a server for each request until the pool is closed. Each reports its process id and its exit code."""
+    fork, close = os.fork, os.close  # before gevent replaces them: only the servers have a gevent hub
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the servers
     from gevent import monkey
 
     monkey.patch_all()
@@ -109,26 +109,29 @@ def serve(orders: socket.socket) -> None:
     gc.freeze()
 
     while True:
-        order, descriptors, _, _ = socket.recv_fds(orders, MAX_ORDER, 2)
-        if not order:
+        request, descriptors, _, _ = socket.recv_fds(requests, MAX_REQUEST_BYTES, 2)
+        if not request:
             return
         if fork():
             for descriptor in descriptors:
                 close(descriptor)
             continue
-        orders.close()
-        out, told = descriptors
-        os.write(told, b"%d\n" % os.getpid())
+        requests.close()
+        out, reports = descriptors
+        os.write(reports, b"%d\n" % os.getpid())
         os.dup2(out, 1)
         os.dup2(out, 2)
         close(out)
-        module, arguments, environment = json.loads(order)
+        module, arguments, environment = json.loads(request)
         os.environ.clear()
         os.environ.update(environment)
         sys.argv = [module, *arguments]
-        code = importlib.import_module(module).main()
-        os.write(told, b"%d\n" % code)
-        # As a process of multiprocessing ends: to take the interpreter apart would take longer than most tests.
+        try:
+            code = importlib.import_module(module).main()
+        except SystemExit as ended:  # argparse
+            code = int(ended.code or 0)
+        os.write(reports, b"%d\n" % code)
+        # Like multiprocessing, do not finalize the interpreter, which would take longer than most tests.
         threading._shutdown()
         atexit._run_exitfuncs()
         sys.stdout.flush()

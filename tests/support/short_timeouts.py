@@ -1,4 +1,13 @@
-"""The server as it is, but with less patience and fewer descriptors: what takes minutes takes a second."""
+"""`app.py` with short timeouts and few file descriptors, so that limits are reached in a second.
+
+`python -m tests.support.short_timeouts` takes the flags of `app.py`, and SHORT_TIMEOUTS in the environment: a JSON
+object with the fields of `Timeouts` and these options:
+
+- `descriptors`: the limit of open files
+- `limit_loopback`: apply limits per client to all loopback addresses but 127.0.0.1
+- `ping`: seconds between two pings of a WebSocket
+- `broken_hub`: let `Hub.join` fail
+"""
 
 from __future__ import annotations
 
@@ -14,28 +23,27 @@ import sys
 
 
 def main() -> int:
-    """`python -m tests.support.short_timeouts` and the server's own flags; IMPATIENT says what differs."""
     from app import main as serve
     from overseer.live.hub import Hub
     from overseer.server import connection_limits
     from overseer.server.wsgi_server import BoundedServer, Timeouts
     from overseer.web import websocket
 
-    given = json.loads(os.environ["IMPATIENT"])
-    if descriptors := given.pop("descriptors", 0):
+    options = json.loads(os.environ["SHORT_TIMEOUTS"])
+    if descriptors := options.pop("descriptors", 0):
         resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
-    if given.pop("strangers", False):
-        connection_limits.is_loopback = lambda address: address == "127.0.0.1"  # others of this machine are strangers
-    if ping := given.pop("ping", 0):
+    if options.pop("limit_loopback", False):
+        connection_limits.is_loopback = lambda address: address == "127.0.0.1"
+    if ping := options.pop("ping", 0):
         websocket.PING_SECONDS = ping
-    if given.pop("broken_hub", False):
-        Hub.join = join_fails  # type: ignore[method-assign]
-    BoundedServer.timeouts = Timeouts(**given)
+    if options.pop("broken_hub", False):
+        Hub.join = fail  # type: ignore[method-assign]
+    BoundedServer.timeouts = Timeouts(**options)
     return serve()
 
 
-def join_fails(*_: object, **__: object) -> None:
-    """Stand in for a fault in the server."""
+def fail(*_: object, **__: object) -> None:
+    """Replace a method by one with a fault."""
     raise RuntimeError("a fault in the hub")
 
 

@@ -1,7 +1,6 @@
-"""The server as it is, on a disk where a commit to a room takes as long as the test wants.
+"""`app.py` with commits that a test can hold.
 
-A commit to `room-<id>.sqlite` waits while there is a file `room-<id>.sqlite.held` beside it, which is empty until a
-commit waits for it.
+A commit to `room-<id>.sqlite` waits while the file `room-<id>.sqlite.held` exists. It writes into that file first.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ HELD = ".held"
 
 @contextmanager
 def held(instance: Path, room_id: str) -> Iterator[Path]:
-    """Commits to the room wait until the block ends; yields a file that is not empty once a commit waits."""
+    """Hold commits to the room until the block ends. Yield a file that is not empty once a commit waits."""
     marker = instance / "facets" / f"room-{room_id}.sqlite{HELD}"
     marker.touch()
     try:
@@ -32,7 +31,7 @@ def held(instance: Path, room_id: str) -> Iterator[Path]:
 
 
 def main() -> int:
-    """`python -m tests.support.slow_disk` and the server's own flags."""
+    """Serve. `python -m tests.support.slow_disk` takes the flags of `app.py`."""
     import app
     from overseer.storage.database import Storage
 

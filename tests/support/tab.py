@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from typing import Any
 
 import websocket
 
@@ -15,11 +16,12 @@ PARTIAL = re.compile(r'<hx-partial hx-target="#([^"]+)" hx-swap="([^"]+)">(.*?)<
 class Tab:
     """Connects to `/live`; `frames` is what came, in order."""
 
-    def __init__(self, base: str, query: str = "", **options: object) -> None:
+    def __init__(self, base: str, query: str = "", **options: Any) -> None:
         self.frames: list[str] = []
         self.close_code: int | None = None
         url = base.replace("http://", "ws://") + "/live" + (f"?{query}" if query else "")
-        self.socket = websocket.create_connection(url, timeout=DEADLINE, **options)
+        # The library validates UTF-8 byte by byte in Python; `read` decodes in any case.
+        self.socket = websocket.create_connection(url, timeout=DEADLINE, skip_utf8_validation=True, **options)
 
     def read(self) -> str | None:
         """The next frame, or None when the server has closed."""

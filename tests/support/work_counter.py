@@ -1,4 +1,4 @@
-"""What the program does, in numbers that no clock and no busy machine changes."""
+"""The work of this process in numbers that neither a clock nor a busy machine changes."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from overseer.render.fragments import Fragments
 from overseer.storage import database, registry, schema
 
 VALUES = re.compile(r"'(?:[^']|'')*'|\b\d+(?:\.\d+)?\b")
-WHOLE = ("Count", "IntegrityCk")  # instructions that read a table to its end, and count as one
+SCANS = ("Count", "IntegrityCk")  # instructions that read a whole table, and count as one step
 
 
 @dataclass
 class Work:
-    """What was done: SQL by statement, HTML by template, Markdown, and the files that were opened.
+    """SQL by statement, HTML by template, Markdown, and opened database files.
 
-    `steps` are instructions of SQLite's machine: one that looks at many rows takes many.
+    Steps are instructions of SQLite's virtual machine: a statement that reads many rows takes many.
     """
 
     opened: list[str] = field(default_factory=list)
     sql: Counter[str] = field(default_factory=Counter)
-    stepped: Counter[str] = field(default_factory=Counter)
+    steps_by_statement: Counter[str] = field(default_factory=Counter)
     templates: Counter[str] = field(default_factory=Counter)
-    html: Counter[str] = field(default_factory=Counter)  # characters
-    read: int = 0  # characters of text that were parsed as Markdown
-    sanitised: int = 0  # characters of HTML that were
+    html_chars: Counter[str] = field(default_factory=Counter)
+    markdown_chars: int = 0  # parsed
+    sanitised_chars: int = 0
 
     @property
     def statements(self) -> int:
@@ -45,97 +45,97 @@ class Work:
 
     @property
     def steps(self) -> int:
-        return self.stepped.total()
+        return self.steps_by_statement.total()
 
     @property
     def renders(self) -> int:
         return self.templates.total()
 
     @property
-    def rendered(self) -> int:
-        return self.html.total()
+    def rendered_chars(self) -> int:
+        return self.html_chars.total()
 
     @property
-    def whole(self) -> set[str]:
+    def scans(self) -> set[str]:
         """Statements that read a whole table in one step."""
-        return {one for one in self.sql if _reads_whole(one)}
+        return {statement for statement in self.sql if _is_scan(statement)}
 
 
 class WorkCounter:
-    """Keeps the books of this process, while it is patched."""
+    """Counts the work of this process by patching it."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.work = Work()
         self._lock = threading.Lock()
-        self._watch_files(patch)
-        self._watch_templates(patch)
-        self._watch_markdown(patch)
+        self._count_sql(patch)
+        self._count_templates(patch)
+        self._count_markdown(patch)
 
-    def of(self, event: Callable[[], object]) -> Work:
-        """What an event takes."""
+    def count(self, event: Callable[[], object]) -> Work:
+        """Return the work of all threads during a call of `event`."""
         self.work = Work()
         event()
         work, self.work = self.work, Work()
         return work
 
-    def _watch_files(self, patch: pytest.MonkeyPatch) -> None:
+    def _count_sql(self, patch: pytest.MonkeyPatch) -> None:
         connect = database._connect
 
-        def watched(path: Path, create: bool) -> sqlite3.Connection:
+        def counting(path: Path, create: bool) -> sqlite3.Connection:
             db = connect(path, create)
             running = ""
 
-            def begun(statement: str) -> None:
+            def begin(statement: str) -> None:
                 nonlocal running
-                if not statement.startswith("--"):  # a trigger's, which counts as its statement's
+                if not statement.startswith("--"):  # the statement of a trigger
                     running = VALUES.sub("?", statement)
                     with self._lock:
                         self.work.sql[running] += 1
 
-            def stepped() -> None:
+            def step() -> None:
                 with self._lock:
-                    self.work.stepped[running] += 1
+                    self.work.steps_by_statement[running] += 1
 
             self.work.opened.append(path.name)
-            db.set_trace_callback(begun)
-            db.set_progress_handler(stepped, 1)
+            db.set_trace_callback(begin)
+            db.set_progress_handler(step, 1)
             return db
 
-        patch.setattr(database, "_connect", watched)
+        patch.setattr(database, "_connect", counting)
 
-    def _watch_templates(self, patch: pytest.MonkeyPatch) -> None:
+    def _count_templates(self, patch: pytest.MonkeyPatch) -> None:
         render = Fragments._render
 
-        def watched(fragments: Fragments, template: str, **values: object) -> str:
+        def counting(fragments: Fragments, template: str, **values: object) -> str:
             html = render(fragments, template, **values)
             with self._lock:
                 self.work.templates[template] += 1
-                self.work.html[template] += len(html)
+                self.work.html_chars[template] += len(html)
             return html
 
-        patch.setattr(Fragments, "_render", watched)
+        patch.setattr(Fragments, "_render", counting)
 
-    def _watch_markdown(self, patch: pytest.MonkeyPatch) -> None:
+    def _count_markdown(self, patch: pytest.MonkeyPatch) -> None:
         parse, cleaner = MarkdownIt.parse, sanitizer._cleaner
 
-        def watched(parser: MarkdownIt, text: str, env: Any = None) -> object:
+        def counting(parser: MarkdownIt, text: str, env: Any = None) -> object:
             with self._lock:
-                self.work.read += len(text)
+                self.work.markdown_chars += len(text)
             return parse(parser, text, env)
 
         class Cleaner:
             def clean(_, html: str) -> str:
                 with self._lock:
-                    self.work.sanitised += len(html)
+                    self.work.sanitised_chars += len(html)
                 return cleaner().clean(html)
 
-        patch.setattr(MarkdownIt, "parse", watched)
+        patch.setattr(MarkdownIt, "parse", counting)
         patch.setattr(sanitizer, "_cleaner", Cleaner)
 
 
 @cache
-def _reads_whole(statement: str) -> bool:
-    """By SQLite's own plan of it, in files that are empty."""
+def _is_scan(statement: str) -> bool:
+    """Return whether SQLite's plan of the statement contains an instruction that reads a whole table."""
     if not statement.startswith(("SELECT", "INSERT", "UPDATE", "DELETE")) or "sqlite_schema" in statement:
         return "_check" in statement
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
@@ -143,4 +143,4 @@ def _reads_whole(statement: str) -> bool:
         for migration in (*schema.MIGRATIONS, *registry.MIGRATIONS):
             migration(db)
         plan = db.execute(f"EXPLAIN {statement}", [1] * statement.count("?"))
-        return any(instruction[1] in WHOLE for instruction in plan)
+        return any(instruction[1] in SCANS for instruction in plan)

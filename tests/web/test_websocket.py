@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.live.test_frames import CLOSE, PONG, TEXT, frame
-from tests.live.test_live import new_room
-from tests.server.test_wsgi_server import descriptors, short_timeouts, until, well
+from tests.support.frames import CLOSE, PONG, TEXT, frame
 from tests.support.model_server import ModelServer, answer
 from tests.support.raw import Caller, get, handshake, post
-from tests.support.server import Server
+from tests.support.rooms import new_room
+from tests.support.server import Server, descriptors, is_well, short_timeouts
 from tests.support.server_pool import ServerPool
+from tests.support.waiting import until
 
 Call = Callable[..., Caller]
 BYE = frame(CLOSE, b"\x03\xe8")
@@ -115,7 +115,7 @@ def test_fault_of_the_server_in_a_socket_closes_it_with_1011(
         heard = call(server).say(handshake()).hear()
         assert heard.count("HTTP/1.1") == 1 and "<" not in heard
         assert close_of(1011) in heard.encode("latin-1")
-        assert well(server)
+        assert is_well(server)
     finally:
         server.stop()
     assert "a fault in the hub" in "".join(server.log)
