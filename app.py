@@ -76,7 +76,7 @@ def main() -> int:
         checks = Threads(CHECKS)
         app = make_app(
             options.instance,
-            access=access.on(options.host),
+            access=access.with_host(options.host),
             # To check a password takes as long as a hundred other requests.
             check_password=lambda hashed, password: bool(checks.run(partial(check_password_hash, hashed, password))),
             run_in_thread=Threads(COMMITS).run,
@@ -96,7 +96,7 @@ def main() -> int:
         return fail(
             f"Port {options.port} cannot be used ({error.strerror}). Choose another with --port or OVERSEER_PORT."
         )
-    if access.beyond and not access.password:
+    if access.allows_remote and not access.password:
         print(
             "OVERSEER_HOSTS or OVERSEER_TRUSTED_PROXIES is set, and no password: "
             "a proxy lets everybody in whom it does not ask for one.",

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import SplitResult, urlsplit
 
-IPV6_BITS = 64
-MAX_URL = 8192  # characters, as of a request line
+IPV6_CLIENT_PREFIX_BITS = 64
+MAX_URL_CHARS = 8192  # characters, as of a request line
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-MAX_PASSWORD = 1024  # bytes
+MAX_PASSWORD_BYTES = 1024  # bytes
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 Network = IPv4Network | IPv6Network
@@ -25,13 +25,13 @@ class Access:
     proxies: tuple[Network, ...] = ()
 
     @property
-    def beyond(self) -> bool:
+    def allows_remote(self) -> bool:
         """Whether it is meant for others than this machine."""
         return bool(self.proxies) or self.hosts != LOOPBACK
 
-    def on(self, host: str) -> Access:
+    def with_host(self, host: str) -> Access:
         """The same for a server that listens on `host`, and so answers under that name too."""
-        address = parsed(host)
+        address = parse_address(host)
         wild = not host or (address is not None and address.is_unspecified)
         return self if wild else replace(self, hosts=self.hosts | {str(address or host).lower()})
 
@@ -40,11 +40,11 @@ def is_loopback(address: str) -> bool:
     """Whether an address, or the name one listens on, can be reached from this machine alone."""
     if address == "localhost":
         return True
-    found = parsed(address)
+    found = parse_address(address)
     return found is not None and found.is_loopback
 
 
-def parsed(address: str) -> IPv4Address | IPv6Address | None:
+def parse_address(address: str) -> IPv4Address | IPv6Address | None:
     """An IP address; one of IPv4 in the clothes of IPv6 is undressed. None for what is none."""
     try:
         found = ip_address(address.partition("%")[0])
@@ -53,11 +53,11 @@ def parsed(address: str) -> IPv4Address | IPv6Address | None:
     return getattr(found, "ipv4_mapped", None) or found
 
 
-def client_of(address: str) -> str:
+def client_key(address: str) -> str:
     """Whom an address stands for: itself, or with IPv6 its /64, which is what a household has at the least."""
-    found = parsed(address)
+    found = parse_address(address)
     if isinstance(found, IPv6Address) and not found.is_loopback:
-        return str(IPv6Network((found, IPV6_BITS), strict=False))
+        return str(IPv6Network((found, IPV6_CLIENT_PREFIX_BITS), strict=False))
     return str(found or address)
 
 
@@ -66,7 +66,7 @@ def split_url(url: str) -> SplitResult | None:
 
     A URL of more than MAX_URL characters is refused, since `urlsplit` keeps the last 128 in a cache.
     """
-    if len(url) > MAX_URL:
+    if len(url) > MAX_URL_CHARS:
         return None
     try:
         parts = urlsplit(url)

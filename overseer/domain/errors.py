@@ -47,5 +47,5 @@ class InstanceError(Exception):
     """The instance directory cannot be used; the message is a sentence for a person."""
 
 
-class NotNow(Exception):
+class AnswerInProgress(Exception):
     """It cannot be done while an answer is being made."""

@@ -9,9 +9,9 @@ from typing import TypedDict
 
 from overseer.domain.text import Invalid, TooLarge, clean
 
-MAX_MODEL = 200  # characters
-MAX_SYSTEM_PROMPT = 32_000  # characters
-HOTTEST = 2.0
+MAX_MODEL_CHARS = 200  # characters
+MAX_SYSTEM_PROMPT_CHARS = 32_000  # characters
+MAX_TEMPERATURE = 2.0
 NUMBER = re.compile(r"\+?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?", re.I)  # float() takes 0_1 too, and -0
 
 
@@ -37,7 +37,7 @@ class Changes(TypedDict, total=False):
     pinned: bool
 
 
-def changes(form: Mapping[str, str]) -> Changes:
+def parse_changes(form: Mapping[str, str]) -> Changes:
     """The settings among a form's fields; an empty one goes back to what it was at first. Raises Invalid, TooLarge."""
     found = Changes()
     if "model" in form:
@@ -53,15 +53,15 @@ def changes(form: Mapping[str, str]) -> Changes:
 
 def _model(given: str) -> str:
     name = " ".join(clean(given).split())
-    if len(name) > MAX_MODEL:
-        raise Invalid(f"A model's name has at most {MAX_MODEL} characters; this one has {len(name)}.")
+    if len(name) > MAX_MODEL_CHARS:
+        raise Invalid(f"A model's name has at most {MAX_MODEL_CHARS} characters; this one has {len(name)}.")
     return name
 
 
 def _system_prompt(given: str) -> str:
     prompt = clean(given).replace("\r\n", "\n").replace("\r", "\n").strip()
-    if len(prompt) > MAX_SYSTEM_PROMPT:
-        raise TooLarge(f"A system prompt has at most {MAX_SYSTEM_PROMPT:,} characters; this one has {len(prompt):,}.")
+    if len(prompt) > MAX_SYSTEM_PROMPT_CHARS:
+        raise TooLarge(f"A system prompt has at most {MAX_SYSTEM_PROMPT_CHARS:,} characters; this one has {len(prompt):,}.")
     return prompt
 
 
@@ -69,9 +69,9 @@ def _temperature(given: str) -> float | None:
     given = given.strip()
     if not given:
         return None
-    if not NUMBER.fullmatch(given) or (temperature := float(given)) > HOTTEST:
+    if not NUMBER.fullmatch(given) or (temperature := float(given)) > MAX_TEMPERATURE:
         raise Invalid(
-            f"The temperature is a number from 0 to {HOTTEST:g}, like 0.7; leave it empty for the model's own."
+            f"The temperature is a number from 0 to {MAX_TEMPERATURE:g}, like 0.7; leave it empty for the model's own."
         )
     return temperature
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from overseer.domain.context import DEFAULT_BUDGET, estimate, size
-from overseer.domain.errors import NotNow, StorageError, StorageFull
+from overseer.domain.context import DEFAULT_BUDGET, estimate_tokens, message_tokens
+from overseer.domain.errors import AnswerInProgress, StorageError, StorageFull
 from overseer.domain.events import (
     MessageAdded,
     MessageChanged,
@@ -31,17 +31,17 @@ from overseer.domain.events import (
 from overseer.domain.messages import Message, Part, State, Text, ToolCall, Usage, ended
 from overseer.domain.records import MAX_NUMBER, Asked, Page, Summary
 from overseer.domain.settings import Changes, Settings
-from overseer.domain.text import in_log, name_from
+from overseer.domain.text import escape_for_log, name_from_text
 from overseer.llm import Model
-from overseer.rooms.turn import MAX_ANSWER, Turn, TurnOver
+from overseer.rooms.turn import MAX_ANSWER_CHARS, Turn, TurnOver
 from overseer.storage.database import Storage
 from overseer.storage.room_store import RoomStore
 from overseer.tools.registry import SECONDS, Toolbox
 
 log = logging.getLogger(__name__)
 
-SAVE_EVERY = 1.0  # seconds between writes of a growing part
-START_AGAIN = (0.1, 0.5, 2.0, 5.0)  # seconds after which a turn that could not be started is tried again
+SAVE_INTERVAL_SECONDS = 1.0  # seconds between writes of a growing part
+START_RETRY_DELAYS_SECONDS = (0.1, 0.5, 2.0, 5.0)  # seconds after which a turn that could not be started is tried again
 PAGE = 50  # messages
 INTERRUPTED = "The server went down while this answer was being made. What had arrived is kept; Retry asks again."
 STOPPED = "Stopped."
@@ -65,7 +65,7 @@ class Limits:
     may take (seconds)."""
 
     context_tokens: int = DEFAULT_BUDGET
-    answer_chars: int = MAX_ANSWER
+    answer_chars: int = MAX_ANSWER_CHARS
     tool_seconds: float = SECONDS
 
 
@@ -136,7 +136,7 @@ class ChatRoom:
         A `key` that was used before returns what it returned then; raises KeyReused if the text was another.
         """
         self._store_endings()
-        asked = self._store.add(text, key, name=name_from(text))
+        asked = self._store.add(text, key, name=name_from_text(text))
         events: list[RoomEvent] = []
         if not asked.repeated:
             self._waiting.append(asked.answer)
@@ -266,7 +266,7 @@ class ChatRoom:
             self._check_running(turn)
             self._emit(PartGrew(self.room_id, turn.number, position, text))
         self._deliver()
-        if time.monotonic() - self._saved_at > SAVE_EVERY:
+        if time.monotonic() - self._saved_at > SAVE_INTERVAL_SECONDS:
             time.sleep(0)  # who reads it comes first: the disk may take longer
             with self._lock:
                 self._check_running(turn)
@@ -339,9 +339,9 @@ class ChatRoom:
 
     def _begin_later(self) -> bool:
         """Try again after a while; False if that was done often enough, or no timer can be started."""
-        if self._failures == len(START_AGAIN):
+        if self._failures == len(START_RETRY_DELAYS_SECONDS):
             return False
-        timer = threading.Timer(START_AGAIN[self._failures], lambda: self._begin_again(timer))
+        timer = threading.Timer(START_RETRY_DELAYS_SECONDS[self._failures], lambda: self._begin_again(timer))
         timer.daemon = True
         try:
             timer.start()
@@ -380,7 +380,11 @@ class ChatRoom:
         message = self._store.message(number)
         begun = message if message.parts else None
         settings = self._store.settings()
-        budget = self._limits.context_tokens - estimate(settings.system_prompt) - (size(begun) if begun else 0)
+        budget = (
+            self._limits.context_tokens
+            - estimate_tokens(settings.system_prompt)
+            - (message_tokens(begun) if begun else 0)
+        )
         history = self._store.history(number, budget)
         self._note_reading(history[0].number if history and history[0].number > self._store.first() else 0)
         turn = Turn(
@@ -429,7 +433,7 @@ class ChatRoom:
             sentence = f"Something went wrong inside Overseer. Its log says what, under {number}. Retry asks again."
             self._give_up(turn, sentence)
         seconds = time.monotonic() - began
-        model = in_log(turn.model_name) or "-"
+        model = escape_for_log(turn.model_name) or "-"
         log.info("turn %s/%s %s %s %.1fs", self.room_id, turn.number, model, turn.outcome, seconds)
 
     def _give_up(self, turn: Turn, reason: str) -> None:
@@ -479,7 +483,7 @@ class ChatRoom:
         self._store_endings()
         self._begin_next()
         if self._turn is not None or self._waiting:
-            raise NotNow("An answer is being made in this room. Stop it, or wait until it has ended.")
+            raise AnswerInProgress("An answer is being made in this room. Stop it, or wait until it has ended.")
 
     def _as_it_is(self, message: Message) -> Message:
         if ending := self._unstored.get(message.number):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from overseer.domain.context import newest, size
+from overseer.domain.context import message_tokens, newest_within_budget
 from overseer.domain.messages import CallState, Message, Part, Reasoning, State, Text, ToolCall, Usage
 from overseer.domain.settings import Settings
 from overseer.domain.text import clean
@@ -27,11 +27,15 @@ from overseer.llm import (
 from overseer.rooms.usage import UsageCounter
 from overseer.tools.registry import Call, ToolAbandoned, Toolbox, ToolError
 
-MAX_STEPS = 5
-MAX_ANSWER = 400_000  # characters
-YIELD_EVERY = 0.005  # seconds
-BUSY_WAITS = (1.0, 2.0, 4.0)  # seconds before a model that has no time is asked again, if it does not say itself
-LONGEST_WAIT = 60.0  # seconds; who says more than that is asked again by a person
+MAX_TOOL_ROUNDS = 5
+MAX_ANSWER_CHARS = 400_000  # characters
+YIELD_INTERVAL_SECONDS = 0.005  # seconds
+RETRY_DELAYS_SECONDS = (
+    1.0,
+    2.0,
+    4.0,
+)  # seconds before a model that has no time is asked again, if it does not say itself
+MAX_RETRY_DELAY_SECONDS = 60.0  # seconds; who says more than that is asked again by a person
 
 
 class TurnOver(Exception):
@@ -185,7 +189,7 @@ class Turn:
         model = self._pick_model()
         self.model_name = clean(model.name)
         try:
-            for _ in range(MAX_STEPS):
+            for _ in range(MAX_TOOL_ROUNDS):
                 requests = self._heard_out(model)
                 if not requests:
                     return self._ending()
@@ -195,7 +199,7 @@ class Turn:
             return "interrupted", str(error)
         except ModelError as error:
             return "failed", str(error)
-        return "failed", f"The model used tools {MAX_STEPS} times without coming to an answer. Retry, or ask otherwise."
+        return "failed", f"The model used tools {MAX_TOOL_ROUNDS} times without coming to an answer. Retry, or ask otherwise."
 
     def _ending(self) -> tuple[State, str]:
         parts = self.draft.parts()
@@ -207,7 +211,7 @@ class Turn:
 
     def _heard_out(self, model: Model) -> list[ToolRequest]:
         """One step, tried again if the model had no time or could not read so much: but not once it said something."""
-        waits = list(BUSY_WAITS)
+        waits = list(RETRY_DELAYS_SECONDS)
         while True:
             if self._cut.is_set():
                 raise TurnOver
@@ -216,7 +220,7 @@ class Turn:
                 return self._step(model)
             except ModelBusy as busy:
                 wait = waits.pop(0) if waits else None
-                if wait is None or self._length != said or (busy.seconds or 0) > LONGEST_WAIT:
+                if wait is None or self._length != said or (busy.seconds or 0) > MAX_RETRY_DELAY_SECONDS:
                     raise
                 self._wait(busy, busy.seconds if busy.seconds is not None else wait, tries_left=len(waits))
             except ModelOverflow:
@@ -248,7 +252,7 @@ class Turn:
                 elif not isinstance(delta, TokenCount):
                     self._say(Text if isinstance(delta, TextDelta) else Reasoning, delta.text)
                 # A model faster than its readers would starve them: greenlets switch only where one waits.
-                if time.monotonic() - yielded > YIELD_EVERY:
+                if time.monotonic() - yielded > YIELD_INTERVAL_SECONDS:
                     time.sleep(0)
                     yielded = time.monotonic()
             self._say_half()
@@ -273,7 +277,9 @@ class Turn:
 
     def _read_half(self) -> None:
         """Leave out half of what was read, which may be far less than the budget."""
-        half = newest(reversed(self._history), min(self._budget, sum(map(size, self._history))) // 2)
+        half = newest_within_budget(
+            reversed(self._history), min(self._budget, sum(map(message_tokens, self._history))) // 2
+        )
         if len(half) < len(self._history):
             self._record.reads(self, half[0].number)
         self._halved, self._history = True, half

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from overseer.domain.context import estimate, size
+from overseer.domain.context import estimate_tokens, message_tokens
 from overseer.domain.messages import Message, Usage
 from overseer.llm import Delta, LeftOut, TokenCount, ToolRequest
 
@@ -25,7 +25,7 @@ class UsageCounter:
 
     def begin(self, system: str, history: Sequence[Message]) -> None:
         """A model is asked."""
-        self._tokens_in = estimate(system) + sum(map(size, history))
+        self._tokens_in = estimate_tokens(system) + sum(map(message_tokens, history))
         self._written = 0
         self._counted = None
         self._began = time.monotonic()

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from gevent import Timeout, sleep
 from gevent.pywsgi import Input, WSGIHandler, WSGIServer, headers_factory
 
-from overseer.domain.addresses import client_of
+from overseer.domain.addresses import client_key
 from overseer.server import http_syntax
 from overseer.server.connection_limits import ConnectionLimits, Limits
 from overseer.server.http_syntax import BadRequest
@@ -420,7 +420,7 @@ class BoundedServer(WSGIServer):  # type: ignore[misc]
         try:
             super().handle(sock, address)
         finally:
-            self._connections.release(client_of(address[0]))
+            self._connections.release(client_key(address[0]))
 
     def do_handle(self, sock: Any, address: tuple[str, int]) -> None:
         if sock.fileno() < self.room + self._reserve // 4:

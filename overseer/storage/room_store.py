@@ -5,12 +5,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Sequence
 
-from overseer.domain.context import newest
+from overseer.domain.context import newest_within_budget
 from overseer.domain.errors import KeyReused, NoSuchMessage, Outdated
 from overseer.domain.messages import Message, Part, State, Text, Usage, ended
 from overseer.domain.records import MAX_NUMBER, Asked, Page, Summary
 from overseer.domain.settings import Settings
-from overseer.domain.text import in_one_line
+from overseer.domain.text import strip_markdown
 from overseer.storage import room_rows
 from overseer.storage.database import Storage
 from overseer.storage.schema import APPLICATION_ID, MIGRATIONS
@@ -214,7 +214,7 @@ class RoomStore:
     def history(self, number: int, budget: int) -> tuple[Message, ...]:
         """The messages before `number`, the newest that fit into a budget of tokens; see `context.newest`."""
         with self._storage.read() as db:
-            return newest(room_rows.upwards(db, number), budget)
+            return newest_within_budget(room_rows.upwards(db, number), budget)
 
     def first(self) -> int:
         """The number of the room's first message, or 0."""
@@ -240,7 +240,7 @@ def summary(db: sqlite3.Connection) -> Summary:
         created_at=created_at,
         active_at=room_rows.active_at(db) or created_at,
         messages=room["messages"] if room else 0,
-        preview=in_one_line(said["words"]) if said else "",
+        preview=strip_markdown(said["words"]) if said else "",
         answering=bool(room_rows.unfinished(db, 1)),
         pinned=bool(room and room["pinned"]),
     )

@@ -12,7 +12,7 @@ from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import TooManyRequests, Unauthorized
 
 from overseer.domain.addresses import Access, hostname, is_loopback, origin
-from overseer.domain.text import in_log
+from overseer.domain.text import escape_for_log
 from overseer.web.password import Password, RateLimiter
 from overseer.web.proxies import PEER
 from overseer.web.sessions import Session, Sessions
@@ -91,7 +91,7 @@ class AccessPolicy:
             if wait := math.ceil(self.tries.wait(client)):
                 raise TooManyRequests(f"That was tried too often. Wait {wait} s, then try again.", retry_after=wait)
             if not self.password.is_right(tried):
-                log.warning("a wrong password from %s", in_log(client))
+                log.warning("a wrong password from %s", escape_for_log(client))
                 raise Unauthorized("That is not the password. Try again.", www_authenticate=_challenge())
             self.tries.give_back(client)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from werkzeug.security import check_password_hash, generate_password_hash
 
-from overseer.domain.addresses import MAX_PASSWORD, client_of
+from overseer.domain.addresses import MAX_PASSWORD_BYTES, client_key
 
 HASH = re.compile(r"scrypt:\d{1,9}:\d{1,3}:\d{1,3}\$[^$\s]+\$[0-9a-f]{128}", re.ASCII)
 KNOWN = 64  # right passwords that are remembered, by a hash with a key that this run alone has
@@ -38,7 +38,7 @@ class Password:
         """Whether it is the password. One that was right before is known at once."""
         # To scrypt, zero bytes at the end are none; and half a character is no character.
         tried_bytes = tried.encode(errors="replace")
-        if len(tried_bytes) > MAX_PASSWORD or "\0" in tried or tried_bytes.decode() != tried:
+        if len(tried_bytes) > MAX_PASSWORD_BYTES or "\0" in tried or tried_bytes.decode() != tried:
             return False
         digest = hmac.digest(self._key, tried_bytes, hashlib.sha256)
         if digest in self._known:
@@ -76,7 +76,7 @@ class RateLimiter:
 
     def wait(self, client: str) -> float:
         """Take one try; returns 0, or the seconds until there is one, and then none was taken."""
-        now, who = self._clock(), client_of(client)
+        now, who = self._clock(), client_key(client)
         with self._lock:
             wait = max(
                 self._paid.get(who, 0.0) - now - (self._burst - 1) * self._seconds,
@@ -94,7 +94,7 @@ class RateLimiter:
     def give_back(self, client: str) -> None:
         """The try was right, and does not count."""
         with self._lock:
-            who = client_of(client)
+            who = client_key(client)
             self._paid[who] = self._paid.get(who, 0.0) - self._seconds
             self._paid_of_all -= self._all[1]
 

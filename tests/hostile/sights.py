@@ -9,7 +9,7 @@ from flask import Flask
 from overseer.domain.messages import Message, Reasoning, Text, ToolCall, Usage
 from overseer.domain.records import Page, Room, RoomList
 from overseer.domain.settings import Settings
-from overseer.domain.text import MAX_NAME, Invalid, clean, room_name
+from overseer.domain.text import MAX_NAME_CHARS, Invalid, clean, room_name
 from overseer.render.fragments import Fragments, RefusedForm
 
 ROOM = "0123456789ab"
@@ -21,7 +21,7 @@ def sights(app: Flask, given: str) -> dict[str, str]:
     fragments: Fragments = app.extensions["fragments"]("")
     words, name = clean(given), HARMLESS
     with suppress(Invalid):
-        name = room_name(given[:MAX_NAME])
+        name = room_name(given[:MAX_NAME_CHARS])
     room = Room(ROOM, name, 6, words, False, "", 7, 1_700_000_000_000)
     broken = Room(ROOM[::-1], name, 1, "", False, words, 6, 1_700_000_000_000)
     rooms = RoomList((room, broken), after=5)

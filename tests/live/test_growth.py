@@ -327,7 +327,7 @@ class Took:
 def counter() -> Iterator[WorkCounter]:
     with pytest.MonkeyPatch.context() as patch:
         # How often a growing answer is written depends on the clock, and on nothing else.
-        patch.setattr(chat_room, "SAVE_EVERY", math.inf)
+        patch.setattr(chat_room, "SAVE_INTERVAL_SECONDS", math.inf)
         yield WorkCounter(patch)
 
 

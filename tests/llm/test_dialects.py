@@ -116,7 +116,7 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that names no time is asked again at once."""
-    monkeypatch.setattr(turn, "BUSY_WAITS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(turn, "RETRY_DELAYS_SECONDS", (0.0, 0.0, 0.0))
 
 
 def as_said(parts: Sequence[Part]) -> list[Part]:

@@ -123,7 +123,7 @@ def test_a_refusal_is_a_failed_answer(
     said: list[str],
 ) -> None:
     """Each status has its own sentence, with what to do and the server's own words; markup of a proxy is left out."""
-    monkeypatch.setattr(turn, "BUSY_WAITS", ())
+    monkeypatch.setattr(turn, "RETRY_DELAYS_SECONDS", ())
     model_server.will(Reply(body, status=status, headers=headers))
     reply = reply_to(client)
     state, sentence = trouble(reply)

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import pytest
 
-from overseer.domain.errors import KeyReused, NoSuchMessage, NotNow, StorageError, StorageFull
+from overseer.domain.errors import AnswerInProgress, KeyReused, NoSuchMessage, StorageError, StorageFull
 from overseer.domain.events import (
     MessageAdded,
     MessageChanged,
@@ -32,7 +32,7 @@ from overseer.domain.records import Asked
 from overseer.domain.text import NEW_ROOM
 from overseer.llm import Delta, ModelCut, ModelError, ReasoningDelta, TextDelta, ToolRequest
 from overseer.rooms.chat_room import INTERRUPTED, ChatRoom, Limits
-from overseer.rooms.turn import MAX_STEPS
+from overseer.rooms.turn import MAX_TOOL_ROUNDS
 from overseer.storage.database import Storage
 from overseer.storage.facets import Facet, FacetAborted, Facets
 from overseer.tools.registry import TOOLS, Tool, Toolbox, tool
@@ -592,7 +592,7 @@ def test_reading_a_growing_answer_takes_nothing_from_it(harness: Harness, monkey
 
 def test_growing_text_is_on_the_disk_after_a_second(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """A crash takes no more than that, and finds the row streaming."""
-    monkeypatch.setattr("overseer.rooms.chat_room.SAVE_EVERY", 0)
+    monkeypatch.setattr("overseer.rooms.chat_room.SAVE_INTERVAL_SECONDS", 0)
     reply = harness.will(held(TextDelta("One")))
     harness.ask("one")
     reply.say(TextDelta(" two"))
@@ -609,7 +609,7 @@ def test_growing_text_is_on_the_disk_after_a_second(harness: Harness, monkeypatc
 
 def test_no_token_waits_for_the_disk(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two saves text is only in memory; a part that ends is written when it does."""
-    monkeypatch.setattr("overseer.rooms.chat_room.SAVE_EVERY", 3600)
+    monkeypatch.setattr("overseer.rooms.chat_room.SAVE_INTERVAL_SECONDS", 3600)
     reply = harness.will(held(ReasoningDelta("Hm")))
     harness.ask("one")
     reply.say(ReasoningDelta(", so"))
@@ -625,7 +625,7 @@ def test_after_a_crash_an_answer_is_interrupted_and_what_was_written_is_kept(
     harness: Harness, make_harness: MakeHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A copy of the files in mid-answer is what a kill leaves; opened, it asks for nobody's patience."""
-    monkeypatch.setattr("overseer.rooms.chat_room.SAVE_EVERY", 0)
+    monkeypatch.setattr("overseer.rooms.chat_room.SAVE_INTERVAL_SECONDS", 0)
     harness.answered("zero")
     reply = harness.will(held(TextDelta("One")))
     harness.ask("one")
@@ -814,7 +814,7 @@ def test_an_answer_that_cannot_be_stored_does_not_block_its_room(
     harness: Harness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With the disk full in mid-answer nothing can be written; with space again, the room goes on by itself."""
-    monkeypatch.setattr("overseer.rooms.chat_room.SAVE_EVERY", 0)
+    monkeypatch.setattr("overseer.rooms.chat_room.SAVE_INTERVAL_SECONDS", 0)
     reply = harness.will(held(TextDelta("x")))
     harness.ask("one")
     reply.taken_in()
@@ -841,7 +841,7 @@ def test_stop_closes_the_models_connection_also_when_nothing_can_be_written(
     harness: Harness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A full disk is no reason to pay for words that nobody can keep; with space again, all have ended."""
-    monkeypatch.setattr("overseer.rooms.chat_room.SAVE_EVERY", 0)
+    monkeypatch.setattr("overseer.rooms.chat_room.SAVE_INTERVAL_SECONDS", 0)
     first, second = held(TextDelta("x")), held(TextDelta("y"))
     harness.will(first, second)
     harness.ask("one")
@@ -907,7 +907,7 @@ def test_a_model_that_never_comes_to_an_answer_is_stopped_after_five_steps(harne
     """Its tools cannot keep a room busy for ever, and all it did is shown."""
     replies = [Said(ToolRequest(f"c{n}", "roll_dice", "{}")) for n in range(10)]
     harness.answered("one", *replies)
-    assert MAX_STEPS == 5
+    assert MAX_TOOL_ROUNDS == 5
     assert len(harness.model.asked) == 5
     assert [part.kind for part in harness.message(2).parts] == ["tool_call"] * 5
     assert harness.states() == ["failed"]
@@ -1058,9 +1058,9 @@ def test_neither_retry_nor_edit_while_an_answer_is_being_made(harness: Harness) 
     reply = harness.will(held(TextDelta("Half")))
     harness.ask("one")
     for _ in ("before its first word", "after it"):
-        with pytest.raises(NotNow, match="Stop it, or wait"):
+        with pytest.raises(AnswerInProgress, match="Stop it, or wait"):
             harness.room.call(ChatRoom.retry)
-        with pytest.raises(NotNow):
+        with pytest.raises(AnswerInProgress):
             harness.room.call(ChatRoom.edit, 1, "otherwise")
         reply.say(TextDelta(" more"))
     reply.end()
@@ -1297,7 +1297,7 @@ def test_an_answer_that_could_not_be_begun_is_begun_by_whatever_comes_next(
     harness: Harness, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody waits for a timer if somebody comes before."""
-    monkeypatch.setattr("overseer.rooms.chat_room.START_AGAIN", NEVER)
+    monkeypatch.setattr("overseer.rooms.chat_room.START_RETRY_DELAYS_SECONDS", NEVER)
     broken = Unreadable(harness, times=1)
     first = harness.ask("one", key="k")
     assert broken.refused.is_set() and harness.room.call(ChatRoom.summary).answering
@@ -1308,7 +1308,7 @@ def test_an_answer_that_could_not_be_begun_is_begun_by_whatever_comes_next(
     elif how == "a read":
         harness.messages()
     else:
-        with pytest.raises(NotNow):
+        with pytest.raises(AnswerInProgress):
             harness.room.call(ChatRoom.retry if how == "a retry" else ChatRoom.resume)
     assert harness.ended(first.answer) == "complete"
     assert set(harness.states()) == {"complete"}
@@ -1346,7 +1346,7 @@ def test_an_answer_that_can_never_be_begun_fails_with_a_sentence(
     harness: Harness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is tried a few times; then it has an end, so do those behind it, and Retry works when reading does."""
-    monkeypatch.setattr("overseer.rooms.chat_room.START_AGAIN", (0.001, 0.001))
+    monkeypatch.setattr("overseer.rooms.chat_room.START_RETRY_DELAYS_SECONDS", (0.001, 0.001))
     broken = Unreadable(harness)
     harness.ask("one")
     harness.ask("two")
@@ -1363,7 +1363,7 @@ def test_an_answer_that_can_never_be_begun_fails_with_a_sentence(
 
 def test_stop_ends_an_answer_that_could_not_be_begun(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is shown as waiting, so Stop is shown beside it; nothing begins it afterwards, and Retry does."""
-    monkeypatch.setattr("overseer.rooms.chat_room.START_AGAIN", NEVER)
+    monkeypatch.setattr("overseer.rooms.chat_room.START_RETRY_DELAYS_SECONDS", NEVER)
     broken = Unreadable(harness)
     asked = harness.ask("one")
     (timer,) = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
@@ -1379,7 +1379,7 @@ def test_stop_ends_an_answer_that_could_not_be_begun(harness: Harness, monkeypat
 @pytest.mark.parametrize("how", ["clear", "close"])
 def test_no_timer_outlives_what_it_would_begin(harness: Harness, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A room that is cleared or closed begins nothing any more."""
-    monkeypatch.setattr("overseer.rooms.chat_room.START_AGAIN", NEVER)
+    monkeypatch.setattr("overseer.rooms.chat_room.START_RETRY_DELAYS_SECONDS", NEVER)
     Unreadable(harness)
     harness.ask("one")
     assert not harness.room.evict(), "a room in which an answer waits is not dropped from memory"

@@ -21,11 +21,11 @@ from typing import Protocol
 import pytest
 
 from overseer.domain.errors import (
+    AnswerInProgress,
     InstanceError,
     KeyReused,
     NoSuchMessage,
     NoSuchRoom,
-    NotNow,
     StorageError,
     StorageFull,
 )
@@ -46,7 +46,7 @@ from overseer.domain.events import (
     TurnEnded,
 )
 from overseer.domain.messages import State
-from overseer.domain.text import MAX_NAME, MAX_TEXT, NEW_ROOM, Invalid, TooLarge
+from overseer.domain.text import MAX_NAME_CHARS, MAX_TEXT_CHARS, NEW_ROOM, Invalid, TooLarge
 from overseer.llm.choice import Models, ModelSettings
 from overseer.rooms.chat_room import INTERRUPTED
 from overseer.rooms.overseer import Overseer
@@ -228,9 +228,9 @@ def test_rename_changes_the_name_everywhere(overseer: Overseer, ear: Ear, instan
     [
         ("K", "K"),
         ("  Kitchen\t\n  sink \u2028 ", "Kitchen sink"),
-        ("x" * MAX_NAME, "x" * MAX_NAME),
-        (" " + "x" * MAX_NAME + " ", "x" * MAX_NAME),
-        ("\N{GRINNING FACE}" * MAX_NAME, "\N{GRINNING FACE}" * MAX_NAME),
+        ("x" * MAX_NAME_CHARS, "x" * MAX_NAME_CHARS),
+        (" " + "x" * MAX_NAME_CHARS + " ", "x" * MAX_NAME_CHARS),
+        ("\N{GRINNING FACE}" * MAX_NAME_CHARS, "\N{GRINNING FACE}" * MAX_NAME_CHARS),
         ("<b>&amp;'\"", "<b>&amp;'\""),
         ("a\0b", "a\ufffdb"),
         ("a\x1b[31mb\x7f", "a\ufffd[31mb\ufffd"),
@@ -250,12 +250,12 @@ def test_a_name_is_kept_in_one_line_and_without_what_no_page_can_show(
     assert names(overseer) == [kept, kept]
 
 
-@pytest.mark.parametrize("name", ["", " \t\n", "x" * (MAX_NAME + 1), "x" * 100_000])
+@pytest.mark.parametrize("name", ["", " \t\n", "x" * (MAX_NAME_CHARS + 1), "x" * 100_000])
 def test_a_name_that_is_none_or_too_long_is_refused(overseer: Overseer, instance: Path, name: str) -> None:
     """With a sentence; nothing is made and nothing is changed."""
     room = overseer.create("Kitchen")
     before = files(instance)
-    sentence = f"at most {MAX_NAME} characters; this one has {len(name)}" if name.strip() else "needs a name"
+    sentence = f"at most {MAX_NAME_CHARS} characters; this one has {len(name)}" if name.strip() else "needs a name"
     with pytest.raises(Invalid, match=sentence):
         overseer.create(name)
     with pytest.raises(Invalid, match=sentence):
@@ -671,8 +671,8 @@ def test_a_rooms_file_holds_its_conversation_and_no_others(
         ("  indented\n\ttoo  ", "  indented\n\ttoo  "),
         ("nul\0 bell\a half\ud83d", "nul\ufffd bell\ufffd half\ufffd"),
         ("\N{GRINNING FACE} <script>", "\N{GRINNING FACE} <script>"),
-        ("x" * MAX_TEXT, "x" * MAX_TEXT),
-        ("x\r\n" * (MAX_TEXT // 2), "x\n" * (MAX_TEXT // 2)),
+        ("x" * MAX_TEXT_CHARS, "x" * MAX_TEXT_CHARS),
+        ("x\r\n" * (MAX_TEXT_CHARS // 2), "x\n" * (MAX_TEXT_CHARS // 2)),
     ],
     ids=["line ends", "spaces", "controls", "markup", "longest", "longest with line ends"],
 )
@@ -728,7 +728,7 @@ def test_what_a_room_refuses_reaches_whoever_asked(
         overseer.message(room.id, 3)
     reply = model_server.will(held(text("Half")))
     asked = overseer.ask(room.id, "two", key="k1")
-    with pytest.raises(NotNow):
+    with pytest.raises(AnswerInProgress):
         overseer.retry(room.id)
     with pytest.raises(KeyReused):
         overseer.ask(room.id, "three", key="k1")
@@ -831,7 +831,7 @@ def test_after_a_crash_what_was_acknowledged_is_there_and_nothing_waits_for_ever
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The files as they are in mid-answer are what a kill leaves: answers become interrupted, the list agrees."""
-    monkeypatch.setattr("overseer.rooms.chat_room.SAVE_EVERY", 0)
+    monkeypatch.setattr("overseer.rooms.chat_room.SAVE_INTERVAL_SECONDS", 0)
     done, busy = overseer.create("Done"), overseer.create("Busy")
     answered(done.id, "zero")
     reply = model_server.will(held(text("Half"), text(" an"), text(" answer"), text(" …")))
@@ -878,7 +878,7 @@ def die(event):
         if len(grown) > 2:  # what came before is saved: a token is told first, and then saved
             os.kill(os.getpid(), signal.SIGKILL)
 
-chat_room.SAVE_EVERY = 0
+chat_room.SAVE_INTERVAL_SECONDS = 0
 overseer = Overseer(Path(sys.argv[1]), models=Models(ModelSettings(ollama_url="http://127.0.0.1:9/v1", offline_pace=0)))
 overseer.open()
 overseer.subscribe(die)

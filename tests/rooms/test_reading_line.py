@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from overseer.domain.errors import NoSuchMessage, NotNow, Outdated
+from overseer.domain.errors import AnswerInProgress, NoSuchMessage, Outdated
 from overseer.domain.events import MessagesDropped, ReadingMoved, RoomEvent
 from overseer.domain.messages import Text
 from overseer.domain.records import MAX_NUMBER
@@ -236,7 +236,7 @@ def test_an_edit_while_an_answer_is_made_is_not_now_whatever_it_knows(harness: H
     harness.ask("two")
     reply.taken_in()
     for last in (2, 4, None):
-        with pytest.raises(NotNow):
+        with pytest.raises(AnswerInProgress):
             harness.room.call(ChatRoom.edit, 1, "otherwise", last=last)
     reply.end()
     harness.ended(4)

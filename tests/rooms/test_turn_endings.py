@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from overseer.domain.errors import NotNow, Outdated, StorageFull
+from overseer.domain.errors import AnswerInProgress, Outdated, StorageFull
 from overseer.domain.events import MessageChanged, PartAdded, PartGrew, ReadingMoved, RoomEvent, TurnDelayed, TurnEnded
 from overseer.domain.messages import Message, Reasoning, Text, ToolCall, Usage
 from overseer.domain.records import Asked
@@ -28,13 +28,13 @@ from overseer.llm import (
 )
 from overseer.rooms import turn
 from overseer.rooms.chat_room import INTERRUPTED, ChatRoom, Limits
-from overseer.rooms.turn import BUSY_WAITS, LONGEST_WAIT
+from overseer.rooms.turn import MAX_RETRY_DELAY_SECONDS, RETRY_DELAYS_SECONDS
 from overseer.tools.registry import tool
 from tests.rooms.test_chat_room import DEADLINE, Harness, MakeHarness, Said, Script, held, no_turns, words
 
 FOR_EVER = 50.0  # seconds to wait, which no test does
 CUT = "It broke off. Continue."
-TRIES = len(BUSY_WAITS) + 1
+TRIES = len(RETRY_DELAYS_SECONDS) + 1
 
 
 def busy(seconds: float | None = 0.01, *before: TextDelta | ReasoningDelta) -> Said:
@@ -113,7 +113,7 @@ def test_a_busy_model_is_asked_again_after_the_seconds_it_named(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not before, and not after those we would have waited ourselves; the answer is as any other."""
-    monkeypatch.setattr(turn, "BUSY_WAITS", (FOR_EVER, FOR_EVER, FOR_EVER))
+    monkeypatch.setattr(turn, "RETRY_DELAYS_SECONDS", (FOR_EVER, FOR_EVER, FOR_EVER))
     asked: list[float] = []
     harness.model.meanwhile = lambda: asked.append(time.monotonic())
     harness.answered("one", busy(0.05), busy(0.0), words("Yes"))
@@ -128,12 +128,15 @@ def test_a_busy_model_that_names_no_seconds_is_asked_again_after_ours(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A little longer each time."""
-    monkeypatch.setattr(turn, "BUSY_WAITS", (0.01, 0.03))
+    monkeypatch.setattr(turn, "RETRY_DELAYS_SECONDS", (0.01, 0.03))
     asked: list[float] = []
     harness.model.meanwhile = lambda: asked.append(time.monotonic())
     harness.answered("one", busy(None), busy(None), words("Yes"))
     assert asked[1] - asked[0] >= 0.01 and asked[2] - asked[1] >= 0.03
-    assert list(BUSY_WAITS) == sorted(BUSY_WAITS) and sum(BUSY_WAITS) < LONGEST_WAIT
+    assert (
+        list(RETRY_DELAYS_SECONDS) == sorted(RETRY_DELAYS_SECONDS)
+        and sum(RETRY_DELAYS_SECONDS) < MAX_RETRY_DELAY_SECONDS
+    )
 
 
 def test_while_it_waits_the_answer_says_why_and_until_when(waiting: Harness) -> None:
@@ -155,7 +158,7 @@ def test_a_room_that_waits_for_a_model_can_be_used(waiting: Harness) -> None:
     assert waiting.ask("three") == Asked(5, 6)
     assert not waiting.room.call(ChatRoom.idle) and not waiting.room.evict()
     for change in (ChatRoom.retry, ChatRoom.resume):
-        with pytest.raises(NotNow):
+        with pytest.raises(AnswerInProgress):
             waiting.room.call(change)
     assert waiting.states() == ["waiting"] * 3
 
@@ -185,7 +188,7 @@ def test_when_it_is_asked_again_the_answer_says_neither_any_more(harness: Harnes
 
 def test_each_wait_says_how_often_it_will_still_be_tried(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the last one that it is."""
-    monkeypatch.setattr(turn, "BUSY_WAITS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(turn, "RETRY_DELAYS_SECONDS", (0.0, 0.0, 0.0))
     said: list[str] = []
     harness.listeners.append(
         lambda event: said.append(harness.message(2).reason) if isinstance(event, TurnDelayed) else None
@@ -202,7 +205,7 @@ def test_a_model_that_stays_busy_is_asked_so_often_and_no_more(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Then the answer has failed, with the server's words, and the next question is answered."""
-    monkeypatch.setattr(turn, "BUSY_WAITS", (0.0, 0.01, 0.0))
+    monkeypatch.setattr(turn, "RETRY_DELAYS_SECONDS", (0.0, 0.01, 0.0))
     harness.answered("one", *[busy(None) for _ in range(4)])
     message = harness.message(2)
     assert len(harness.model.asked) == 4 == TRIES
@@ -231,7 +234,7 @@ def test_a_busy_model_that_said_something_is_not_asked_again(harness: Harness) -
     assert harness.heard(TurnDelayed) == []
 
 
-@pytest.mark.parametrize("seconds", [LONGEST_WAIT + 0.1, 3600.0, 10.0**9])
+@pytest.mark.parametrize("seconds", [MAX_RETRY_DELAY_SECONDS + 0.1, 3600.0, 10.0**9])
 def test_a_wait_that_is_too_long_is_a_persons(harness: Harness, seconds: float) -> None:
     """It fails at once, and says how long."""
     harness.answered("one", busy(seconds))
@@ -243,11 +246,11 @@ def test_a_wait_that_is_too_long_is_a_persons(harness: Harness, seconds: float) 
 
 def test_the_longest_wait_itself_is_waited(harness: Harness) -> None:
     """Up to it and with it."""
-    harness.will(busy(LONGEST_WAIT))
+    harness.will(busy(MAX_RETRY_DELAY_SECONDS))
     harness.ask("one")
     harness.told(TurnDelayed)
     retry_at = harness.message(2).retry_at
-    assert retry_at is not None and abs(retry_at - now() - LONGEST_WAIT * 1000) < 10_000
+    assert retry_at is not None and abs(retry_at - now() - MAX_RETRY_DELAY_SECONDS * 1000) < 10_000
     harness.stop()
 
 
@@ -345,10 +348,10 @@ def test_while_it_waits_in_a_later_step_what_was_said_is_shown(harness: Harness)
 
 def test_every_step_has_its_tries_and_the_turn_still_ends(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that is busy before each of its steps is asked so often for each."""
-    monkeypatch.setattr(turn, "BUSY_WAITS", (0.0,))
+    monkeypatch.setattr(turn, "RETRY_DELAYS_SECONDS", (0.0,))
     replies = [reply for n in range(20) for reply in (busy(0.0), Said(ToolRequest(f"c{n}", "get_current_time", "{}")))]
     harness.answered("one", *replies)
-    assert len(harness.model.asked) == 2 * turn.MAX_STEPS
+    assert len(harness.model.asked) == 2 * turn.MAX_TOOL_ROUNDS
     assert harness.states() == ["failed"]
 
 
@@ -442,7 +445,7 @@ def test_an_overflow_after_a_tool_halves_what_was_before_and_keeps_the_step(harn
 
 def test_it_is_halved_once_in_a_turn_and_anew_in_the_next(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Busy in between takes no try away from it, nor it from busy."""
-    monkeypatch.setattr(turn, "BUSY_WAITS", (0.0,))
+    monkeypatch.setattr(turn, "RETRY_DELAYS_SECONDS", (0.0,))
     harness.restarted(limits=Limits(context_tokens=90))
     exchanges(harness, 4)
     for number in (10, 12):
@@ -560,7 +563,7 @@ def test_a_stopped_answer_can_go_on(harness: Harness, partial: str) -> None:
 
 def test_an_answer_that_the_server_went_down_in_can_go_on(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """From what was written of it."""
-    monkeypatch.setattr("overseer.rooms.chat_room.SAVE_EVERY", 0)
+    monkeypatch.setattr("overseer.rooms.chat_room.SAVE_INTERVAL_SECONDS", 0)
     reply = harness.will(held(TextDelta("One")))
     harness.ask("one")
     reply.say(TextDelta(" two"))
@@ -609,9 +612,9 @@ def test_nothing_goes_on_while_an_answer_is_being_made(harness: Harness) -> None
     resume(harness)
     reply.taken_in()
     for change in (ChatRoom.resume, ChatRoom.retry):
-        with pytest.raises(NotNow):
+        with pytest.raises(AnswerInProgress):
             harness.room.call(change)
-    with pytest.raises(NotNow):
+    with pytest.raises(AnswerInProgress):
         harness.room.call(ChatRoom.edit, 1, "otherwise")
     reply.end()
     harness.ended(2, times=2)
@@ -627,7 +630,7 @@ def test_of_many_who_click_at_once_one_goes_on(harness: Harness) -> None:
 
     def click() -> None:
         together.wait(DEADLINE)
-        with suppress(NotNow, Outdated):
+        with suppress(AnswerInProgress, Outdated):
             done.append(resume(harness))
 
     threads = [threading.Thread(target=click) for _ in range(6)]
@@ -641,7 +644,7 @@ def test_of_many_who_click_at_once_one_goes_on(harness: Harness) -> None:
 
 def test_a_kill_while_it_goes_on_keeps_what_was_there_before(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before its first new word, after it, and with all that was written since; it can go on again."""
-    monkeypatch.setattr("overseer.rooms.chat_room.SAVE_EVERY", 3600)
+    monkeypatch.setattr("overseer.rooms.chat_room.SAVE_INTERVAL_SECONDS", 3600)
     harness.answered("one", Said(TextDelta("Half"), TokenCount(10, 1), ModelCut(CUT)))
     before = harness.message(2)
     for said in ([], [TextDelta(" more")]):
@@ -654,7 +657,7 @@ def test_a_kill_while_it_goes_on_keeps_what_was_there_before(harness: Harness, m
         message = harness.message(2)
         assert (message.state, message.reason, message.text) == ("interrupted", INTERRUPTED, "Half")
         assert (message.usage, message.model, message.resumable) == (before.usage, "scripted", True)
-    monkeypatch.setattr("overseer.rooms.chat_room.SAVE_EVERY", 0)
+    monkeypatch.setattr("overseer.rooms.chat_room.SAVE_INTERVAL_SECONDS", 0)
     reply = harness.will(held(TextDelta(" more")))
     resume(harness)
     reply.say(TextDelta(" words"))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from overseer.domain.context import estimate, size
+from overseer.domain.context import estimate_tokens, message_tokens
 from overseer.domain.messages import Message, Text, Usage
 from overseer.llm import Delta, ReasoningDelta, TextDelta, TokenCount, ToolRequest
 from overseer.rooms.usage import UsageCounter
@@ -146,7 +146,7 @@ def test_whatever_is_heard_the_sums_are_right(steps: list[list[Delta]]) -> None:
             expected.append((counts[-1].tokens_in, counts[-1].tokens_out))
         elif said:
             texts = [d.name + d.arguments if isinstance(d, ToolRequest) else d.text for d in said]  # type: ignore[union-attr]
-            expected.append((sum(map(size, HISTORY)), estimate("".join(texts))))
+            expected.append((sum(map(message_tokens, HISTORY)), estimate_tokens("".join(texts))))
         found = meter.usage()
         assert (found is None) == (not expected)
         if found is not None:

@@ -67,9 +67,9 @@ def test_the_least_and_the_most_are_taken(name: str) -> None:
     least = LEAST.get(name, 1)
     assert read(name, str(least)) == least
     assert read(name, str(MOST)) == MOST
-    for beyond in (least - 1, MOST + 1, 10**30):
+    for allows_remote in (least - 1, MOST + 1, 10**30):
         with pytest.raises(ConfigError, match=name):
-            read(name, str(beyond))
+            read(name, str(allows_remote))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -178,7 +178,7 @@ def test_hosts_and_proxies_are_lists() -> None:
     )
     assert found.hosts == LOOPBACK | {"chat.example", "xn--bcher-kva.example", "::2", "192.168.1.5"}
     assert list(map(str, found.proxies)) == ["10.0.0.0/8", "::1/128"]
-    assert found.beyond and not access({}).beyond
+    assert found.allows_remote and not access({}).allows_remote
 
 
 @pytest.mark.parametrize(
@@ -194,4 +194,4 @@ def test_hosts_and_proxies_are_lists() -> None:
 )
 def test_a_server_answers_under_the_name_it_listens_on(host: str, added: set[str]) -> None:
     """But one that listens everywhere answers under those it was told."""
-    assert access({}).on(host).hosts == LOOPBACK | added
+    assert access({}).with_host(host).hosts == LOOPBACK | added
