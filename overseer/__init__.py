@@ -90,7 +90,7 @@ def create_app(
     app.before_request(note_start)
     auth.init_app(app, AccessPolicy(access, sessions, password, RateLimiter()))
     # Not before: with `flask run --debug` the reloader's parent makes an app too, and must not take the lock.
-    app.before_request(lambda: overseer.open(again=False))
+    app.before_request(lambda: overseer.open(reopen=False))
     responses.init_app(app)
     websocket.init_app(app, config.tab_limits(os.environ))
     assets.init_app(app)

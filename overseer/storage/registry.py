@@ -117,7 +117,7 @@ class Registry:
         with self._storage.write() as db:
             done = db.execute("UPDATE rooms SET deleting = 1 WHERE id = ? AND NOT deleting", (room_id,))
             if not done.rowcount:
-                raise NoSuchRoom("There is no such room; it may have been deleted.")
+                raise NoSuchRoom("This room doesn’t exist or was deleted.")
 
     def remove(self, room_id: str) -> None:
         """Forget the room."""
@@ -131,7 +131,7 @@ class Registry:
         with self._storage.read() as db:
             row = db.execute("SELECT * FROM rooms WHERE id = ? AND NOT deleting", (room_id,)).fetchone()
             if row is None:
-                raise NoSuchRoom("There is no such room; it may have been deleted.")
+                raise NoSuchRoom("This room doesn’t exist or was deleted.")
             return _room(row)
 
     def rooms(self, *, q: str = "", after: int | None = None, limit: int = PAGE) -> RoomList:

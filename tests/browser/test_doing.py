@@ -232,7 +232,7 @@ def test_back_to_a_deleted_room_says_so_and_breaks_nothing(
     expect(page.locator("#header h1")).to_have_text("Here")
     requests.delete(f"{server.url}/rooms/{gone}", timeout=20)
     page.go_back()
-    expect(page.locator("#error")).to_contain_text("There is no such room")
+    expect(page.locator("#error")).to_contain_text("This room doesn’t exist or was deleted.")
     new_room(page)
     expect(page.locator("#composer textarea")).to_be_focused()
     expect(page.locator("#error")).to_be_empty()

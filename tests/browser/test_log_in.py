@@ -205,7 +205,7 @@ def test_it_works_over_plain_http_under_a_name_of_ones_own(
         page.get_by_role("button", name="Send").click()
         expect(message(page, 1)).to_contain_text("Hello")
         page.goto(f"http://chat.test:{locked.port}/rooms/000000000000")
-        expect(page.locator("#room")).to_contain_text("no such room")
+        expect(page.locator("#room")).to_contain_text("This room doesn’t exist or was deleted.")
     page.get_by_role("button", name="Log out").click()
     expect(page.get_by_label("Password")).to_be_visible()
     context.close()

@@ -182,7 +182,7 @@ def test_an_answer_without_words_is_a_failed_answer(client: FlaskClient, model_s
     """A model that ends in order but has said nothing is told from one that answered."""
     model_server.will(Reply(end()))
     state, sentence = trouble(reply_to(client))
-    assert state == "failed" and "said nothing" in sentence
+    assert state == "failed" and "empty answer" in sentence
 
 
 ODD_EVENTS: list[object] = [
@@ -390,7 +390,7 @@ def test_stop_closes_a_silent_connection_at_once(
     stopped = client.delete(f"/rooms/{room_id}/turn")
     assert nothing.closed.wait(DEADLINE)
     state, sentence = trouble(parsed(stopped.text).one(id="message-2"))
-    assert (stopped.status_code, state, sentence) == (200, "stopped", "Stopped.")
+    assert (stopped.status_code, state, sentence) == (200, "stopped", "You stopped this answer.")
     assert words(reply_to(client, "Again", room_id=room_id)) == "All right."
 
 

@@ -111,7 +111,7 @@ def test_a_plain_text_stream_tells_of_the_call_that_stop_abandons(start: Start, 
     ):
         tab.read_until("Using <code>sleep_long</code>")
         requests.delete(f"{server.url}/rooms/{room_id}/turn", timeout=DEADLINE).raise_for_status()
-        assert said.text == f"Well. \n\n[sleep_long {{}} → {ABANDONED}]\n\n[stopped: Stopped.]\n"
+        assert said.text == f"Well. \n\n[sleep_long {{}} → {ABANDONED}]\n\n[stopped: You stopped this answer.]\n"
 
 
 def test_a_server_that_is_ended_while_a_tool_hangs_exits(start: Start, model_server: ModelServer) -> None:
