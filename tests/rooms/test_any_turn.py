@@ -15,7 +15,7 @@ from overseer.domain.events import PartAdded, PartGrew
 from overseer.domain.messages import Message, Part, Reasoning, State, Text, ToolCall
 from overseer.llm import Delta, ModelBusy, ModelCut, ModelError, ReasoningDelta, TextDelta, ToolRequest
 from overseer.rooms.chat_room import ChatRoom
-from overseer.rooms.turn import MAX_TOOL_ROUNDS, RETRY_DELAYS_SECONDS
+from overseer.rooms.turn import MAX_STEPS, RETRY_DELAYS_SECONDS
 from overseer.tools.registry import tool
 from tests.rooms.test_chat_room import Harness, Said, no_turns
 
@@ -56,7 +56,7 @@ def made(begun: Answer, replies: Sequence[Reply]) -> Answer:
     parts = list(begun.parts)
     tokens = begun.tokens
     left = iter([*replies, *[([TextDelta("All"), TextDelta(" right.")], None)] * 30])
-    for _ in range(MAX_TOOL_ROUNDS):
+    for _ in range(MAX_STEPS):
         for tries in range(len(RETRY_DELAYS_SECONDS) + 1):
             deltas, error = next(left)
             spoke = [delta for delta in deltas if not isinstance(delta, ToolRequest)]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from overseer.domain.context import PER_MESSAGE, estimate_tokens, message_tokens, newest_within_budget
+from overseer.domain.context import MESSAGE_OVERHEAD_TOKENS, estimate_tokens, message_tokens, newest_within_budget
 from overseer.domain.messages import Message, Part, Reasoning, Role, Text, ToolCall
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -57,8 +57,8 @@ def test_a_token_is_estimated_as_four_bytes(text: str, tokens: int) -> None:
 def test_all_of_a_message_counts_but_what_was_thought() -> None:
     """Thoughts are not sent again; the arguments and the result of a tool are."""
     parts = (Reasoning("x" * 4000), Text("x" * 40), ToolCall("c1", "roll", "x" * 80, "x" * 400, "done"), Text("x"))
-    assert message_tokens(Message(2, "assistant", "complete", parts)) == PER_MESSAGE + 10 + 20 + 100 + 1
-    assert message_tokens(Message(2, "assistant", "failed", ())) == PER_MESSAGE
+    assert message_tokens(Message(2, "assistant", "complete", parts)) == MESSAGE_OVERHEAD_TOKENS + 10 + 20 + 100 + 1
+    assert message_tokens(Message(2, "assistant", "failed", ())) == MESSAGE_OVERHEAD_TOKENS
 
 
 def test_nothing_said_is_nothing_read() -> None:
