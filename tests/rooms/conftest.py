@@ -1,4 +1,4 @@
-"""Fixtures: rooms with a scripted model."""
+"""Fixtures: a room with a scripted model, and an Overseer with a model server, without the web application."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from overseer.llm.choice import Models, ModelSettings
+from overseer.rooms.overseer import Overseer
+from tests.support.model_server import ModelServer
 from tests.support.room_harness import RoomHarness, join_turn_threads
 
 MakeHarness = Callable[..., RoomHarness]
@@ -31,3 +34,15 @@ def make_harness(tmp_path: Path) -> Iterator[MakeHarness]:
 def harness(make_harness: MakeHarness) -> RoomHarness:
     """A room that was named by a person."""
     return make_harness()
+
+
+def models(server: ModelServer) -> Models:
+    return Models(ModelSettings(base_url=server.url, name="stand-in"))
+
+
+@pytest.fixture
+def overseer(instance: Path, model_server: ModelServer) -> Iterator[Overseer]:
+    overseer = Overseer(instance, models=models(model_server))
+    overseer.open()
+    yield overseer
+    overseer.close()

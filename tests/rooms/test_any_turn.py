@@ -54,7 +54,8 @@ def expected_answer(partial: Answer, replies: Sequence[Reply]) -> Answer:
     """Return the answer that these replies make, by the simplest possible model of a turn."""
     parts = list(partial.parts)
     tokens = partial.tokens
-    left = iter([*replies, *[([TextDelta("All"), TextDelta(" right.")], None)] * 30])
+    default: Reply = ([TextDelta("All"), TextDelta(" right.")], None)
+    left = iter([*replies, *[default] * 30])
     for _ in range(MAX_STEPS):
         for retries in range(len(RETRY_DELAYS_SECONDS) + 1):
             deltas, error = next(left)

@@ -29,7 +29,6 @@ from overseer.domain.records import Asked
 from overseer.llm import Delta, ModelCut, ModelError, ReasoningDelta, TextDelta, ToolRequest
 from overseer.rooms import chat_room
 from overseer.rooms.chat_room import INTERRUPTED, STOPPED, ChatRoom
-from overseer.storage.facets import FacetAborted
 from overseer.tools.registry import tool
 from tests.rooms.conftest import MakeHarness
 from tests.support.room_harness import RoomHarness, ScriptedReply, held_reply, join_turn_threads, text_reply
@@ -598,21 +597,6 @@ def test_clear_that_cannot_be_written_changes_nothing(harness: RoomHarness) -> N
     assert harness.texts() == ["one", "Half and half"]
 
 
-def test_delete_during_a_turn_closes_the_reply_and_emits_nothing_more(harness: RoomHarness) -> None:
-    room = harness.room
-    reply = harness.ask_held("one", TextDelta("Half"), uncloseable=True)
-    harness.facets.delete("room")
-    assert reply.closed.is_set()
-    events = list(harness.events)
-    reply.send(TextDelta(" more"))
-    reply.end()
-    join_turn_threads()
-    assert harness.events == events
-    assert list(harness.directory.iterdir()) == []
-    with pytest.raises(FacetAborted, match="facet was deleted"):
-        room.call(ChatRoom.messages)
-
-
 # Queries
 
 
@@ -633,26 +617,6 @@ def test_pages_of_messages_have_no_gap_or_overlap(harness: RoomHarness) -> None:
     assert numbers(5) == ([3, 4], False, 12)
     assert numbers(None, limit=10) == (list(range(3, 13)), False, 12)
     assert [numbers(before)[0] for before in (3, 0, -5)] == [[], [], []]
-
-
-def test_summary_has_the_name_the_count_the_preview_and_the_state(make_harness: MakeHarness) -> None:
-    harness = make_harness(by_person=False)
-
-    def summary() -> tuple[str, int, str, bool]:
-        found = harness.call(ChatRoom.summary)
-        return found.name, found.messages, found.preview, found.answering
-
-    assert summary() == ("Kitchen", 0, "", False)
-    reply = harness.ask_held("# What is *this*?")
-    assert summary() == ("What is this?", 2, "What is this?", True)
-    reply.send(ReasoningDelta("Hm"), TextDelta("- A **room**,\n- I `think`"))
-    reply.end()
-    harness.wait_for_end(2)
-    assert summary() == ("What is this?", 2, "A room, I think", False)
-    harness.answer("long", text_reply("word " * 1000))
-    assert summary()[1] == 4 and len(summary()[2]) <= 120
-    harness.clear()
-    assert summary() == ("What is this?", 0, "", False)
 
 
 def test_room_is_evicted_only_when_it_is_idle(harness: RoomHarness) -> None:

@@ -1,26 +1,23 @@
-"""The settings of a room: storage, older file versions, and their effect on answers."""
+"""The settings of a room: storage, and their effect on answers."""
 
 from __future__ import annotations
 
 import shutil
 import sqlite3
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Unpack
 
 import pytest
 
 from overseer.domain.errors import StorageError, StorageFull
 from overseer.domain.events import RoomConfigured, RoomEvent, RoomRenamed, RoomSynced
-from overseer.domain.messages import Message, Reasoning, Text, ToolCall
-from overseer.domain.records import Asked
 from overseer.domain.settings import Changes, Settings
-from overseer.domain.text import Invalid
-from overseer.llm import ModelCut, TextDelta, TokenCount, ToolRequest
-from overseer.rooms.chat_room import INTERRUPTED, ChatRoom, Limits
+from overseer.llm import ModelCut, TextDelta, ToolRequest
+from overseer.rooms.chat_room import Limits
 from overseer.rooms.overseer import Overseer
-from overseer.storage.database import Storage
-from overseer.storage.schema import APPLICATION_ID, MIGRATIONS, m001_messages
 from tests.rooms.conftest import MakeHarness
 from tests.support.model_server import ModelServer
 from tests.support.room_harness import RoomHarness, ScriptedReply, join_turn_threads
@@ -29,40 +26,6 @@ from tests.support.waiting import DEADLINE
 PROMPT = "Be brief.\n\N{GRINNING FACE}"
 ALL = Changes(model="large", system_prompt=PROMPT, temperature=0.7)
 SET = Settings("large", PROMPT, 0.7)
-ROOM_ID = "0123456789ab"
-
-
-def make_version_1(path: Path, *statements: str) -> None:
-    """Write a room's file of the first version: a question with its answer, and one that was being answered."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    storage = Storage(path)
-    storage.migrate([m001_messages], application_id=APPLICATION_ID, create=True)
-    with storage.write() as db:
-        db.execute("INSERT INTO room (one, name, named_by, created_at) VALUES (1, 'Old', 'first words', 1000)")
-        db.executemany(
-            "INSERT INTO messages (number, role, state, reason, model, key, created_at, ended_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (3, "user", "complete", "", "", "k1", 2000, None),
-                (4, "assistant", "failed", "It broke.", "old", None, 2001, 3000),
-                (5, "user", "complete", "", "", None, 4000, None),
-                (6, "assistant", "streaming", "", "old", None, 4001, None),
-            ],
-        )
-        db.executemany(
-            "INSERT INTO parts (message, position, kind, text, call) VALUES (?, ?, ?, ?, ?)",
-            [
-                (3, 0, "text", "one", None),
-                (4, 0, "reasoning", "Hm", None),
-                (4, 1, "tool_call", "5", '{"id": "c1", "name": "roll", "arguments": "{}", "state": "done"}'),
-                (4, 2, "text", "Five.", None),
-                (5, 0, "text", "two", None),
-                (6, 0, "text", "Half", None),
-            ],
-        )
-        for sql in statements:
-            db.execute(sql)
-    storage.close()
 
 
 # Storage
@@ -99,7 +62,7 @@ def test_configure_changes_only_the_given_settings(harness: RoomHarness) -> None
 def test_configure_from_several_threads_keeps_every_change(harness: RoomHarness) -> None:
     barrier = threading.Barrier(3)
 
-    def configure(**changes: object) -> None:
+    def configure(**changes: Unpack[Changes]) -> None:
         for _ in range(5):
             barrier.wait(DEADLINE)
             harness.configure(**changes)
@@ -150,72 +113,6 @@ def test_configure_with_a_name_renames_the_room(make_harness: MakeHarness) -> No
     assert unnamed.name() == "one"
 
 
-# Files of other versions
-
-
-def test_file_of_version_1_is_migrated_and_keeps_everything(make_harness: MakeHarness, tmp_path: Path) -> None:
-    make_version_1(tmp_path / "old" / "room.sqlite")
-    harness = make_harness("old")
-    call = ToolCall("c1", "roll", "{}", "5", "done")
-    parts = (Reasoning("Hm"), call, Text("Five."))
-    failed, interrupted = harness.messages()[1::2]
-    assert failed == Message(4, "assistant", "failed", parts, "It broke.", "old", 2001, 3000)
-    assert (interrupted.number, interrupted.state, interrupted.reason) == (6, "interrupted", INTERRUPTED)
-    assert harness.texts() == ["one", "Five.", "two", "Half"]
-    summary = harness.call(ChatRoom.summary)
-    assert (summary.name, summary.created_at, summary.messages, summary.answering) == ("Old", 1000, 4, False)
-    page = harness.call(ChatRoom.messages)
-    assert (page.last, page.reads_from, page.more) == (6, 0, False)
-    assert harness.settings() == Settings()
-    assert harness.query("PRAGMA user_version") == [(len(MIGRATIONS),)]
-    assert harness.ask("one", key="k1") == Asked(3, 4, repeated=True)
-    harness.configure(**ALL)
-    harness.script(ScriptedReply(TextDelta(" and half"), TokenCount(9, 2)))
-    message = harness.finished(harness.resume())
-    assert (message.text, message.created_at) == ("Half and half", 4001)
-    assert message.usage is not None and message.usage.tokens_out == 2
-    assert harness.model.prompts == [(PROMPT, 0.7)]
-    assert (harness.ask("three"), harness.name()) == (Asked(7, 8), "Old")
-
-
-def test_file_of_version_1_in_the_directory_is_listed_after_a_start(overseer: Overseer, instance: Path) -> None:
-    overseer.close()
-    make_version_1(instance / "facets" / f"room-{ROOM_ID}.sqlite")
-    overseer.open()
-    assert [(room.name, room.messages, room.problem) for room in overseer.rooms().rooms] == [("Old", 4, "")]
-    overseer.configure(ROOM_ID, ALL)
-    assert overseer.settings(ROOM_ID) == SET
-
-
-def test_file_of_a_newer_version_is_rejected_and_not_changed(make_harness: MakeHarness, tmp_path: Path) -> None:
-    path = tmp_path / "new" / "room.sqlite"
-    make_version_1(path, f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
-    before = path.read_bytes()
-    harness = make_harness("new")
-    for use in (harness.settings, harness.settings, lambda: harness.ask("one")):
-        with pytest.raises(StorageError, match="newer version of Overseer"):
-            use()
-    assert path.read_bytes() == before
-
-
-def test_migration_that_fails_leaves_the_file_unchanged(make_harness: MakeHarness, tmp_path: Path) -> None:
-    path = tmp_path / "odd" / "room.sqlite"
-    make_version_1(path, "ALTER TABLE messages ADD COLUMN estimated INTEGER")
-
-    def schema() -> list[tuple[object, ...]]:
-        with closing(sqlite3.connect(path)) as db:
-            return [*db.execute("SELECT sql FROM sqlite_schema ORDER BY name"), *db.execute("PRAGMA user_version")]
-
-    before = schema()
-    harness = make_harness("odd")
-    with pytest.raises(StorageError, match="estimated"):
-        harness.messages()
-    assert schema() == before
-    with closing(sqlite3.connect(path)) as db, db:
-        db.execute("ALTER TABLE messages DROP COLUMN estimated")
-    assert harness.texts() == ["one", "Five.", "two", "Half"]
-
-
 # Answers
 
 
@@ -235,7 +132,7 @@ def test_turn_uses_the_settings_from_its_start_in_every_step(harness: RoomHarnes
 def test_retry_resume_and_edit_use_the_current_settings(harness: RoomHarness) -> None:
     harness.answer("one", ScriptedReply(TextDelta("Half"), ModelCut("It broke off.")))
     harness.script(ScriptedReply(TextDelta(" more"), ModelCut("It broke off.")))
-    commands = [harness.resume, harness.retry, lambda: harness.edit(1, "changed")]
+    commands: list[Callable[[], object]] = [harness.resume, harness.retry, lambda: harness.edit(1, "changed")]
     for n, command in enumerate(commands, 2):
         harness.configure(temperature=n / 10)
         command()
@@ -251,9 +148,6 @@ def test_system_prompt_counts_against_the_context(harness: RoomHarness) -> None:
         harness.configure(system_prompt="x" * length)
         assert harness.answer("two").state == "complete"
         assert harness.model.request_texts() == ["two"]
-
-
-# Through Overseer
 
 
 def test_overseer_sends_the_settings_to_the_model_server(overseer: Overseer, model_server: ModelServer) -> None:
@@ -273,19 +167,3 @@ def test_overseer_sends_the_settings_to_the_model_server(overseer: Overseer, mod
     assert (second["model"], second["temperature"]) == ("large", 0.7)
     assert second["messages"] == [{"role": "system", "content": PROMPT}, {"role": "user", "content": "one"}]
     assert overseer.message(configured, 2).model == "large"
-
-
-def test_overseer_rejects_settings_with_an_invalid_name_as_a_whole(overseer: Overseer) -> None:
-    room_id = overseer.create("Kitchen").id
-    for name in ("", "\u200b", "x" * 121):
-        with pytest.raises(Invalid):
-            overseer.configure(room_id, ALL, name=name)
-    assert (overseer.settings(room_id), overseer.room(room_id).name) == (Settings(), "Kitchen")
-
-
-def test_overseer_lists_the_models_of_the_server(overseer: Overseer, model_server: ModelServer) -> None:
-    model_server.models = ["large", "small"]
-    assert overseer.models() == ("large", "small")
-    model_server.models = ["huge"]
-    assert overseer.models() == ("large", "small")
-    assert overseer.models(refresh=True) == ("huge",)

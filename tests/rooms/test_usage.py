@@ -48,8 +48,10 @@ def test_usage_without_output_is_none() -> None:
 
 
 def test_usage_without_a_report_is_estimated() -> None:
-    deltas = [ReasoningDelta("x" * 5), TextDelta("é" * 2), TextDelta("\ud83d"), ToolRequest("c1", "roll", "{}")]
-    assert run_step(UsageCounter(), *deltas, system="x" * 9) == (3 + 14, 4, True)  # 5 + 4 + 1 + 6 bytes
+    counter = UsageCounter()
+    run_step(counter, ReasoningDelta("x" * 5), TextDelta("é" * 2), TextDelta("\ud83d"), system="x" * 9)
+    assert tokens(counter.usage()) == (3 + 14, 3, True)  # 5 + 4 + 1 bytes
+    assert run_step(UsageCounter(), ToolRequest("c1", "roll", "{}")) == (14, 2, True)  # 4 + 2 bytes
 
 
 def test_usage_is_the_last_report_of_each_step_added_up() -> None:

@@ -8,7 +8,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar, Unpack
+
+import pytest
 
 from overseer.domain.events import RoomEvent, TurnEnded
 from overseer.domain.messages import Message, State
@@ -194,8 +196,8 @@ class RoomHarness:
     def clear(self) -> None:
         self.call(ChatRoom.clear)
 
-    def configure(self, name: str | None = None, **changes: object) -> None:
-        self.call(ChatRoom.configure, Changes(**changes), name=name)  # type: ignore[typeddict-item]
+    def configure(self, name: str | None = None, **changes: Unpack[Changes]) -> None:
+        self.call(ChatRoom.configure, changes, name=name)
 
     def restart(self, *tools: Tool, limits: Limits | None = None) -> None:
         """Kill the room, as a crash would, and use these tools and limits from now on."""
@@ -258,8 +260,10 @@ class RoomHarness:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the file, as another program would."""
-        with closing(sqlite3.connect(self.file, isolation_level=None)) as db:
+        """Lock the file, as another program would. Writes then fail at once."""
+        connection = sqlite3.connect(self.file, isolation_level=None)
+        with closing(connection) as db, pytest.MonkeyPatch.context() as patch:
+            patch.setattr("overseer.storage.database.BUSY_SECONDS", 0)
             db.execute("BEGIN IMMEDIATE")
             yield
             db.execute("ROLLBACK")
