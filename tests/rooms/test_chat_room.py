@@ -107,26 +107,6 @@ def test_turns_run_one_at_a_time_in_the_order_of_the_questions(harness: RoomHarn
     assert order == [2, 2, 4, 4, 6, 6]
 
 
-def test_questions_from_several_threads_are_answered_in_the_order_of_their_numbers(harness: RoomHarness) -> None:
-    barrier = threading.Barrier(8)
-    asked: list[tuple[int, str]] = []
-
-    def ask(text: str) -> None:
-        barrier.wait(DEADLINE)
-        asked.append((harness.ask(text).question, text))
-
-    threads = [threading.Thread(target=ask, args=(f"question {n}",)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(DEADLINE)
-    harness.wait_for(TurnEnded, times=8)
-    asked.sort()
-    assert [number for number, _ in asked] == list(range(1, 16, 2))
-    assert harness.texts()[::2] == [text for _, text in asked]
-    assert [request[-1].text for request in harness.model.requests] == [text for _, text in asked]
-
-
 def test_idempotency_key_that_is_used_again_stores_nothing(harness: RoomHarness) -> None:
     """Neither while the answer grows nor after a restart. A different text is rejected."""
     reply = harness.script(held_reply(TextDelta("Half")))

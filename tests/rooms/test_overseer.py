@@ -40,15 +40,14 @@ from overseer.domain.events import (
     RoomSynced,
     TurnEnded,
 )
-from overseer.domain.messages import State
 from overseer.domain.text import NEW_ROOM
-from overseer.rooms import chat_room
 from overseer.rooms.chat_room import INTERRUPTED
 from overseer.rooms.overseer import Overseer
 from overseer.storage.database import SUFFIXES, Storage
 from overseer.storage.instance_lock import owner
 from overseer.storage.room_store import RoomStore
 from tests.rooms.conftest import models
+from tests.support.event_log import EventLog
 from tests.support.model_server import ModelServer, Reply, answer, end, held, text, tool_call
 from tests.support.room_harness import join_turn_threads
 from tests.support.server import ROOT
@@ -59,45 +58,15 @@ DESCRIPTORS = Path("/proc/self/fd")
 OpenOverseer = Callable[..., Overseer]
 
 
-class EventLog:
-    """Records the events of an Overseer and waits for them."""
-
-    def __init__(self, overseer: Overseer) -> None:
-        self.events: list[RoomEvent] = []
-        self.listeners: list[Callable[[RoomEvent], None]] = []
-        self.unsubscribe = overseer.subscribe(self._record)
-        self._recorded = threading.Condition()
-
-    def wait_for(self, condition: Callable[[RoomEvent], bool], times: int = 1) -> RoomEvent:
-        """Wait until so many events meet the condition. Return the last."""
-
-        def found() -> list[RoomEvent]:
-            return [event for event in self.events if condition(event)]
-
-        with self._recorded:
-            assert self._recorded.wait_for(lambda: len(found()) >= times, DEADLINE), self.events
-            return found()[times - 1]
-
-    def wait_for_end(self, room_id: str, number: int, times: int = 1) -> State:
-        """Wait until this answer has ended so often. Return its state."""
-        event = self.wait_for(lambda e: isinstance(e, TurnEnded) and (e.room_id, e.number) == (room_id, number), times)
-        assert isinstance(event, TurnEnded)
-        return event.state
-
-    def wait_for_text(self, room_id: str) -> None:
-        self.wait_for(lambda event: isinstance(event, PartAdded | PartGrew) and event.room_id == room_id)
-
-    def _record(self, event: RoomEvent) -> None:
-        for listener in self.listeners:
-            listener(event)
-        with self._recorded:
-            self.events.append(event)
-            self._recorded.notify_all()
-
-
 @pytest.fixture
 def log(overseer: Overseer) -> EventLog:
-    return EventLog(overseer)
+    return subscribed(overseer)
+
+
+def subscribed(overseer: Overseer) -> EventLog:
+    log = EventLog()
+    overseer.subscribe(log.record)
+    return log
 
 
 @pytest.fixture
@@ -222,7 +191,7 @@ def test_delete_during_a_turn_closes_the_connection_and_is_the_last_event(
     room = overseer.create("Kitchen")
     reply = model_server.will(held(text("Half")))
     overseer.ask(room.id, "one")
-    log.wait_for_text(room.id)
+    log.wait_for(PartAdded, room_id=room.id)
     overseer.delete(room.id)
     assert reply.closed.wait(DEADLINE)
     join_turn_threads()
@@ -258,11 +227,11 @@ def test_list_is_ordered_by_the_last_question_or_answer(
     assert names(overseer) == ["b", "a", "c"]
     reply = model_server.will(held(text("Half")))
     slow = overseer.ask(a.id, "two").answer
-    log.wait_for(lambda event: isinstance(event, PartAdded) and event.number == slow)
-    log.wait_for_end(b.id, overseer.ask(b.id, "two").answer)
+    log.wait_for(PartAdded, number=slow)
+    log.wait_for_end(overseer.ask(b.id, "two").answer, room_id=b.id)
     assert names(overseer) == ["b", "a", "c"]
     reply.say(end())
-    log.wait_for_end(a.id, slow)
+    log.wait_for_end(slow, room_id=a.id)
     assert names(overseer) == ["a", "b", "c"]
 
 
@@ -316,10 +285,10 @@ def test_room_synced_event_comes_after_its_summary_is_in_the_list(
     log.listeners.append(read)
     reply = model_server.will(held(text("- Half an")))
     overseer.ask(room.id, "## One?")
-    log.wait_for_text(room.id)
+    log.wait_for(PartAdded, room_id=room.id)
     assert seen[-1] == (2, "One?", True)
     reply.say(text(" **answer**"), end())
-    log.wait_for_end(room.id, 2)
+    log.wait_for_end(2, room_id=room.id)
     assert seen[-1] == (2, "Half an answer", False)
     overseer.clear(room.id)
     assert seen[-1] == (0, "", False)
@@ -371,7 +340,7 @@ def test_sync_state_updates_the_summary_from_the_file(overseer: Overseer, instan
     overseer.close()
     execute(room_file(instance, kitchen.id), "UPDATE room SET name = 'Bath'")
     again = opened(instance)
-    log = EventLog(again)
+    log = subscribed(again)
     again.sync_state(kitchen.id)
     assert names(again) == ["Cellar", "Bath"]
     again.sync_state(kitchen.id, active=True)
@@ -397,12 +366,13 @@ def test_rooms_over_the_limit_are_closed_and_reopened(instance: Path, opened: Op
 
 
 def test_unsubscribe_ends_the_events_of_one_listener(overseer: Overseer, log: EventLog) -> None:
-    other = EventLog(overseer)
+    events: list[RoomEvent] = []
+    unsubscribe = overseer.subscribe(events.append)
     overseer.create("Kitchen")
-    log.unsubscribe()
-    log.unsubscribe()
+    unsubscribe()
+    unsubscribe()
     overseer.create("Cellar")
-    assert (len(log.events), len(other.events)) == (1, 2)
+    assert (len(events), len(log.events)) == (1, 2)
 
 
 def test_listener_that_raises_affects_neither_the_room_nor_other_listeners(
@@ -414,8 +384,8 @@ def test_listener_that_raises_affects_neither_the_room_nor_other_listeners(
     overseer.subscribe(fail)
     room = overseer.create("Kitchen")
     overseer.subscribe(fail, room.id)
-    later = EventLog(overseer)
-    assert later.wait_for_end(room.id, overseer.ask(room.id, "one").answer) == "complete"
+    later = subscribed(overseer)
+    assert later.wait_for_end(overseer.ask(room.id, "one").answer, room_id=room.id) == "complete"
     overseer.rename(room.id, "Cellar")
     assert later.events[-1] == RoomRenamed(room.id)
     assert (overseer.room(room.id).name, overseer.room(room.id).messages) == ("Cellar", 2)
@@ -433,36 +403,39 @@ def test_listener_is_called_without_the_lock_of_the_room(overseer: Overseer, mod
 
     with ThreadPoolExecutor(1) as pool:
         overseer.subscribe(read)
-        log = EventLog(overseer)
+        log = subscribed(overseer)
         model_server.will(Reply(tool_call("roll_dice", '{"sides": 6}'), end("tool_calls")), answer("A ", "die."))
         ask(overseer, room.id, "Roll")
         overseer.edit(room.id, 1, "Roll again")
-        log.wait_for_end(room.id, 2, times=2)
-        log.wait_for_end(room.id, overseer.retry(room.id), times=3)
+        log.wait_for_end(2, times=2, room_id=room.id)
+        log.wait_for_end(overseer.retry(room.id), times=3, room_id=room.id)
         overseer.configure(room.id, {"temperature": 0.5})
         overseer.rename(room.id, "Cellar")
         overseer.clear(room.id)
         model_server.will(held(text("Half")))
         number = overseer.ask(room.id, "And now?").answer
-        log.wait_for(lambda event: isinstance(event, PartAdded) and event.number == number)
+        log.wait_for(PartAdded, number=number)
         overseer.stop(room.id)
         overseer.delete(room.id)
     assert kinds >= {MessageAdded, MessageChanged, MessagesDropped, MessagesCleared, PartAdded, PartGrew, PartChanged}
     assert kinds >= {TurnEnded, RoomConfigured, RoomRenamed, RoomSynced, RoomDeleted}
 
 
-def test_events_of_a_room_come_in_the_order_of_its_commits(overseer: Overseer, log: EventLog) -> None:
+def test_events_of_a_room_come_in_the_order_of_its_commits(
+    overseer: Overseer, log: EventLog, model_server: ModelServer
+) -> None:
     """When the last call has returned, the list has the last state."""
     room = overseer.create("Kitchen")
     with ThreadPoolExecutor(8) as pool:
         asked = list(pool.map(lambda n: overseer.ask(room.id, f"Question {n}"), range(16)))
-        added = [event.question for event in log.events if isinstance(event, MessageAdded)]
+        added = [event.question for event in log.events_of(MessageAdded)]
         assert added == sorted(one.question for one in asked)
         assert overseer.room(room.id).messages == 32
     for one in asked:
-        log.wait_for_end(room.id, one.answer)
-    ended = [event.number for event in log.events if isinstance(event, TurnEnded)]
+        log.wait_for_end(one.answer, room_id=room.id)
+    ended = [event.number for event in log.events_of(TurnEnded)]
     assert ended == sorted(ended) and not overseer.room(room.id).answering
+    assert len(model_server.requests[-1]["messages"]) == 31, "each turn reads the answers before it"
 
 
 def test_summary_that_was_not_delivered_before_a_crash_is_read_at_the_next_start(
@@ -548,39 +521,6 @@ def test_unknown_or_malformed_room_id_is_rejected_and_creates_nothing(
 
 
 # After a crash
-
-
-def test_crash_interrupts_answers_and_the_list_agrees(
-    overseer: Overseer,
-    log: EventLog,
-    instance: Path,
-    tmp_path: Path,
-    opened: OpenOverseer,
-    model_server: ModelServer,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A copy of the files during an answer is what a killed process leaves."""
-    monkeypatch.setattr(chat_room, "SAVE_INTERVAL_SECONDS", 0)
-    room_id = overseer.create("Kitchen").id
-    reply = model_server.will(held(text("Half"), text(" an"), text(" answer"), text(" …")))
-    overseer.ask(room_id, "one")
-    overseer.ask(room_id, "two", key="k2")
-    # An event is emitted before its text is written, so only the last text may be missing in the file.
-    log.wait_for(lambda event: isinstance(event, PartGrew) and event.text == " …")
-    shutil.copytree(instance, tmp_path / "crashed")
-    crashed = opened(tmp_path / "crashed")
-    found = [
-        (message.text.removesuffix(" …"), message.state, message.reason)
-        for message in crashed.messages(room_id).messages[1::2]
-    ]
-    assert found == [("Half an answer", "interrupted", INTERRUPTED), ("", "interrupted", INTERRUPTED)]
-    assert [(room.name, room.messages, room.answering) for room in crashed.rooms().rooms] == [("Kitchen", 4, False)]
-    assert crashed.ask(room_id, "two", key="k2").repeated
-    crashed_log = EventLog(crashed)
-    assert crashed.retry(room_id) == 4
-    assert crashed_log.wait_for_end(room_id, 4) == "complete"
-    reply.say(end())
-    log.wait_for_end(room_id, 4)
 
 
 def test_unclean_start_updates_old_summaries_and_keeps_their_order(
@@ -752,7 +692,7 @@ def test_broken_file_breaks_one_room(
         execute(instance / "overseer.sqlite", "UPDATE runs SET in_order = 0")
     again = opened(instance)
     assert bool(again.room(broken.id).problem) == crashed
-    log = EventLog(again)
+    log = subscribed(again)
     for name in USES.keys() - {"room", "delete"}:
         with pytest.raises(StorageError, match=rf"^room-{broken.id}\.sqlite .*{sentence}"):
             USES[name](again, broken.id)
@@ -932,10 +872,10 @@ def test_close_interrupts_answers_and_closes_connections_and_files(
     reply = model_server.will(held(text("Half")))
     overseer.ask(room.id, "one")
     overseer.ask(room.id, "two")
-    log.wait_for_text(room.id)
+    log.wait_for(PartAdded, room_id=room.id)
     overseer.close()
     assert reply.closed.wait(DEADLINE)
-    assert [log.wait_for_end(room.id, number) for number in (2, 4)] == ["interrupted"] * 2
+    assert [log.wait_for_end(number, room_id=room.id) for number in (2, 4)] == ["interrupted"] * 2
     assert not DESCRIPTORS.is_dir() or open_room_files(instance) == set()
     with pytest.raises(StorageFull, match="shutting down"):
         overseer.create("Cellar")

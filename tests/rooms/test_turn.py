@@ -425,21 +425,6 @@ def test_stop_before_the_model_is_picked_keeps_the_name_of_the_earlier_model(har
     assert (shown, harness.message(2).model, harness.message(2).text) == ("scripted", "scripted", "Half")
 
 
-def test_clear_and_delete_of_a_resumed_answer_leave_nothing(harness: RoomHarness) -> None:
-    for end in (harness.clear, lambda: harness.facets.delete("room")):
-        harness.answer("one", cut("Half"))
-        reply = harness.script(held_reply(TextDelta(" more"), uncloseable=True))
-        harness.resume()
-        reply.wait_consumed()
-        end()
-        reply.send(TextDelta(" late"))
-        reply.end()
-        join_turn_threads()
-        if harness.file.exists():
-            assert harness.query("SELECT (SELECT count(*) FROM messages) + (SELECT count(*) FROM parts)") == [(0,)]
-    assert list(harness.directory.iterdir()) == []
-
-
 def test_retry_of_a_resumed_answer_starts_from_nothing(harness: RoomHarness) -> None:
     harness.answer("one", ScriptedReply(TextDelta("x"), TokenCount(7, 9), ModelCut(CUT)))
     resume(harness, cut(" more"))

@@ -38,15 +38,6 @@ def tokens(usage: Usage | None) -> tuple[int, int, bool] | None:
     return (usage.tokens_in, usage.tokens_out, usage.estimated) if usage else None
 
 
-def test_usage_without_output_is_none() -> None:
-    counter = UsageCounter()
-    assert counter.usage() is None
-    counter.start_step("Be brief.", HISTORY)
-    assert counter.usage() is None
-    counter.end_step()
-    assert counter.usage() is None
-
-
 def test_usage_without_a_report_is_estimated() -> None:
     counter = UsageCounter()
     run_step(counter, ReasoningDelta("x" * 5), TextDelta("é" * 2), TextDelta("\ud83d"), system="x" * 9)

@@ -12,7 +12,6 @@ from typing import Concatenate, ParamSpec, TypeVar, Unpack
 
 import pytest
 
-from overseer.domain.events import RoomEvent, TurnEnded
 from overseer.domain.messages import Message, State
 from overseer.domain.records import Asked
 from overseer.domain.settings import Changes, Settings
@@ -21,11 +20,11 @@ from overseer.rooms.chat_room import ChatRoom, Limits
 from overseer.storage.database import Storage
 from overseer.storage.facets import Facet, Facets
 from overseer.tools.registry import TOOLS, Tool, Toolbox
+from tests.support.event_log import EventLog
 from tests.support.waiting import DEADLINE
 
 P = ParamSpec("P")
 R = TypeVar("R")
-E = TypeVar("E", bound=RoomEvent)
 
 
 class ScriptedReply:
@@ -132,21 +131,19 @@ class ScriptedModel:
         return [message.text for message in self.requests[index]]
 
 
-class RoomHarness:
+class RoomHarness(EventLog):
     """A facet "room" with a ChatRoom named "Kitchen", its scripted model, and the events that it emitted."""
 
     def __init__(self, directory: Path, *, by_person: bool = True) -> None:
+        super().__init__()
         directory.mkdir(exist_ok=True)
         self.directory = directory
         self.facets: Facets[ChatRoom] = Facets(directory)
         self.model = ScriptedModel()
         self.picked_models: list[str] = []
-        self.events: list[RoomEvent] = []
-        self.listeners: list[Callable[[RoomEvent], None]] = []
         self.storage: Storage
         self._tools = Toolbox(TOOLS)
         self._limits = Limits()
-        self._emitted = threading.Condition()
         if not self.facets.exists("room"):
             self._facet(create=True).call(ChatRoom.begin, "Kitchen", by_person=by_person)
 
@@ -207,29 +204,10 @@ class RoomHarness:
         join_turn_threads()
         self.events.clear()
 
-    def wait_for_end(self, number: int, times: int = 1) -> State:
-        """Wait until this answer has ended so often since the last restart. Return its state."""
-
-        def ends() -> list[TurnEnded]:
-            return [event for event in self.events_of(TurnEnded) if event.number == number]
-
-        with self._emitted:
-            assert self._emitted.wait_for(lambda: len(ends()) >= times, DEADLINE), self.events
-            return ends()[-1].state
-
     def finished(self, number: int, times: int = 1) -> Message:
         """Return an answer when it has ended so often."""
         self.wait_for_end(number, times)
         return self.message(number)
-
-    def wait_for(self, kind: type[E], times: int = 1) -> E:
-        """Wait for so many events of a class. Return the last."""
-        with self._emitted:
-            assert self._emitted.wait_for(lambda: len(self.events_of(kind)) >= times, DEADLINE), self.events
-            return self.events_of(kind)[times - 1]
-
-    def events_of(self, kind: type[E]) -> list[E]:
-        return [event for event in self.events if isinstance(event, kind)]
 
     def messages(self) -> tuple[Message, ...]:
         return self.call(ChatRoom.messages, limit=1000).messages
@@ -283,7 +261,7 @@ class RoomHarness:
             return ChatRoom(
                 storage,
                 "room",
-                emit=self._emit,
+                emit=self.record,
                 pick_model=self.pick_model,
                 tools=self._tools,
                 limits=self._limits,
@@ -295,13 +273,6 @@ class RoomHarness:
     def pick_model(self, name: str) -> ScriptedModel:
         self.picked_models.append(name)
         return self.model
-
-    def _emit(self, event: RoomEvent) -> None:
-        for listener in self.listeners:
-            listener(event)
-        with self._emitted:
-            self.events.append(event)
-            self._emitted.notify_all()
 
 
 def join_turn_threads() -> None:
