@@ -57,8 +57,8 @@ class ToolCall:
 Part = Text | Reasoning | ToolCall
 
 
-def ended(part: Part) -> Part:
-    """Return the part as it is stored when the answer ends: a call that is still running becomes abandoned."""
+def abandon_if_running(part: Part) -> Part:
+    """Return the part as it is stored when the answer ends: a running call becomes abandoned."""
     if isinstance(part, ToolCall) and part.state == "running":
         return replace(part, state="abandoned", result="Abandoned: the answer ended before the tool did.")
     return part

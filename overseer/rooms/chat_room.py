@@ -28,7 +28,7 @@ from overseer.domain.events import (
     TurnDelayed,
     TurnEnded,
 )
-from overseer.domain.messages import Message, Part, State, Text, ToolCall, Usage, ended
+from overseer.domain.messages import Message, Part, State, Text, ToolCall, Usage, abandon_if_running
 from overseer.domain.records import MAX_NUMBER, Asked, Page, Summary
 from overseer.domain.settings import Changes, Settings
 from overseer.domain.text import escape_for_log, name_from_text
@@ -508,5 +508,5 @@ class ChatRoom:
 
 
 def _final_state(turn: Turn, state: State, reason: str) -> FinalState:
-    parts = tuple(map(ended, turn.buffer.parts()))
+    parts = tuple(map(abandon_if_running, turn.buffer.parts()))
     return FinalState(parts, state, reason, turn.model_name, turn.usage, turn.left_out)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 from overseer.domain.context import newest_within_budget
 from overseer.domain.errors import KeyReused, NoSuchMessage, Outdated
-from overseer.domain.messages import Message, Part, State, Text, Usage, ended
+from overseer.domain.messages import Message, Part, State, Text, Usage, abandon_if_running
 from overseer.domain.records import MAX_NUMBER, Asked, Page, Summary
 from overseer.domain.settings import Settings
 from overseer.domain.text import strip_markdown
@@ -147,7 +147,7 @@ class RoomStore:
             numbers = room_rows.unfinished(db)
             for number in numbers:
                 for message in room_rows.read(db, [number]):
-                    room_rows.put(db, number, list(map(ended, message.parts)))
+                    room_rows.put(db, number, list(map(abandon_if_running, message.parts)))
                 room_rows.end(db, number, state, reason)
             return numbers
 
