@@ -128,7 +128,7 @@ def register(app: Flask, policy: AccessPolicy) -> None:
     app.before_request(note_start)
     auth.init_app(app, policy)
     # Not earlier: with `flask run --debug` the parent of the reloader creates an app too, and must not take the lock.
-    app.before_request(lambda: extensions.overseer().open(again=False))
+    app.before_request(lambda: extensions.overseer().open(reopen=False))
     responses.init_app(app)
     websocket.init_app(app, config.tab_limits(os.environ))
     assets.init_app(app)

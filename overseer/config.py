@@ -9,7 +9,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from overseer.domain.addresses import LOOPBACK, MAX_PASSWORD, Access, Network, parsed
+from overseer.domain.addresses import LOOPBACK, MAX_PASSWORD_BYTES, Access, Network, parse_address
 from overseer.llm.choice import ModelSettings, ollama_url
 from overseer.llm.openai import Timeouts
 from overseer.rooms.chat_room import Limits
@@ -83,7 +83,7 @@ def _entries(given: str) -> list[str]:
 
 
 def _host_name(setting: str, given: str) -> str:
-    if (address := parsed(given.strip("[]"))) is not None:
+    if (address := parse_address(given.strip("[]"))) is not None:
         return str(address)
     try:
         name = given.lower().removesuffix(".").encode("idna").decode()
@@ -265,8 +265,8 @@ def _password(environment: Mapping[str, str]) -> str:
         size = len(given.encode())
     except UnicodeEncodeError:
         raise ConfigError("OVERSEER_PASSWORD is not UTF-8 text. Choose another password.") from None
-    if size > MAX_PASSWORD or "\0" in given:
-        raise ConfigError(f"A password has at most {MAX_PASSWORD} bytes, none of them zero.")
+    if size > MAX_PASSWORD_BYTES or "\0" in given:
+        raise ConfigError(f"A password has at most {MAX_PASSWORD_BYTES} bytes, none of them zero.")
     return given
 
 

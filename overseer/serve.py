@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None, *, program: str | None = None) 
         password_threads = Threads(PASSWORD_THREADS)
         app = make_app(
             options.instance,
-            access=access.on(options.host),
+            access=access.with_host(options.host),
             # Checking a password takes as long as a hundred other requests.
             check_password=lambda hashed, given: bool(
                 password_threads.run(partial(check_password_hash, hashed, given))
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None, *, program: str | None = None) 
         return fail(
             f"Port {options.port} cannot be used ({error.strerror}). Choose another with --port or OVERSEER_PORT."
         )
-    if access.beyond and not access.password:
+    if access.allows_remote and not access.password:
         print(
             "OVERSEER_HOSTS or OVERSEER_TRUSTED_PROXIES is set, and no password: "
             "a proxy lets everybody in whom it does not ask for one.",

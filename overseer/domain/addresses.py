@@ -1,4 +1,4 @@
-"""Who may come in, as far as addresses and names tell: hosts, origins, proxies, loopback."""
+"""Network addresses, host names and origins, and the access settings that are made of them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import SplitResult, urlsplit
 
-IPV6_BITS = 64
-MAX_URL = 8192  # characters, as of a request line
+IPV6_CLIENT_PREFIX_BITS = 64  # the smallest network that providers assign to a customer
+MAX_URL_CHARS = 8192
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-MAX_PASSWORD = 1024  # bytes
+MAX_PASSWORD_BYTES = 1024
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 Network = IPv4Network | IPv6Network
@@ -17,35 +17,38 @@ Network = IPv4Network | IPv6Network
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who is let in: by which `password` (or its hash, see `overseer.web.password`; empty for none), under which host
-    names, and which `proxies` are believed what they say of a client."""
+    """The access settings of a server.
+
+    `password` is the password or its hash (see `overseer.web.password`), or empty for none. `hosts` are the host names
+    that requests may name. `proxies` are the networks whose forwarding headers are trusted.
+    """
 
     password: str = ""
     hosts: frozenset[str] = LOOPBACK
     proxies: tuple[Network, ...] = ()
 
     @property
-    def beyond(self) -> bool:
-        """Whether it is meant for others than this machine."""
+    def allows_remote(self) -> bool:
+        """Whether the settings admit clients other than this machine."""
         return bool(self.proxies) or self.hosts != LOOPBACK
 
-    def on(self, host: str) -> Access:
-        """The same for a server that listens on `host`, and so answers under that name too."""
-        address = parsed(host)
-        wild = not host or (address is not None and address.is_unspecified)
-        return self if wild else replace(self, hosts=self.hosts | {str(address or host).lower()})
+    def with_host(self, host: str) -> Access:
+        """Return the settings of a server that listens on `host`, which is then a valid host name too."""
+        address = parse_address(host)
+        any_address = not host or (address is not None and address.is_unspecified)
+        return self if any_address else replace(self, hosts=self.hosts | {str(address or host).lower()})
 
 
 def is_loopback(address: str) -> bool:
-    """Whether an address, or the name one listens on, can be reached from this machine alone."""
+    """Return whether an address or host name can be reached only from this machine."""
     if address == "localhost":
         return True
-    found = parsed(address)
+    found = parse_address(address)
     return found is not None and found.is_loopback
 
 
-def parsed(address: str) -> IPv4Address | IPv6Address | None:
-    """An IP address; one of IPv4 in the clothes of IPv6 is undressed. None for what is none."""
+def parse_address(address: str) -> IPv4Address | IPv6Address | None:
+    """Parse an IP address and unwrap an IPv4-mapped IPv6 address. Return None if `address` is not one."""
     try:
         found = ip_address(address.partition("%")[0])
     except ValueError:
@@ -53,20 +56,20 @@ def parsed(address: str) -> IPv4Address | IPv6Address | None:
     return getattr(found, "ipv4_mapped", None) or found
 
 
-def client_of(address: str) -> str:
-    """Whom an address stands for: itself, or with IPv6 its /64, which is what a household has at the least."""
-    found = parsed(address)
+def client_key(address: str) -> str:
+    """Return what identifies a client in limits: its IPv4 address, or the /64 network of its IPv6 address."""
+    found = parse_address(address)
     if isinstance(found, IPv6Address) and not found.is_loopback:
-        return str(IPv6Network((found, IPV6_BITS), strict=False))
+        return str(IPv6Network((found, IPV6_CLIENT_PREFIX_BITS), strict=False))
     return str(found or address)
 
 
 def split_url(url: str) -> SplitResult | None:
-    """Return the parts of a URL that somebody sent, or None if it is not one. Its port can be read without an error.
+    """Split a URL from a client. Return None if it is invalid, its port included.
 
-    A URL of more than MAX_URL characters is refused, since `urlsplit` keeps the last 128 in a cache.
+    URLs of more than MAX_URL_CHARS characters are rejected, because `urlsplit` caches its last arguments.
     """
-    if len(url) > MAX_URL:
+    if len(url) > MAX_URL_CHARS:
         return None
     try:
         parts = urlsplit(url)
@@ -77,13 +80,13 @@ def split_url(url: str) -> SplitResult | None:
 
 
 def hostname(host: str) -> str | None:
-    """The name in a Host header, in small letters, or None for what cannot be one."""
+    """Return the lower-case host name of a Host header, or None if the header is invalid."""
     parts = split_url(f"//{host}")
     return None if parts is None or parts.port == 0 or parts.username is not None else parts.hostname
 
 
 def origin(url: str) -> tuple[str, str, int] | None:
-    """Scheme, host and port of an address that is an origin and nothing more (RFC 6454), or None."""
+    """Return scheme, host and port of an origin (RFC 6454), or None if `url` is not an origin."""
     parts = split_url(url)
     if parts is None:
         return None

@@ -1,4 +1,4 @@
-"""How much of a conversation a model reads: tokens, estimated, and the newest messages that fit."""
+"""The context of a model: estimated tokens, and the newest messages that fit into a budget."""
 
 from __future__ import annotations
 
@@ -6,36 +6,38 @@ from collections.abc import Iterable
 
 from overseer.domain.messages import Message, ToolCall
 
-DEFAULT_BUDGET = 32_768  # tokens
-PER_MESSAGE = 4  # tokens that a message costs beyond its words
+DEFAULT_CONTEXT_TOKENS = 32_768
+MESSAGE_OVERHEAD_TOKENS = 4  # of role and delimiters
 
 
-def estimate(text: str) -> int:
-    """About how many tokens a text is: one for each four bytes of it in UTF-8.
+def estimate_tokens(text: str) -> int:
+    """Estimate the tokens of a text: one per four bytes of UTF-8, rounded up.
 
-    Four characters a token is the rule of thumb that OpenAI gives for English; the real number depends on the model.
+    OpenAI gives four characters per token as a rule of thumb for English. The exact number depends on the model.
     """
     return (len(text.encode()) + 3) // 4
 
 
-def size(message: Message) -> int:
-    """About how many tokens of context a message takes. What was thought is not sent again."""
-    words = (
-        estimate(part.arguments) + estimate(part.result) if isinstance(part, ToolCall) else estimate(part.text)
+def message_tokens(message: Message) -> int:
+    """Estimate the tokens of a message in the context. Reasoning is not sent to the model again and does not count."""
+    parts = (
+        estimate_tokens(part.arguments) + estimate_tokens(part.result)
+        if isinstance(part, ToolCall)
+        else estimate_tokens(part.text)
         for part in message.parts
         if part.kind != "reasoning"
     )
-    return PER_MESSAGE + sum(words)
+    return MESSAGE_OVERHEAD_TOKENS + sum(parts)
 
 
-def newest(upwards: Iterable[Message], budget: int) -> tuple[Message, ...]:
-    """Of messages, given from the last one up, those that together fit into `budget` tokens, in reading order.
+def newest_within_budget(newest_first: Iterable[Message], budget: int) -> tuple[Message, ...]:
+    """Return the newest messages that fit into `budget` tokens, in reading order. The input has the newest first.
 
-    Whole exchanges are left out, oldest first; the last question never is. No more is read of `upwards` than needed.
+    The result starts with a question and always contains the last message. The iterable is read only as far as needed.
     """
     chosen: list[Message] = []
-    for message in upwards:
-        budget -= size(message)
+    for message in newest_first:
+        budget -= message_tokens(message)
         if budget < 0 and chosen:
             break
         chosen.append(message)

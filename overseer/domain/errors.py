@@ -1,51 +1,51 @@
-"""Errors that a person can cause or has to deal with. Every message is a sentence for a person."""
+"""Errors that are shown to a person. Every message is a sentence for that person."""
 
 from __future__ import annotations
 
 
 class NoSuchRoom(Exception):
-    """There is no such room."""
+    """The room does not exist."""
 
 
 class NoSuchMessage(Exception):
-    """The room has no such message."""
+    """The room has no message with this number, or it is not of the required kind."""
 
 
 class KeyReused(Exception):
-    """The key of a question came back with another text."""
+    """An idempotency key was used again with a different text."""
 
 
 class Outdated(Exception):
-    """What was asked for does not fit the room as it is now; the message is a sentence for a person."""
+    """The command does not apply to the current state of the room."""
 
 
 class StorageError(Exception):
-    """A file cannot be used; the message is a sentence for a person."""
+    """A file cannot be used."""
 
 
 class StorageDamaged(StorageError):
-    """What is in the file is not what was written there, or the file is not there any more."""
+    """The file is damaged or missing."""
 
 
 class StorageReplaced(StorageDamaged):
-    """The open file, or its log, is not the one at its path any more; what is there now may be sound."""
+    """Another file is at the path of the open file or its log. The new file may be sound."""
 
 
 class StorageEmpty(StorageError):
-    """The file is there, but nothing was ever stored in it."""
+    """The file exists, but nothing was ever stored in it."""
 
 
 class StorageClosed(StorageError):
-    """The file was closed while somebody still wanted to use it."""
+    """The file is closed."""
 
 
 class StorageFull(StorageError):
-    """Nothing can be written just now: the disk is full, or the file or its folder is read-only."""
+    """Nothing can be written at the moment: the disk is full, or the file or its directory is read-only."""
 
 
 class InstanceError(Exception):
-    """The instance directory cannot be used; the message is a sentence for a person."""
+    """The instance directory cannot be used."""
 
 
-class NotNow(Exception):
-    """It cannot be done while an answer is being made."""
+class AnswerInProgress(Exception):
+    """The command is not possible while a turn is running or queued in the room."""

@@ -1,6 +1,6 @@
-"""What happened, in the past tense: plain data, told only after it was committed.
+"""Events of rooms, named in the past tense. An event is emitted after its commit.
 
-The one exception is the text of a growing answer, which is written about once a second (see `ChatRoom`).
+The exception is the text of a growing answer: it is emitted at once and written about once a second (see `ChatRoom`).
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from overseer.domain.messages import State
 
 @dataclass(frozen=True, slots=True)
 class RoomEvent:
-    """Something happened in the room `room_id`."""
+    """The base class of all events."""
 
     room_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class MessageAdded(RoomEvent):
-    """A question was stored, and with it the row of its answer."""
+    """A question and its empty answer were stored."""
 
     question: int
     answer: int
@@ -27,14 +27,17 @@ class MessageAdded(RoomEvent):
 
 @dataclass(frozen=True, slots=True)
 class MessageChanged(RoomEvent):
-    """One message is not what it was: edited, or about to be answered again."""
+    """The answer `number` is to be made again or continued."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class PartAdded(RoomEvent):
-    """The growing answer `number` got a new part of a `kind`, beginning with `text` (empty for a tool call)."""
+    """A growing answer got a new part. `text` is its first text, empty for a tool call.
+
+    When an answer is continued, the event is emitted for its last part, with the whole text.
+    """
 
     number: int
     position: int
@@ -44,7 +47,7 @@ class PartAdded(RoomEvent):
 
 @dataclass(frozen=True, slots=True)
 class PartGrew(RoomEvent):
-    """A part of the growing answer `number` got `text` more."""
+    """`text` was appended to a part of a growing answer."""
 
     number: int
     position: int
@@ -61,7 +64,7 @@ class PartChanged(RoomEvent):
 
 @dataclass(frozen=True, slots=True)
 class TurnEnded(RoomEvent):
-    """The answer `number` has reached its last state."""
+    """The answer `number` reached its final state."""
 
     number: int
     state: State
@@ -69,49 +72,51 @@ class TurnEnded(RoomEvent):
 
 @dataclass(frozen=True, slots=True)
 class TurnDelayed(RoomEvent):
-    """The model of the answer `number` has no time now; it will be asked again in a while."""
+    """The turn of the answer `number` started or stopped waiting for a busy model server."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class ReadingMoved(RoomEvent):
-    """The model reads the room from the message `number` on; 0 stands for all of it."""
+    """The model now reads the room from the message `number` on; 0 means the whole room."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class MessagesCleared(RoomEvent):
-    """All messages of the room are gone."""
+    """All messages of the room were deleted."""
 
 
 @dataclass(frozen=True, slots=True)
 class MessagesDropped(RoomEvent):
-    """The messages after `number` are gone, but for the answer to it, which is being made anew."""
+    """The question `number` was edited. The messages after its answer were deleted; the answer is to be made again."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class RoomCreated(RoomEvent):
-    """There is a new room."""
+    """A room was created."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoomRenamed(RoomEvent):
-    """The room has another name."""
+    """The room got another name."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoomConfigured(RoomEvent):
-    """The room has other settings."""
+    """The settings of the room were changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoomSynced(RoomEvent):
-    """The registry's summary of the room was refreshed; `raised` if the room moved to the top of its part of the list,
-    `moved` if it went elsewhere."""
+    """The registry's summary of the room was updated.
+
+    `raised` if the room moved to the top of its part of the list (pinned or not), `moved` if it moved elsewhere.
+    """
 
     raised: bool
     moved: bool = False
@@ -119,4 +124,4 @@ class RoomSynced(RoomEvent):
 
 @dataclass(frozen=True, slots=True)
 class RoomDeleted(RoomEvent):
-    """The room and its files are gone for good."""
+    """The room and its files were deleted."""

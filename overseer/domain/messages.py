@@ -1,4 +1,4 @@
-"""What a room is made of: messages, the parts of a message, and the states an answer goes through."""
+"""Messages, their parts, and the states of an answer."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ Role = Literal["user", "assistant"]
 State = Literal["waiting", "streaming", "complete", "stopped", "failed", "interrupted"]
 CallState = Literal["running", "done", "failed", "abandoned"]
 
-# What of a request a server may refuse, and what an answer made without it says. The rest is left out in silence: it
-# costs the answer nothing.
+# The parts of a request that a server may refuse, and the sentences shown with an answer that was made without them.
 LEFT_OUT = {
     "tools": "Without tools: the server refused them.",
     "temperature": "Without temperature: the server refused it.",
@@ -21,7 +20,7 @@ UNFINISHED: tuple[State, ...] = ("waiting", "streaming")
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Words, as Markdown."""
+    """Text, as Markdown."""
 
     kind: ClassVar[str] = "text"
     text: str
@@ -29,7 +28,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
-    """What the model thought before it spoke, as Markdown."""
+    """The reasoning of the model, as Markdown."""
 
     kind: ClassVar[str] = "reasoning"
     text: str
@@ -37,9 +36,9 @@ class Reasoning:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A tool the model used: `arguments` is the JSON it sent, `result` what the tool answered.
+    """A call of a tool. `arguments` is the JSON from the model, `result` the output or error of the tool.
 
-    An abandoned call was given up before it had a result, and `result` says why.
+    An abandoned call was given up before the tool returned; its `result` says why.
     """
 
     kind: ClassVar[str] = "tool_call"
@@ -51,15 +50,15 @@ class ToolCall:
 
     @property
     def in_brackets(self) -> str:
-        """The call in one line of plain text."""
+        """The call as plain text."""
         return f"[{self.name} {self.arguments} → {self.result}]"
 
 
 Part = Text | Reasoning | ToolCall
 
 
-def ended(part: Part) -> Part:
-    """The part as it is in an answer that has ended: a call that has no result by then is abandoned."""
+def abandon_if_running(part: Part) -> Part:
+    """Return the part as it is stored when the answer ends: a running call becomes abandoned."""
     if isinstance(part, ToolCall) and part.state == "running":
         return replace(part, state="abandoned", result="Abandoned: the answer ended before the tool did.")
     return part
@@ -67,9 +66,9 @@ def ended(part: Part) -> Part:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an answer took: tokens the model read and wrote, over all its steps, and seconds.
+    """The tokens and seconds of an answer, over all its steps.
 
-    `speaking` is the part of `seconds` from its first word on. `estimated` if the server did not count the tokens.
+    `speaking` is the part of `seconds` after the first token. `estimated` if the server did not report the tokens.
     """
 
     tokens_in: int = 0
@@ -80,11 +79,11 @@ class Usage:
 
     @property
     def rate(self) -> float | None:
-        """Tokens a second while it spoke; None for an answer that came all at once."""
+        """Output tokens per second after the first token; None if the answer arrived at once."""
         return self.tokens_out / self.speaking if self.tokens_out and self.speaking >= 0.01 else None
 
     def plus(self, more: Usage) -> Usage:
-        """Both together."""
+        """Return the sum."""
         return Usage(
             self.tokens_in + more.tokens_in,
             self.tokens_out + more.tokens_out,
@@ -96,11 +95,11 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One entry of a room. `number` is SQLite's, from 1, and never used again; times are UTC milliseconds.
+    """A question or an answer. Times are UTC milliseconds.
 
-    `reason` is the sentence that explains a state other than complete; `model` names what answered, and `usage` says
-    what that took. A model that is asked again later is asked at `retry_at`. `left_out` names what the server
-    refused of the request.
+    `number` starts at 1 and is never used again in the room. `reason` is a sentence that explains a state other than
+    complete. `retry_at` is when the next request to a busy model server is sent. `left_out` are the keys of LEFT_OUT
+    that the server refused.
     """
 
     number: int
@@ -117,13 +116,13 @@ class Message:
 
     @property
     def text(self) -> str:
-        """The words of the message, without reasoning and tool calls."""
+        """The text of the message, without reasoning and tool calls."""
         return "\n\n".join(part.text for part in self.parts if isinstance(part, Text))
 
     @property
     def note(self) -> str:
-        """What the answer was made without, in words."""
-        return " ".join(words for name, words in LEFT_OUT.items() if name in self.left_out)
+        """The sentences about what the server refused."""
+        return " ".join(sentence for name, sentence in LEFT_OUT.items() if name in self.left_out)
 
     @property
     def finished(self) -> bool:
@@ -131,5 +130,5 @@ class Message:
 
     @property
     def resumable(self) -> bool:
-        """Whether it broke off in mid-text, so that a model can go on from there."""
+        """Whether the answer broke off within a text part, so that a model can continue it."""
         return self.finished and self.state != "complete" and bool(self.parts) and isinstance(self.parts[-1], Text)

@@ -1,4 +1,4 @@
-"""What the layers tell each other about rooms: plain values, without SQL."""
+"""Plain values about rooms that the layers share."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Literal
 from overseer.domain.messages import Message
 
 ROOM_ID = re.compile(r"[0-9a-f]{12}", re.ASCII)
-PINNED = 2**52  # what the rank of a pinned room is higher by
+PINNED = 2**52  # added to the rank of a pinned room
 MAX_NUMBER = 2**63 - 1
 Move = Literal["", "raised", "elsewhere"]
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A room as the list shows it, read without opening its file.
+    """A room in the list, from the registry.
 
-    `rank` orders the list, highest first: it is a count of activities, never a time, and higher by PINNED for a pinned
-    room. `problem` is the sentence that says why its file cannot be used.
+    `rank` orders the list, highest first. It is a counter of activities, plus PINNED for a pinned room. `problem` is a
+    sentence that says why the room's file cannot be used, or empty. `active_at` is in UTC milliseconds.
     """
 
     id: str
@@ -33,13 +33,13 @@ class Room:
 
     @property
     def pinned(self) -> bool:
-        """Whether it stays above the rooms that are not."""
+        """Whether the room stays above the rooms that are not pinned."""
         return self.rank >= PINNED
 
 
 @dataclass(frozen=True, slots=True)
 class RoomList:
-    """A page of the list; `after` continues it, or is None at its end."""
+    """A page of the list. `after` is the argument for the next page, or None on the last one."""
 
     rooms: tuple[Room, ...]
     after: int | None
@@ -47,9 +47,9 @@ class RoomList:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The numbers of a question and of the row of its answer.
+    """The result of asking a question: the numbers of the question and its answer.
 
-    `repeated` if its key was known and nothing was stored, `named_room` if the room got its name from it.
+    `repeated` if its key was used before and nothing was stored. `named_room` if the room was named after it.
     """
 
     question: int
@@ -60,10 +60,10 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A stretch of messages in reading order; `more` if there are earlier ones.
+    """A page of messages in reading order. `more` if there are earlier ones.
 
-    `last` is the highest number that was ever used in the room: the next question has the one after it. `reads_from`
-    is the message that the model reads the room from, 0 for all of it. `first` is the room's first message, 0 for none.
+    `last` is the highest number that was ever used in the room. `reads_from` is the first message that the model reads,
+    0 for the whole room. `first` is the number of the room's first message, 0 in an empty room.
     """
 
     messages: tuple[Message, ...]
@@ -75,9 +75,9 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What the registry keeps of a room: its name, number of messages, newest words and state; whether it is pinned.
+    """The summary of a room, which the registry stores.
 
-    `active_at` is when something was last said in it, in UTC milliseconds.
+    `preview` is the start of the newest text. `active_at` is the time of the last message. Times are UTC milliseconds.
     """
 
     name: str

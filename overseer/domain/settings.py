@@ -1,4 +1,4 @@
-"""What a person has set for one room: who answers in it, and how."""
+"""The settings of a room, and their validation."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import TypedDict
 
 from overseer.domain.text import Invalid, TooLarge, clean
 
-MAX_MODEL = 200  # characters
-MAX_SYSTEM_PROMPT = 32_000  # characters
-HOTTEST = 2.0
-NUMBER = re.compile(r"\+?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?", re.I)  # float() takes 0_1 too, and -0
+MAX_MODEL_CHARS = 200
+MAX_SYSTEM_PROMPT_CHARS = 32_000
+MAX_TEMPERATURE = 2.0
+NUMBER = re.compile(r"\+?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?", re.I)  # float() also accepts 0_1 and -0
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A room's settings. An empty `model` is the server's own choice, no `temperature` the model's.
+    """A room's settings. An empty `model` means the server's default, `temperature` None the model's default.
 
-    A `pinned` room stays above those that are not.
+    A `pinned` room stays at the top of the list.
     """
 
     model: str = ""
@@ -29,7 +29,7 @@ class Settings:
 
 
 class Changes(TypedDict, total=False):
-    """Those settings that change."""
+    """The settings to change."""
 
     model: str
     system_prompt: str
@@ -37,8 +37,8 @@ class Changes(TypedDict, total=False):
     pinned: bool
 
 
-def changes(form: Mapping[str, str]) -> Changes:
-    """The settings among a form's fields; an empty one goes back to what it was at first. Raises Invalid, TooLarge."""
+def parse_changes(form: Mapping[str, str]) -> Changes:
+    """Return the settings in a form; an empty field resets its setting. Raises Invalid and TooLarge."""
     found = Changes()
     if "model" in form:
         found["model"] = _model(form["model"])
@@ -53,15 +53,17 @@ def changes(form: Mapping[str, str]) -> Changes:
 
 def _model(given: str) -> str:
     name = " ".join(clean(given).split())
-    if len(name) > MAX_MODEL:
-        raise Invalid(f"A model's name has at most {MAX_MODEL} characters; this one has {len(name)}.")
+    if len(name) > MAX_MODEL_CHARS:
+        raise Invalid(f"A model's name has at most {MAX_MODEL_CHARS} characters; this one has {len(name)}.")
     return name
 
 
 def _system_prompt(given: str) -> str:
     prompt = clean(given).replace("\r\n", "\n").replace("\r", "\n").strip()
-    if len(prompt) > MAX_SYSTEM_PROMPT:
-        raise TooLarge(f"A system prompt has at most {MAX_SYSTEM_PROMPT:,} characters; this one has {len(prompt):,}.")
+    if len(prompt) > MAX_SYSTEM_PROMPT_CHARS:
+        raise TooLarge(
+            f"A system prompt has at most {MAX_SYSTEM_PROMPT_CHARS:,} characters; this one has {len(prompt):,}."
+        )
     return prompt
 
 
@@ -69,10 +71,8 @@ def _temperature(given: str) -> float | None:
     given = given.strip()
     if not given:
         return None
-    if not NUMBER.fullmatch(given) or (temperature := float(given)) > HOTTEST:
-        raise Invalid(
-            f"The temperature is a number from 0 to {HOTTEST:g}, like 0.7; leave it empty for the model's own."
-        )
+    if not NUMBER.fullmatch(given) or (temperature := float(given)) > MAX_TEMPERATURE:
+        raise Invalid(f"Temperature must be between 0 and {MAX_TEMPERATURE:g}. Leave empty for the default.")
     return temperature
 
 

@@ -1,80 +1,82 @@
-"""Words from outside: what of them can be kept at all, how many, and how they are shortened."""
+"""Validation and normalisation of text from clients and models."""
 
 from __future__ import annotations
 
 import re
 
 NEW_ROOM = "New room"
-MAX_NAME = 120  # characters of a room's name,
-NAME_FROM_WORDS = 48  # of one that is made of the first words said in it,
-MAX_TEXT = 200_000  # of a question,
-MAX_KEY = 200  # and of the key it is sent with
+MAX_NAME_CHARS = 120  # of a room
+MAX_DERIVED_NAME_CHARS = 48  # of a name that is derived from the first question
+MAX_TEXT_CHARS = 200_000  # of a question
+MAX_KEY_CHARS = 200  # of an idempotency key
 
-# NUL, other control characters and lone surrogates: HTML cannot hold them.
-UNUSABLE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
-# HTML cannot hold these two either, but they end a line: a word processor's manual line break, and a page break.
-VERTICAL = re.compile(r"[\v\f]")
+# NUL, other control characters and lone surrogates, which HTML cannot represent.
+INVALID_CHARACTERS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
+# HTML cannot represent these either. They become line feeds: word processors use them for line and page breaks.
+VERTICAL_WHITESPACE = re.compile(r"[\v\f]")
 
 
 class Invalid(Exception):
-    """A name or a text that cannot be taken; the message is a sentence for a person."""
+    """The input is not valid; the message is a sentence for a person."""
 
 
 class TooLarge(Exception):
-    """A text over the limit; the message is a sentence for a person."""
+    """The text exceeds its limit; the message is a sentence for a person."""
 
 
 def clean(text: str) -> str:
-    """Return the text with vertical tabs and form feeds as line feeds, and U+FFFD for each other unusable character."""
-    text = VERTICAL.sub("\n", text)
-    if UNUSABLE.search(text):
-        # Halves that were escaped one by one, as JSON may, belong together.
+    """Replace vertical tabs and form feeds by line feeds, and each other invalid character by U+FFFD."""
+    text = VERTICAL_WHITESPACE.sub("\n", text)
+    if INVALID_CHARACTERS.search(text):
+        # Join the halves of surrogate pairs, which JSON may escape separately.
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        text = UNUSABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+        text = INVALID_CHARACTERS.sub("\N{REPLACEMENT CHARACTER}", text)
     return text
 
 
-def in_log(text: str) -> str:
-    """Return text from outside as visible ASCII: it begins no line of its own in a log, and a terminal obeys none."""
+def escape_for_log(text: str) -> str:
+    """Escape text as printable ASCII, so that it cannot forge log lines or control a terminal."""
     return text.encode("unicode_escape").decode()
 
 
-def in_one_line(markdown: str) -> str:
-    """The words of a text, without line breaks and the commonest marks of Markdown."""
+def strip_markdown(markdown: str) -> str:
+    """Return the text in one line, without the most common Markdown syntax."""
     return " ".join(re.sub(r"^[#>\s-]+|[*`|]+", "", markdown, flags=re.M).split())
 
 
 def room_name(name: str) -> str:
-    """A name as it is kept. Raises Invalid."""
+    """Normalise the name of a room. Raises Invalid."""
     name = " ".join(clean(name).split())
-    if not any(letter.isprintable() and not letter.isspace() for letter in name):
+    if not any(character.isprintable() and not character.isspace() for character in name):
         raise Invalid("A room needs a name. Type at least one character that can be seen.")
-    if len(name) > MAX_NAME:
-        raise Invalid(f"A room's name has at most {MAX_NAME} characters; this one has {len(name)}.")
+    if len(name) > MAX_NAME_CHARS:
+        raise Invalid(f"A room's name has at most {MAX_NAME_CHARS} characters; this one has {len(name)}.")
     return name
 
 
 def question(text: str) -> str:
-    """A question as it is kept. Raises Invalid or TooLarge."""
+    """Normalise the text of a question. Raises Invalid or TooLarge."""
     text = clean(text).replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
         raise Invalid("There is nothing to send. Type a message first.")
-    if len(text) > MAX_TEXT:
-        raise TooLarge(f"A message has at most {MAX_TEXT:,} characters; this one has {len(text):,}. Send it in parts.")
+    if len(text) > MAX_TEXT_CHARS:
+        raise TooLarge(
+            f"A message has at most {MAX_TEXT_CHARS:,} characters; this one has {len(text):,}. Send it in parts."
+        )
     return text
 
 
-def name_from(text: str) -> str:
-    """A name for a room, from what was said first in it."""
-    words = in_one_line(text) or NEW_ROOM
-    if len(words) <= NAME_FROM_WORDS:
+def name_from_text(text: str) -> str:
+    """Return a room name that is made of the first words of a question."""
+    words = strip_markdown(text) or NEW_ROOM
+    if len(words) <= MAX_DERIVED_NAME_CHARS:
         return words
-    cut = words[:NAME_FROM_WORDS].rsplit(" ", 1)[0]
+    cut = words[:MAX_DERIVED_NAME_CHARS].rsplit(" ", 1)[0]
     return cut + "…"
 
 
 def idempotency_key(key: str | None) -> str | None:
-    """A key as it is kept; an empty one is none. Raises Invalid."""
-    if key and len(key) > MAX_KEY:
-        raise Invalid(f"A key has at most {MAX_KEY} characters; this one has {len(key)}.")
+    """Normalise an idempotency key; an empty one becomes None. Raises Invalid."""
+    if key and len(key) > MAX_KEY_CHARS:
+        raise Invalid(f"A key has at most {MAX_KEY_CHARS} characters; this one has {len(key)}.")
     return clean(key) if key else None

@@ -1,4 +1,4 @@
-"""ChatRoom, the facet: one conversation in one SQLite file, answered one turn at a time."""
+"""ChatRoom, the child of a facet: one conversation in one SQLite file, answered one turn at a time."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from overseer.domain.context import DEFAULT_BUDGET, estimate, size
-from overseer.domain.errors import NotNow, StorageError, StorageFull
+from overseer.domain.context import DEFAULT_CONTEXT_TOKENS, estimate_tokens, message_tokens
+from overseer.domain.errors import AnswerInProgress, StorageError, StorageFull
 from overseer.domain.events import (
     MessageAdded,
     MessageChanged,
@@ -28,28 +28,28 @@ from overseer.domain.events import (
     TurnDelayed,
     TurnEnded,
 )
-from overseer.domain.messages import Message, Part, State, Text, ToolCall, Usage, ended
+from overseer.domain.messages import Message, Part, State, Text, ToolCall, Usage, abandon_if_running
 from overseer.domain.records import MAX_NUMBER, Asked, Page, Summary
 from overseer.domain.settings import Changes, Settings
-from overseer.domain.text import in_log, name_from
+from overseer.domain.text import escape_for_log, name_from_text
 from overseer.llm import Model
-from overseer.rooms.turn import MAX_ANSWER, Turn, TurnOver
+from overseer.rooms.turn import MAX_ANSWER_CHARS, Turn, TurnCancelled
 from overseer.storage.database import Storage
 from overseer.storage.room_store import RoomStore
 from overseer.tools.registry import CALL_TIMEOUT_SECONDS, Toolbox
 
 log = logging.getLogger(__name__)
 
-SAVE_EVERY = 1.0  # seconds between writes of a growing part
-START_AGAIN = (0.1, 0.5, 2.0, 5.0)  # seconds after which a turn that could not be started is tried again
-PAGE = 50  # messages
-INTERRUPTED = "The server went down while this answer was being made. What had arrived is kept; Retry asks again."
-STOPPED = "Stopped."
+SAVE_INTERVAL_SECONDS = 1.0  # between writes of a growing part
+START_RETRY_DELAYS_SECONDS = (0.1, 0.5, 2.0, 5.0)
+PAGE_MESSAGES = 50
+INTERRUPTED = "Overseer stopped during this answer. What arrived is saved."
+STOPPED = "You stopped this answer."
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """How an answer ended; without parts and model for one that was not begun, which keeps what it has."""
+class FinalState:
+    """How an answer ended. Without parts and model, the answer never started and keeps what the file has."""
 
     parts: tuple[Part, ...]
     state: State
@@ -61,26 +61,25 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much a model reads (tokens), how much it may say in one answer (characters), and how long one call of a tool
-    may take (seconds)."""
+    """The limits of one turn: tokens of context, characters of an answer, seconds of one tool call."""
 
-    context_tokens: int = DEFAULT_BUDGET
-    answer_chars: int = MAX_ANSWER
+    context_tokens: int = DEFAULT_CONTEXT_TOKENS
+    answer_chars: int = MAX_ANSWER_CHARS
     tool_seconds: float = CALL_TIMEOUT_SECONDS
 
 
 class ChatRoom:
     """The conversation of one room. Its public methods take and return plain values.
 
-    The text of a growing answer is in memory and shown from there. It is written when a part or the answer ends, and
-    about once a second, so that a crash loses little and no token waits for the disk.
+    The text of a growing answer is kept in memory and shown from there. It is written to the file when a part or the
+    answer ends, and about once a second. So a crash loses at most a second of text, and no token waits for the disk.
 
-    `emit` takes an event under the room's lock, after the commit, and only queues it. `deliver` passes the queued
-    events on; a turn calls it without the lock, and whoever calls a public method does so afterwards.
+    `emit` queues an event; it is called under the room's lock, after the commit. `deliver` delivers the queue; the
+    turn's thread calls it without the lock, and callers of the public methods do so themselves. See `event_queue`.
 
-    An answer that is committed as `waiting` is in `_waiting` until its turn runs. Whatever puts one there or ends a
-    turn calls `_begin_next`, which raises nothing and leaves one of three: a turn runs, nothing waits, or a timer is
-    set that tries again. So no answer waits for ever.
+    An answer that is committed as `waiting` stays in `_queued` until its turn starts. Whatever adds to `_queued` or
+    ends a turn calls `_start_next_turn`, which never raises. Afterwards a turn is running, nothing is queued, or a
+    timer is set that tries again. So no answer waits forever.
     """
 
     def __init__(
@@ -104,365 +103,366 @@ class ChatRoom:
         self._tools = tools
         self._limits = limits
         self._turn: Turn | None = None
-        self._waiting: deque[int] = deque()  # the numbers of the answers that have still to be begun
-        self._timer: threading.Timer | None = None  # begins the next turn, if that failed
-        self._failures = 0  # to begin it
+        self._queued: deque[int] = deque()  # the numbers of the answers whose turns have not started
+        self._start_timer: threading.Timer | None = None  # retries `_start_next_turn`
+        self._start_failures = 0
         self._saved_at = 0.0
-        self._unstored: dict[int, Ending] = {}
-        # Nothing runs in a file that was just opened: what is unfinished was cut off by a crash.
+        self._unsaved: dict[int, FinalState] = {}  # by answer number
+        # No turn runs in a file that was just opened, so a crash cut off every unfinished answer.
         self.interrupted = self._store.finish_all_answers(state="interrupted", reason=INTERRUPTED)
 
     # Commands
 
     def begin(self, name: str, *, by_person: bool) -> None:
-        """Name a new room."""
+        """Store the name of a new room."""
         self._store.initialize(name, by_person=by_person)
 
     def rename(self, name: str) -> None:
-        """Call the room what a person wants it called."""
+        """Store a name that a person chose."""
         self._store.rename(name)
         self._emit(RoomRenamed(self.room_id))
 
     def configure(self, changes: Changes, *, name: str | None = None) -> None:
-        """Change some of the room's settings, and its name if there is one; the next turn goes by them."""
+        """Change settings, and the name if given. They apply from the next turn on."""
         self._store.configure(replace(self._store.settings(), **changes), name=name)
         if name is not None:
             self._emit(RoomRenamed(self.room_id))
         self._emit(RoomConfigured(self.room_id))
 
     def ask(self, text: str, *, key: str | None = None) -> Asked:
-        """Store a question and the row of its answer, and let it be answered when its turn comes.
+        """Store a question and an empty answer, and queue a turn for the answer.
 
-        A `key` that was used before returns what it returned then; raises KeyReused if the text was another.
+        If `key` was used before with the same text, store nothing and return the earlier result. Raises KeyReused if
+        the text differs.
         """
-        self._store_endings()
-        asked = self._store.add_question(text, key, name=name_from(text))
+        self._save_final_states()
+        asked = self._store.add_question(text, key, name=name_from_text(text))
         events: list[RoomEvent] = []
         if not asked.repeated:
-            self._waiting.append(asked.answer)
+            self._queued.append(asked.answer)
             if asked.named_room:
                 events.append(RoomRenamed(self.room_id))
             events.append(MessageAdded(self.room_id, asked.question, asked.answer))
-        self._tell_and_begin(*events)
+        self._emit_and_start_next(*events)
         return asked
 
     def edit(self, number: int, text: str, *, last: int | None = None) -> None:
-        """Change a question, drop what follows it, and answer it anew.
+        """Change a question, delete the messages after its answer, and answer it again.
 
-        Raises NoSuchMessage, NotNow while an answer is being made, or Outdated if `last` is given and not the number
-        of the room's last message any more.
+        `last` is the number of the last message that the caller has seen. Raises Outdated if there is a later one,
+        NoSuchMessage, or AnswerInProgress.
         """
-        self._check_idle()
+        self._require_idle()
         self._store.edit_question(number, text, last=last)
-        self._waiting.append(number + 1)
-        self._tell_and_begin(MessagesDropped(self.room_id, number))
+        self._queued.append(number + 1)
+        self._emit_and_start_next(MessagesDropped(self.room_id, number))
 
     def retry(self) -> int:
-        """Answer the last question again; returns the answer's number.
+        """Answer the last question again. Return the answer's number.
 
-        Raises NoSuchMessage in an empty room, or NotNow while an answer is being made.
+        Raises NoSuchMessage in an empty room, or AnswerInProgress.
         """
-        self._check_idle()
+        self._require_idle()
         number = self._store.reset_last_answer()
-        self._waiting.append(number)
-        self._tell_and_begin(MessageChanged(self.room_id, number))
+        self._queued.append(number)
+        self._emit_and_start_next(MessageChanged(self.room_id, number))
         return number
 
     def resume(self) -> int:
-        """Let the last answer, which broke off, be gone on with; returns its number.
+        """Continue the last answer from where it broke off. Return its number.
 
-        Raises Outdated if it did not break off in mid-text, or NotNow while an answer is being made.
+        Raises Outdated if the answer is not `resumable`, or AnswerInProgress.
         """
-        self._check_idle()
+        self._require_idle()
         message = self._store.resume_last_answer()
-        self._waiting.append(message.number)
-        self._tell_and_begin(MessageChanged(self.room_id, message.number))
+        self._queued.append(message.number)
+        self._emit_and_start_next(MessageChanged(self.room_id, message.number))
         return message.number
 
     def stop(self, *, state: State = "stopped", reason: str = STOPPED) -> None:
-        """End the running answer and those that wait, and keep what was said."""
-        waiting, turn = list(self._waiting), self._cut(state)
+        """End the running answer and the queued ones. Keep the parts that have arrived."""
+        queued, turn = list(self._queued), self._cancel_turns(state)
         if turn is not None:
-            self._unstored[turn.number] = _ending(turn, state, reason)
-        for number in waiting:
-            self._unstored[number] = Ending((), state, reason)
-        ended = ([turn.number] if turn is not None else []) + waiting
+            self._unsaved[turn.number] = _final_state(turn, state, reason)
+        for number in queued:
+            self._unsaved[number] = FinalState((), state, reason)
+        numbers = ([turn.number] if turn is not None else []) + queued
         try:
-            self._store_endings()
-            ended += self._store.finish_all_answers(state=state, reason=reason)
+            self._save_final_states()
+            numbers += self._store.finish_all_answers(state=state, reason=reason)
         finally:
-            for number in ended:
+            for number in numbers:
                 self._emit(TurnEnded(self.room_id, number, state))
 
     def clear(self) -> None:
-        """Remove all messages; a running answer is stopped first."""
+        """Delete all messages, and cancel the running turn."""
         self._store.clear()
-        self._cut("cleared")
-        self._unstored.clear()
+        self._cancel_turns("cleared")
+        self._unsaved.clear()
         self._emit(MessagesCleared(self.room_id))
 
     # Queries
 
-    def messages(self, *, before: int | None = None, limit: int = PAGE) -> Page:
-        """The newest `limit` messages, or those before number `before`, the growing answer as it is now."""
-        self._begin_next()
+    def messages(self, *, before: int | None = None, limit: int = PAGE_MESSAGES) -> Page:
+        """Return the newest `limit` messages, or those before number `before`, with the text of a growing answer."""
+        self._start_next_turn()
         page = self._store.page(before, limit)
-        return replace(page, messages=tuple(map(self._as_it_is, page.messages)))
+        return replace(page, messages=tuple(map(self._with_live_state, page.messages)))
 
     def message(self, number: int) -> Message:
-        """One message as it is now. Raises NoSuchMessage."""
-        return self._as_it_is(self._store.message(number))
+        """Return one message. Raises NoSuchMessage."""
+        return self._with_live_state(self._store.message(number))
 
     def exchange(self, question: int) -> tuple[Message, Message]:
-        """A question and its answer. Raises NoSuchMessage."""
+        """Return a question and its answer. Raises NoSuchMessage."""
         return self.message(question), self.message(question + 1)
 
-    def after(self, number: int, *, limit: int = PAGE) -> tuple[Message, ...]:
-        """The `limit` messages after a number, in order, the growing answer as it is now."""
-        return tuple(map(self._as_it_is, self._store.messages_after(number, limit)))
+    def after(self, number: int, *, limit: int = PAGE_MESSAGES) -> tuple[Message, ...]:
+        """Return the first `limit` messages after a number, in order."""
+        return tuple(map(self._with_live_state, self._store.messages_after(number, limit)))
 
     def following(self, number: int, *, enough: int = MAX_NUMBER) -> tuple[int, int]:
-        """How many messages an edit of a question drops beside its answer, counted no further than `enough`, and the
-        number of the room's last one."""
+        """Return how many messages an edit of question `number` would delete, and the number of the last message.
+
+        The answer to the question does not count. Counting stops at `enough`.
+        """
         return self._store.count_after(number, enough)
 
     def reads_from(self) -> int:
-        """From which message the model reads; 0 stands for all of them."""
+        """Return the number of the first message that the model reads; 0 means the whole room."""
         return self._store.reads_from()
 
     def settings(self) -> Settings:
-        """The room's settings."""
+        """Return the room's settings."""
         return self._store.settings()
 
     def summary(self) -> Summary:
-        """What the registry keeps of the room."""
+        """Return the summary that the registry stores."""
         summary = self._store.summary()
-        return replace(summary, answering=self._turn is not None or bool(self._waiting))
+        return replace(summary, answering=self._turn is not None or bool(self._queued))
 
-    # What facets ask of a child
+    # The Child protocol of facets
 
     def idle(self) -> bool:
-        return self._turn is None and not self._waiting and not self._unstored
+        return self._turn is None and not self._queued and not self._unsaved
 
     def close(self) -> None:
-        self._cut("closed")
+        self._cancel_turns("closed")
         with suppress(StorageError):
-            self._store_endings()
+            self._save_final_states()
 
-    # What a turn tells
+    # The TurnRecorder protocol, called by the turn's thread
 
-    def added(self, turn: Turn, position: int) -> None:
+    def part_added(self, turn: Turn, position: int) -> None:
         with self._lock:
-            self._check_running(turn)
-            part = turn.draft.parts()[position]
+            self._require_running(turn)
+            part = turn.buffer.parts()[position]
             if isinstance(part, ToolCall):
                 self._save(turn, position)
             text = "" if isinstance(part, ToolCall) else part.text
             self._emit(PartAdded(self.room_id, turn.number, position, part.kind, text))
         self._deliver()
 
-    def grew(self, turn: Turn, position: int, text: str) -> None:
+    def part_grew(self, turn: Turn, position: int, text: str) -> None:
         with self._lock:
-            self._check_running(turn)
+            self._require_running(turn)
             self._emit(PartGrew(self.room_id, turn.number, position, text))
         self._deliver()
-        if time.monotonic() - self._saved_at > SAVE_EVERY:
-            time.sleep(0)  # who reads it comes first: the disk may take longer
+        if time.monotonic() - self._saved_at > SAVE_INTERVAL_SECONDS:
+            time.sleep(0)  # let the readers' greenlets run first: the write may block
             with self._lock:
-                self._check_running(turn)
+                self._require_running(turn)
                 self._save_if_possible(turn, position)
 
-    def changed(self, turn: Turn, position: int) -> None:
+    def part_changed(self, turn: Turn, position: int) -> None:
         with self._lock:
-            self._check_running(turn)
+            self._require_running(turn)
             self._save(turn, position)
-            if isinstance(turn.draft.parts()[position], ToolCall):
+            if isinstance(turn.buffer.parts()[position], ToolCall):
                 self._emit(PartChanged(self.room_id, turn.number, position))
         self._deliver()
 
-    def delayed(self, turn: Turn) -> None:
+    def delay_changed(self, turn: Turn) -> None:
         with self._lock:
-            self._check_running(turn)
+            self._require_running(turn)
             self._emit(TurnDelayed(self.room_id, turn.number))
         self._deliver()
 
-    def reads(self, turn: Turn, number: int) -> None:
+    def context_shortened(self, turn: Turn, number: int) -> None:
         with self._lock:
-            self._check_running(turn)
-            self._note_reading(number)
+            self._require_running(turn)
+            self._save_reads_from(number)
         self._deliver()
 
-    def ended(self, turn: Turn, state: State, reason: str) -> None:
+    def turn_ended(self, turn: Turn, state: State, reason: str) -> None:
         with self._lock:
-            self._check_running(turn)
+            self._require_running(turn)
             self._turn = None
-            self._unstored[turn.number] = _ending(turn, state, reason)
+            self._unsaved[turn.number] = _final_state(turn, state, reason)
             try:
-                self._store_endings()
+                self._save_final_states()
             except StorageError as error:
-                # It is kept in memory, and written before anything else is.
+                # The final state stays in `_unsaved` and is written before any other change.
                 log.error("turn %s/%s could not be stored: %s", self.room_id, turn.number, error)
-                state = "failed"
-                ending = replace(self._unstored[turn.number], state=state, reason=f"The answer is not stored. {error}")
-                self._unstored[turn.number] = ending
+                state, reason = "failed", f"The answer is not stored. {error}"
+                self._unsaved[turn.number] = replace(self._unsaved[turn.number], state=state, reason=reason)
             turn.outcome = state
-            self._tell_and_begin(TurnEnded(self.room_id, turn.number, state))
+            self._emit_and_start_next(TurnEnded(self.room_id, turn.number, state))
         self._deliver()
 
     # In call order
 
-    def _tell_and_begin(self, *events: RoomEvent) -> None:
-        """Emit what was committed, and begin the next turn."""
+    def _emit_and_start_next(self, *events: RoomEvent) -> None:
         for event in events:
             self._emit(event)
-        self._begin_next()
+        self._start_next_turn()
 
-    def _begin_next(self) -> None:
-        """Begin the oldest turn that waits, unless one is running. Raises nothing: what waits is committed.
+    def _start_next_turn(self) -> None:
+        """Start the turn of the oldest queued answer, unless a turn is running. Never raises.
 
-        One that cannot be begun is tried again after a while, and with the next question, Retry or read of the room;
-        it ends as failed when it has been tried often enough.
+        If that fails, a timer tries again, and so does the next question, Retry or read of the room. After the last
+        attempt the answer ends as failed.
         """
-        while self._turn is None and self._waiting:
-            number = self._waiting[0]
+        while self._turn is None and self._queued:
+            number = self._queued[0]
             try:
-                self._begin(number)
+                self._start_turn(number)
             except Exception as error:
                 log.error("turn %s/%s could not be started: %s", self.room_id, number, error)
                 log.debug("turn %s/%s", self.room_id, number, exc_info=True)
-                if self._timer is not None or self._begin_later():
+                if self._start_timer is not None or self._schedule_start_retry():
                     return
-                self._fail_to_begin(number, error)
+                self._fail_queued(number, error)
             else:
-                self._waiting.popleft()
-                self._forget_timer()
+                self._queued.popleft()
+                self._cancel_start_timer()
 
-    def _begin_later(self) -> bool:
-        """Try again after a while; False if that was done often enough, or no timer can be started."""
-        if self._failures == len(START_AGAIN):
+    def _schedule_start_retry(self) -> bool:
+        """Set the timer. Return False after the last attempt, or if no thread can be started."""
+        if self._start_failures == len(START_RETRY_DELAYS_SECONDS):
             return False
-        timer = threading.Timer(START_AGAIN[self._failures], lambda: self._begin_again(timer))
+        timer = threading.Timer(START_RETRY_DELAYS_SECONDS[self._start_failures], lambda: self._retry_start(timer))
         timer.daemon = True
         try:
             timer.start()
         except RuntimeError:  # no more threads
             return False
-        self._timer = timer
-        self._failures += 1
+        self._start_timer = timer
+        self._start_failures += 1
         return True
 
-    def _begin_again(self, timer: threading.Timer) -> None:
+    def _retry_start(self, timer: threading.Timer) -> None:
         with self._lock:
-            if self._timer is timer:
-                self._timer = None
-                self._begin_next()
+            if self._start_timer is timer:
+                self._start_timer = None
+                self._start_next_turn()
         self._deliver()
 
-    def _fail_to_begin(self, number: int, error: Exception) -> None:
-        """End an answer that was never begun. Who asked sees why, and may retry."""
+    def _fail_queued(self, number: int, error: Exception) -> None:
+        """End an answer whose turn cannot be started as failed."""
         why = str(error) if isinstance(error, StorageError) else "Overseer's log says why."
         reason = f"The answer could not be started. {why} Retry asks again."
-        self._unstored[number] = Ending((), "failed", reason)
-        self._waiting.popleft()
-        self._forget_timer()
-        with suppress(StorageError):  # it is kept in memory, and written before anything else is
-            self._store_endings()
+        self._unsaved[number] = FinalState((), "failed", reason)
+        self._queued.popleft()
+        self._cancel_start_timer()
+        with suppress(StorageError):  # it stays in `_unsaved` and is written before any other change
+            self._save_final_states()
         self._emit(TurnEnded(self.room_id, number, "failed"))
 
-    def _forget_timer(self) -> None:
-        timer, self._timer = self._timer, None
-        self._failures = 0
+    def _cancel_start_timer(self) -> None:
+        timer, self._start_timer = self._start_timer, None
+        self._start_failures = 0
         if timer is not None:
             timer.cancel()
 
-    def _begin(self, number: int) -> None:
-        """Begin a turn, which continues the answer if it has parts."""
+    def _start_turn(self, number: int) -> None:
+        """Start a turn. If the answer has parts, the turn continues it."""
         message = self._store.message(number)
-        begun = message if message.parts else None
+        partial = message if message.parts else None
         settings = self._store.settings()
-        budget = self._limits.context_tokens - estimate(settings.system_prompt) - (size(begun) if begun else 0)
+        budget = self._limits.context_tokens - estimate_tokens(settings.system_prompt)
+        budget -= message_tokens(partial) if partial else 0
         history = self._store.history(number, budget)
-        self._note_reading(history[0].number if history and history[0].number > self._store.first_number() else 0)
+        self._save_reads_from(history[0].number if history and history[0].number > self._store.first_number() else 0)
         turn = Turn(
             number,
             history,
             pick_model=lambda: self._pick_model(settings.model),
             tools=self._tools,
-            record=self,
+            recorder=self,
             settings=settings,
-            begun=begun,
+            partial=partial,
             budget=budget,
-            max_answer=self._limits.answer_chars,
+            max_answer_chars=self._limits.answer_chars,
         )
-        # Whatever the turn says waits for the lock, which is held until all of this is done.
-        threading.Thread(target=self._run, args=(turn,), name=f"turn-{self.room_id}", daemon=True).start()
+        # The thread's first report waits for the lock, which this thread holds until `_turn` is set.
+        threading.Thread(target=self._run_turn, args=(turn,), name=f"turn-{self.room_id}", daemon=True).start()
         self._turn = turn
         self._saved_at = time.monotonic()
-        if begun is not None:
-            self._tell_begun(begun)
+        if partial is not None:
+            self._emit_resumed_part(partial)
 
-    def _tell_begun(self, message: Message) -> None:
-        """What was said before is a part that grows again."""
+    def _emit_resumed_part(self, message: Message) -> None:
+        """Emit the last part of a partial answer as one that grows again."""
         part = message.parts[-1]
         assert isinstance(part, Text)
         self._emit(PartAdded(self.room_id, message.number, len(message.parts) - 1, part.kind, part.text))
 
-    def _note_reading(self, number: int) -> None:
+    def _save_reads_from(self, number: int) -> None:
         try:
-            moved = self._store.set_reads_from(number)
-        except StorageError as error:  # the line in the list is wrong then, and nothing else
+            changed = self._store.set_reads_from(number)
+        except StorageError as error:  # only the line in the page is wrong then, so the turn goes on
             log.error("room %s: from where the model reads could not be stored: %s", self.room_id, error)
             return
-        if moved:
+        if changed:
             self._emit(ReadingMoved(self.room_id, number))
 
-    def _run(self, turn: Turn) -> None:
-        began = time.monotonic()
+    def _run_turn(self, turn: Turn) -> None:
+        started = time.monotonic()
         try:
             turn.run()
         except StorageError as error:
             log.error("turn %s/%s could not be written: %s", self.room_id, turn.number, error)
-            self._give_up(turn, f"The answer could not be stored. {error}")
-        except BaseException:  # SystemExit of a tool too: nobody else would end the turn
-            number = secrets.token_hex(4)
-            log.exception("error %s: turn %s/%s broke", number, self.room_id, turn.number)
-            sentence = f"Something went wrong inside Overseer. Its log says what, under {number}. Retry asks again."
-            self._give_up(turn, sentence)
-        seconds = time.monotonic() - began
-        model = in_log(turn.model_name) or "-"
+            self._fail_turn(turn, f"The answer could not be stored. {error}")
+        except BaseException:  # including SystemExit from a tool: nothing else would end the turn
+            error_id = secrets.token_hex(4)
+            log.exception("error %s: turn %s/%s broke", error_id, self.room_id, turn.number)
+            self._fail_turn(turn, f"Something went wrong. See {error_id} in the server log.")
+        seconds = time.monotonic() - started
+        model = escape_for_log(turn.model_name) or "-"
         log.info("turn %s/%s %s %s %.1fs", self.room_id, turn.number, model, turn.outcome, seconds)
 
-    def _give_up(self, turn: Turn, reason: str) -> None:
-        with suppress(TurnOver):
-            self.ended(turn, "failed", reason)
+    def _fail_turn(self, turn: Turn, reason: str) -> None:
+        with suppress(TurnCancelled):
+            self.turn_ended(turn, "failed", reason)
 
-    def _store_endings(self) -> None:
-        """Write how answers ended. Raises StorageError; what is written by then is, and the rest is kept."""
-        for number, ending in list(self._unstored.items()):
+    def _save_final_states(self) -> None:
+        """Write the final states of ended answers. On StorageError, those not yet written stay in memory."""
+        for number, final in list(self._unsaved.items()):
             self._store.finish_answer(
                 number,
-                ending.parts,
-                state=ending.state,
-                reason=ending.reason,
-                model=ending.model,
-                usage=ending.usage,
-                left_out=ending.left_out,
+                final.parts,
+                state=final.state,
+                reason=final.reason,
+                model=final.model,
+                usage=final.usage,
+                left_out=final.left_out,
             )
-            del self._unstored[number]
+            del self._unsaved[number]
 
-    def _cut(self, outcome: str) -> Turn | None:
-        """Take the running turn away, if there is one, and those that wait; whatever it still says goes nowhere."""
-        self._waiting.clear()
-        self._forget_timer()
+    def _cancel_turns(self, outcome: str) -> Turn | None:
+        """Cancel the running turn and empty the queue. Return the turn, or None if none was running."""
+        self._queued.clear()
+        self._cancel_start_timer()
         turn, self._turn = self._turn, None
         if turn is not None:
             turn.outcome = outcome
-            turn.cut()
+            turn.cancel()
         return turn
 
-    def _check_running(self, turn: Turn) -> None:
+    def _require_running(self, turn: Turn) -> None:
         if self._turn is not turn:
-            raise TurnOver
+            raise TurnCancelled
 
     def _save_if_possible(self, turn: Turn, position: int) -> None:
         try:
@@ -472,40 +472,41 @@ class ChatRoom:
             log.error("turn %s/%s goes on unsaved: %s", self.room_id, turn.number, error)
 
     def _save(self, turn: Turn, position: int) -> None:
-        self._store.save_parts(
-            turn.number, turn.draft.parts(), first=position, model=turn.model_name, left_out=turn.left_out
-        )
+        """Write the parts of a growing answer from `position` on."""
+        parts = turn.buffer.parts()
+        self._store.save_parts(turn.number, parts, first=position, model=turn.model_name, left_out=turn.left_out)
         self._saved_at = time.monotonic()
 
-    def _check_idle(self) -> None:
-        self._store_endings()
-        self._begin_next()
-        if self._turn is not None or self._waiting:
-            raise NotNow("An answer is being made in this room. Stop it, or wait until it has ended.")
+    def _require_idle(self) -> None:
+        self._save_final_states()
+        self._start_next_turn()
+        if self._turn is not None or self._queued:
+            raise AnswerInProgress("An answer is being made in this room. Stop it, or wait until it has ended.")
 
-    def _as_it_is(self, message: Message) -> Message:
-        if ending := self._unstored.get(message.number):
+    def _with_live_state(self, message: Message) -> Message:
+        """Return a stored message with what is only in memory: a final state that is not saved, or a growing answer."""
+        if final := self._unsaved.get(message.number):
             return replace(
                 message,
-                parts=ending.parts or message.parts,
-                state=ending.state,
-                reason=ending.reason,
-                model=ending.model or message.model,
-                usage=ending.usage or message.usage,
-                left_out=ending.left_out or message.left_out,
+                parts=final.parts or message.parts,
+                state=final.state,
+                reason=final.reason,
+                model=final.model or message.model,
+                usage=final.usage or message.usage,
+                left_out=final.left_out or message.left_out,
             )
         turn = self._turn
         if turn is None or turn.number != message.number:
             return message
         if delay := turn.delay:
-            message = replace(message, reason=delay.reason, retry_at=delay.until)
-        if not len(turn.draft):
+            message = replace(message, reason=delay.reason, retry_at=delay.retry_at)
+        if not len(turn.buffer):
             return message
         return replace(
-            message, state="streaming", parts=turn.draft.parts(), model=turn.model_name, left_out=turn.left_out
+            message, state="streaming", parts=turn.buffer.parts(), model=turn.model_name, left_out=turn.left_out
         )
 
 
-def _ending(turn: Turn, state: State, reason: str) -> Ending:
-    parts = tuple(map(ended, turn.draft.parts()))
-    return Ending(parts, state, reason, turn.model_name, turn.usage, turn.left_out)
+def _final_state(turn: Turn, state: State, reason: str) -> FinalState:
+    parts = tuple(map(abandon_if_running, turn.buffer.parts()))
+    return FinalState(parts, state, reason, turn.model_name, turn.usage, turn.left_out)

@@ -1,4 +1,16 @@
-"""The events of one room on their way from the room to the listeners."""
+"""The event queue of a room, and the concurrency rules of the rooms package.
+
+1. A room's lock protects its `ChatRoom`. The public methods of `ChatRoom` run under it, the turn's thread takes it to
+   report progress, and SQLite commits are made under it. With `run_in_thread` the commit itself runs in another
+   thread while the caller, which holds the lock, waits for it.
+2. `ChatRoom` puts events on the room's queue under that lock, after the commit. So the queue has the order of the
+   commits. Putting never waits for a listener.
+3. Events are delivered after the lock was released, in order and one at a time. The thread that made the change
+   delivers, or another one that is already delivering. So a listener never runs under a room's lock, may call any
+   method of any room, and a slow listener delays neither commits nor reads.
+4. A call returns after the events that it caused itself have been delivered, unless a listener made the call: then
+   they are delivered after the event that the listener is handling.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +23,7 @@ T = TypeVar("T")
 
 
 class EventQueue(Generic[T]):
-    """Passes what is put on it to `deliver_one`, in order and one at a time.
-
-    Putting and delivering are two steps. A room puts events on the queue under its lock, which keeps them in the order
-    of the commits, and they are delivered after the lock was released: what a listener waits for, the room does not.
-    """
+    """Pass items to `deliver_one`, in order and one at a time. See the module docstring for the rules."""
 
     __slots__ = (
         "__weakref__",
@@ -23,47 +31,47 @@ class EventQueue(Generic[T]):
         "_delivered",
         "_deliverer",
         "_delivering",
+        "_pending",
         "_putting",
-        "_waiting",
         "last",
     )
 
     def __init__(self, deliver_one: Callable[[T], None]) -> None:
-        self.last = 0  # the number of the item that was put last; they count from 1
-        self._delivered = 0
+        self.last = 0  # the number of the newest item; numbers start at 1
+        self._delivered = 0  # the number of the last delivered item
         self._deliver_one = deliver_one
-        self._waiting: deque[tuple[int, T]] = deque()
+        self._pending: deque[tuple[int, T]] = deque()
         self._putting = threading.Lock()
         self._delivering = threading.Lock()
-        self._deliverer = 0  # the thread that holds the lock
+        self._deliverer = 0  # identifier of the thread that holds `_delivering`
 
     @property
     def is_delivered(self) -> bool:
-        """Whether everything was delivered to its end."""
+        """Whether the delivery of every item has finished."""
         return self._delivered == self.last
 
     def put(self, item: T) -> None:
         """Add an item to the end of the queue. Never waits for a delivery."""
-        # A room puts under its lock, the Overseer without: numbers must not come out of order.
+        # Overseer puts its own events without the room's lock, so the numbers need a lock here.
         with self._putting:
             self.last += 1
-            self._waiting.append((self.last, item))
+            self._pending.append((self.last, item))
 
     def deliver(self, number: int = 0) -> None:
-        """Deliver what is on the queue, unless another thread does; return when the item `number` was delivered.
+        """Deliver the pending items, unless another thread is doing so. Return once item `number` is delivered.
 
-        Must not be called under a lock that `deliver_one` takes. Called by `deliver_one` itself, it returns at once:
-        what a listener causes is delivered after the item that it is called for.
+        Do not call this while holding a lock that `deliver_one` takes. A call from within `deliver_one` returns at
+        once; its items are delivered after the current one.
         """
         if self._deliverer == threading.get_ident():
             return
-        while self._waiting or self._delivered < number:
+        while self._pending or self._delivered < number:
             if not self._delivering.acquire(blocking=self._delivered < number):
-                return  # the other thread looks again when it has released the lock
+                return  # the delivering thread checks for new items after it has released the lock
             try:
                 self._deliverer = threading.get_ident()
-                while self._waiting:
-                    item_number, item = self._waiting.popleft()
+                while self._pending:
+                    item_number, item = self._pending.popleft()
                     try:
                         self._deliver_one(item)
                     finally:

@@ -1,4 +1,4 @@
-"""A turn: one answer being made, from the history through the model's deltas and its tools to an ending."""
+"""A turn: making one answer, from the history through the model's deltas and tool calls to a final state."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from overseer.domain.context import newest, size
+from overseer.domain.context import message_tokens, newest_within_budget
 from overseer.domain.messages import CallState, Message, Part, Reasoning, State, Text, ToolCall, Usage
 from overseer.domain.settings import Settings
 from overseer.domain.text import clean
@@ -27,82 +27,82 @@ from overseer.llm import (
 from overseer.rooms.usage import UsageCounter
 from overseer.tools.registry import Call, ToolAbandoned, Toolbox, ToolError
 
-MAX_STEPS = 5
-MAX_ANSWER = 400_000  # characters
-YIELD_EVERY = 0.005  # seconds
-BUSY_WAITS = (1.0, 2.0, 4.0)  # seconds before a model that has no time is asked again, if it does not say itself
-LONGEST_WAIT = 60.0  # seconds; who says more than that is asked again by a person
+MAX_STEPS = 5  # requests to the model in one turn
+MAX_ANSWER_CHARS = 400_000
+YIELD_INTERVAL_SECONDS = 0.005
+RETRY_DELAYS_SECONDS = (1.0, 2.0, 4.0)  # between requests to a busy server that sends no Retry-After
+MAX_RETRY_DELAY_SECONDS = 60.0  # if the server asks for more, the answer fails
 
 
-class TurnOver(Exception):
-    """The turn was ended from outside: stopped, cleared away or deleted. Nothing more may be written."""
+class TurnCancelled(Exception):
+    """The turn was stopped, or its room cleared, closed or deleted. It must not write anything more."""
 
 
-class Record(Protocol):
-    """Where a turn writes what it makes. Every method raises TurnOver once the turn was ended from outside."""
+class TurnRecorder(Protocol):
+    """Stores the progress of a turn and emits its events. Every method raises TurnCancelled after `Turn.cancel`."""
 
-    def added(self, turn: Turn, position: int) -> None:
-        """There is a new part."""
+    def part_added(self, turn: Turn, position: int) -> None:
+        """Record a new part."""
 
-    def grew(self, turn: Turn, position: int, text: str) -> None:
-        """The part got more text."""
+    def part_grew(self, turn: Turn, position: int, text: str) -> None:
+        """Record text that was appended to a part."""
 
-    def changed(self, turn: Turn, position: int) -> None:
-        """The part is finished, or a tool call has its result."""
+    def part_changed(self, turn: Turn, position: int) -> None:
+        """Record that a part is complete, or that a tool call has its result."""
 
-    def delayed(self, turn: Turn) -> None:
-        """The turn waits before it asks again, or waits no more: see `turn.delay`."""
+    def delay_changed(self, turn: Turn) -> None:
+        """Record that `turn.delay` was set or removed."""
 
-    def reads(self, turn: Turn, number: int) -> None:
-        """The model reads the room from this message on only."""
+    def context_shortened(self, turn: Turn, number: int) -> None:
+        """Record that the model now reads the room from this message on."""
 
-    def ended(self, turn: Turn, state: State, reason: str) -> None:
-        """The answer has its last state."""
+    def turn_ended(self, turn: Turn, state: State, reason: str) -> None:
+        """Record the final state of the answer."""
 
 
-class Draft:
-    """The parts so far, added to by the turn and read by anybody.
+class AnswerBuffer:
+    """The parts of a growing answer. One thread writes, any thread reads.
 
-    Text is kept in pieces, so that a token costs the same at any length.
+    Appended text is kept as a list of pieces until it is read, so that a token costs the same at any length.
     """
 
     def __init__(self, parts: Sequence[Part] = ()) -> None:
         self._lock = threading.Lock()
         self._parts: list[Part] = list(parts)
-        self._pieces: list[str] = []
+        self._pieces: list[str] = []  # text that belongs to the end of the last part
 
     def __len__(self) -> int:
         return len(self._parts)
 
     def parts(self) -> tuple[Part, ...]:
-        """What has been said so far."""
+        """Return the parts until now."""
         with self._lock:
-            self._settle()
+            self._join_pieces()
             return tuple(self._parts)
 
-    def begin(self, part: Part) -> int:
-        """Add a part; returns its position."""
+    def add(self, part: Part) -> int:
+        """Add a part. Return its position."""
         with self._lock:
-            self._settle()
+            self._join_pieces()
             self._parts.append(part)
             return len(self._parts) - 1
 
-    def grow(self, text: str) -> int:
-        """Add to the last part, a text or a reasoning; returns its position."""
+    def append(self, text: str) -> int:
+        """Append to the last part, which must be text or reasoning. Return its position."""
         with self._lock:
             self._pieces.append(text)
             return len(self._parts) - 1
 
-    def change(self, position: int, part: Part) -> None:
-        """Put another part in its place."""
+    def replace(self, position: int, part: Part) -> None:
+        """Replace the part at a position."""
         with self._lock:
             self._parts[position] = part
 
-    def grows(self, kind: type[Part]) -> bool:
-        """Whether the last part is of this kind, so that more of it belongs there."""
+    def ends_with(self, kind: type[Part]) -> bool:
+        """Return whether the last part is of this kind."""
         return bool(self._parts) and type(self._parts[-1]) is kind
 
-    def _settle(self) -> None:
+    def _join_pieces(self) -> None:
         if self._pieces:
             last = self._parts[-1]
             assert not isinstance(last, ToolCall)
@@ -111,18 +111,18 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True)
-class Delay:
-    """A turn waits before it asks again: why, and until when (UTC milliseconds)."""
+class RetryDelay:
+    """Why a turn waits before the next request, and when that will be sent (UTC milliseconds)."""
 
     reason: str
-    until: int
+    retry_at: int
 
 
 class Turn:
-    """One answer. `run` makes it, in a thread of its own; `cut` ends it from any other.
+    """The making of one answer. `run` makes it, in a thread of its own; `cancel` ends it from another thread.
 
-    `history` is what was said before, and `begun` the answer as far as it is made already, to be gone on with. The
-    model reads as much of them as fits into `budget` tokens.
+    `history` is the conversation before the answer. `partial` is the answer if it is to be continued. The model reads
+    the newest messages that fit into `budget` tokens.
     """
 
     def __init__(
@@ -132,50 +132,50 @@ class Turn:
         *,
         pick_model: Callable[[], Model],
         tools: Toolbox,
-        record: Record,
+        recorder: TurnRecorder,
         settings: Settings,
-        begun: Message | None,
+        partial: Message | None,
         budget: int,
-        max_answer: int,
+        max_answer_chars: int,
     ) -> None:
         self.number = number
-        self.model_name = begun.model if begun else ""
-        self.left_out = frozenset(begun.left_out if begun else ())
-        self.draft = Draft(begun.parts if begun else ())
-        self.delay: Delay | None = None
-        self.outcome = ""  # how it ended, by the word of whoever ended it
+        self.model_name = partial.model if partial else ""
+        self.left_out = frozenset(partial.left_out if partial else ())
+        self.buffer = AnswerBuffer(partial.parts if partial else ())
+        self.delay: RetryDelay | None = None
+        self.outcome = ""  # for the log; set by the room when the turn ends
         self._history = history
         self._pick_model = pick_model
         self._tools = tools
-        self._record = record
+        self._recorder = recorder
         self._settings = settings
         self._budget = budget
-        self._halved = False
-        self._max_answer = max_answer
-        self._meter = UsageCounter(begun.usage if begun else None)
+        self._history_halved = False
+        self._max_answer_chars = max_answer_chars
+        self._usage_counter = UsageCounter(partial.usage if partial else None)
         self._reply: Reply | None = None
         self._call: Call | None = None
-        self._cut = threading.Event()
-        self._half = ""
-        self._half_of: type[Text] | type[Reasoning] = Text
-        self._length = 0
+        self._cancelled = threading.Event()
+        self._held_back = ""  # half of a character or line end, until the other half arrives
+        self._held_back_kind: type[Text] | type[Reasoning] = Text
+        self._length = 0  # characters received in this turn
 
     @property
     def usage(self) -> Usage | None:
-        """What the answer has taken so far; None if no model was asked."""
-        return self._meter.usage()
+        """The usage of the answer until now; None if the model has sent nothing."""
+        return self._usage_counter.usage()
 
     def run(self) -> None:
-        """Make the answer to its end, whichever that is. Raises nothing that a model or a tool can cause."""
+        """Make the answer and record its final state. Errors of the model or a tool end it; they are not raised."""
         try:
             state, reason = self._answer()
-            self._record.ended(self, state, reason)
-        except TurnOver:
+            self._recorder.turn_ended(self, state, reason)
+        except TurnCancelled:
             return
 
-    def cut(self) -> None:
-        """Close the model's connection and abandon the tool that works, at once. Who cuts a turn writes its ending."""
-        self._cut.set()
+    def cancel(self) -> None:
+        """Close the connection to the model and abandon a running tool, at once. The caller stores the final state."""
+        self._cancelled.set()
         if self._reply is not None:
             self._reply.close()
         if self._call is not None:
@@ -186,149 +186,151 @@ class Turn:
         self.model_name = clean(model.name)
         try:
             for _ in range(MAX_STEPS):
-                requests = self._heard_out(model)
+                requests = self._run_step_with_retries(model)
                 if not requests:
-                    return self._ending()
+                    return self._final_state()
                 for request in requests:
-                    self._use(request)
+                    self._call_tool(request)
         except ModelCut as error:
             return "interrupted", str(error)
         except ModelError as error:
             return "failed", str(error)
         return "failed", f"The model used tools {MAX_STEPS} times without coming to an answer. Retry, or ask otherwise."
 
-    def _ending(self) -> tuple[State, str]:
-        parts = self.draft.parts()
+    def _final_state(self) -> tuple[State, str]:
+        parts = self.buffer.parts()
         if not parts:
-            return "failed", "The model said nothing. Retry."
+            return "failed", "The model returned an empty answer."
         if all(isinstance(part, Reasoning) for part in parts):
             return "failed", "The model thought, but said nothing. Retry, or ask otherwise."
         return "complete", ""
 
-    def _heard_out(self, model: Model) -> list[ToolRequest]:
-        """One step, tried again if the model had no time or could not read so much: but not once it said something."""
-        waits = list(BUSY_WAITS)
+    def _run_step_with_retries(self, model: Model) -> list[ToolRequest]:
+        """Run a step. Repeat it if the server is busy or the context is too long, and no text has arrived yet."""
+        delays = list(RETRY_DELAYS_SECONDS)
         while True:
-            if self._cut.is_set():
-                raise TurnOver
-            said = self._length
+            if self._cancelled.is_set():
+                raise TurnCancelled
+            length = self._length
             try:
-                return self._step(model)
+                return self._run_step(model)
             except ModelBusy as busy:
-                wait = waits.pop(0) if waits else None
-                if wait is None or self._length != said or (busy.seconds or 0) > LONGEST_WAIT:
+                delay = delays.pop(0) if delays else None
+                if delay is None or self._length != length or (busy.seconds or 0) > MAX_RETRY_DELAY_SECONDS:
                     raise
-                self._wait(busy, busy.seconds if busy.seconds is not None else wait, tries_left=len(waits))
+                self._wait(busy, busy.seconds if busy.seconds is not None else delay, retries=len(delays) + 1)
             except ModelOverflow:
-                if self._halved or self._length != said:
+                if self._history_halved or self._length != length:
                     raise
-                self._read_half()
+                self._halve_history()
 
-    def _step(self, model: Model) -> list[ToolRequest]:
-        """Hear the model out once; returns the tools it wants used."""
-        so_far = self.draft.parts()
-        history = [*self._history, Message(self.number, "assistant", "streaming", so_far)] if so_far else self._history
+    def _run_step(self, model: Model) -> list[ToolRequest]:
+        """Send one request and take in the whole reply. Return the tools that the model wants to call."""
+        parts = self.buffer.parts()
+        history = [*self._history, Message(self.number, "assistant", "streaming", parts)] if parts else self._history
         system, temperature = self._settings.system_prompt, self._settings.temperature
-        self._meter.begin(system, history)
+        self._usage_counter.start_step(system, history)
         self._reply = reply = model.answer(history, self._tools, system=system, temperature=temperature)
-        if self._cut.is_set():
+        if self._cancelled.is_set():
             reply.close()
         requests: list[ToolRequest] = []
-        self._half = ""
-        yielded = time.monotonic()
+        self._held_back = ""
+        yielded_at = time.monotonic()
         try:
             for delta in reply:
-                if not self._meter.spoken:
-                    self.model_name = clean(model.name)  # only the server's list may have told it
-                self._meter.hear(delta)
+                if not self._usage_counter.has_output:
+                    self.model_name = clean(model.name)  # a server may name its default model in the reply only
+                self._usage_counter.add(delta)
                 if isinstance(delta, ToolRequest):
                     requests.append(delta)
                 elif isinstance(delta, LeftOut):
                     self.left_out |= delta.names
                 elif not isinstance(delta, TokenCount):
-                    self._say(Text if isinstance(delta, TextDelta) else Reasoning, delta.text)
-                # A model faster than its readers would starve them: greenlets switch only where one waits.
-                if time.monotonic() - yielded > YIELD_EVERY:
+                    self._append(Text if isinstance(delta, TextDelta) else Reasoning, delta.text)
+                # A greenlet that never waits starves the others, so a fast model would block its readers.
+                if time.monotonic() - yielded_at > YIELD_INTERVAL_SECONDS:
                     time.sleep(0)
-                    yielded = time.monotonic()
-            self._say_half()
+                    yielded_at = time.monotonic()
+            self._append_held_back()
         except ModelError:
-            self._say_half()
+            self._append_held_back()
             raise
         finally:
             self.model_name = clean(model.name)
-            self._meter.end()
+            self._usage_counter.end_step()
             reply.close()
         return requests
 
-    def _wait(self, busy: ModelBusy, seconds: float, *, tries_left: int) -> None:
-        times = f"at most {tries_left + 1} times" if tries_left else "for the last time"
-        self.delay = Delay(
-            f"{busy.why} It is asked again by itself, {times}.", until=time.time_ns() // 1_000_000 + int(seconds * 1000)
-        )
-        self._record.delayed(self)
-        self._cut.wait(seconds)
+    def _wait(self, busy: ModelBusy, seconds: float, *, retries: int) -> None:
+        """Wait before the next request. `retries` counts that request and those that may follow."""
+        times = f"up to {retries} times" if retries > 1 else "one last time"
+        now = time.time_ns() // 1_000_000
+        self.delay = RetryDelay(f"{busy.why} Retrying, {times}.", retry_at=now + int(seconds * 1000))
+        self._recorder.delay_changed(self)
+        self._cancelled.wait(seconds)
         self.delay = None
-        self._record.delayed(self)  # raises TurnOver if it was cut
+        self._recorder.delay_changed(self)  # raises TurnCancelled after `cancel`
 
-    def _read_half(self) -> None:
-        """Leave out half of what was read, which may be far less than the budget."""
-        half = newest(reversed(self._history), min(self._budget, sum(map(size, self._history))) // 2)
+    def _halve_history(self) -> None:
+        """Drop the older half of the history, which may be far smaller than the budget."""
+        tokens = min(self._budget, sum(map(message_tokens, self._history)))
+        half = newest_within_budget(reversed(self._history), tokens // 2)
         if len(half) < len(self._history):
-            self._record.reads(self, half[0].number)
-        self._halved, self._history = True, half
+            self._recorder.context_shortened(self, half[0].number)
+        self._history_halved, self._history = True, half
 
-    def _say(self, kind: type[Text] | type[Reasoning], text: str) -> None:
-        # A surrogate pair or a line end of two characters may come in two halves: the first waits for the second.
-        if self._half and kind is not self._half_of:
-            self._say_half()
-        text, self._half = _without_half(self._half + text)
-        self._half_of = kind
-        self._take(kind, text)
+    def _append(self, kind: type[Text] | type[Reasoning], text: str) -> None:
+        # A surrogate pair or CRLF may be split between two deltas: hold the first half back until the second arrives.
+        if self._held_back and kind is not self._held_back_kind:
+            self._append_held_back()
+        text, self._held_back = _split_incomplete(self._held_back + text)
+        self._held_back_kind = kind
+        self._append_complete(kind, text)
 
-    def _say_half(self) -> None:
-        """The second half never came."""
-        half, self._half = self._half, ""
-        self._take(self._half_of, half)
+    def _append_held_back(self) -> None:
+        """Append what was held back, since its second half did not arrive."""
+        text, self._held_back = self._held_back, ""
+        self._append_complete(self._held_back_kind, text)
 
-    def _take(self, kind: type[Text] | type[Reasoning], text: str) -> None:
+    def _append_complete(self, kind: type[Text] | type[Reasoning], text: str) -> None:
         text = clean(text).replace("\r\n", "\n").replace("\r", "\n")
         if not text:
             return
-        text, over = text[: self._max_answer - self._length], text[self._max_answer - self._length :]
+        space = self._max_answer_chars - self._length
+        text, excess = text[:space], text[space:]
         self._length += len(text)
-        if text and self.draft.grows(kind):
-            self._record.grew(self, self.draft.grow(text), text)
+        if text and self.buffer.ends_with(kind):
+            self._recorder.part_grew(self, self.buffer.append(text), text)
         elif text:
             self._finish_part()
-            self._record.added(self, self.draft.begin(kind(text)))
-        if over:
-            raise ModelError(f"The answer was ended at {self._max_answer:,} characters.")
+            self._recorder.part_added(self, self.buffer.add(kind(text)))
+        if excess:
+            raise ModelError(f"The answer was ended at {self._max_answer_chars:,} characters.")
 
     def _finish_part(self) -> None:
-        if len(self.draft) and not self.draft.grows(ToolCall):
-            self._record.changed(self, len(self.draft) - 1)
+        if len(self.buffer) and not self.buffer.ends_with(ToolCall):
+            self._recorder.part_changed(self, len(self.buffer) - 1)
 
-    def _use(self, request: ToolRequest) -> None:
+    def _call_tool(self, request: ToolRequest) -> None:
         self._finish_part()
         call = ToolCall(clean(request.call_id), clean(request.name), clean(request.arguments))
-        position = self.draft.begin(call)
-        self._record.added(self, position)
+        position = self.buffer.add(call)
+        self._recorder.part_added(self, position)
         try:
-            self._call = started = self._tools.call(call.name, call.arguments)
-            if self._cut.is_set():
-                started.abandon()
-            done = replace(call, result=clean(started.run()), state="done")
+            self._call = running = self._tools.call(call.name, call.arguments)
+            if self._cancelled.is_set():
+                running.abandon()
+            done = replace(call, result=clean(running.run()), state="done")
         except ToolError as error:
             state: CallState = "abandoned" if isinstance(error, ToolAbandoned) else "failed"
             done = replace(call, result=clean(str(error)), state=state)
-        if self._cut.is_set():
-            raise TurnOver  # the call counts as it was when the turn was cut
-        self.draft.change(position, done)
-        self._record.changed(self, position)
+        if self._cancelled.is_set():
+            raise TurnCancelled  # the caller of `cancel` has stored the call as abandoned
+        self.buffer.replace(position, done)
+        self._recorder.part_changed(self, position)
 
 
-def _without_half(text: str) -> tuple[str, str]:
-    """The text, and what at its end may be half of something."""
-    half = text[-1:] == "\r" or "\ud800" <= text[-1:] <= "\udbff"
-    return (text[:-1], text[-1]) if half else (text, "")
+def _split_incomplete(text: str) -> tuple[str, str]:
+    """Split off a final CR or high surrogate, which may be the first half of something."""
+    incomplete = text[-1:] == "\r" or "\ud800" <= text[-1:] <= "\udbff"
+    return (text[:-1], text[-1]) if incomplete else (text, "")

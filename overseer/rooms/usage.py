@@ -1,4 +1,4 @@
-"""What an answer takes: tokens as the server counts them, or estimated, and seconds."""
+"""Token and time usage of an answer."""
 
 from __future__ import annotations
 
@@ -6,69 +6,73 @@ import threading
 import time
 from collections.abc import Sequence
 
-from overseer.domain.context import estimate, size
+from overseer.domain.context import estimate_tokens, message_tokens
 from overseer.domain.messages import Message, Usage
 from overseer.llm import Delta, LeftOut, TokenCount, ToolRequest
 
 
 class UsageCounter:
-    """Adds up the steps of one answer, which may have been begun before."""
+    """Sums the usage of the steps of one answer. A step is one request to the model.
 
-    def __init__(self, before: Usage | None = None) -> None:
+    `earlier` is the usage of a partial answer that is being continued. Tokens are those the server reports, or an
+    estimate if it reports none.
+    """
+
+    def __init__(self, earlier: Usage | None = None) -> None:
         self._lock = threading.Lock()
-        self._before = before
+        self._earlier = earlier
         self._running = False
         self._tokens_in = 0
-        self._written = 0  # bytes
-        self._counted: TokenCount | None = None
-        self._began = self._spoke = 0.0
+        self._bytes_out = 0
+        self._reported: TokenCount | None = None
+        self._started_at = self._first_output_at = 0.0
 
-    def begin(self, system: str, history: Sequence[Message]) -> None:
-        """A model is asked."""
-        self._tokens_in = estimate(system) + sum(map(size, history))
-        self._written = 0
-        self._counted = None
-        self._began = time.monotonic()
-        self._spoke = 0.0
+    def start_step(self, system: str, history: Sequence[Message]) -> None:
+        """Start a step that sends `system` and `history` to the model."""
+        self._tokens_in = estimate_tokens(system) + sum(map(message_tokens, history))
+        self._bytes_out = 0
+        self._reported = None
+        self._started_at = time.monotonic()
+        self._first_output_at = 0.0
         self._running = True
 
     @property
-    def spoken(self) -> bool:
-        """Whether the model has said something in this step."""
-        return bool(self._spoke)
+    def has_output(self) -> bool:
+        """Whether the model has sent text or a tool request in this step."""
+        return bool(self._first_output_at)
 
-    def hear(self, delta: Delta) -> None:
-        """It says something."""
+    def add(self, delta: Delta) -> None:
+        """Count one delta of the running step."""
         if isinstance(delta, LeftOut):
             return
         if isinstance(delta, TokenCount):
-            self._counted = delta  # servers that count as they go count from the beginning
+            self._reported = delta  # a later count of the same step includes the earlier ones
             return
-        if not self._spoke:
-            self._spoke = time.monotonic()
+        if not self._first_output_at:
+            self._first_output_at = time.monotonic()
         text = delta.name + delta.arguments if isinstance(delta, ToolRequest) else delta.text
-        self._written += len(text.encode(errors="replace"))
+        self._bytes_out += len(text.encode(errors="replace"))
 
-    def end(self) -> None:
-        """It has said all of this step."""
+    def end_step(self) -> None:
+        """End the running step."""
         with self._lock:
-            self._before, self._running = self._usage(), False
+            self._earlier, self._running = self._usage(), False
 
     def usage(self) -> Usage | None:
-        """What all steps together took until now; None before the first word of the first one."""
-        with self._lock:  # it may be asked for while a step ends
+        """Return the usage of all steps until now, or None before the first output of the first step."""
+        with self._lock:  # another thread may call this while the step ends
             return self._usage()
 
     def _usage(self) -> Usage | None:
-        if not self._running or not (self._spoke or self._counted):
-            return self._before
+        if not self._running or not (self._first_output_at or self._reported):
+            return self._earlier
         now = time.monotonic()
-        counted = self._counted or TokenCount(self._tokens_in, -(-self._written // 4))
+        tokens = self._reported or TokenCount(self._tokens_in, -(-self._bytes_out // 4))
         step = Usage(
-            counted.tokens_in,
-            counted.tokens_out,
-            seconds=now - self._began,
-            speaking=now - self._spoke if self._spoke else 0.0,
-            estimated=self._counted is None,
+            tokens.tokens_in,
+            tokens.tokens_out,
+            seconds=now - self._started_at,
+            speaking=now - self._first_output_at if self._first_output_at else 0.0,
+            estimated=self._reported is None,
         )
-        return self._before.plus(step) if self._before else step
+        return self._earlier.plus(step) if self._earlier else step

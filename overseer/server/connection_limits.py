@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from dataclasses import dataclass
 
-from overseer.domain.addresses import client_of, is_loopback
+from overseer.domain.addresses import client_key, is_loopback
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class ConnectionLimits:
 
         Return the client, which must be passed to `release`, or None if a limit is reached.
         """
-        client = client_of(address)
+        client = client_key(address)
         with self._lock:
             of_client = 0 if is_loopback(address) else self._open[client]
             if self._open.total() >= self.limits.total or of_client >= self.limits.per_client:

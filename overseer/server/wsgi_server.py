@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from gevent import Timeout, sleep
 from gevent.pywsgi import Input, WSGIHandler, WSGIServer, headers_factory
 
-from overseer.domain.addresses import client_of
+from overseer.domain.addresses import client_key
 from overseer.server import http_syntax
 from overseer.server.connection_limits import ConnectionLimits, Limits
 from overseer.server.http_syntax import BadRequest
@@ -395,7 +395,7 @@ class BoundedServer(WSGIServer):  # type: ignore[misc]
         try:
             super().handle(sock, address)
         finally:
-            self._connections.release(client_of(address[0]))
+            self._connections.release(client_key(address[0]))
 
     def _warn(self) -> None:
         if time.monotonic() - self._warned_at >= WARNING_INTERVAL_SECONDS:

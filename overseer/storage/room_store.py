@@ -5,12 +5,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Sequence
 
-from overseer.domain.context import newest
+from overseer.domain.context import newest_within_budget
 from overseer.domain.errors import KeyReused, NoSuchMessage, Outdated
-from overseer.domain.messages import Message, Part, State, Text, Usage, ended
+from overseer.domain.messages import Message, Part, State, Text, Usage, abandon_if_running
 from overseer.domain.records import MAX_NUMBER, Asked, Page, Summary
 from overseer.domain.settings import Settings
-from overseer.domain.text import in_one_line
+from overseer.domain.text import strip_markdown
 from overseer.storage import room_rows
 from overseer.storage.database import Storage
 from overseer.storage.schema import APPLICATION_ID, MIGRATIONS
@@ -146,7 +146,7 @@ class RoomStore:
             numbers = room_rows.unfinished_numbers(db)
             for number in numbers:
                 for message in room_rows.select_messages(db, [number]):
-                    room_rows.upsert_parts(db, number, list(map(ended, message.parts)))
+                    room_rows.upsert_parts(db, number, list(map(abandon_if_running, message.parts)))
                 room_rows.mark_finished(db, number, state, reason)
             return numbers
 
@@ -215,9 +215,9 @@ class RoomStore:
         raise NoSuchMessage(f"There is no message {number} in this room.")
 
     def history(self, number: int, budget: int) -> tuple[Message, ...]:
-        """Return the newest messages below `number` that fit into a budget of tokens; see `context.newest`."""
+        """Return the newest messages below `number` that fit into a budget of tokens; see `context.newest_within_budget`."""
         with self._storage.read() as db:
-            return newest(room_rows.iterate_backwards(db, number), budget)
+            return newest_within_budget(room_rows.iterate_backwards(db, number), budget)
 
     def first_number(self) -> int:
         """Return the number of the room's first message, or 0."""
@@ -243,7 +243,7 @@ def summary(db: sqlite3.Connection) -> Summary:
         created_at=created_at,
         active_at=room_rows.last_active_at(db) or created_at,
         messages=room["messages"] if room else 0,
-        preview=in_one_line(said["words"]) if said else "",
+        preview=strip_markdown(said["words"]) if said else "",
         answering=bool(room_rows.unfinished_numbers(db, 1)),
         pinned=bool(room and room["pinned"]),
     )

@@ -15,7 +15,7 @@ from werkzeug.exceptions import TooManyRequests, Unauthorized
 
 from overseer.domain.addresses import Access, hostname, is_loopback, origin
 from overseer.domain.sessions import Session
-from overseer.domain.text import in_log
+from overseer.domain.text import escape_for_log
 from overseer.web.password import Password, RateLimiter
 from overseer.web.proxies import PEER
 
@@ -114,7 +114,7 @@ class AccessPolicy:
             if wait := math.ceil(self.rate_limiter.acquire(client)):
                 raise TooManyRequests(f"Too many attempts. Try again in {wait} seconds.", retry_after=wait)
             if not self.password.matches(given):
-                log.warning("a wrong password from %s", in_log(client))
+                log.warning("a wrong password from %s", escape_for_log(client))
                 raise Unauthorized("Wrong password.", www_authenticate=_challenge())
             self.rate_limiter.refund(client)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from werkzeug.security import check_password_hash, generate_password_hash
 
-from overseer.domain.addresses import MAX_PASSWORD, client_of
+from overseer.domain.addresses import MAX_PASSWORD_BYTES, client_key
 
 HASH = re.compile(r"scrypt:\d{1,9}:\d{1,3}:\d{1,3}\$[^$\s]+\$[0-9a-f]{128}", re.ASCII)
 MAX_REMEMBERED = 64  # right passwords, each as an HMAC with a key of this process
@@ -38,7 +38,7 @@ class Password:
         """Whether this is the password. One that was right before is recognized without the slow check."""
         # scrypt ignores zero bytes at the end, and a lone surrogate is not a character.
         given_bytes = given.encode(errors="replace")
-        if len(given_bytes) > MAX_PASSWORD or "\0" in given or given_bytes.decode() != given:
+        if len(given_bytes) > MAX_PASSWORD_BYTES or "\0" in given or given_bytes.decode() != given:
             return False
         digest = hmac.digest(self._key, given_bytes, hashlib.sha256)
         if digest in self._remembered:
@@ -76,7 +76,7 @@ class RateLimiter:
 
     def acquire(self, client: str) -> float:
         """Use up one attempt and return 0, or return the seconds until there is one."""
-        now, key = self._clock(), client_of(client)
+        now, key = self._clock(), client_key(client)
         with self._lock:
             wait = max(
                 self._free_at.get(key, 0.0) - now - (self._burst - 1) * self._seconds,
@@ -94,7 +94,7 @@ class RateLimiter:
     def refund(self, client: str) -> None:
         """Return an attempt whose password was right."""
         with self._lock:
-            key = client_of(client)
+            key = client_key(client)
             self._free_at[key] = self._free_at.get(key, 0.0) - self._seconds
             self._total_free_at -= self._total_seconds
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from overseer.domain.addresses import DEFAULT_PORTS, Network, hostname, parsed
+from overseer.domain.addresses import DEFAULT_PORTS, Network, hostname, parse_address
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -46,7 +46,7 @@ class TrustedProxies:
         return next((client for client in clients if not self._trusts(client)), clients[-1])[:MAX_CLIENT_CHARS]
 
     def _trusts(self, address: str) -> bool:
-        found = parsed(address)
+        found = parse_address(address)
         return found is not None and any(found in network for network in self._proxies)
 
 
@@ -57,4 +57,4 @@ def _scheme(forwarded: str) -> str:
 
 
 def _without_port(client: str) -> str:
-    return client if parsed(client) is not None else hostname(client) or client
+    return client if parse_address(client) is not None else hostname(client) or client

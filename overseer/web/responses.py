@@ -13,17 +13,17 @@ from werkzeug.routing import RequestRedirect
 
 from overseer.domain.addresses import split_url
 from overseer.domain.errors import (
+    AnswerInProgress,
     InstanceError,
     KeyReused,
     NoSuchMessage,
     NoSuchRoom,
-    NotNow,
     Outdated,
     StorageError,
     StorageFull,
 )
 from overseer.domain.records import RoomList
-from overseer.domain.text import Invalid, TooLarge, clean, in_log
+from overseer.domain.text import Invalid, TooLarge, clean, escape_for_log
 from overseer.render.fragments import RefusedForm
 from overseer.web.auth import accepts_page, is_authenticated
 from overseer.web.extensions import fragments, hub, overseer
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 STATUS: dict[type[Exception], int] = {
     NoSuchRoom: 404,
     NoSuchMessage: 404,
-    NotNow: 409,
+    AnswerInProgress: 409,
     Outdated: 409,
     TooLarge: 413,
     Invalid: 422,
@@ -202,7 +202,7 @@ def handle_unknown_error(error: Exception) -> Response:
 
 def path_in_log() -> str:
     """Return the request's path as it may be logged."""
-    return in_log(request.path)
+    return escape_for_log(request.path)
 
 
 def error_number() -> str:

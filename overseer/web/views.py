@@ -10,7 +10,7 @@ from werkzeug.routing import IntegerConverter
 
 from overseer.domain.errors import NoSuchMessage, StorageError, StorageFull
 from overseer.domain.records import MAX_NUMBER, Asked
-from overseer.domain.settings import changes
+from overseer.domain.settings import parse_changes
 from overseer.domain.text import Invalid, clean
 from overseer.llm import ModelError
 from overseer.render.export import as_markdown
@@ -81,7 +81,7 @@ def show_room(room_id: str) -> Response:
 
 @bp.patch(ROOM)
 def update_room(room_id: str) -> Response:
-    changed = changes(request.form)
+    changed = parse_changes(request.form)
     if changed:
         room = overseer().configure(room_id, changed, name=request.form.get("name"))
     else:

@@ -10,7 +10,7 @@ import pytest
 import requests
 from playwright.sync_api import Page, Route, expect
 
-from overseer.domain.text import MAX_TEXT
+from overseer.domain.text import MAX_TEXT_CHARS
 from tests.browser.steps import agree, message, new_room, row, say
 from tests.support.model_server import ModelServer, Reply, held, text
 from tests.support.server import Server
@@ -156,7 +156,7 @@ def test_notice_of_a_proxy_that_cannot_reach_the_server_goes_with_a_later_succes
     complaints.clear()
 
 
-@pytest.mark.parametrize("length", [MAX_TEXT + 52_027, 4_500_027], ids=["over 200,000 characters", "over 4 MB"])
+@pytest.mark.parametrize("length", [MAX_TEXT_CHARS + 52_027, 4_500_027], ids=["over 200,000 characters", "over 4 MB"])
 def test_pasted_text_that_is_too_long_is_refused_whole_and_stays(open_page: OpenPage, length: int) -> None:
     """Nothing is cut, nothing is sent, and what is too long is said."""
     page = open_page()

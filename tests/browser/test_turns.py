@@ -44,7 +44,7 @@ def test_stop_in_mid_thought_tool_or_text_keeps_what_came_and_the_next_question_
         assert last.begun.wait(20), "a Stop between two steps would reach no model"
         page.get_by_role("button", name="Stop").click()
         stopped = message(page, 2 * number, state="stopped")
-        expect(stopped).to_contain_text("Stopped.")
+        expect(stopped).to_contain_text("You stopped this answer.")
         expect(stopped.locator(where)).to_contain_text(kept)
         assert last.closed.wait(20), "the model's connection was not closed"
         expect(page.locator("[aria-busy]")).to_have_count(0)
@@ -136,7 +136,7 @@ def test_a_busy_model_is_waited_for_with_a_countdown(open_page: OpenPage, model_
     until(lambda: int(countdown.inner_text().split()[3]) < first)
     assert len(model_server.requests) == 5
     page.get_by_role("button", name="Stop").click()
-    expect(message(page, 4, state="stopped")).to_contain_text("Stopped.")
+    expect(message(page, 4, state="stopped")).to_contain_text("You stopped this answer.")
     expect(page.get_by_role("button", name="Retry")).to_be_visible()
 
 
@@ -299,7 +299,7 @@ def test_settings_that_cannot_be_are_refused_and_stay_typed(open_page: OpenPage,
     page.get_by_label("Temperature").evaluate("box => box.type = 'text'")
     page.get_by_label("Temperature").fill("hot")
     page.get_by_role("button", name="Save").click()
-    expect(page.locator("#error")).to_contain_text("The temperature is a number from 0 to 2")
+    expect(page.locator("#error")).to_contain_text("Temperature must be between 0 and 2.")
     expect(page.get_by_label("Temperature")).to_be_visible()
     expect(page.get_by_label("Temperature")).to_have_value("hot")
     page.get_by_label("Temperature").fill("0.5")

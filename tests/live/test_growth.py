@@ -295,7 +295,7 @@ class Cost:
 @pytest.fixture(scope="module")
 def counter() -> Iterator[WorkCounter]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chat_room, "SAVE_EVERY", math.inf)  # the only work that depends on the clock
+        patch.setattr(chat_room, "SAVE_INTERVAL_SECONDS", math.inf)  # the only work that depends on the clock
         yield WorkCounter(patch)
 
 

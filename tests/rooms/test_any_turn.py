@@ -1,23 +1,22 @@
-"""Whatever models say and people do, in whatever order: what is stored is what was said, and every turn ends."""
+"""Properties of turns: whatever models and people do, what is stored is what was shown, and every turn ends."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from overseer.domain.errors import Outdated
-from overseer.domain.events import PartAdded, PartGrew
+from overseer.domain.events import PartAdded, PartGrew, TurnEnded
 from overseer.domain.messages import Message, Part, Reasoning, State, Text, ToolCall
 from overseer.llm import Delta, ModelBusy, ModelCut, ModelError, ReasoningDelta, TextDelta, ToolRequest
 from overseer.rooms.chat_room import ChatRoom
-from overseer.rooms.turn import BUSY_WAITS, MAX_STEPS
+from overseer.rooms.turn import MAX_STEPS, RETRY_DELAYS_SECONDS
 from overseer.tools.registry import tool
-from tests.rooms.test_chat_room import Harness, Said, no_turns
+from tests.support.room_harness import RoomHarness, ScriptedReply, join_turn_threads
 
 WORDS = st.text("ab \n\N{GRINNING FACE}", min_size=1, max_size=4)
 DELTAS: st.SearchStrategy[Delta] = st.one_of(
@@ -44,31 +43,32 @@ def ring() -> str:
 
 @dataclass(frozen=True)
 class Answer:
-    """What an answer has to be: its parts, its state and the tokens that were written."""
+    """The expected parts, state and output tokens of an answer."""
 
     parts: tuple[Part, ...] = ()
     state: State = "waiting"
     tokens: int = 0
 
 
-def made(begun: Answer, replies: Sequence[Reply]) -> Answer:
-    """The answer that comes of these replies, told in the plainest way."""
-    parts = list(begun.parts)
-    tokens = begun.tokens
-    left = iter([*replies, *[([TextDelta("All"), TextDelta(" right.")], None)] * 30])
+def expected_answer(partial: Answer, replies: Sequence[Reply]) -> Answer:
+    """Return the answer that these replies make, by the simplest possible model of a turn."""
+    parts = list(partial.parts)
+    tokens = partial.tokens
+    default: Reply = ([TextDelta("All"), TextDelta(" right.")], None)
+    left = iter([*replies, *[default] * 30])
     for _ in range(MAX_STEPS):
-        for tries in range(len(BUSY_WAITS) + 1):
+        for retries in range(len(RETRY_DELAYS_SECONDS) + 1):
             deltas, error = next(left)
-            spoke = [delta for delta in deltas if not isinstance(delta, ToolRequest)]
+            texts = [delta for delta in deltas if isinstance(delta, TextDelta | ReasoningDelta)]
             requests = [delta for delta in deltas if isinstance(delta, ToolRequest)]
-            said = "".join(delta.text for delta in spoke) + "".join(one.name + one.arguments for one in requests)
-            tokens += -(-len(said.encode()) // 4)
-            if not isinstance(error, ModelBusy) or spoke or tries == len(BUSY_WAITS):
+            output = "".join(delta.text for delta in texts) + "".join(one.name + one.arguments for one in requests)
+            tokens += -(-len(output.encode()) // 4)
+            if not isinstance(error, ModelBusy) or texts or retries == len(RETRY_DELAYS_SECONDS):
                 break
-        for delta in spoke:
+        for delta in texts:
             kind = Text if isinstance(delta, TextDelta) else Reasoning
-            if parts and isinstance(parts[-1], kind):
-                parts[-1] = replace(parts[-1], text=parts[-1].text + delta.text)
+            if parts and isinstance(last := parts[-1], kind):
+                parts[-1] = replace(last, text=last.text + delta.text)
             else:
                 parts.append(kind(delta.text))
         if error is not None:
@@ -84,66 +84,60 @@ def as_answer(message: Message) -> Answer:
     return Answer(message.parts, message.state, message.usage.tokens_out if message.usage else 0)
 
 
-def heard(harness: Harness, number: int, begun: Sequence[Part]) -> list[str]:
-    """What somebody who heard every event has of an answer's words."""
-    found: list[str] = [part.text if not isinstance(part, ToolCall) else "" for part in begun]
+def part_texts(parts: Sequence[Part]) -> list[str]:
+    return ["" if isinstance(part, ToolCall) else part.text for part in parts]
+
+
+def texts_from_events(harness: RoomHarness, number: int, partial: Sequence[Part]) -> list[str]:
+    """Return the texts of an answer's parts, put together from the events."""
+    found = part_texts(partial)
     for event in harness.events:
         if isinstance(event, PartAdded) and event.number == number:
-            assert event.position in (len(found), len(begun) - 1)
+            assert event.position in (len(found), len(partial) - 1)
             found[event.position :] = [event.text]
         elif isinstance(event, PartGrew) and event.number == number:
             assert event.position == len(found) - 1
             found[event.position] += event.text
+    assert isinstance(harness.events[-1], TurnEnded)
     return found
 
 
-@pytest.fixture
-def harness(tmp_path: Path) -> Iterator[Harness]:
-    """A harness whose model can ring."""
-    harness = Harness(tmp_path / "harness")
-    harness.restarted(ring)
-    yield harness
-    harness.facets.close("the test is over")
-    no_turns()
-
-
 @given(actions=ACTIONS)
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_is_said_and_done_is_what_is_stored(harness: Harness, actions: list[tuple[str, list[Reply]]]) -> None:
-    """Parts, states and tokens, as shown, as told and as found after a kill; nothing waits for ever."""
-    harness.room.call(ChatRoom.clear)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_turns_store_what_their_events_showed(harness: RoomHarness, actions: list[tuple[str, list[Reply]]]) -> None:
+    """Parts, states and tokens are as expected, as emitted, and the same after a kill."""
+    harness.restart(ring)
+    harness.clear()
     expected: list[Answer] = []
     for action, replies in actions:
         harness.events.clear()
         harness.model.replies.clear()
-        harness.model.replies.extend(Said(*deltas, *[error] if error else []) for deltas, error in replies)
+        harness.model.replies.extend(ScriptedReply(*deltas, *[error] if error else []) for deltas, error in replies)
         messages = harness.messages()
-        begun = Answer()
+        partial = Answer()
         if action == "ask" or not expected:
             number = harness.ask("question").answer
-            expected.append(begun)
+            expected.append(partial)
         elif action == "resume":
             if not messages[-1].resumable:
                 with pytest.raises(Outdated):
-                    harness.room.call(ChatRoom.resume)
+                    harness.resume()
                 continue
-            begun = expected[-1]
-            number = harness.room.call(ChatRoom.resume)
+            partial = expected[-1]
+            number = harness.resume()
         elif action == "retry":
-            number = harness.room.call(ChatRoom.retry)
+            number = harness.retry()
         else:
             number = messages[1].number
             del expected[1:]
-            harness.room.call(ChatRoom.edit, messages[0].number, "otherwise", last=messages[-1].number)
-        harness.ended(number)
-        no_turns()
-        expected[-1] = made(begun, replies)
+            harness.edit(messages[0].number, "changed", last=messages[-1].number)
+        harness.wait_for_end(number)
+        join_turn_threads()
+        expected[-1] = expected_answer(partial, replies)
         assert as_answer(harness.message(number)) == expected[-1]
-        assert heard(harness, number, begun.parts) == [
-            "" if isinstance(part, ToolCall) else part.text for part in expected[-1].parts
-        ]
+        assert texts_from_events(harness, number, partial.parts) == part_texts(expected[-1].parts)
     assert [as_answer(message) for message in harness.messages()[1::2]] == expected
     shown = harness.messages()
-    harness.restarted(ring)
+    harness.restart(ring)
     assert harness.messages() == shown
-    assert harness.room.call(ChatRoom.idle)
+    assert harness.call(ChatRoom.idle)

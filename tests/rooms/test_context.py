@@ -1,14 +1,14 @@
-"""How much of a conversation a model reads: the newest exchanges that fit, never without the last question."""
+"""The context of a model: estimated tokens and the newest messages that fit."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from overseer.domain.context import PER_MESSAGE, estimate, newest, size
+from overseer.domain.context import MESSAGE_OVERHEAD_TOKENS, estimate_tokens, message_tokens, newest_within_budget
 from overseer.domain.messages import Message, Part, Reasoning, Role, Text, ToolCall
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -19,7 +19,7 @@ PARTS: st.SearchStrategy[Part] = st.one_of(
 
 @st.composite
 def conversations(draw: st.DrawFn) -> list[Message]:
-    """Questions, most of them with an answer, the last one without; in reading order."""
+    """Questions in reading order, most of them with an answer, the last one without."""
     found: list[Message] = []
 
     def add(role: Role, parts: Sequence[Part]) -> None:
@@ -32,85 +32,42 @@ def conversations(draw: st.DrawFn) -> list[Message]:
     return found
 
 
-class Upwards:
-    """Messages from the last one up; `read` is how many were taken."""
+@pytest.mark.parametrize(("text", "tokens"), [("", 0), ("a", 1), ("abcd", 1), ("abcde", 2), ("é" * 4, 2)])
+def test_estimate_tokens_counts_four_bytes_as_one_token(text: str, tokens: int) -> None:
+    assert estimate_tokens(text) == tokens
 
-    def __init__(self, messages: Sequence[Message]) -> None:
-        self.read = 0
-        self._messages = messages
 
-    def __iter__(self) -> Iterator[Message]:
-        for message in reversed(self._messages):
-            self.read += 1
+def test_message_tokens_count_text_and_tool_calls_but_not_reasoning() -> None:
+    parts = (Reasoning("x" * 4000), Text("x" * 40), ToolCall("c1", "roll", "x" * 80, "x" * 400, "done"), Text("x"))
+    expected = MESSAGE_OVERHEAD_TOKENS + 10 + 20 + 100 + 1
+    assert message_tokens(Message(2, "assistant", "complete", parts)) == expected
+    assert message_tokens(Message(2, "assistant", "failed", ())) == MESSAGE_OVERHEAD_TOKENS
+
+
+def test_newest_within_budget_of_an_empty_room_is_empty() -> None:
+    assert newest_within_budget([], -1) == newest_within_budget([], 1000) == ()
+
+
+@given(conversations(), st.integers(-50, 300))
+def test_newest_within_budget_is_the_longest_end_of_the_conversation_that_fits(
+    messages: list[Message], budget: int
+) -> None:
+    """It starts with a question, contains the last message, and reads no more messages than needed."""
+    read = 0
+
+    def newest_first() -> Iterator[Message]:
+        nonlocal read
+        for message in reversed(messages):
+            read += 1
             yield message
 
-
-@pytest.mark.parametrize(
-    ("text", "tokens"),
-    [("", 0), ("a", 1), ("abcd", 1), ("abcde", 2), ("é" * 4, 2), ("\N{GRINNING FACE}", 1), ("x" * 4000, 1000)],
-)
-def test_a_token_is_estimated_as_four_bytes(text: str, tokens: int) -> None:
-    """Of UTF-8, rounded up, so that no words are free."""
-    assert estimate(text) == tokens
-
-
-def test_all_of_a_message_counts_but_what_was_thought() -> None:
-    """Thoughts are not sent again; the arguments and the result of a tool are."""
-    parts = (Reasoning("x" * 4000), Text("x" * 40), ToolCall("c1", "roll", "x" * 80, "x" * 400, "done"), Text("x"))
-    assert size(Message(2, "assistant", "complete", parts)) == PER_MESSAGE + 10 + 20 + 100 + 1
-    assert size(Message(2, "assistant", "failed", ())) == PER_MESSAGE
-
-
-def test_nothing_said_is_nothing_read() -> None:
-    """An empty room is no error, whatever the budget."""
-    for budget in (-1, 0, 1000):
-        assert newest([], budget) == ()
-
-
-def test_an_answer_alone_is_read_all_the_same() -> None:
-    """The last message is never left out, whoever said it."""
-    answer = Message(2, "assistant", "complete", (Text("Yes"),))
-    assert newest([answer], 1000) == (answer,) == newest([answer], -5)
-
-
-@given(conversations(), st.integers(-50, 300))
-@settings(deadline=None)
-def test_what_is_read_is_the_end_of_the_conversation(messages: list[Message], budget: int) -> None:
-    """Without a gap, in reading order, with the last question, and within the budget unless that alone is over it."""
-    found = newest(reversed(messages), budget)
+    found = newest_within_budget(newest_first(), budget)
     assert found and list(found) == messages[-len(found) :]
-    assert len(found) == 1 or sum(map(size, found)) <= budget
-
-
-@given(conversations(), st.integers(-50, 300))
-@settings(deadline=None)
-def test_what_is_read_begins_with_a_question(messages: list[Message], budget: int) -> None:
-    """No answer stands without what it answers."""
-    assert newest(reversed(messages), budget)[0].role == "user"
-
-
-@given(conversations(), st.integers(-50, 300))
-@settings(deadline=None)
-def test_no_exchange_is_left_out_that_fits(messages: list[Message], budget: int) -> None:
-    """The whole one before what is read would be over the budget."""
-    left = messages[: -len(newest(reversed(messages), budget))]
-    if left:
-        begins = max(n for n, message in enumerate(left) if message.role == "user")
-        assert sum(map(size, messages[begins:])) > budget
-
-
-@given(conversations(), st.integers(-50, 300))
-@settings(deadline=None)
-def test_no_more_is_looked_at_than_needed(messages: list[Message], budget: int) -> None:
-    """Up to the first message that does not fit: a room may have a hundred thousand."""
-    upwards = Upwards(messages)
-    newest(upwards, budget)
-    fits = next((n for n in range(len(messages) + 1) if sum(map(size, messages[n:])) <= budget), len(messages))
-    assert upwards.read <= len(messages) - fits + 1 + (fits == len(messages))
-
-
-@given(conversations(), st.integers(-50, 300), st.integers(0, 100))
-@settings(deadline=None)
-def test_a_larger_budget_reads_no_less(messages: list[Message], budget: int, more: int) -> None:
-    """So that halving it can only help."""
-    assert len(newest(reversed(messages), budget)) <= len(newest(reversed(messages), budget + more))
+    assert found[0].role == "user"
+    assert len(found) == 1 or sum(map(message_tokens, found)) <= budget
+    if left := messages[: -len(found)]:
+        exchange = max(n for n, message in enumerate(left) if message.role == "user")
+        assert sum(map(message_tokens, messages[exchange:])) > budget
+    starts = range(len(messages) + 1)
+    fits = next((n for n in starts if sum(map(message_tokens, messages[n:])) <= budget), len(messages))
+    assert read <= len(messages) - fits + 1 + (fits == len(messages))

@@ -1,160 +1,103 @@
-"""A room's settings out of a form: what can be kept is kept as one value, and the rest is refused in a sentence."""
+"""Room settings from a form."""
 
 from __future__ import annotations
 
 import math
 import re
-import time
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from overseer.domain.settings import HOTTEST, MAX_MODEL, MAX_SYSTEM_PROMPT, Changes, changes
-from overseer.domain.text import UNUSABLE, Invalid, TooLarge
+from overseer.domain.settings import MAX_MODEL_CHARS, MAX_SYSTEM_PROMPT_CHARS, MAX_TEMPERATURE, Changes, parse_changes
+from overseer.domain.text import INVALID_CHARACTERS, Invalid, TooLarge
 
-ANYTHING = st.text(st.characters(exclude_categories=()), max_size=50)  # halves of surrogate pairs too
+ANYTHING = st.text(st.characters(exclude_categories=()), max_size=50)  # including lone surrogates
 NUMBERS = st.from_regex(r"[-+]?[0-9]{0,3}[.,_]?[0-9]{0,3}([eE][-+]?[0-9]{1,4})?", fullmatch=True)
 
 
-def temperature(given: str) -> float | None:
-    """The temperature that a form with this value sets."""
-    return changes({"temperature": given})["temperature"]
+def temperature(value: str) -> float | None:
+    return parse_changes({"temperature": value})["temperature"]
 
 
-@pytest.mark.parametrize("form", [{}, {"name": "Kitchen", "key": "k", "Model": "x", "temperature ": "1"}])
-def test_only_what_the_form_has_changes(form: dict[str, str]) -> None:
-    """A field that is not there leaves its setting alone, and others are none of ours."""
-    assert changes(form) == {}
+def test_changes_contain_only_the_fields_of_the_form() -> None:
+    assert parse_changes({}) == parse_changes({"name": "Kitchen", "Model": "x", "temperature ": "1"}) == {}
 
 
-def test_an_empty_field_goes_back_to_what_it_was_at_first() -> None:
-    """Blanks are as good as nothing."""
-    for blank in ("", "  ", "\r\n", "\t", "\u3000"):
-        found = changes({"model": blank, "system_prompt": blank, "temperature": blank})
+def test_changes_with_blank_fields_reset_the_settings() -> None:
+    for blank in ("", " \t\r\n", "\u3000"):
+        found = parse_changes({"model": blank, "system_prompt": blank, "temperature": blank})
         assert found == Changes(model="", system_prompt="", temperature=None)
 
 
-def test_a_name_is_kept_in_one_line() -> None:
-    """However it was pasted."""
-    assert changes({"model": "  gpt-4o\r\n mini\u2028 "}) == {"model": "gpt-4o mini"}
-
-
-def test_a_prompt_keeps_its_lines_and_loses_the_blanks_around_it() -> None:
-    """A form sends its line ends as two characters; the file has them as one."""
-    assert changes({"system_prompt": "\r\n  Be brief.\r\n\r\n- a\r- b\n \r\n"}) == {
-        "system_prompt": "Be brief.\n\n- a\n- b"
-    }
-
-
-def test_what_no_file_can_hold_is_replaced() -> None:
-    """Controls and halves of a character; two halves are the character."""
-    found = changes({"model": "a\x00b\ud83d", "system_prompt": "a\x1bb\ud83d\ude00\udc00"})
-    assert found == {"model": "a\ufffdb\ufffd", "system_prompt": "a\ufffdb\N{GRINNING FACE}\ufffd"}
+def test_model_and_system_prompt_are_normalised() -> None:
+    """White space, line ends, control characters and lone surrogates."""
+    found = parse_changes(
+        {"model": "  gpt-4o\r\n mini\u2028 \x00\ud83d", "system_prompt": "\r\n Hi.\r\n\r- a\r\x1b \n"}
+    )
+    assert found == {"model": "gpt-4o mini \ufffd\ufffd", "system_prompt": "Hi.\n\n- a\n\ufffd"}
+    assert parse_changes({"system_prompt": "\ud83d\ude00\udc00"}) == {"system_prompt": "\N{GRINNING FACE}\ufffd"}
 
 
 @given(st.fixed_dictionaries({}, optional={"model": ANYTHING, "system_prompt": ANYTHING}))
-@settings(deadline=None)
-def test_any_words_can_be_stored_and_set_again(form: dict[str, str]) -> None:
-    """And come out as they went in the second time: a form that is sent unchanged changes nothing."""
-    found = changes(form)
+def test_changes_can_be_stored_and_are_the_same_when_sent_again(form: dict[str, str]) -> None:
+    found = parse_changes(form)
     assert found.keys() == form.keys()
     for value in found.values():
         assert isinstance(value, str)
         value.encode()
-        assert not UNUSABLE.search(value) and "\r" not in value and value == value.strip()
-    assert changes(found) == found  # type: ignore[arg-type]
+        assert not INVALID_CHARACTERS.search(value) and "\r" not in value and value == value.strip()
+    assert parse_changes(found) == found  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("field", "most", "refused"), [("model", MAX_MODEL, Invalid), ("system_prompt", MAX_SYSTEM_PROMPT, TooLarge)]
+    ("field", "maximum", "error"),
+    [("model", MAX_MODEL_CHARS, Invalid), ("system_prompt", MAX_SYSTEM_PROMPT_CHARS, TooLarge)],
 )
-def test_words_have_a_limit(field: str, most: int, refused: type[Exception]) -> None:
-    """Counted as they are kept, and said in the sentence; the blanks around them are free."""
-    assert changes({field: " " + "x" * most + "\r\n"}) == {field: "x" * most}
-    assert changes({field: "\N{GRINNING FACE}" * most}) == {field: "\N{GRINNING FACE}" * most}
-    for many in (most + 1, 4_000_000):
-        with pytest.raises(refused, match=rf"{most:,}|{most}") as told:
-            changes({field: "x" * many})
-        assert len(str(told.value)) < 200, "the sentence repeats what was sent"
+def test_model_or_system_prompt_over_its_limit_is_rejected(field: str, maximum: int, error: type[Exception]) -> None:
+    assert parse_changes({field: " " + "x" * maximum + "\r\n"}) == {field: "x" * maximum}
+    for length in (maximum + 1, 4_000_000):
+        with pytest.raises(error, match=rf"{maximum:,}|{maximum}") as raised:
+            parse_changes({field: "x" * length})
+        assert len(str(raised.value)) < 200, "the sentence repeats the value"
+
+
+@pytest.mark.parametrize(("value", "number"), [("0", 0.0), (" .5 ", 0.5), ("2.000", 2.0), ("+1", 1.0), ("1e-400", 0.0)])
+def test_temperature_is_parsed(value: str, number: float) -> None:
+    assert temperature(value) == number
 
 
 @pytest.mark.parametrize(
-    ("given", "meant"),
-    [
-        ("0", 0.0),
-        ("0.7", 0.7),
-        (" 1 ", 1.0),
-        (".5", 0.5),
-        ("2", HOTTEST),
-        ("2.000", HOTTEST),
-        ("1e-1", 0.1),
-        ("+1", 1.0),
-        ("1e-400", 0.0),
-    ],
+    "value",
+    ["nan", "-inf", "1e400", "0x1", "2.01", "-0.1", "9" * 5000, "0,7", "1\x000", "\ud83d", "1e", "0_1", "0.1_5"],
 )
-def test_a_temperature_is_a_number(given: str, meant: float) -> None:
-    """Written in any of the usual ways."""
-    assert temperature(given) == meant
-
-
-@pytest.mark.parametrize(
-    "given",
-    ["nan", "inf", "-inf", "Infinity", "1e400", "-1e400", "0x1", "2.01", "-0.1", "-1e-300", "3", "9" * 5000]
-    + ["0,7", "warm", "1 2", "1.2.3", "½", "1\x000", "\ud83d", "--1", "1e", "True", "None", "0b1", "1j"],
-)  # fmt: skip
-def test_what_is_no_temperature_is_refused(given: str) -> None:
-    """With the limits and an example, whatever it was; nothing endless reaches a server."""
-    with pytest.raises(Invalid, match=r"from 0 to 2, like 0\.7"):
-        temperature(given)
-
-
-@pytest.mark.parametrize("given", ["0_1", "0.1_5"])
-def test_a_number_as_programs_write_it_is_no_temperature(given: str) -> None:
-    """Who types 0_1 means 0.1 or nothing at all, and surely not 1."""
+def test_temperature_that_is_not_a_number_from_0_to_2_is_rejected(value: str) -> None:
+    with pytest.raises(Invalid, match=r"^Temperature must be between 0 and 2\. Leave empty for the default\.$"):
+        temperature(value)
     with pytest.raises(Invalid):
-        temperature(given)
-
-
-def test_digits_of_other_scripts_are_what_they_are_or_refused() -> None:
-    """An input method may well write full-width ones; they are never another number."""
-    for value, meant in [("１", 1.0), ("０.７", 0.7), ("\u0661", 1.0)]:
-        try:
-            assert temperature(value) == meant
-        except Invalid:
-            continue
+        parse_changes({"model": "gpt-4o", "temperature": value})
 
 
 @given(st.one_of(ANYTHING, NUMBERS))
 @example("-0")
-@example("-0.0")
 @example("-1e-400")
-@settings(deadline=None)
-def test_any_value_is_a_temperature_that_a_server_can_be_sent_or_is_refused(given: str) -> None:
-    """From 0 to 2 and without a sign, so that the form shows it as a number that it takes."""
+@example("\uff11")  # a full-width digit
+def test_temperature_is_rejected_or_a_number_that_the_form_accepts_again(value: str) -> None:
     try:
-        found = temperature(given)
+        found = temperature(value)
     except Invalid:
         return
     if found is None:
-        assert not given.strip()
+        assert not value.strip()
         return
-    assert type(found) is float and 0 <= found <= HOTTEST
-    assert math.copysign(1, found) == 1, "minus nothing"
+    assert type(found) is float and 0 <= found <= MAX_TEMPERATURE
+    assert math.copysign(1, found) == 1, "it is -0.0"
     assert re.fullmatch(r"[0-9.e-]+", repr(found)) and temperature(repr(found)) == found
 
 
-def test_endless_digits_are_read_in_no_time() -> None:
-    """A form of megabytes holds up nobody."""
-    began = time.monotonic()
+def test_temperature_with_millions_of_digits_is_parsed_in_linear_time() -> None:
+    """A quadratic pattern would take minutes."""
     assert temperature("0." + "1" * 3_000_000) == pytest.approx(1 / 9)
-    for endless in ("1" * 3_000_000, "1" * 3_000_000 + "x", "0." + "1" * 3_000_000 + "x", "1e" + "1" * 3_000_000):
+    for value in ("1" * 3_000_000, "0." + "1" * 3_000_000 + "x", "1e" + "1" * 3_000_000):
         with pytest.raises(Invalid):
-            temperature(endless)
-    assert time.monotonic() - began < 20  # what is quadratic takes minutes
-
-
-def test_one_bad_field_refuses_the_whole_form() -> None:
-    """Nothing is half changed."""
-    with pytest.raises(Invalid):
-        changes({"model": "gpt-4o", "temperature": "hot"})
+            temperature(value)

@@ -1,4 +1,4 @@
-"""What an answer takes: the server's own count where it gives one, else an estimate, over all steps."""
+"""Token and time usage of an answer."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import threading
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from overseer.domain.context import estimate, size
+from overseer.domain.context import estimate_tokens, message_tokens
 from overseer.domain.messages import Message, Text, Usage
 from overseer.llm import Delta, ReasoningDelta, TextDelta, TokenCount, ToolRequest
 from overseer.rooms.usage import UsageCounter
+from tests.support.waiting import DEADLINE
 
-DEADLINE = 20.0
-MOMENT = 0.1  # seconds to wait for what must not happen
+RACE_SECONDS = 0.1  # how long a test waits for something that must not happen
 HISTORY = (Message(1, "user", "complete", (Text("x" * 40),)),)  # 14 tokens
 DELTAS: st.SearchStrategy[Delta] = st.one_of(
     st.builds(TextDelta, st.text()),
@@ -25,129 +25,78 @@ DELTAS: st.SearchStrategy[Delta] = st.one_of(
 )
 
 
-def step(meter: UsageCounter, *deltas: Delta, system: str = "", history: Sequence[Message] = HISTORY) -> Usage | None:
-    """One step, heard to its end; returns what was taken until then."""
-    meter.begin(system, history)
+def run_step(counter: UsageCounter, *deltas: Delta, system: str = "") -> tuple[int, int, bool] | None:
+    """Run one step. Return the tokens of all steps."""
+    counter.start_step(system, HISTORY)
     for delta in deltas:
-        meter.hear(delta)
-    meter.end()
-    return meter.usage()
+        counter.add(delta)
+    counter.end_step()
+    return tokens(counter.usage())
 
 
-def tokens(usage: Usage | None) -> tuple[int, int, bool]:
-    """What of a usage does not hang on the clock."""
-    assert usage is not None
-    return usage.tokens_in, usage.tokens_out, usage.estimated
+def tokens(usage: Usage | None) -> tuple[int, int, bool] | None:
+    return (usage.tokens_in, usage.tokens_out, usage.estimated) if usage else None
 
 
-def test_nothing_heard_is_no_usage() -> None:
-    """Not before a model is asked, not while it is silent, not when it was silent to the end."""
-    meter = UsageCounter()
-    assert meter.usage() is None
-    meter.begin("Be brief.", HISTORY)
-    assert meter.usage() is None
-    meter.end()
-    assert meter.usage() is None
+def test_usage_without_a_report_is_estimated() -> None:
+    counter = UsageCounter()
+    run_step(counter, ReasoningDelta("x" * 5), TextDelta("é" * 2), TextDelta("\ud83d"), system="x" * 9)
+    assert tokens(counter.usage()) == (3 + 14, 3, True)  # 5 + 4 + 1 bytes
+    assert run_step(UsageCounter(), ToolRequest("c1", "roll", "{}")) == (14, 2, True)  # 4 + 2 bytes
 
 
-def test_without_a_count_tokens_are_estimated() -> None:
-    """Read: the prompt and the history. Written: all that was said, thought and asked of tools, as four bytes each."""
-    said = [ReasoningDelta("x" * 5), TextDelta("é" * 2), TextDelta("\ud83d"), ToolRequest("c1", "roll", "{}")]
-    assert tokens(step(UsageCounter(), *said, system="x" * 9)) == (3 + 14, 4, True)  # 5 + 4 + 1 + 6 bytes
+def test_usage_is_the_last_report_of_each_step_added_up() -> None:
+    """One estimated step makes the sum an estimate; a step without output adds nothing."""
+    counter = UsageCounter(Usage(100, 100, seconds=100.0, speaking=50.0))
+    assert run_step(counter, TokenCount(7, 0), TextDelta("a"), TokenCount(7, 9)) == (107, 109, False)
+    assert run_step(counter, TokenCount(3, 0)) == (110, 109, False)
+    assert run_step(counter, TextDelta("x" * 8)) == (124, 111, True)
+    before = counter.usage()
+    assert before is not None and before.seconds >= 100 and before.speaking >= 50
+    run_step(counter)
+    counter.start_step("", HISTORY)
+    assert counter.usage() == before
 
 
-def test_a_server_that_counts_is_believed() -> None:
-    """Also when it counts before its first word, or nothing but a count comes."""
-    assert tokens(step(UsageCounter(), TokenCount(7, 0), TextDelta("x" * 400), TokenCount(7, 9))) == (7, 9, False)
-    assert tokens(step(UsageCounter(), TokenCount(5, 0))) == (5, 0, False)
-
-
-def test_counts_of_a_server_that_counts_as_it_goes_are_not_added_up() -> None:
-    """Each stands for all up to there."""
-    assert tokens(step(UsageCounter(), TextDelta("a"), TokenCount(9, 1), TextDelta("b"), TokenCount(9, 2))) == (
-        9,
-        2,
-        False,
-    )
-
-
-def test_steps_are_added_up() -> None:
-    """Every step reads again, and one that is only estimated makes the sum an estimate."""
-    meter = UsageCounter()
-    assert tokens(step(meter, TextDelta("a"), TokenCount(10, 1))) == (10, 1, False)
-    assert tokens(step(meter, TextDelta("b"), TokenCount(20, 2))) == (30, 3, False)
-    assert tokens(step(meter, TextDelta("x" * 8))) == (44, 5, True)
-    assert tokens(step(meter, TextDelta("c"), TokenCount(6, 5))) == (50, 10, True)
-
-
-def test_a_step_that_said_nothing_takes_nothing() -> None:
-    """A busy server was asked, and gave nothing; its seconds do not make the answer slow."""
-    meter = UsageCounter()
-    before = step(meter, TextDelta("a"), TokenCount(10, 1))
-    assert step(meter) == before
-    meter.begin("", HISTORY)
-    assert meter.usage() == before
-
-
-def test_an_answer_that_goes_on_adds_to_what_it_took_before() -> None:
-    """Also one whose server did not count then, or not now."""
-    before = Usage(10, 5, seconds=100.0, speaking=50.0, estimated=True)
-    assert UsageCounter(before).usage() == before
-    found = step(UsageCounter(before), TextDelta("a"), TokenCount(20, 2))
-    assert tokens(found) == (30, 7, True)
-    assert found is not None and found.seconds >= 100 and found.speaking >= 50
-
-
-def test_seconds_are_taken_from_the_question_and_from_the_first_word() -> None:
-    """Waiting for the first word is no speaking, and time goes on while it speaks."""
-    meter = UsageCounter()
-    meter.begin("", HISTORY)
+def test_usage_seconds_start_at_the_request_and_speaking_at_the_first_output() -> None:
+    counter = UsageCounter()
+    counter.start_step("", HISTORY)
     threading.Event().wait(0.03)
-    meter.hear(TextDelta("a"))
-    first = meter.usage()
+    counter.add(TextDelta("a"))
+    first = counter.usage()
     threading.Event().wait(0.02)
-    later = meter.usage()
+    later = counter.usage()
     assert first is not None and later is not None
     assert first.seconds >= 0.03 and first.speaking <= first.seconds - 0.03
     assert later.speaking >= 0.02 and later.seconds >= 0.05
-    assert later.seconds - later.speaking == pytest.approx(first.seconds - first.speaking, abs=0.005)
 
 
-def test_a_count_alone_is_no_speaking() -> None:
-    """So an answer that came without a word has no rate."""
-    found = step(UsageCounter(), TokenCount(5, 5))
-    assert found is not None and found.speaking == 0.0 and found.rate is None
-
-
-def test_a_rate_is_tokens_a_second_while_it_spoke() -> None:
-    """None where there is nothing to divide, or next to nothing to divide by."""
+def test_usage_rate_is_output_tokens_per_second_of_speaking() -> None:
+    """None for an answer that arrived at once."""
     assert Usage(0, 50, seconds=10.0, speaking=5.0).rate == 10.0
-    assert Usage(0, 0, seconds=10.0, speaking=5.0).rate is None
-    assert Usage(0, 50, seconds=10.0, speaking=0.0).rate is None
-    assert Usage(0, 50, seconds=10.0, speaking=0.001).rate is None
+    for usage in (Usage(0, 0, seconds=10.0, speaking=5.0), Usage(0, 50, seconds=10.0, speaking=0.001)):
+        assert usage.rate is None
+    counter = UsageCounter()
+    run_step(counter, TokenCount(5, 5))
+    usage_without_text = counter.usage()
+    assert usage_without_text is not None and usage_without_text.speaking == 0.0
 
 
 @given(st.lists(st.lists(DELTAS, max_size=4), max_size=4))
-@settings(deadline=None)
-def test_whatever_is_heard_the_sums_are_right(steps: list[list[Delta]]) -> None:
-    """And never shrink on the way; seconds of speaking are part of all."""
-    meter = UsageCounter()
+def test_usage_never_shrinks_and_is_the_sum_of_the_steps(steps: list[list[Delta]]) -> None:
+    counter = UsageCounter()
     expected: list[tuple[int, int]] = []
     last = Usage()
-    for said in steps:
-        meter.begin("", HISTORY)
-        for delta in said:
-            meter.hear(delta)
-            now = meter.usage()
+    for deltas in steps:
+        counter.start_step("", HISTORY)
+        for delta in deltas:
+            counter.add(delta)
+            now = counter.usage()
             assert now is not None and 0 <= now.speaking <= now.seconds
-        meter.end()
-        counts = [delta for delta in said if isinstance(delta, TokenCount)]
-        if counts:
-            expected.append((counts[-1].tokens_in, counts[-1].tokens_out))
-        elif said:
-            texts = [d.name + d.arguments if isinstance(d, ToolRequest) else d.text for d in said]  # type: ignore[union-attr]
-            expected.append((sum(map(size, HISTORY)), estimate("".join(texts))))
-        found = meter.usage()
+        counter.end_step()
+        if tokens := expected_tokens(deltas):
+            expected.append(tokens)
+        found = counter.usage()
         assert (found is None) == (not expected)
         if found is not None:
             assert (found.tokens_in, found.tokens_out) == (sum(n for n, _ in expected), sum(n for _, n in expected))
@@ -155,22 +104,34 @@ def test_whatever_is_heard_the_sums_are_right(steps: list[list[Delta]]) -> None:
             last = found
 
 
-def test_a_step_that_ends_while_somebody_looks_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stop looks at the very moment in which it makes the step end."""
-    meter = UsageCounter()
-    meter.begin("", HISTORY)
-    meter.hear(TextDelta("a"))
-    meter.hear(TokenCount(10, 1))
-    looker, ended = threading.current_thread(), threading.Event()
-    turn = threading.Thread(target=lambda: (meter.end(), ended.set()))
+def expected_tokens(deltas: Sequence[Delta]) -> tuple[int, int] | None:
+    reports = [delta for delta in deltas if isinstance(delta, TokenCount)]
+    if reports:
+        return reports[-1].tokens_in, reports[-1].tokens_out
+    texts = [d.name + d.arguments if isinstance(d, ToolRequest) else d.text for d in deltas]  # type: ignore[union-attr]
+    return (sum(map(message_tokens, HISTORY)), estimate_tokens("".join(texts))) if deltas else None
 
-    def end_in_the_middle(*args: int, **more: float) -> Usage:
-        if threading.current_thread() is looker and turn.ident is None:
+
+def test_usage_that_is_read_while_a_step_ends_counts_the_step_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    counter = UsageCounter()
+    counter.start_step("", HISTORY)
+    counter.add(TextDelta("a"))
+    counter.add(TokenCount(10, 1))
+    reader, ended = threading.current_thread(), threading.Event()
+
+    def end_step() -> None:
+        counter.end_step()
+        ended.set()
+
+    turn = threading.Thread(target=end_step)
+
+    def end_during_the_read(*args: int, **kwargs: float) -> Usage:
+        if threading.current_thread() is reader and turn.ident is None:
             turn.start()
-            ended.wait(MOMENT)  # nothing tells when it has come as far as it can
-        return Usage(*args, **more)  # type: ignore[arg-type]
+            ended.wait(RACE_SECONDS)
+        return Usage(*args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("overseer.rooms.usage.Usage", end_in_the_middle)
-    assert tokens(meter.usage()) == (10, 1, False)
+    monkeypatch.setattr("overseer.rooms.usage.Usage", end_during_the_read)
+    assert tokens(counter.usage()) == (10, 1, False)
     turn.join(DEADLINE)
-    assert tokens(meter.usage()) == (10, 1, False)
+    assert tokens(counter.usage()) == (10, 1, False)

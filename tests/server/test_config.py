@@ -34,7 +34,7 @@ def test_config_of_an_empty_environment_has_the_defaults() -> None:
     assert tab_limits({}) == TabLimits(total=10_000, per_client=200)
     assert model_settings({}) == ModelSettings()
     assert model_settings({}).ollama_url == OLLAMA
-    assert not access({}).password and not access({}).beyond
+    assert not access({}).password and not access({}).allows_remote
 
 
 def test_model_settings_are_taken_as_they_are() -> None:
@@ -135,7 +135,7 @@ def test_hosts_and_proxies_are_lists() -> None:
     found = access({"OVERSEER_HOSTS": hosts, "OVERSEER_TRUSTED_PROXIES": "10.1.2.3/8,::1"})
     assert found.hosts == LOOPBACK | {"chat.example", "xn--bcher-kva.example", "::2", "192.168.1.5"}
     assert list(map(str, found.proxies)) == ["10.0.0.0/8", "::1/128"]
-    assert found.beyond
+    assert found.allows_remote
 
 
 def test_server_answers_under_the_address_it_listens_on() -> None:

@@ -16,8 +16,8 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from overseer.application import MAX_BODY
-from overseer.domain.settings import MAX_MODEL, MAX_SYSTEM_PROMPT
-from overseer.domain.text import MAX_NAME, MAX_TEXT
+from overseer.domain.settings import MAX_MODEL_CHARS, MAX_SYSTEM_PROMPT_CHARS
+from overseer.domain.text import MAX_NAME_CHARS, MAX_TEXT_CHARS
 from overseer.rooms.overseer import Overseer
 from tests.support.model_server import ModelServer, answer, held, text
 from tests.support.server import Server
@@ -227,14 +227,14 @@ def test_a_question_without_words_is_422(client: FlaskClient) -> None:
 
 def test_a_text_has_at_most_200_000_characters(client: FlaskClient) -> None:
     """That many are taken, also of the widest kind and with the line ends of a browser; one more is 413."""
-    assert MAX_TEXT == 200_000
+    assert MAX_TEXT_CHARS == 200_000
     room_id = new_room(client)
-    for longest in ("x" * MAX_TEXT, "😀\r\n" * (MAX_TEXT // 2)):
+    for longest in ("x" * MAX_TEXT_CHARS, "😀\r\n" * (MAX_TEXT_CHARS // 2)):
         ask(client, room_id, longest)
     before = client.get(f"/rooms/{room_id}/messages").text
     for response in (
-        client.post(f"/rooms/{room_id}/messages", data={"text": "x" * (MAX_TEXT + 1)}),
-        client.patch(f"/rooms/{room_id}/messages/1", data={"text": "x" * (MAX_TEXT + 1)}),
+        client.post(f"/rooms/{room_id}/messages", data={"text": "x" * (MAX_TEXT_CHARS + 1)}),
+        client.patch(f"/rooms/{room_id}/messages/1", data={"text": "x" * (MAX_TEXT_CHARS + 1)}),
     ):
         assert response.status_code == 413
         assert "200,000 characters" in sentence_of(response) and "200,001" in sentence_of(response)
@@ -244,13 +244,13 @@ def test_a_text_has_at_most_200_000_characters(client: FlaskClient) -> None:
 @pytest.mark.parametrize(
     ("path", "method", "field", "value", "status"),
     [
-        ("/rooms/{}/messages", "", "text", "x" * (MAX_TEXT + 1) + "\nend", 413),
-        ("/rooms/{}/messages/1", "PATCH", "text", "\nx" * MAX_TEXT + "end", 413),
-        ("/rooms/{}", "PATCH", "name", "n" * (MAX_NAME + 1), 422),
-        ("/rooms/{}", "PATCH", "system_prompt", "\n<p>" * MAX_SYSTEM_PROMPT, 413),
-        ("/rooms/{}", "PATCH", "model", "m" * (MAX_MODEL + 1), 422),
+        ("/rooms/{}/messages", "", "text", "x" * (MAX_TEXT_CHARS + 1) + "\nend", 413),
+        ("/rooms/{}/messages/1", "PATCH", "text", "\nx" * MAX_TEXT_CHARS + "end", 413),
+        ("/rooms/{}", "PATCH", "name", "n" * (MAX_NAME_CHARS + 1), 422),
+        ("/rooms/{}", "PATCH", "system_prompt", "\n<p>" * MAX_SYSTEM_PROMPT_CHARS, 413),
+        ("/rooms/{}", "PATCH", "model", "m" * (MAX_MODEL_CHARS + 1), 422),
         ("/rooms/{}", "PATCH", "temperature", "<hot>", 422),
-        ("/rooms", "", "name", "n" * (MAX_NAME + 1), 422),
+        ("/rooms", "", "name", "n" * (MAX_NAME_CHARS + 1), 422),
     ],
     ids=["composer", "edit form", "rename", "system prompt", "model", "temperature", "new room"],
 )
@@ -275,7 +275,7 @@ def test_plain_form_of_another_site_is_not_offered_again(client: FlaskClient) ->
     """One click on it would do what the other site wants."""
     room_id = new_room(client)
     foreign = {**NAVIGATION, "Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site"}
-    for form in ({**PLAIN, "text": "x" * (MAX_TEXT + 1)}, {**PLAIN, "text": "Evil"}):
+    for form in ({**PLAIN, "text": "x" * (MAX_TEXT_CHARS + 1)}, {**PLAIN, "text": "Evil"}):
         refused = client.post(f"/rooms/{room_id}/messages", data=form, headers=foreign)
         assert refused.status_code == 403 and is_page(refused)
         assert not parsed(refused.text).has(class_="open__refused")
@@ -349,11 +349,11 @@ def test_a_name_without_words_is_422(client: FlaskClient) -> None:
 
 def test_a_name_has_at_most_120_characters(client: FlaskClient) -> None:
     """So many are taken, after trimming and of any kind; one more is 422."""
-    assert MAX_NAME == 120
-    room_id = new_room(client, "😀" * MAX_NAME)
-    assert client.patch(f"/rooms/{room_id}", data={"name": "  " + "n" * MAX_NAME + " "}).status_code == 200
-    assert parsed(client.get(f"/rooms/{room_id}").text).one("h1").text == "n" * MAX_NAME
-    for length in (MAX_NAME + 1, 100_000):
+    assert MAX_NAME_CHARS == 120
+    room_id = new_room(client, "😀" * MAX_NAME_CHARS)
+    assert client.patch(f"/rooms/{room_id}", data={"name": "  " + "n" * MAX_NAME_CHARS + " "}).status_code == 200
+    assert parsed(client.get(f"/rooms/{room_id}").text).one("h1").text == "n" * MAX_NAME_CHARS
+    for length in (MAX_NAME_CHARS + 1, 100_000):
         for response in (
             client.post("/rooms", data={"name": "n" * length}),
             client.patch(f"/rooms/{room_id}", data={"name": "n" * length}),
@@ -504,7 +504,7 @@ def test_where_htmx_says_it_is_may_be_anything(client: FlaskClient, address: str
         (404, "POST", "/rooms/{}/messages/1", {"_method": "PATCH", "text": "Hello"}),
         (405, "POST", "/rooms/{}", {}),
         (405, "POST", "/rooms/{}", {"_method": "BREW"}),
-        (413, "POST", "/rooms/{}/messages", {"text": "x" * (MAX_TEXT + 1)}),
+        (413, "POST", "/rooms/{}/messages", {"text": "x" * (MAX_TEXT_CHARS + 1)}),
         (422, "POST", "/rooms/{}/messages", {"text": " "}),
         (422, "POST", "/rooms/{}", {"_method": "PATCH", "name": " "}),
     ],
@@ -692,10 +692,10 @@ def test_a_full_disk_is_503_and_takes_nothing_away(client: FlaskClient, overseer
     ask(client, room_id, "Hello")
     before = client.get(f"/rooms/{room_id}/messages").text
     with full_disk(overseer, room_id):
-        response = client.post(f"/rooms/{room_id}/messages", data={"text": "x" * MAX_TEXT})
+        response = client.post(f"/rooms/{room_id}/messages", data={"text": "x" * MAX_TEXT_CHARS})
         assert response.status_code == 503 and "disk is full" in sentence_of(response)
         assert client.get(f"/rooms/{room_id}/messages").text == before
-    ask(client, room_id, "x" * MAX_TEXT)
+    ask(client, room_id, "x" * MAX_TEXT_CHARS)
 
 
 def test_an_answer_that_could_not_be_stored_holds_up_no_other(

@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from overseer import create_app
-from overseer.domain.settings import MAX_SYSTEM_PROMPT
+from overseer.domain.settings import MAX_SYSTEM_PROMPT_CHARS
 from overseer.llm.choice import ModelSettings
 from overseer.rooms.overseer import Overseer
 from tests.support.model_server import NOBODY, ModelServer, Reply, answer, end, held, reasoning, text, tool_call, usage
@@ -67,7 +67,7 @@ def test_a_name_and_settings_can_come_together(client: FlaskClient, overseer: Ov
         ({"temperature": "2.1"}, 422, "from 0 to 2"),
         ({"temperature": "-0.1"}, 422, "from 0 to 2"),
         ({"model": 300 * "x"}, 422, "at most 200"),
-        ({"system_prompt": (MAX_SYSTEM_PROMPT + 1) * "x"}, 413, "32,000"),
+        ({"system_prompt": (MAX_SYSTEM_PROMPT_CHARS + 1) * "x"}, 413, "32,000"),
         ({"name": " ", "model": "x"}, 422, "needs a name"),
         ({"colour": "red"}, 422, "needs a name"),
     ],
