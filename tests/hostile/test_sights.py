@@ -15,7 +15,7 @@ from overseer.domain.text import clean
 from tests.hostile.payloads import BY_VECTOR, PAYLOADS
 from tests.hostile.sights import HARMLESS, sights
 from tests.render.test_markdown import CLASSES, LINK, SCHEME, TAGS
-from tests.web.test_views import Element, parsed
+from tests.support.html import Element, parsed
 
 # Attributes that hold words; all others are the same whatever the words are.
 WORDS = {"value", "title", "aria-label", "hx-confirm", "data-q", "placeholder"}

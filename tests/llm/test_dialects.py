@@ -26,6 +26,8 @@ from overseer.rooms.chat_room import Limits
 from overseer.rooms.overseer import Overseer
 from overseer.tools.registry import Toolbox
 from tests.llm.test_openai import CHUNKED, QUESTION, chunked
+from tests.support.client import ended
+from tests.support.client import wait_for_message as until
 from tests.support.deltas import joined
 from tests.support.dialects import (
     DEEPSEEK,
@@ -45,7 +47,6 @@ from tests.support.dialects import (
     that_refuse,
 )
 from tests.support.model_server import ModelServer, Reply, answer
-from tests.web.test_views import ended, until
 
 SAID = "Grüße 🦉, all of you:\n\n- one\n- two"
 THOUGHT = "They say hello. 🤔 a < b, </thin air>"

@@ -18,6 +18,9 @@ from overseer.llm.choice import ModelSettings
 from overseer.llm.openai import Timeouts
 from overseer.rooms import turn
 from overseer.rooms.overseer import Overseer
+from tests.support.client import ask, ended, new_room
+from tests.support.client import wait_for_message as until
+from tests.support.html import Element, parsed, root
 from tests.support.model_server import (
     NOBODY,
     ModelServer,
@@ -31,7 +34,6 @@ from tests.support.model_server import (
     text,
     tool_call,
 )
-from tests.web.test_views import Element, ask, ended, new_room, parsed, root, until
 
 DEADLINE = 10.0
 KEY = "sk-proj-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJ"
