@@ -21,7 +21,7 @@ from overseer.domain.settings import MAX_MODEL, MAX_SYSTEM_PROMPT
 from overseer.domain.text import MAX_NAME, MAX_TEXT
 from overseer.rooms.overseer import Overseer
 from tests.support.client import HTMX, NAVIGATION, PLAIN, WAIT, ask, is_page, new_room, rows
-from tests.support.html import Element, parsed, root
+from tests.support.html import parsed, root
 from tests.support.model_server import ModelServer, answer, held, text
 from tests.support.server import Server
 from tests.support.waiting import DEADLINE
@@ -30,13 +30,6 @@ FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data; boundary=x"
 NO_ROOM = "0123456789ab"
 CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-HOSTILE = [
-    "</textarea></title></style><svg onload=alert(1)>",
-    "\"><img src=x onerror=alert(1)> ' onfocus='alert(1)",
-    "{{ 7 * 7 }} {% raw %} &lt;b&gt; &amp;amp; &#39;",
-    "'); DROP TABLE rooms; -- javascript:alert(1) hx-get=/rooms",
-    "<hx-partial hx-target='#sidebar'>gone</hx-partial> \N{RIGHT-TO-LEFT OVERRIDE}gnp.exe",
-]
 
 
 def sentence_of(response: TestResponse) -> str:
@@ -287,45 +280,6 @@ def test_body_that_is_not_a_form_is_rejected(client: FlaskClient) -> None:
     assert not parsed(messages(client, room_id)).has("article")
 
 
-# Hostile text
-
-
-def shape(element: Element) -> list[tuple[str, tuple[str, ...]]]:
-    """Return the tags of a page and the names of their attributes, without the text."""
-    return [(one.tag, tuple(sorted(one.attributes))) for one in element.all]
-
-
-@pytest.mark.parametrize("hostile", HOSTILE)
-def test_hostile_names_and_questions_are_shown_as_text(client: FlaskClient, hostile: str) -> None:
-    """The page has the elements and attributes of a page with harmless text."""
-    rooms = {name: new_room(client, name) for name in ("Name", hostile)}
-    for name, room_id in rooms.items():
-        ask(client, room_id, name)
-    pages = [parsed(client.get(f"/rooms/{room_id}").text).one(id="room") for room_id in rooms.values()]
-    lists = [parsed(client.get("/rooms", query_string={"q": name}).text).one(id="rooms") for name in rooms]
-    assert shape(pages[1]) == shape(pages[0]) and shape(lists[1]) == shape(lists[0])
-    assert pages[1].one("h1").text == hostile and pages[1].one("input", name="name")["value"] == hostile
-    assert pages[1].one(id="message-1").one(class_="part__plain").text == hostile
-    row = lists[1].one(id=f"room-{rooms[hostile]}")
-    assert row.one(class_="row__name").text == hostile and lists[1]["data-q"] == hostile
-    filtered = parsed(client.get(f"/rooms?{urlencode({'q': hostile})}", headers=NAVIGATION).text)
-    assert filtered.one(id="filter")["value"] == hostile
-
-
-def test_hostile_answer_contains_no_active_content(client: FlaskClient, model_server: ModelServer) -> None:
-    room_id = new_room(client)
-    evil = "[a](javascript:alert(1)) ![b](http://x.example/i.png) <b onclick=alert(1)>c</b> [d](data:text/html,e)\n\n"
-    model_server.will(answer("\n\n".join(HOSTILE), "\n\n", evil, "```html\n<script>alert(1)</script>\n```\n"))
-    ask(client, room_id, "Do your worst")
-    body = parsed(client.get(f"/rooms/{room_id}/messages/2").text).one(class_="message__body")
-    assert {one.tag for one in body.all} <= {"div", "p", "a", "pre", "code", "span", "button"}
-    attributes = {name for one in body.all for name in one.attributes}
-    assert attributes <= {"class", "id", "href", "rel", "target", "type", "tabindex", "data-wrap", "data-copy"}
-    links = [link["href"] or "" for link in body.every("a")]
-    assert not [link for link in links if link and not link.startswith("http://x.example/")]
-    assert "<svg onload=alert(1)>" in body.text
-
-
 # Errors
 
 
@@ -383,21 +337,6 @@ def not_sqlite(path: Path) -> None:
     in_one_file(path).write_bytes(b"This is not a database. " * 400)
 
 
-def truncated(path: Path) -> None:
-    path.write_bytes(in_one_file(path).read_bytes()[:5000])
-
-
-def newer(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA user_version = 99")
-
-
-def foreign(path: Path) -> None:
-    in_one_file(path).unlink()
-    with closing(sqlite3.connect(path)) as db, db:
-        db.execute("CREATE TABLE bookmarks (url TEXT)")
-
-
 def missing(path: Path) -> None:
     in_one_file(path).rename(path.with_name("backup"))
 
@@ -414,9 +353,6 @@ def stopped(overseer: Overseer) -> Iterator[None]:
     ("damage", "reason"),
     [
         (not_sqlite, "damaged or not a SQLite file"),
-        (truncated, "damaged or not a SQLite file"),
-        (newer, "newer version of Overseer"),
-        (foreign, "another program"),
         (missing, "is missing"),
     ],
 )
