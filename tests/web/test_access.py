@@ -288,7 +288,12 @@ def test_right_password_uses_up_no_attempts_and_is_hashed_once(locked: Flask) ->
     checked: list[str] = []
     password = access_policy(locked).password
     assert password is not None
-    password._check = lambda _, given: checked.append(given) is None
+
+    def check(_: str, given: str) -> bool:
+        checked.append(given)
+        return True
+
+    password._check = check
     client = locked.test_client()
     assert {client.get("/rooms", headers=basic(PASSWORD)).status_code for _ in range(20)} == {200}
     assert checked == [PASSWORD]

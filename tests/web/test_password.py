@@ -46,7 +46,12 @@ def test_password_hash_is_salted_and_is_not_a_password() -> None:
 
 def test_password_that_is_too_long_is_not_hashed() -> None:
     checked: list[str] = []
-    password = Password(hashed("x"), check=lambda _, given: bool(checked.append(given)))
+
+    def check(_: str, given: str) -> bool:
+        checked.append(given)
+        return False
+
+    password = Password(hashed("x"), check=check)
     assert not password.matches("x" * 1025) and not checked
     assert not password.matches("x" * 1024) and checked
 

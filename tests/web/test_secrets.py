@@ -165,7 +165,8 @@ def test_redaction_finds_the_secret_however_it_is_split(
 
     assert not contains_secret(redacted_)
     if not contains_secret(original):
-        assert [one for one in redacted_ if one != type(one)("")] == [one for one in original if one != type(one)("")]
+        empty = (TextDelta(""), ReasoningDelta(""))
+        assert [one for one in redacted_ if one not in empty] == [one for one in original if one not in empty]
 
 
 def test_redaction_passes_on_held_text_before_the_delta_that_ends_it() -> None:
@@ -176,7 +177,7 @@ def test_redaction_passes_on_held_text_before_the_delta_that_ends_it() -> None:
         raise ModelError("Cut.")
 
     request, count = ToolRequest("1", f"a{SECRET}", f'{{"a": "{SECRET}"}}'), TokenCount(1, 2)
-    counted = [TextDelta(SECRET[:9]), count, TextDelta(SECRET[9:]), count]
+    counted: list[Delta] = [TextDelta(SECRET[:9]), count, TextDelta(SECRET[9:]), count]
     assert list(redacted(iter(counted), SECRET)) == [count, TextDelta(REDACTED), count]
     for last in (request, ReasoningDelta("hm")):
         first, second, *rest = redacted(iter([TextDelta("is sk-sk-"), last]), SECRET)

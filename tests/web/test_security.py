@@ -207,7 +207,8 @@ def test_static_files_have_a_version_in_their_url_and_are_cached_for_a_year(clie
 def test_static_route_serves_no_file_outside_and_no_folder(client: FlaskClient) -> None:
     outside = ["../app.py", "..%2Fapp.py", "%2e%2e/overseer/cli.py", "..\\app.py", "css/../../app.py", "/etc/passwd"]
     for path in (*outside, "css/", "css", "", "icon.svg%00.js"):
-        with client.get(f"/static/{path}", follow_redirects=True) as response:
+        response = client.get(f"/static/{path}", follow_redirects=True)
+        with response:
             assert response.status_code == 404, path
             assert "import" not in response.text and "root:" not in response.text, path
 

@@ -75,7 +75,7 @@ class Validator:
         assert self._names
         # Into a file: html-validate exits before all is written to a pipe.
         report = self._folder.with_suffix(".json")
-        command = [NODE, MODULES / "html-validate/bin/html-validate.mjs", "--config", CONFIG]
+        command: list[str | Path] = [NODE, MODULES / "html-validate/bin/html-validate.mjs", "--config", CONFIG]
         command += ["--formatter", f"json={report}", self._folder]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         assert report.exists(), done.stderr

@@ -225,7 +225,7 @@ class Surface:
         self.records: list[logging.LogRecord] = []
         self.tokens: dict[str, str] = {}
         self._handler = logging.Handler()
-        self._handler.emit = self.records.append  # type: ignore[method-assign]
+        self._handler.emit = self.records.append  # type: ignore[method-assign, assignment]
         for name in APPS:
             environment = {"OVERSEER_PASSWORD": PASSWORD} if "locked" in name else {}
             if "proxied" in name:
@@ -429,7 +429,7 @@ def test_hostile_headers_and_resets_over_real_connections_cause_no_server_error(
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             connection.sendall(request_with("/live", {"Host": "127.0.0.1", **HANDSHAKE}))
     pages = ("/rooms", "/login", ICON)
-    requests = []
+    requests: list[bytes] = []
     for index, name in enumerate(HEADERS):
         for value in HOSTILE[index % 14 :: 14]:
             base = {"Host": "127.0.0.1", "Connection": "close", "Range": "bytes=0-9"}
