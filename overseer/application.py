@@ -6,7 +6,6 @@ import atexit
 import logging
 import os
 import time
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -75,15 +74,8 @@ def create_app(
     sessions = SessionStorage(directory, access.password, run_in_thread=run_in_thread)
     password = Password(access.password, check=check_password) if access.password else None
     app = new_app()
-    streaming_answers = StreamingAnswers()
-    fragments = fragments_by_prefix(app, streaming_answers, chosen, locked=password is not None)
-    hub = Hub(lru_cache(MAX_PREFIXES)(lambda prefix: FrameRenderer(overseer, fragments(prefix), streaming_answers)))
-    overseer.subscribe(streaming_answers.apply)
-    overseer.subscribe(hub.handle)
-    chosen.watch(hub.models_changed)
-    policy = AccessPolicy(access, sessions, password, RateLimiter())
-    extensions.init_app(app, overseer=overseer, hub=hub, fragments=fragments, access_policy=policy)
-    register(app, policy)
+    attach(app, overseer, chosen, AccessPolicy(access, sessions, password, RateLimiter()))
+    register(app)
     atexit.register(overseer.close)
     atexit.register(sessions.close)
     return app
@@ -108,11 +100,10 @@ def new_app() -> Flask:
     return app
 
 
-def fragments_by_prefix(
-    app: Flask, streaming_answers: StreamingAnswers, models: Models, *, locked: bool
-) -> Callable[[str], Fragments]:
-    """Return a function that returns the partials for a URL prefix."""
-    cache = FragmentCache(FRAGMENT_CACHE_BYTES)
+def attach(app: Flask, overseer: Overseer, models: Models, policy: AccessPolicy) -> None:
+    """Attach the objects that the routes use to the app, and connect them to the events of the rooms."""
+    streaming_answers, cache = StreamingAnswers(), FragmentCache(FRAGMENT_CACHE_BYTES)
+    locked = policy.password is not None
 
     @lru_cache(MAX_PREFIXES)
     def fragments(prefix: str) -> Fragments:
@@ -120,11 +111,16 @@ def fragments_by_prefix(
             app, prefix, streaming_answers=streaming_answers, model=models.shown, locked=locked, cache=cache
         )
 
-    return fragments
+    hub = Hub(lru_cache(MAX_PREFIXES)(lambda prefix: FrameRenderer(overseer, fragments(prefix), streaming_answers)))
+    overseer.subscribe(streaming_answers.apply)
+    overseer.subscribe(hub.handle)
+    models.watch(hub.models_changed)
+    extensions.init_app(app, overseer=overseer, hub=hub, fragments=fragments, access_policy=policy)
 
 
-def register(app: Flask, policy: AccessPolicy) -> None:
+def register(app: Flask) -> None:
     """Register the handlers and routes, in the order in which a request passes them."""
+    policy = extensions.access_policy(app)
     app.before_request(note_start)
     auth.init_app(app, policy)
     # Not earlier: with `flask run --debug` the parent of the reloader creates an app too, and must not take the lock.

@@ -127,7 +127,7 @@ PASSWORD = Setting(
     "OVERSEER_PASSWORD",
     "",
     _text,
-    "Password that everybody logs in with, or its hash, as `flask --app app hash-password` prints it.",
+    "Password that everybody logs in with, or its hash, as `hash-password` prints it.",
 )
 PASSWORD_FILE = Setting("OVERSEER_PASSWORD_FILE", "", _text, "File that contains the password or its hash.")
 HOSTS = Setting(

@@ -25,7 +25,7 @@ from overseer import config
 from overseer.application import create_app as make_app
 from overseer.cli import create_app
 from overseer.config import ConfigError
-from overseer.domain.addresses import is_loopback
+from overseer.domain.addresses import Access, is_loopback
 from overseer.domain.errors import InstanceError
 from overseer.render.markdown import render
 from overseer.tools.registry import MAX_THREADS, Outcome
@@ -56,31 +56,12 @@ def main(arguments: Sequence[str] | None = None, *, program: str | None = None) 
                 f"--host {options.host or '(all)'} would let others in, and no password is set. Set OVERSEER_PASSWORD "
                 "or OVERSEER_PASSWORD_FILE, or use 127.0.0.1."
             )
-        password_threads = Threads(PASSWORD_THREADS)
-        app = make_app(
-            options.instance,
-            access=access.with_host(options.host),
-            # Checking a password takes as long as a hundred other requests.
-            check_password=lambda hashed, given: bool(
-                password_threads.run(partial(check_password_hash, hashed, given))
-            ),
-            run_in_thread=Threads(COMMIT_THREADS).run,
-            start_thread=Threads(MAX_THREADS).start,
-        )
-        app.debug = False  # FLASK_DEBUG is for `flask run` only
-        overseer(app).open()
+        app = open_app(options.instance, access.with_host(options.host))
         listener = listen(options.host, options.port)
     except (InstanceError, ConfigError) as error:
         return fail(str(error))
     except OSError as error:
-        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-            return fail(
-                f"--host {options.host} is no address of this machine ({error.strerror}). Set --host or OVERSEER_HOST "
-                "to one of its own, or to 0.0.0.0 for all of them."
-            )
-        return fail(
-            f"Port {options.port} cannot be used ({error.strerror}). Choose another with --port or OVERSEER_PORT."
-        )
+        return fail(listen_error(options, error))
     if access.allows_remote and not access.password:
         print(
             "OVERSEER_HOSTS or OVERSEER_TRUSTED_PROXIES is set, and no password: "
@@ -89,6 +70,32 @@ def main(arguments: Sequence[str] | None = None, *, program: str | None = None) 
         )
     serve(app, listener)
     return 0
+
+
+def open_app(instance: str, access: Access) -> Flask:
+    """Return the app, with its instance directory open. Raises InstanceError and ConfigError."""
+    passwords = Threads(PASSWORD_THREADS)
+    app = make_app(
+        instance,
+        access=access,
+        # Checking a password takes as long as a hundred other requests.
+        check_password=lambda hashed, given: bool(passwords.run(partial(check_password_hash, hashed, given))),
+        run_in_thread=Threads(COMMIT_THREADS).run,
+        start_thread=Threads(MAX_THREADS).start,
+    )
+    app.debug = False  # FLASK_DEBUG is for `flask run` only
+    overseer(app).open()
+    return app
+
+
+def listen_error(options: argparse.Namespace, error: OSError) -> str:
+    """Return a sentence for an address that cannot be listened on."""
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return (
+            f"--host {options.host} is no address of this machine ({error.strerror}). Set --host or OVERSEER_HOST "
+            "to one of its own, or to 0.0.0.0 for all of them."
+        )
+    return f"Port {options.port} cannot be used ({error.strerror}). Choose another with --port or OVERSEER_PORT."
 
 
 def parse_options(arguments: Sequence[str] | None, program: str | None) -> argparse.Namespace:

@@ -215,7 +215,7 @@ class RoomStore:
         raise NoSuchMessage(f"There is no message {number} in this room.")
 
     def history(self, number: int, budget: int) -> tuple[Message, ...]:
-        """Return the newest messages below `number` that fit into a budget of tokens; see `context.newest_within_budget`."""
+        """Return the newest messages below `number` that fit into `budget` tokens."""
         with self._storage.read() as db:
             return newest_within_budget(room_rows.iterate_backwards(db, number), budget)
 

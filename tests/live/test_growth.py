@@ -24,7 +24,7 @@ from overseer.live.invalidation import PartGrown
 from overseer.live.renderer import FrameRenderer, RoomState
 from overseer.llm import Model
 from overseer.llm.choice import Models, ModelSettings
-from overseer.render.fragments import Fragments, Memo
+from overseer.render.fragments import FragmentCache, Fragments
 from overseer.render.streaming_answers import StreamingAnswers
 from overseer.rooms import chat_room
 from overseer.rooms.chat_room import Limits
@@ -511,14 +511,14 @@ def stream(
 ) -> list[int]:
     """Stream an answer to a tab. Return its cost; fail as soon as that exceeds the limit."""
     answers, state = StreamingAnswers(), RoomState("", harness.room_id, 0)
-    memo = Memo(1_000_000)
-    fragments = Fragments(harness.app, "", drafts=answers, model=no_model, locked=False, memo=memo)
+    cache = FragmentCache(1_000_000)
+    fragments = Fragments(harness.app, "", streaming_answers=answers, model=no_model, locked=False, cache=cache)
     renderer = FrameRenderer(harness.overseer, fragments, answers)
     cost, sent_bytes = [0], 0
     counter.work = Work()
-    answers.heard(PartAdded(harness.room_id, number, 0, kind, "word\n\n"))
+    answers.apply(PartAdded(harness.room_id, number, 0, kind, "word\n\n"))
     for count, token in enumerate(itertools.chain([""], tokens)):
-        answers.heard(PartGrew(harness.room_id, number, 0, token))
+        answers.apply(PartGrew(harness.room_id, number, 0, token))
         if count % TOKENS_PER_FRAME == 0:
             frames, state = renderer.room_frames(state, [PartGrown(number, 0)])
             sent_bytes += len(frames)

@@ -11,7 +11,8 @@ from flask import Flask
 from overseer import create_app
 from overseer.config import access
 from overseer.llm.choice import ModelSettings
-from overseer.render.highlight import LANGUAGES, code_block
+from overseer.render.highlight import MAX_CACHED_LEXERS, code_block
+from overseer.web.extensions import access_policy, overseer
 from tests.support.measured import measured
 from tests.support.model_server import NOBODY
 
@@ -29,13 +30,13 @@ def make_app(tmp_path: Path) -> Iterator[MakeApp]:
         model = ModelSettings(base_url=NOBODY)
         found = access(environment)
         apps.append(create_app(tmp_path, models=model, access=found, check_password=lambda hashed, password: False))
-        apps[-1].extensions["overseer"].open()
+        overseer(apps[-1]).open()
         return apps[-1]
 
     yield make
     for app in apps:
-        app.extensions["overseer"].close()
-        app.extensions["door"].sessions.close()
+        overseer(app).close()
+        access_policy(app).sessions.close()
 
 
 def test_client_addresses_take_bounded_memory(make_app: MakeApp) -> None:
@@ -64,7 +65,7 @@ def test_return_addresses_of_log_ins_take_bounded_memory(make_app: MakeApp) -> N
 def test_language_names_of_code_blocks_take_bounded_memory() -> None:
     code_block("x", "no-such-language")
     with measured() as held:
-        for number in range(LANGUAGES):
+        for number in range(MAX_CACHED_LEXERS):
             code_block("x", f"{number}-{'x' * 30_000}")
     assert held[0] < MB / 2, "3 MB of names were sent"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from overseer import MAX_BODY
+from overseer.application import MAX_BODY
 from overseer.server.wsgi_server import MAX_HEADER_LINES, MAX_HEADERS_BYTES
 from tests.support.model_server import ModelServer
 from tests.support.raw import Caller, get, post

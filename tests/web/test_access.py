@@ -1,4 +1,4 @@
-"""The door: every route and the socket, by everyone who might come. And what a log-in is good for, and until when."""
+"""Access control: every route and the WebSocket, by every kind of client; logging in and out; the list of log-ins."""
 
 from __future__ import annotations
 
@@ -7,47 +7,57 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 import websocket
 from flask import Flask
 from flask.testing import FlaskClient
-from overseer.web.sessions import Sessions
 from werkzeug.test import TestResponse
 
 from overseer import create_app
 from overseer.domain.addresses import Access
-from overseer.llm.choice import ModelSettings
-from overseer.web.auth import OPEN, AccessPolicy
+from overseer.storage.sessions import SessionStorage
+from overseer.web.auth import OPEN_ENDPOINTS
+from overseer.web.extensions import access_policy, overseer
 from overseer.web.password import hashed
-from tests.support.model_server import ModelServer
+from tests.support.client import HTMX, PLAIN, new_room
+from tests.support.html import parsed, root
+from tests.support.model_server import NOBODY
 from tests.support.server import Server
 from tests.support.server_pool import ServerPool
 from tests.support.tab import Tab
-from tests.web.test_views import HTMX, PLAIN, new_room, parsed, root
 
 PASSWORD = "correct horse battery"
 BROWSER = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "none"}
-OPEN_PATHS = {"/login", "/healthz"}
+ROOM_ID = "0123456789ab"
 
 
 @pytest.fixture
-def locked(instance: Path, model_server: ModelServer) -> Iterator[Flask]:
-    """The app with a password, and a clock that stands still between two tries."""
-    models = ModelSettings(base_url=model_server.url, name="stand-in")
+def clock() -> list[float]:
+    """The time of the rate limiter."""
+    return [0.0]
+
+
+@pytest.fixture
+def locked(instance: Path, clock: list[float]) -> Iterator[Flask]:
+    """The app with a password, which is compared without the slow hash."""
     access = Access(password=PASSWORD, hosts=frozenset({"localhost"}))
-    # The slow check is for the tests with a real server.
-    app = create_app(instance, models=models, access=access, check_password=lambda _, tried: tried == PASSWORD)
-    now = [0.0]
-    app.extensions["door"].tries._clock = lambda: now[0]
-    app.extensions["clock"] = now
-    app.extensions["overseer"].open()
+    app = create_app(instance, access=access, check_password=lambda _, given: given == PASSWORD)
+    access_policy(app).rate_limiter._clock = lambda: clock[0]
+    overseer(app).open()
     yield app
-    app.extensions["overseer"].close()
-    app.extensions["door"].sessions.close()
+    overseer(app).close()
+    storage(app).close()
+
+
+def storage(app: Flask) -> SessionStorage:
+    sessions = access_policy(app).sessions
+    assert isinstance(sessions, SessionStorage)
+    return sessions
 
 
 def basic(password: str, user: str = "me") -> dict[str, str]:
@@ -62,63 +72,37 @@ def log_in(client: FlaskClient, password: str = PASSWORD, **form: str) -> TestRe
     return client.post("/login", data={"password": password, **form})
 
 
-def cookie(client: FlaskClient) -> str:
-    """The name and value of the one cookie there is."""
-    (found,) = client._cookies.values()  # werkzeug's client tells of one by its name only
-    return f"{found.key}={found.value}"
+def cookie(app: Flask) -> str:
+    """Log in; return the cookie."""
+    return log_in(app.test_client()).headers["Set-Cookie"].partition(";")[0]
 
 
-@dataclass(frozen=True)
-class Visitor:
-    """Somebody who comes, with these headers."""
-
-    name: str
-    headers: dict[str, str]
-    check_password: bool
-
-
-def visitors(app: Flask) -> list[Visitor]:
-    """Everybody who might come."""
-    one, other = app.test_client(), app.test_client()
-    log_in(one), log_in(other)
-    ours, ended = cookie(one), cookie(other)
-    other.post("/logout")
-    name, token = ours.split("=", 1)
-    expired, _ = Sessions(Path(app.extensions["door"].sessions._directory), PASSWORD, lasts=0).begin()
-    elsewhere, _ = Sessions(Path(app.instance_path) / "none" / app.name, PASSWORD).begin()
-    return [
-        Visitor("nobody", {}, False),
-        Visitor("a browser", BROWSER, False),
-        Visitor("an empty password", basic(""), False),
-        Visitor("a wrong password", basic("wrong"), False),
-        Visitor("the password as the user", basic("", PASSWORD), False),
-        Visitor("a wrong token", bearer("wrong"), False),
-        Visitor("half a header", {"Authorization": "Basic"}, False),
-        Visitor("junk in the header", {"Authorization": "Basic %%%"}, False),
-        Visitor("another scheme", {"Authorization": f"Digest {PASSWORD}"}, False),
-        Visitor("the password as the cookie", {"Cookie": f"{name}={PASSWORD}"}, False),
-        Visitor(
-            "a cookie with another end", {"Cookie": f"{name}={token[:-2]}{'AA' if token[-2:] != 'AA' else 'BB'}"}, False
-        ),
-        Visitor("a cookie with another beginning", {"Cookie": f"{name}=A{token[1:]}"}, False),
-        Visitor("an unsigned cookie", {"Cookie": f"{name}={token.rsplit('.', 1)[0]}"}, False),
-        Visitor("an empty cookie", {"Cookie": f"{name}="}, False),
-        Visitor("a cookie of another name", {"Cookie": f"session={token}"}, False),
-        Visitor("a log-in that was ended", {"Cookie": ended}, False),
-        Visitor("a log-in that expired", {"Cookie": f"{name}={expired}"}, False),
-        Visitor("a log-in of another server", {"Cookie": f"{name}={elsewhere}"}, False),
-        Visitor("a log-in", {"Cookie": ours}, True),
-        Visitor("a log-in after what another port has set", {"Cookie": f"{name}=junk; {name}=; {ours}"}, True),
-        Visitor("the password", basic(PASSWORD), True),
-        Visitor("the password, of nobody", basic(PASSWORD, ""), True),
-        Visitor("the password as a token", bearer(PASSWORD), True),
+def credentials(app: Flask, directory: Path) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """Return headers that authorize a request, and headers that do not."""
+    valid, ended = cookie(app), cookie(app)
+    app.test_client(use_cookies=False).post("/logout", headers={"Cookie": ended})
+    name, token = valid.split("=", 1)
+    elsewhere = SessionStorage(directory / "elsewhere", PASSWORD)
+    other_token, _ = elsewhere.create("", "")
+    elsewhere.close()
+    storage(app)._lifetime_seconds = 0
+    expired = cookie(app)
+    wrong_cookies = [f"{name}={PASSWORD}", f"{name}={token[:-1]}", f"{name}=", f"session={token}", f"{name}={token}x"]
+    accepted = [{"Cookie": valid}, {"Cookie": f"{name}=junk; {name}=; {valid}"}, basic(PASSWORD), bearer(PASSWORD)]
+    rejected = [
+        {},
+        BROWSER,
+        *(basic(""), basic("wrong"), basic("", PASSWORD), bearer("wrong")),
+        *({"Authorization": value} for value in ("Basic", "Basic %%%", f"Digest {PASSWORD}")),
+        *({"Cookie": value} for value in (*wrong_cookies, ended, expired, f"{name}={other_token}")),
     ]
+    return accepted, rejected
 
 
 def routes(app: Flask, room_id: str) -> list[tuple[str, str, str]]:
-    """Method, path and endpoint of everything that can be asked for, and of what cannot."""
+    """Return method, path and endpoint of each rule, and of paths without one."""
     found = []
-    values = {"room_id": room_id, "number": 1, "filename": "icon.svg", "name": "style.css"}
+    values = {"room_id": room_id, "number": 1, "filename": "icon.svg", "name": "style.css", "session_id": "0"}
     urls = app.url_map.bind("localhost")
     for rule in app.url_map.iter_rules():
         path = "/live" if rule.websocket else urls.build(rule.endpoint, {key: values[key] for key in rule.arguments})
@@ -126,358 +110,328 @@ def routes(app: Flask, room_id: str) -> list[tuple[str, str, str]]:
     return [*found, ("GET", "/nowhere", ""), ("POST", "/nowhere", ""), ("PUT", f"/rooms/{room_id}", "")]
 
 
-def test_nobody_comes_in_by_any_route(locked: Flask, tmp_path: Path) -> None:
-    """The URL map, each method of each rule, by everybody: only who shows the password or a log-in is let in."""
-    locked.instance_path = str(tmp_path)
-    room_id = locked.extensions["overseer"].create("Secret plans").id
-    before = [room.name for room in locked.extensions["overseer"].rooms().rooms]
-    tried = 0
-    for visitor in visitors(locked):
+def test_every_route_requires_the_password_or_a_log_in(locked: Flask, clock: list[float], tmp_path: Path) -> None:
+    """Every method of every rule, with every kind of credentials."""
+    room_id = overseer(locked).create("Secret plans").id
+    client = locked.test_client(use_cookies=False)
+    accepted, rejected = credentials(locked, tmp_path)
+    for headers in rejected:
         for method, path, endpoint in routes(locked, room_id):
-            if visitor.check_password and (method in ("DELETE", "POST") or path == "/live"):
-                continue  # what it does is tested elsewhere
-            locked.extensions["clock"][0] += 1000
-            client = locked.test_client(use_cookies=False)
-            headers = {**visitor.headers, **({"Upgrade": "websocket"} if path == "/live" else {})}
-            with client.open(path, method=method, headers=headers) as response:
-                tried += 1
-                words = response.text if response.mimetype == "text/html" else ""
-                assert ("Secret plans" in words) <= visitor.check_password, (visitor.name, method, path)
-                if visitor.check_password or endpoint in OPEN:
-                    assert response.status_code != 401 or path == "/login", (visitor.name, method, path)
+            clock[0] += 1000
+            upgrade = {"Upgrade": "websocket"} if path == "/live" else {}
+            with client.open(path, method=method, headers={**headers, **upgrade}) as response:
+                if endpoint in OPEN_ENDPOINTS:
+                    assert response.status_code != 401 or path == "/login", (headers, method, path)
                 else:
-                    assert response.status_code == 401, (visitor.name, method, path)
+                    assert response.status_code == 401, (headers, method, path)
                     assert "Set-Cookie" not in response.headers
-    assert tried > 500
-    assert [room.name for room in locked.extensions["overseer"].rooms().rooms] == before
+                    assert b"Secret plans" not in response.data
+    for headers in accepted:
+        for path in (f"/rooms/{room_id}", "/sessions"):
+            assert client.get(path, headers=headers).status_code == 200, headers
+    assert [room.name for room in overseer(locked).rooms().rooms] == ["Secret plans"]
 
 
-def test_what_is_open_is_the_way_in_and_nothing_else(locked: Flask) -> None:
-    """Five endpoints: a new route is shut until somebody says otherwise here."""
-    assert {"login.show_login", "login.create_login", "static", "joined", "rooms.healthz"} == OPEN
-    assert {rule.endpoint for rule in locked.url_map.iter_rules()} >= OPEN
+def test_open_endpoints_are_the_log_in_and_the_files_of_its_page(locked: Flask) -> None:
+    assert {"login.show_login", "login.create_login", "static", "joined", "rooms.healthz"} == OPEN_ENDPOINTS
 
 
-def test_a_disguised_verb_is_no_way_in(locked: Flask) -> None:
-    """_method in a form to an open address reaches nothing behind the door."""
-    room_id = locked.extensions["overseer"].create("Secret plans").id
-    client = locked.test_client()
+def test_method_of_a_form_to_an_open_endpoint_reaches_no_other_route(locked: Flask) -> None:
+    room_id = overseer(locked).create("Secret plans").id
     for path in ("/login", "/healthz", f"/rooms/{room_id}", "/static/icon.svg"):
-        for verb in ("DELETE", "PATCH"):
-            response = client.post(path, data={"_method": verb, "name": "Evil", **PLAIN})
+        for method in ("DELETE", "PATCH"):
+            response = locked.test_client().post(path, data={"_method": method, "name": "Evil", **PLAIN})
             assert response.status_code in (401, 404, 405), path
-    assert [room.name for room in locked.extensions["overseer"].rooms().rooms] == ["Secret plans"]
+    assert [room.name for room in overseer(locked).rooms().rooms] == ["Secret plans"]
 
 
 @pytest.mark.parametrize(
     ("method", "path", "form", "status"),
     [
-        ("GET", "/static/nothing", None, 404),
         ("GET", "/static/nothing?_plain=1", None, 404),
         ("POST", "/login", {"_method": "DELETE", "password": "x"}, 405),
         ("POST", "/login", {"password": "x" * 20_000}, 413),
         ("POST", "/login", "not a form", 400),
     ],
 )
-def test_an_error_at_an_open_address_tells_nothing_of_what_is_inside(
-    locked: Flask, method: str, path: str, form: object, status: int
+def test_error_page_of_an_open_endpoint_lists_no_rooms(
+    locked: Flask, method: str, path: str, form: Any, status: int
 ) -> None:
-    """Its page has no list of rooms, whoever asks for it in the way of a browser."""
-    room_id = locked.extensions["overseer"].create("Secret plans").id
-    answer = locked.test_client().open(path, method=method, data=form, headers=BROWSER)
-    assert answer.status_code == status and answer.text.startswith("<!doctype html>")
-    assert "Secret plans" not in answer.text and room_id not in answer.text
+    room_id = overseer(locked).create("Secret plans").id
+    response = locked.test_client().open(path, method=method, data=form, headers=BROWSER)
+    assert response.status_code == status and response.text.startswith("<!doctype html>")
+    assert "Secret plans" not in response.text and room_id not in response.text
 
 
-def test_without_a_password_only_this_machine_is_answered(client: FlaskClient) -> None:
-    """However the server came to listen elsewhere."""
-    for peer in ("192.168.1.5", "10.0.0.1", "::ffff:192.168.1.5", "2001:db8::1", "", "unix:"):
+def test_server_without_a_password_serves_this_machine_only(client: FlaskClient) -> None:
+    for peer in ("192.168.1.5", "::ffff:192.168.1.5", "2001:db8::1", "", "unix:"):
         response = client.get("/rooms", environ_overrides={"REMOTE_ADDR": peer})
         assert response.status_code == 403 and "no password" in response.text, peer
     for peer in ("127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"):
         assert client.get("/rooms", environ_overrides={"REMOTE_ADDR": peer}).status_code == 200, peer
 
 
-# The answers of the door
+def test_server_without_a_password_has_no_log_ins(client: FlaskClient) -> None:
+    new_room(client)
+    assert client.get("/login").headers["Location"] == "/"
+    assert client.post("/login", data={"password": "x"}).headers["Location"] == "/"
+    assert client.post("/logout").status_code == 303
+    assert "log-out" not in client.get("/", follow_redirects=True).text
+    for response in (client.get("/sessions"), client.delete("/sessions/0")):
+        assert response.status_code == 404 and "no password" in root(response.text).one("p").text
 
 
-def test_curl_is_asked_for_the_password_and_a_browser_is_shown_where(locked: Flask) -> None:
-    """A challenge for what speaks Basic; a browser would open a window of its own for it, so it gets the page."""
+# Responses to requests without a log-in
+
+
+def test_challenge_is_for_curl_and_a_log_in_page_for_browsers(locked: Flask) -> None:
     client = locked.test_client()
     curl = client.get("/rooms")
     assert curl.headers["WWW-Authenticate"] == 'Basic realm="Overseer chat"'
     assert "Log in" in root(curl.text).one(id="error").text
     for headers in (BROWSER, {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}):
         page = client.get("/rooms?q=x", headers=headers)
-        assert (
-            page.text.startswith("<!doctype html>")
-            and page.status_code == 401
-            and "WWW-Authenticate" not in page.headers
-        )
+        assert page.status_code == 401 and "WWW-Authenticate" not in page.headers
         assert parsed(page.text).one("input", name="next")["value"] == "/rooms?q=x"
-    part = client.post(
-        "/rooms/0123456789ab/messages", data={"text": "Hello"}, headers={**HTMX, "Sec-Fetch-Mode": "cors"}
-    )
-    assert part.status_code == 401 and "WWW-Authenticate" not in part.headers
-    assert root(part.text).one("a")["href"] == "/login?next=/rooms/0123456789ab"
+    path = f"/rooms/{ROOM_ID}/messages"
+    fragment = client.post(path, data={"text": "Hello"}, headers={**HTMX, "Sec-Fetch-Mode": "cors"})
+    assert fragment.status_code == 401 and "WWW-Authenticate" not in fragment.headers
+    assert root(fragment.text).one("a")["href"] == f"/login?next=/rooms/{ROOM_ID}"
 
 
-def test_a_form_that_comes_too_late_shows_what_was_typed(locked: Flask) -> None:
-    """A browser without scripts, whose log-in has ended: the words are on the page that asks for the password."""
-    page = locked.test_client().post(
-        "/rooms/0123456789ab/messages", data={"text": "Long <words>", **PLAIN}, headers=BROWSER
-    )
+def test_form_that_is_sent_after_the_log_in_ended_shows_its_text_again(locked: Flask) -> None:
+    form = {"text": "Long <words>", **PLAIN}
+    page = locked.test_client().post(f"/rooms/{ROOM_ID}/messages", data=form, headers=BROWSER)
     assert page.status_code == 401
-    assert parsed(page.text).one("textarea").text.strip() == "Long <words>"
-    assert parsed(page.text).one("input", name="next")["value"] == "/rooms/0123456789ab"
+    assert parsed(page.text).one("textarea").text == "Long <words>"
+    assert parsed(page.text).one("input", name="next")["value"] == f"/rooms/{ROOM_ID}"
 
 
-def test_the_cookie_is_for_the_server_alone(locked: Flask) -> None:
-    """No script reads it, no other site sends it, and over TLS it goes by nothing else."""
+def test_log_in_page_returns_to_the_referring_page(locked: Flask) -> None:
+    page = locked.test_client().get("/login", headers={"Referer": f"http://localhost/rooms/{ROOM_ID}?before=7"})
+    assert parsed(page.text).one("input", name="next")["value"] == f"/rooms/{ROOM_ID}"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "location"),
+    [
+        (f"/rooms/{ROOM_ID}?before=7&_method=DELETE&at=1", f"/rooms/{ROOM_ID}?before=7"),
+        ("/rooms?q=a%26b", "/rooms?q=a%26b"),
+        (f"/rooms/{ROOM_ID}/messages/3", f"/rooms/{ROOM_ID}/messages/3"),
+        ("/sessions", "/sessions"),
+        *((other, "/") for other in ("", "/login", "/logout", "/nowhere", "/live", "/rooms/../..", "\x00", "http://[")),
+        *((evil, "/") for evil in ("//evil.example", "https://evil.example/", "/\\evil.example", "/\t/evil.example")),
+        (f"//evil.example/rooms/{ROOM_ID}", f"/rooms/{ROOM_ID}"),
+    ],
+)
+def test_log_in_redirects_to_pages_of_this_app_only(locked: Flask, wanted: str, location: str) -> None:
+    client = locked.test_client()
+    assert log_in(client, next=wanted).headers["Location"] == location
+    assert client.get("/login?next=/rooms").headers["Location"] == "/rooms", "already logged in"
+
+
+@pytest.mark.parametrize(
+    ("path", "location"),
+    [
+        ("/", "/chat/"),
+        (f"/rooms/{ROOM_ID}?before=7", f"/chat/rooms/{ROOM_ID}?before=7"),
+        *((f"/{odd}evil.example/x", "") for odd in ("%5C", "%09/", "%2F", "%2F%5C", "rooms/%5C%5C/")),
+    ],
+)
+def test_link_from_another_site_is_reloaded_with_the_cookie(locked: Flask, path: str, location: str) -> None:
+    """SameSite=Strict cookies are not sent with it, so the page reloads itself, at a URL of this app only."""
+    headers = {**BROWSER, "Sec-Fetch-Site": "cross-site"}
+    page = locked.test_client().get(path, base_url="http://localhost/chat", headers=headers)
+    assert page.status_code == 401
+    refresh = parsed(page.text).every("meta", **{"http-equiv": "refresh"})
+    assert [tag["content"] for tag in refresh] == ([f"0; url={location}"] if location else [])
+
+
+def test_log_in_form_is_limited_in_size(locked: Flask) -> None:
+    assert log_in(locked.test_client(), "x" * 15_000).status_code == 401
+    assert log_in(locked.test_client(), "x" * 17_000).status_code == 413
+
+
+def test_cookie_is_http_only_strict_and_secure_over_tls(locked: Flask) -> None:
     client = locked.test_client()
     plain = log_in(client).headers["Set-Cookie"]
     assert "HttpOnly" in plain and "SameSite=Strict" in plain and "Path=/" in plain and "Secure" not in plain
-    safe = client.post("/login", data={"password": PASSWORD}, base_url="https://localhost").headers["Set-Cookie"]
-    assert "Secure" in safe
-    below = client.post("/login", data={"password": PASSWORD}, base_url="http://localhost/chat")
-    assert "Path=/chat" in below.headers["Set-Cookie"] and below.headers["Location"] == "/chat/"
+    over_tls = client.post("/login", data={"password": PASSWORD}, base_url="https://localhost").headers["Set-Cookie"]
+    assert "Secure" in over_tls
+    prefixed = client.post("/login", data={"password": PASSWORD}, base_url="http://localhost/chat")
+    assert "Path=/chat" in prefixed.headers["Set-Cookie"] and prefixed.headers["Location"] == "/chat/"
 
 
-def test_a_log_in_leads_to_our_own_pages_only(locked: Flask) -> None:
-    """Whatever `next` says."""
-    room_id = "0123456789ab"
-    for wanted, leads in (
-        (f"/rooms/{room_id}", f"/rooms/{room_id}"),
-        (f"/rooms/{room_id}?before=7&_method=DELETE&at=1", f"/rooms/{room_id}?before=7"),
-        ("/rooms?q=a%26b", "/rooms?q=a%26b"),
-        (f"/rooms/{room_id}/messages/3", f"/rooms/{room_id}/messages/3"),
-    ):
-        assert log_in(locked.test_client(), next=wanted).headers["Location"] == leads
-    for wanted in (
-        *("", "//evil.example", "https://evil.example/", "/\\evil.example", "/\t/evil.example", "javascript:alert(1)"),
-        *(
-            "/login",
-            "/logout",
-            "/nowhere",
-            f"//evil.example/rooms/{room_id}",
-            "http://[",
-            "/rooms/../..",
-            "\x00",
-            "/live",
-        ),
-    ):
-        leads = log_in(locked.test_client(), next=wanted).headers["Location"]
-        assert leads in ("/", f"/rooms/{room_id}"), wanted
+# Attempts
 
 
-def test_who_follows_a_link_to_us_is_led_on_to_our_own_pages_only(locked: Flask) -> None:
-    """The page that asks again, as ours, for what another site's link named: below the prefix, and never elsewhere."""
-    foreign = {**BROWSER, "Sec-Fetch-Site": "cross-site"}
-    room_id = "0123456789ab"
-    for path, leads in (
-        ("/", "/chat/"),
-        (f"/rooms/{room_id}?before=7", f"/chat/rooms/{room_id}?before=7"),
-        (f"/rooms/{room_id}/messages/3", f"/chat/rooms/{room_id}/messages/3"),
-        ("/rooms?q=a%26b", "/chat/rooms?q=a%26b"),
-        *(
-            (f"/{odd}evil.example/x", "")
-            for odd in ("%5C", "%09/", "%0A/", "%2F", "%2F%5C", "rooms/%5C%5C/", "nowhere")
-        ),
-    ):
-        page = locked.test_client().get(path, base_url="http://localhost/chat", headers=foreign)
-        assert page.status_code == 401, path
-        refresh = parsed(page.text).every("meta", **{"http-equiv": "refresh"})
-        assert [tag["content"] for tag in refresh] == ([f"0; url={leads}"] if leads else []), path
-
-
-def test_who_is_in_already_is_not_asked_again(locked: Flask) -> None:
-    """Nor is anybody where there is no password."""
+def test_password_attempts_are_limited_to_five_and_then_one_per_30_seconds(
+    locked: Flask, clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    """By form and by header alike, for one client, and also with the right password."""
     client = locked.test_client()
-    log_in(client)
-    assert client.get("/login?next=/rooms").headers["Location"] == "/rooms"
-
-
-def test_without_a_password_there_is_no_log_in(client: FlaskClient) -> None:
-    """Its address leads to the rooms, and no page offers to log out."""
-    new_room(client)
-    assert client.get("/login").headers["Location"] == "/"
-    assert client.post("/login", data={"password": "x"}).headers["Location"] == "/"
-    assert client.post("/logout").status_code == 303
-    assert "log-out" not in client.get("/", follow_redirects=True).text
-    assert "Log out" not in client.get("/palette").text
-
-
-# How often
-
-
-def test_a_password_is_tried_five_times_and_then_waited_for(locked: Flask, caplog: pytest.LogCaptureFixture) -> None:
-    """In every way alike, also with the right one; the seconds are said; and then there is one more try."""
-    client, now = locked.test_client(), locked.extensions["clock"]
     with caplog.at_level(logging.WARNING):
         assert [log_in(client, "wrong").status_code for _ in range(3)] == [401] * 3
         assert [client.get("/rooms", headers=basic("wrong")).status_code for _ in range(2)] == [401] * 2
     assert caplog.text.count("a wrong password from 127.0.0.1") == 5
-    for refused in (
-        log_in(client),
-        client.get("/rooms", headers=basic(PASSWORD)),
-        client.get("/rooms", headers=bearer("x")),
-    ):
-        assert refused.status_code == 429 and refused.headers["Retry-After"] == "30"
-        assert "Wait 30 s" in refused.text
+    for response in (log_in(client), client.get("/rooms", headers=basic(PASSWORD))):
+        assert response.status_code == 429 and response.headers["Retry-After"] == "30"
+        assert "Try again in 30 seconds" in response.text
     other = client.get("/rooms", headers=basic(PASSWORD), environ_overrides={"REMOTE_ADDR": "192.0.2.7"})
     assert other.status_code == 200
-    now[0] += 30
-    assert log_in(client, "wrong").status_code == 401
-    now[0] += 30
+    clock[0] += 30
     assert log_in(client).status_code == 303
     assert client.get("/rooms").status_code == 200
 
 
-def test_the_right_password_costs_no_tries_and_is_checked_once(instance: Path) -> None:
-    """A script that sends it with every request waits for the slow check only once."""
+def test_right_password_uses_up_no_attempts_and_is_hashed_once(locked: Flask) -> None:
     checked: list[str] = []
+    password = access_policy(locked).password
+    assert password is not None
 
-    def check(_: str, tried: str) -> bool:
-        checked.append(tried)
-        return tried == PASSWORD
+    def check(_: str, given: str) -> bool:
+        checked.append(given)
+        return True
 
-    app = create_app(instance, access=Access(password=PASSWORD, hosts=frozenset({"localhost"})), check_password=check)
-    client = app.test_client()
-    assert {client.get("/rooms", headers=basic(PASSWORD)).status_code for _ in range(50)} == {200}
-    assert checked == [PASSWORD]
-    app.extensions["overseer"].close()
-
-
-def test_many_who_come_at_once_with_the_password_are_all_let_in(guarded: Server) -> None:
-    """Before it was checked for the first time: none of them is a try too many."""
-    together = threading.Barrier(12)
-    answered: list[int] = []
-
-    def come() -> None:
-        together.wait()
-        answered.append(requests.get(f"{guarded.url}/rooms", auth=("", PASSWORD), timeout=60).status_code)
-
-    threads = [threading.Thread(target=come) for _ in range(12)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert answered == [200] * 12
-
-
-def test_who_asks_to_log_in_comes_back_to_where_they_were(locked: Flask) -> None:
-    """A tab whose log-in has ended leads to the log-in by a link that says nothing of where it is."""
-    page = locked.test_client().get("/login", headers={"Referer": "http://localhost/rooms/0123456789ab?before=7"})
-    assert parsed(page.text).one("input", name="next")["value"] == "/rooms/0123456789ab"
-
-
-def test_a_log_in_form_is_small(locked: Flask) -> None:
-    """Who is not let in does not send megabytes."""
+    password._check = check
     client = locked.test_client()
-    assert log_in(client, "x" * 15_000).status_code == 401
-    assert log_in(client, "x" * 17_000).status_code == 413
+    assert {client.get("/rooms", headers=basic(PASSWORD)).status_code for _ in range(20)} == {200}
+    assert checked == [PASSWORD]
+
+
+# The list of log-ins
+
+
+def test_sessions_lists_the_live_log_ins_and_marks_the_own_one(locked: Flask) -> None:
+    one, other = locked.test_client(), locked.test_client()
+    one.post("/login", data={"password": PASSWORD}, headers={"User-Agent": "<b>Firefox</b> " + "x" * 200})
+    other.post("/login", data={"password": PASSWORD}, environ_overrides={"REMOTE_ADDR": "192.0.2.7"})
+    listed = root(one.get("/sessions").text)
+    assert (listed.tag, listed["id"]) == ("ul", "sessions")
+    (own,) = (item for item in listed.every("li") if "this log-in" in item.text)
+    assert "127.0.0.1" in own.text and "<b>Firefox</b>" in own.text and "x" * 120 not in own.text
+    assert len(own.every("time")) == 2 and "192.0.2.7" in listed.text and len(listed.every("li")) == 2
+    page = one.get("/sessions", headers=BROWSER)
+    assert page.text.startswith("<!doctype html>") and len(parsed(page.text).one(id="sessions").every("li")) == 2
+
+
+def test_session_that_is_ended_from_the_list_is_logged_out(locked: Flask) -> None:
+    one, other = locked.test_client(), locked.test_client()
+    log_in(one), log_in(other)
+    own, foreign = sorted(root(one.get("/sessions").text).every("li"), key=lambda item: "this log-in" not in item.text)
+    response = one.delete(f"/sessions/{(foreign['id'] or '').removeprefix('session-')}")
+    assert response.status_code == 200 and [item["id"] for item in root(response.text).every("li")] == [own["id"]]
+    assert other.get("/rooms").status_code == 401 and one.get("/rooms").status_code == 200
+    unknown = one.delete("/sessions/0")
+    assert unknown.status_code == 404 and "has already ended" in root(unknown.text).one("p").text
+    form = own.one("form")
+    fields = {field["name"] or "": field["value"] or "" for field in form.every("input")}
+    plain = one.post(form["action"] or "", data=fields)
+    assert plain.status_code == 303 and plain.headers["Location"] == "/sessions"
+    assert "Expires=Thu, 01 Jan 1970" in plain.headers["Set-Cookie"]
+    assert one.get("/sessions").status_code == 401
 
 
 # The real server
 
 
 @pytest.fixture
-def guarded(instance: Path, model_server: ModelServer, server_pool: ServerPool) -> Iterator[Server]:
+def guarded(instance: Path, server_pool: ServerPool) -> Iterator[Server]:
     """A server with a password."""
-    settings = {"OPENAI_BASE_URL": model_server.url, "OVERSEER_PASSWORD": PASSWORD}
-    server = Server(instance, environment=settings, server_pool=server_pool).start()
+    environment = {"OLLAMA_HOST": NOBODY, "OVERSEER_PASSWORD": PASSWORD}
+    server = Server(instance, environment=environment, server_pool=server_pool).start()
     yield server
     server.stop()
 
 
-def check_password(server: Server) -> str:
-    """Log in; returns the cookie."""
-    answer = requests.post(f"{server.url}/login", {"password": PASSWORD}, allow_redirects=False, timeout=20)
-    assert answer.status_code == 303
-    return "; ".join(f"{one.name}={one.value}" for one in answer.cookies)
+def server_cookie(server: Server) -> str:
+    """Log in; return the cookie."""
+    response = requests.post(f"{server.url}/login", {"password": PASSWORD}, allow_redirects=False, timeout=20)
+    assert response.status_code == 303
+    return "; ".join(f"{one.name}={one.value}" for one in response.cookies)
 
 
-def test_the_socket_is_shut_before_the_handshake_is_answered(guarded: Server) -> None:
-    """Nobody listens without a log-in, nor from another site with one."""
-    ours = check_password(guarded)
-    for options, status in (
+def status(server: Server, cookie: str) -> int:
+    return requests.get(f"{server.url}/rooms", headers={"Cookie": cookie}, timeout=20).status_code
+
+
+def open_tab(server: Server, **options: Any) -> Tab:
+    """Open a tab that has received its first frame."""
+    tab = Tab(server.url, suppress_origin="origin" not in options, **options)
+    tab.read_until('hx-target="#rooms"')
+    return tab
+
+
+def test_right_password_from_many_clients_at_once_is_accepted(guarded: Server) -> None:
+    """None of them counts as an attempt too many before the first check has ended."""
+    barrier = threading.Barrier(12)
+    statuses: list[int] = []
+
+    def request() -> None:
+        barrier.wait()
+        statuses.append(requests.get(f"{guarded.url}/rooms", auth=("", PASSWORD), timeout=60).status_code)
+
+    threads = [threading.Thread(target=request) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses == [200] * 12
+
+
+def test_websocket_requires_a_log_in_of_the_same_origin(guarded: Server) -> None:
+    own = server_cookie(guarded)
+    rejected: list[tuple[dict[str, Any], int]] = [
         ({}, 401),
-        ({"cookie": f"{ours}x"}, 401),
+        ({"cookie": f"{own}x"}, 401),
         ({"header": basic("wrong")}, 401),
-        ({"cookie": ours, "origin": "http://evil.example"}, 403),
-        ({"cookie": ours, "header": {"Sec-Fetch-Site": "cross-site"}, "origin": guarded.url}, 403),
-    ):
-        with pytest.raises(websocket.WebSocketBadStatusException) as refused:
+        ({"cookie": own, "origin": "http://evil.example"}, 403),
+        ({"cookie": own, "header": {"Sec-Fetch-Site": "cross-site"}, "origin": guarded.url}, 403),
+    ]
+    for options, expected in rejected:
+        with pytest.raises(websocket.WebSocketBadStatusException) as error:
             Tab(guarded.url, **options)
-        assert refused.value.status_code == status, options
-    for options in ({"cookie": ours, "origin": guarded.url}, {"header": basic(PASSWORD)}, {"header": bearer(PASSWORD)}):
-        tab = Tab(guarded.url, suppress_origin="origin" not in options, **options)
-        tab.read_until('hx-target="#rooms"')
-        tab.close()
+        assert error.value.status_code == expected, options
+    accepted: list[dict[str, Any]] = [{"cookie": own, "origin": guarded.url}, {"header": bearer(PASSWORD)}]
+    for options in accepted:
+        open_tab(guarded, **options).close()
 
 
-def test_a_log_out_sends_the_tabs_of_that_log_in_away_for_good(guarded: Server) -> None:
-    """They are told, with a close code that is not come back from; others stay. It holds over a restart."""
-    one, other = {"Cookie": check_password(guarded)}, {"Cookie": check_password(guarded)}
-    tabs = [Tab(guarded.url, cookie=ours["Cookie"], origin=guarded.url) for ours in (one, other)]
-    for tab in tabs:
-        tab.read_until('hx-target="#rooms"')
-    left = requests.post(f"{guarded.url}/logout", headers=one, allow_redirects=False, timeout=20)
-    assert left.status_code == 303
-    assert "You are logged out" in tabs[0].read_until('hx-target="#error"')
-    assert tabs[0].read_to_close() == 4401
-    assert requests.get(f"{guarded.url}/rooms", headers=one, timeout=20).status_code == 401
-    assert requests.post(f"{guarded.url}/rooms", headers=other, timeout=20).status_code == 201
-    tabs[1].read_until("room-")
+def test_log_out_closes_the_tabs_of_that_log_in_and_lasts_over_a_restart(guarded: Server, instance: Path) -> None:
+    """By /logout and from the list of log-ins alike. Other log-ins stay, until the password is replaced by a hash."""
+    cookies = [server_cookie(guarded) for _ in range(3)]
+    tabs = [open_tab(guarded, cookie=one, origin=guarded.url) for one in cookies]
+    options: dict[str, Any] = {"headers": {"Cookie": cookies[0]}, "allow_redirects": False, "timeout": 20}
+    assert requests.post(f"{guarded.url}/logout", **options).status_code == 303
+    options["headers"] = {"Cookie": cookies[1]}
+    own = next(
+        item
+        for item in root(requests.get(f"{guarded.url}/sessions", **options).text).every("li")
+        if "this log-in" in item.text
+    )
+    path = f"/sessions/{(own['id'] or '').removeprefix('session-')}"
+    assert requests.delete(guarded.url + path, **options).status_code == 200
+    for tab in tabs[:2]:
+        assert "been logged out" in tab.read_until('hx-target="#error"')
+        assert tab.read_to_close() == 4401
+    assert requests.post(f"{guarded.url}/rooms", headers={"Cookie": cookies[2]}, timeout=20).status_code == 201
+    tabs[2].read_until("room-")
     for tab in tabs:
         tab.close()
     guarded.restart()
-    assert requests.get(f"{guarded.url}/rooms", headers=one, timeout=20).status_code == 401
-    assert requests.get(f"{guarded.url}/rooms", headers=other, timeout=20).status_code == 200
-
-
-def test_a_tab_is_sent_away_when_its_log_in_expires(
-    instance: Path, model_server: ModelServer, server_pool: ServerPool
-) -> None:
-    """What was open then does not stay open for ever."""
-    environment = {"OPENAI_BASE_URL": model_server.url, "OVERSEER_PASSWORD": PASSWORD}
-    server = Server(instance, environment=environment, server_pool=server_pool).start()
-    try:
-        sessions = Sessions(instance, PASSWORD, lasts=2)
-        name, (token, session) = sessions.cookie, sessions.begin()
-        sessions.close()
-        tab = Tab(server.url, cookie=f"{name}={token}", origin=server.url)
-        tab.read_until('hx-target="#error"')
-        assert tab.read_to_close() == 4401
-        tab.close()
-        assert time.time() >= session.until
-    finally:
-        server.stop()
-
-
-def test_the_secret_is_for_the_owner_alone_and_another_password_ends_all_log_ins(
-    instance: Path, model_server: ModelServer, server_pool: ServerPool
-) -> None:
-    """0600 from its first moment; the password is in no file; a changed one lets no old cookie in."""
-    ours = ""
-    for password, status in ((PASSWORD, 200), (hashed(PASSWORD), 401)):
-        environment = {"OPENAI_BASE_URL": model_server.url, "OVERSEER_PASSWORD": password}
-        server = Server(instance, environment=environment, server_pool=server_pool).start()
-        try:
-            ours = ours or check_password(server)
-            assert requests.get(f"{server.url}/rooms", headers={"Cookie": ours}, timeout=20).status_code == status
-            assert requests.get(f"{server.url}/rooms", auth=("", PASSWORD), timeout=20).status_code == 200
-        finally:
-            server.stop()
-    assert (instance / "secret").stat().st_mode & 0o777 == 0o600
+    assert [status(guarded, one) for one in cookies] == [401, 401, 200]
+    guarded.stop()
+    guarded._environment["OVERSEER_PASSWORD"] = hashed(PASSWORD)
+    guarded.start()
+    assert status(guarded, cookies[2]) == 401, "another password ends all log-ins"
+    assert requests.get(f"{guarded.url}/rooms", auth=("", PASSWORD), timeout=20).status_code == 200
     assert not any(PASSWORD.encode() in path.read_bytes() for path in instance.rglob("*") if path.is_file())
 
 
-def test_a_door_has_one_decision(locked: Flask) -> None:
-    """It is asked before anything else looks at the request, and by nobody but the app."""
-    asked = [
-        ask for ask in locked.before_request_funcs[None] if getattr(ask, "__self__", None).__class__ is AccessPolicy
-    ]
-    assert len(asked) == 1
-    assert locked.before_request_funcs[None].index(asked[0]) <= 1
-    assert not [name for name, ask in locked.before_request_funcs.items() if name is not None and ask]
+def test_tab_is_closed_when_its_log_in_expires(guarded: Server, instance: Path) -> None:
+    with closing(SessionStorage(instance, PASSWORD, lifetime_seconds=5)) as sessions:
+        name, (token, session) = sessions.cookie_name, sessions.create("", "")
+    with closing(Tab(guarded.url, cookie=f"{name}={token}", origin=guarded.url)) as tab:
+        tab.read_until('hx-target="#error"')
+        assert tab.read_to_close() == 4401
+    assert time.time() >= session.expires_at

@@ -1,4 +1,4 @@
-"""What of a turn is set and seen by HTTP: settings, the model list, edits, going on, and the transcript."""
+"""The routes of settings, models, the edit form, resumed answers and the transcript."""
 
 from __future__ import annotations
 
@@ -12,92 +12,68 @@ from overseer import create_app
 from overseer.domain.settings import MAX_SYSTEM_PROMPT_CHARS
 from overseer.llm.choice import ModelSettings
 from overseer.rooms.overseer import Overseer
+from overseer.web.extensions import overseer as overseer_of
+from tests.support.client import NAVIGATION, PLAIN, WAIT, ask
+from tests.support.client import new_room as create
 from tests.support.model_server import NOBODY, ModelServer, Reply, answer, end, held, reasoning, text, tool_call, usage
 
-WAIT = {"Prefer": "wait=20"}
-PLAIN = {"_plain": "1"}
+
+def new_room(client: FlaskClient) -> str:
+    """Make a room; return its path."""
+    return f"/rooms/{create(client, 'Kitchen')}"
 
 
-def new_room(client: FlaskClient, name: str = "Kitchen") -> str:
-    return client.post("/rooms", data={"name": name}).headers["Location"]
+def ask_in(client: FlaskClient, room: str, question: str) -> str:
+    """Ask a question; return the fragment of the exchange after the answer."""
+    return ask(client, room.removeprefix("/rooms/"), question).text
 
 
-def ask(client: FlaskClient, room: str, words: str) -> str:
-    response = client.post(f"{room}/messages", data={"text": words}, headers=WAIT)
-    assert response.status_code == 201, response.text
-    return response.text
-
-
-# Settings
-
-
-def test_settings_are_set_one_by_one_and_answer_the_header(
-    client: FlaskClient, overseer: Overseer, model_server: ModelServer
+def test_settings_are_changed_one_by_one_and_used_for_the_next_question(
+    client: FlaskClient, model_server: ModelServer
 ) -> None:
-    """What a form does not name stays as it is, the name too; the next question goes by all of them."""
     room = new_room(client)
     for form in ({"model": " owl-7b "}, {"temperature": "0.5"}, {"system_prompt": "Be\r\nbrief."}):
         response = client.patch(room, data=form)
         assert response.status_code == 200 and response.text.startswith('<header id="header"')
     assert "Kitchen" in response.text and 'value="owl-7b"' in response.text and 'value="0.5"' in response.text
-    ask(client, room, "Hello")
+    ask_in(client, room, "Hello")
     body = model_server.requests[-1]
     assert (body["model"], body["temperature"]) == ("owl-7b", 0.5)
     assert body["messages"][0] == {"role": "system", "content": "Be\nbrief."}
     client.patch(room, data={"model": "", "temperature": "", "system_prompt": ""})
-    ask(client, room, "Hello again")
+    ask_in(client, room, "Hello again")
     body = model_server.requests[-1]
     assert body["model"] == "stand-in" and "temperature" not in body
     assert [message["role"] for message in body["messages"]] == ["user", "assistant", "user"]
-
-
-def test_a_name_and_settings_can_come_together(client: FlaskClient, overseer: Overseer) -> None:
-    """One form, one header; the list shows the new name."""
-    room = new_room(client)
-    response = client.patch(room, data={"name": "Owls", "temperature": "1"})
-    assert "Owls" in response.text and 'value="1.0"' in response.text
-    assert "Owls" in client.get("/rooms").text
-
-
-@pytest.mark.parametrize(
-    ("form", "status", "sentence"),
-    [
-        ({"temperature": "hot"}, 422, "from 0 to 2"),
-        ({"temperature": "nan"}, 422, "from 0 to 2"),
-        ({"temperature": "2.1"}, 422, "from 0 to 2"),
-        ({"temperature": "-0.1"}, 422, "from 0 to 2"),
-        ({"model": 300 * "x"}, 422, "at most 200"),
-        ({"system_prompt": (MAX_SYSTEM_PROMPT_CHARS + 1) * "x"}, 413, "32,000"),
-        ({"name": " ", "model": "x"}, 422, "needs a name"),
-        ({"colour": "red"}, 422, "needs a name"),
-    ],
-)
-def test_settings_that_cannot_be_are_refused_whole(
-    client: FlaskClient, overseer: Overseer, form: dict[str, str], status: int, sentence: str
-) -> None:
-    """A sentence says what would do, and nothing of the form is kept."""
-    room = new_room(client)
-    before = overseer.settings(room[-12:]), overseer.room(room[-12:]).name
-    response = (
-        client.patch(room, data={"name": "Other", **form}) if "colour" not in form else client.patch(room, data=form)
-    )
-    assert response.status_code == status and sentence in response.text
-    assert (overseer.settings(room[-12:]), overseer.room(room[-12:]).name) == before
-
-
-def test_a_plain_form_of_settings_leads_back_to_the_room(client: FlaskClient) -> None:
-    """As every form does without JavaScript."""
-    room = new_room(client)
-    response = client.post(room, data={"_method": "PATCH", "model": "owl", **PLAIN})
-    assert (response.status_code, response.headers["Location"]) == (303, room)
+    both = client.patch(room, data={"name": "Owls", "temperature": "1"}).text
+    assert "Owls" in both and 'value="1.0"' in both and "Owls" in client.get("/rooms").text
+    plain = client.post(room, data={"_method": "PATCH", "model": "owl", **PLAIN})
+    assert (plain.status_code, plain.headers["Location"]) == (303, room)
     assert 'value="owl"' in client.get(room).text
 
 
-# The model list
+@pytest.mark.parametrize(
+    ("form", "status"),
+    [
+        ({"name": "Other", "temperature": "hot"}, 422),
+        ({"name": "Other", "temperature": "2.1"}, 422),
+        ({"name": "Other", "model": 300 * "x"}, 422),
+        ({"name": "Other", "system_prompt": (MAX_SYSTEM_PROMPT_CHARS + 1) * "x"}, 413),
+        ({"name": " ", "model": "x"}, 422),
+        ({"colour": "red"}, 422),
+    ],
+)
+def test_settings_form_with_an_invalid_value_changes_nothing(
+    client: FlaskClient, overseer: Overseer, form: dict[str, str], status: int
+) -> None:
+    room = new_room(client)
+    before = overseer.settings(room[-12:]), overseer.room(room[-12:]).name
+    response = client.patch(room, data=form)
+    assert response.status_code == status and 'id="error"' in response.text
+    assert (overseer.settings(room[-12:]), overseer.room(room[-12:]).name) == before
 
 
-def test_the_models_are_listed_and_kept_until_asked_for_anew(client: FlaskClient, model_server: ModelServer) -> None:
-    """A list that somebody looks at again is not fetched again, unless they want it."""
+def test_models_are_listed_and_cached_until_a_refresh(client: FlaskClient, model_server: ModelServer) -> None:
     model_server.models = ["a", '"><b>b']
     listed = client.get("/models").text
     assert '<option value="a">' in listed and "2 models" in listed and "<b>" not in listed
@@ -106,140 +82,87 @@ def test_the_models_are_listed_and_kept_until_asked_for_anew(client: FlaskClient
     assert '<option value="c">' in client.get("/models?refresh=1").text
 
 
-def test_a_model_list_that_cannot_be_had_says_why(instance: Path) -> None:
-    """Nothing is listed, and nothing breaks: a name can still be typed."""
-    app = create_app(instance, models=ModelSettings(base_url=NOBODY))
-    with app.test_client() as client:
-        response = client.get("/models")
-        assert response.status_code == 200 and "Could not connect" in response.text
-    app.extensions["overseer"].close()
+@pytest.mark.parametrize(
+    ("models", "sentence"),
+    [
+        (ModelSettings(base_url=NOBODY), "Could not connect"),
+        (ModelSettings(ollama_url=NOBODY), "No model server is connected."),
+    ],
+)
+def test_models_without_a_server_are_an_explanation(instance: Path, models: ModelSettings, sentence: str) -> None:
+    app = create_app(instance, models=models)
+    response = app.test_client().get("/models")
+    assert response.status_code == 200 and sentence in response.text
+    overseer_of(app).close()
 
 
-def test_offline_there_is_nothing_to_choose_from(instance: Path) -> None:
-    """And the list says so."""
-    app = create_app(instance, models=ModelSettings(ollama_url=NOBODY))
-    with app.test_client() as client:
-        assert "No model server is connected." in client.get("/models").text
-    app.extensions["overseer"].close()
-
-
-# Edits
-
-
-def test_the_form_of_an_edit_says_what_it_drops(client: FlaskClient) -> None:
-    """The question as it is, and how many messages follow its answer; a page for a browser that goes there."""
+def test_edit_form_contains_the_question_and_the_number_of_later_messages(client: FlaskClient) -> None:
     room = new_room(client)
-    for words in ("One?", "Two?", "Three?"):
-        ask(client, room, words)
+    for question in ("One?", "Two?", "Three?"):
+        ask_in(client, room, question)
     form = client.get(f"{room}/messages/1/edit").text
     assert form.startswith('<form id="editing"') and "One?" in form and "the 4 messages after it" in form
-    assert "the 2 messages after it" in client.get(f"{room}/messages/3/edit").text
     assert "messages after it" not in client.get(f"{room}/messages/5/edit").text
-    page = client.get(f"{room}/messages/1/edit", headers={"Sec-Fetch-Mode": "navigate"}).text
+    page = client.get(f"{room}/messages/1/edit", headers=NAVIGATION).text
     assert page.startswith("<!doctype html>") and 'name="_plain" value="1"' in page
     for number in (2, 7):
         assert client.get(f"{room}/messages/{number}/edit").status_code == 404
 
 
-def test_an_edit_that_saw_an_older_room_is_refused(client: FlaskClient) -> None:
-    """`last` names the last message that was seen: who confirmed to drop two drops no four."""
+def test_resume_continues_an_interrupted_answer_only(client: FlaskClient, model_server: ModelServer) -> None:
     room = new_room(client)
-    ask(client, room, "One?")
-    ask(client, room, "Two?")
-    stale = client.patch(f"{room}/messages/1", data={"text": "Uno?", "last": "2"})
-    assert stale.status_code == 409 and "More was said" in stale.text
-    assert "Uno?" not in client.get(f"{room}/messages").text
-    assert client.patch(f"{room}/messages/1", data={"text": "Uno?", "last": "4"}).status_code == 200
-
-
-# Going on
-
-
-def test_an_answer_that_broke_off_is_gone_on_with(client: FlaskClient, model_server: ModelServer) -> None:
-    """`resume=1` adds to the same answer; an answer that is complete is left alone."""
-    room = new_room(client)
+    empty = client.post(f"{room}/turn", data={"resume": "1"})
+    assert empty.status_code == 409 and 'id="error"' in empty.text
     model_server.will(Reply(text("Once upon"), end("length")), answer(" a time."))
-    assert "length limit" in ask(client, room, "A story")
+    assert "length limit" in ask_in(client, room, "A story")
+    assert client.post(f"{room}/turn", data={"resume": "true"}).status_code == 400
+    assert "Once upon" in client.get(f"{room}/messages/2").text, "it is not taken for a retry"
     response = client.post(f"{room}/turn", data={"resume": "1"}, headers=WAIT)
     assert response.status_code == 201 and response.headers["Location"] == f"{room}/messages/2"
-    assert "Once upon a time." in ended(client, room, 2)
+    ask_in(client, room, "And?")  # it waits for the answer before it
+    assert "Once upon a time." in client.get(f"{room}/messages/2").text
     assert client.post(f"{room}/turn", data={"resume": "1"}).status_code == 409
 
 
-def test_a_resume_that_is_neither_yes_nor_no_changes_nothing(client: FlaskClient, model_server: ModelServer) -> None:
-    """It is not taken for a retry, which would drop what was said."""
-    room = new_room(client)
-    model_server.will(Reply(text("Once upon"), end("length")))
-    ask(client, room, "A story")
-    assert client.post(f"{room}/turn", data={"resume": "true"}).status_code == 400
-    assert "Once upon" in client.get(f"{room}/messages/2").text
-
-
-def test_there_is_nothing_to_go_on_with_in_an_empty_room(client: FlaskClient) -> None:
-    """It says so."""
-    response = client.post(f"{new_room(client)}/turn", data={"resume": "1"})
-    assert response.status_code == 409 and "nothing to go on with" in response.text
-
-
-def ended(client: FlaskClient, room: str, number: int) -> str:
-    """A message once it has ended: another question waits its turn, so its end is that of the one before."""
-    ask(client, room, "And?")
-    return client.get(f"{room}/messages/{number}").text
-
-
-# The transcript
-
-
-def test_the_transcript_is_markdown_of_the_whole_room(
-    client: FlaskClient, overseer: Overseer, model_server: ModelServer
-) -> None:
-    """Every message in order, also more than a page of them: thoughts quoted, tools in brackets, endings named."""
-    room = new_room(client, "Owls & more")
+def test_transcript_is_markdown_of_the_whole_room(client: FlaskClient, model_server: ModelServer) -> None:
+    """All pages of messages; reasoning is quoted, tool calls are in brackets, and failures are named."""
+    room, headers = new_room(client), {"Accept": "text/markdown"}
+    client.patch(room, data={"name": "Owls & more"})
+    assert client.get(f"{room}/messages", headers=headers).text == "# Owls & more\n"
+    assert client.get("/rooms/000000000000/messages", headers=headers).status_code == 404
     model_server.will(
         Reply(reasoning("Hm.\nDice."), tool_call("roll_dice", '{"sides": 2}'), end("tool_calls")),
         answer("It is **one**."),
         Reply(text("Half an")),
     )
-    ask(client, room, "Roll")
-    ask(client, room, "Go on")
-    for n in range(30):
-        ask(client, room, f"Question {n}")
-    response = client.get(f"{room}/messages", headers={"Accept": "text/markdown"})
+    ask_in(client, room, "Roll")
+    ask_in(client, room, "Go on")
+    for n in range(25):
+        ask_in(client, room, f"Question {n}")
+    response = client.get(f"{room}/messages", headers=headers)
     assert response.mimetype == "text/markdown" and response.headers["Vary"] == "Accept"
-    told = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "NOW", response.text)
-    assert told.startswith(
+    transcript = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "NOW", response.text)
+    assert transcript.startswith(
         '# Owls & more\n\n## You, NOW\n\nRoll\n\n## stand-in, NOW\n\n> Hm.\n> Dice.\n\n[roll_dice {"sides": 2} → '
     )
-    assert "It is **one**.\n\n## You, NOW\n\nGo on\n\n## stand-in, NOW\n\nHalf an\n\n*interrupted: The model" in told
-    assert re.findall(r"Question (\d+)", told) == [str(n) for n in range(30)]
-    assert told.count("\n## ") == 64
-    assert "<article" in client.get(f"{room}/messages").text
+    assert "It is **one**.\n\n## You, NOW\n\nGo on\n\n## stand-in, NOW\n\nHalf an\n\n*interrupted: " in transcript
+    assert re.findall(r"Question (\d+)", transcript) == [str(n) for n in range(25)]
+    assert transcript.count("\n## ") == 54
 
 
-def test_a_transcript_of_nothing_is_its_heading(client: FlaskClient) -> None:
-    """An empty room has one, a room that is not there has none."""
-    headers = {"Accept": "text/markdown"}
-    assert client.get(f"{new_room(client)}/messages", headers=headers).text == "# Kitchen\n"
-    assert client.get("/rooms/000000000000/messages", headers=headers).status_code == 404
-
-
-# What it took
-
-
-def test_an_answer_says_what_it_took(client: FlaskClient, model_server: ModelServer) -> None:
-    """The server's count as it is, over all steps; an estimate is marked; a question says nothing of it."""
+def test_answer_shows_its_token_counts(client: FlaskClient, model_server: ModelServer) -> None:
+    """The counts of the server for all steps, or an estimate."""
     room = new_room(client)
     step = Reply(tool_call("roll_dice", "{}"), usage(1000, 10), end("tool_calls"))
     model_server.will(step, Reply(text("One."), usage(2000, 5), end()), answer("About that."))
-    assert "3,000 in, 15 out" in ask(client, room, "Roll")
-    assert re.search(r"≈ \d+ in, ≈ \d+ out", ask(client, room, "And how much?"))
+    assert "3,000 in, 15 out" in ask_in(client, room, "Roll")
+    assert re.search(r"≈ \d+ in, ≈ \d+ out", ask_in(client, room, "And how much?"))
     assert "message__usage" not in client.get(f"{room}/messages/1").text
 
 
-def test_limits_come_from_the_environment(
+def test_limits_are_read_from_the_environment(
     instance: Path, model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An answer is ended where OVERSEER_MAX_ANSWER_CHARS says, and a silent server after the seconds set for it."""
     for name, value in {
         "OPENAI_BASE_URL": model_server.url,
         "OPENAI_MODEL": "stand-in",
@@ -248,10 +171,10 @@ def test_limits_come_from_the_environment(
     }.items():
         monkeypatch.setenv(name, value)
     app = create_app(instance)
-    with app.test_client() as client:
-        room = new_room(client)
-        model_server.will(answer("12345", "67890", "more"), held())
-        told = ask(client, room, "Much")
-        assert "1234567890" in told and "more" not in told and "ended at 10 characters" in told
-        assert "said nothing for 1 s" in ask(client, room, "Anybody?")
-    app.extensions["overseer"].close()
+    client = app.test_client()
+    room = new_room(client)
+    model_server.will(answer("12345", "67890", "more"), held())
+    limited = ask_in(client, room, "Much")
+    assert "1234567890" in limited and "more" not in limited and "10 characters" in limited
+    assert 'data-state="failed"' in ask_in(client, room, "Anybody?")
+    overseer_of(app).close()

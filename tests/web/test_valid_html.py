@@ -1,4 +1,4 @@
-"""Every page, fragment and frame is valid HTML, by html-validate."""
+"""Validates every page, fragment and frame with html-validate."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ import pytest
 import requests
 from flask import Flask
 
+from overseer.domain.sessions import Session
 from tests.render.test_fragments import EVERYTHING, ROOM_ID, question, reply, whole_page
+from tests.support.client import HTMX, NAVIGATION, WAIT
 from tests.support.model_server import ModelServer, Reply, end, held, reasoning, text, tool_call, usage
 from tests.support.node import MODULES, NODE
 from tests.support.server import Server
 from tests.support.tab import Tab
-from tests.web.test_bad_input import NAVIGATION, not_sqlite
-from tests.web.test_views import HTMX, WAIT
+from tests.web.test_bad_input import not_sqlite
 
 CONFIG = Path(__file__).parent / "htmlvalidate.mjs"
+PARTIAL = {**HTMX, "HX-Request-Type": "partial"}
 HOSTILE = """<b>"it's" & </p> --> `x`"""
 MARKDOWN = """# A heading
 
@@ -45,22 +47,21 @@ print("<hello>")
 """
 
 
-class Checker:
-    """Collects HTML under a name, and has it checked at once."""
+class Validator:
+    """Collects HTML, and validates all of it at once."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._names: list[str] = []
 
     def page(self, name: str, html: str) -> None:
-        """A whole document."""
+        """Add a whole document."""
         assert html.lstrip().lower().startswith("<!doctype html>"), name
-        file = self._folder / f"{len(self._names)}.html"
-        file.write_text(html, encoding="utf-8")
+        (self._folder / f"{len(self._names)}.html").write_text(html, encoding="utf-8")
         self._names.append(name)
 
     def fragment(self, name: str, html: str) -> None:
-        """A fragment, in a document that has no fault of its own."""
+        """Add a fragment, inside a valid document."""
         assert "<html" not in html, name
         if html.lstrip().startswith("<li"):
             html = f"<ul>{html}</ul>"
@@ -69,94 +70,88 @@ class Checker:
         head = '<head><meta charset="utf-8"><title>A fragment</title></head>'
         self.page(name, f'<!doctype html>\n<html lang="en">{head}<body>\n{html}\n</body></html>')
 
-    def complaints(self) -> list[str]:
-        """What html-validate says, a line for each fault, with the first place where it is."""
+    def errors(self) -> list[str]:
+        """Return the errors that html-validate reports, each with the name of a document that has it."""
         assert self._names
-        # Into a file: what it writes to a pipe it does not wait for.
+        # Into a file: html-validate exits before all is written to a pipe.
         report = self._folder.with_suffix(".json")
-        command = [NODE, MODULES / "html-validate/bin/html-validate.mjs", "--config", CONFIG]
+        command: list[str | Path] = [NODE, MODULES / "html-validate/bin/html-validate.mjs", "--config", CONFIG]
         command += ["--formatter", f"json={report}", self._folder]
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        assert report.exists(), ran.stderr
-        where: dict[str, list[str]] = {}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert report.exists(), done.stderr
+        errors: dict[str, str] = {}
         for file in json.loads(report.read_text(encoding="utf-8")):
+            name = self._names[int(Path(file["filePath"]).stem)]
             for one in file["messages"]:
                 line = file["source"].splitlines()[one["line"] - 1].strip()[:160]
-                where.setdefault(f"{one['ruleId']}: {one['message']}: {line}", []).append(file["filePath"])
-        return [
-            f"{self._names[int(Path(paths[0]).stem)]}: {complaint}"
-            + (f" (and {len(paths) - 1} times more)" if len(paths) > 1 else "")
-            for complaint, paths in where.items()
-        ]
+                errors.setdefault(f"{one['ruleId']}: {one['message']}: {line}", name)
+        return [f"{name}: {error}" for error, name in errors.items()]
 
 
 @pytest.fixture
-def checker(tmp_path: Path) -> Checker:
-    """A checker that has seen nothing yet."""
+def validator(tmp_path: Path) -> Validator:
+    """A validator without documents."""
     folder = tmp_path / "html"
     folder.mkdir()
-    return Checker(folder)
+    return Validator(folder)
 
 
 class Visitor:
-    """Asks a server for what there is, and has every answer checked."""
+    """Sends requests to a server, and adds every response to a validator."""
 
-    def __init__(self, server: Server, checker: Checker) -> None:
+    def __init__(self, server: Server, validator: Validator) -> None:
         self._server = server
-        self._checker = checker
+        self._validator = validator
 
     def room(self, name: str) -> str:
-        """Make a room; returns its path."""
+        """Create a room; return its path."""
         return requests.post(f"{self._server.url}/rooms", {"name": name}).headers["Location"]
 
-    def ask(self, room: str, words: str, *, wait: bool = True) -> None:
-        """Ask, and wait for the end of the answer."""
-        answered = requests.post(f"{self._server.url}{room}/messages", {"text": words}, headers=WAIT if wait else {})
-        assert answered.status_code == 201, answered.text
+    def ask(self, room: str, question: str, *, wait: bool = True) -> None:
+        """Ask and, by default, wait for the end of the answer."""
+        headers = WAIT if wait else {}
+        response = requests.post(f"{self._server.url}{room}/messages", {"text": question}, headers=headers)
+        assert response.status_code == 201, response.text
 
-    def page(self, name: str, path: str, status: int = 200) -> str:
-        """What a browser that goes somewhere gets."""
-        answered = requests.get(self._server.url + path, headers=NAVIGATION)
-        assert answered.status_code == status, answered.text
-        self._checker.page(f"page of {name}", answered.text)
-        return answered.text
+    def page(self, path: str, status: int = 200) -> str:
+        """Request a page, as a browser that navigates does."""
+        response = requests.get(self._server.url + path, headers=NAVIGATION)
+        assert response.status_code == status, response.text
+        self._validator.page(f"page {path}", response.text)
+        return response.text
 
-    def fragment(self, name: str, method: str, path: str, status: int = 200, /, **form: str) -> str:
-        """What curl and htmx get."""
-        answered = requests.request(method, self._server.url + path, data=form)
-        assert answered.status_code == status, answered.text
-        self._checker.fragment(name, answered.text)
-        return answered.text
-
-
-def test_what_is_not_valid_is_found(checker: Checker) -> None:
-    """The checker reads what it is given: a fault is told with its name, its rule and its line."""
-    checker.fragment("good", '<p id="a">Good</p>')
-    checker.fragment("bad", '<p id="a">Bad</p>\n<p id="a">Worse</p>')
-    assert checker.complaints() == ['bad: no-dup-id: Duplicate ID "a": <p id="a">Worse</p></main>']
+    def fragment(self, method: str, path: str, status: int = 200, /, **form: str) -> None:
+        """Request a fragment, as curl does."""
+        response = requests.request(method, self._server.url + path, data=form)
+        assert response.status_code == status, response.text
+        self._validator.fragment(f"{method} {path}", response.text)
 
 
-def test_every_partial_is_valid_whatever_it_holds(app: Flask, checker: Checker) -> None:
-    """Every one there is, in every state, with words that could break it, and a page that holds them all."""
+def test_every_partial_is_valid_html_with_any_text(app: Flask, validator: Validator) -> None:
+    """Every partial in every state, and a page of them all. An invalid document is reported."""
     fragments = app.extensions["fragments"]("")
-    for name, (_, make) in EVERYTHING.items():
-        checker.fragment(name, make(fragments, HOSTILE))
-    checker.fragment("an exchange", fragments.exchange(ROOM_ID, question(HOSTILE), reply("waiting", reason=HOSTILE)))
-    checker.page("a page of everything", whole_page(fragments, HOSTILE, q=HOSTILE))
-    told = checker.complaints()
-    assert not told, "\n".join(told)
+    for name, (_, render) in EVERYTHING.items():
+        validator.fragment(name, render(fragments, HOSTILE))
+    exchange = fragments.exchange(ROOM_ID, question(HOSTILE), reply("waiting", reason=HOSTILE))
+    validator.fragment("an exchange", exchange)
+    validator.page("a page of everything", whole_page(fragments, HOSTILE, q=HOSTILE))
+    sessions = [Session(f"{n}", 1, 2, 3, HOSTILE, HOSTILE) for n in range(2)]
+    for page in (True, False):
+        html = fragments.sessions(sessions, current="1", page=page)
+        (validator.page if page else validator.fragment)("sessions", html)
+    validator.fragment("invalid", '<p id="a">Bad</p>\n<p id="a">Worse</p>')
+    assert validator.errors() == ['invalid: no-dup-id: Duplicate ID "a": <p id="a">Worse</p></main>']
 
 
-def test_every_page_answer_and_frame_is_valid(
-    server: Server, tab: Callable[..., Tab], model_server: ModelServer, checker: Checker
+def test_every_page_response_and_frame_is_valid_html(
+    server: Server, tab: Callable[..., Tab], model_server: ModelServer, validator: Validator
 ) -> None:
-    """A visit to all there is: as a browser gets it, as htmx and curl get it, and as the socket pushes it."""
-    visitor = Visitor(server, checker)
-    visitor.page("no room", "/")
-    visitor.fragment("no rooms", "GET", "/rooms")
-    visitor.fragment("a new room", "POST", "/rooms", 201, name="New")
+    visitor = Visitor(server, validator)
+    visitor.page("/")
+    visitor.fragment("GET", "/rooms")
+    visitor.fragment("POST", "/rooms", 201, name="New")
     broken, room = visitor.room("Broken"), visitor.room("Talk & <tea>")
-    visitor.page("an empty room", room)
+    visitor.page(room)
     watching = tab(room.rsplit("/", 1)[-1])
     watching.read_until('hx-target="#messages"')
 
@@ -171,7 +166,7 @@ def test_every_page_answer_and_frame_is_valid(
     watching.has("Two")
     growing.say(text("\n\nThree"))
     watching.has('hx-swap="beforeend"')
-    visitor.fragment("what a stop answers", "DELETE", f"{room}/turn")
+    visitor.fragment("DELETE", f"{room}/turn")
     model_server.will(held(reasoning("Because."), text(MARKDOWN + "\n\n- and")))
     visitor.ask(room, "Stream", wait=False)
     watching.has("<li>and</li>")
@@ -180,47 +175,41 @@ def test_every_page_answer_and_frame_is_valid(
     visitor.room("Above")
     watching.has('hx-swap="afterend"')
 
-    html = visitor.page("a conversation", room)
+    html = visitor.page(room)
     for state in ("complete", "failed", "interrupted", "stopped", "streaming", "waiting"):
         assert f'data-state="{state}"' in html
-    visitor.page("earlier messages", f"{room}?before=5")
-    visitor.page("a question to edit", f"{room}/messages/3/edit")
-    visitor.page("a filtered list", "/rooms?q=tea")
-    visitor.page("an address that is none", "/nowhere", 404)
-    visitor.page("a number that is none", "/rooms?after=junk", 400)
-    visitor.fragment("the list", "GET", "/rooms?q=tea")
-    visitor.fragment("the header", "PATCH", room, name="Tea & <talk>", temperature="0.5", system_prompt="</textarea>")
-    visitor.fragment("the messages", "GET", f"{room}/messages")
-    visitor.fragment("earlier messages", "GET", f"{room}/messages?before=5")
-    visitor.fragment("a message", "GET", f"{room}/messages/2")
-    visitor.fragment("a question to edit", "GET", f"{room}/messages/3/edit")
-    visitor.fragment("the models", "GET", "/models?refresh=1")
-    visitor.fragment("an exchange", "POST", f"{room}/messages", 201, text="Wait, too")
-    visitor.fragment("no such room", "GET", "/rooms/0123456789ab", 404)
-    visitor.fragment("a message without words", "POST", f"{room}/messages", 422, text=" ")
-    opened = requests.get(server.url + room, headers={**HTMX, "HX-Request-Type": "partial"})
-    checker.fragment("the open room", opened.text)
+    for path in (f"{room}?before=5", f"{room}/messages/3/edit", "/rooms?q=tea"):
+        visitor.page(path)
+    visitor.page("/nowhere", 404)
+    visitor.page("/rooms?after=junk", 400)
+    visitor.fragment("PATCH", room, name="Tea & <talk>", temperature="0.5", system_prompt="</textarea>")
+    for path in ("/rooms?q=tea", "/models?refresh=1", "/palette?q="):
+        visitor.fragment("GET", path)
+    for path in ("messages", "messages?before=5", "messages/2", "messages/3/edit"):
+        visitor.fragment("GET", f"{room}/{path}")
+    visitor.fragment("POST", f"{room}/messages", 201, text="Wait, too")
+    visitor.fragment("GET", "/rooms/0123456789ab", 404)
+    visitor.fragment("POST", f"{room}/messages", 422, text=" ")
+    validator.fragment("the open room", requests.get(server.url + room, headers=PARTIAL).text)
     for path in (room, "/"):
-        refused = requests.post(server.url + path, {"_method": "PATCH", "_plain": "1", "name": " "})
-        assert refused.status_code in (405, 422)
-        checker.page(f"page of a refusal ({refused.status_code})", refused.text)
+        rejected = requests.post(server.url + path, {"_method": "PATCH", "_plain": "1", "name": " "})
+        assert rejected.status_code in (405, 422)
+        validator.page(f"rejected form ({rejected.status_code})", rejected.text)
 
-    visitor.fragment("no messages", "DELETE", f"{room}/messages")
+    visitor.fragment("DELETE", f"{room}/messages")
     assert requests.delete(server.url + room).status_code == 200
     watching.read_until("was deleted")
     frames = watching.partials()
-    assert {"outerMorph", "outerHTML", "innerHTML", "beforeend", "afterend", "delete"} == {
-        swap for _, swap, _ in frames
-    }
+    swaps = {"outerMorph", "outerHTML", "innerHTML", "beforeend", "afterend", "delete"}
+    assert swaps == {swap for _, swap, _ in frames}
     for target, swap, fragment in frames:
         if swap != "delete":
-            checker.fragment(f"frame for #{target}, {swap}", fragment)
+            validator.fragment(f"frame for #{target}, {swap}", fragment)
 
     server.stop()
     not_sqlite(server.instance / "facets" / f"room-{broken.rsplit('/', 1)[-1]}.sqlite")
     server.start()
-    visitor.page("a broken room", broken, 500)
-    visitor.fragment("the messages of a broken room", "GET", f"{broken}/messages", 500)
-    visitor.fragment("a list with a broken room", "GET", "/rooms")
-    told = checker.complaints()
-    assert not told, "\n".join(told)
+    visitor.page(broken, 500)
+    visitor.fragment("GET", f"{broken}/messages", 500)
+    visitor.fragment("GET", "/rooms")
+    assert validator.errors() == []
