@@ -121,7 +121,7 @@ def growing(page: Page) -> None:
 
 def settings(page: Page) -> None:
     page.locator(".settings summary").click()
-    expect(page.locator("#models")).to_contain_text("to choose from")
+    expect(page.locator("#models")).to_contain_text("available")
 
 
 def room_menu(page: Page) -> None:
@@ -142,8 +142,8 @@ def editing(page: Page) -> None:
 
 def refused(page: Page) -> None:
     room_menu(page)
-    page.get_by_role("textbox", name="Name of the room").fill(" ")
-    page.get_by_role("textbox", name="Name of the room").press("Enter")
+    page.get_by_role("textbox", name="Room name").fill(" ")
+    page.get_by_role("textbox", name="Room name").press("Enter")
     expect(page.get_by_role("alert").filter(has_text="A room needs a name")).to_be_visible()
 
 
@@ -176,7 +176,7 @@ def keys(page: Page) -> None:
 
 def asked_first(page: Page) -> None:
     room_menu(page)
-    page.get_by_role("button", name="Delete the room").click()
+    page.get_by_role("button", name="Delete room").click()
     expect(page.locator("#confirm")).to_be_visible()
 
 

@@ -77,7 +77,7 @@ def test_a_pinned_room_stays_on_top_in_every_tab(open_page: OpenPage, server: Se
     expect(room_rows(page).nth(1)).to_have_attribute("data-room", new)
     expect(room_rows(page).first).to_have_attribute("data-room", low)
     page.get_by_label("Room actions").click()
-    page.get_by_role("button", name="Unpin the room").click()
+    page.get_by_role("button", name="Unpin", exact=True).click()
     expect(room_rows(page).last).to_have_attribute("data-room", low)
     expect(other.get_by_role("heading", name="Pinned")).to_be_hidden()
 
@@ -87,7 +87,7 @@ def test_the_palette_goes_to_a_room_by_a_few_letters(open_page: OpenPage, server
     garden, _ = make_rooms(server, "Garden plan", "Kitchen")
     page = open_page()
     page.keyboard.press("Control+k")
-    palette = page.get_by_role("dialog", name="Go to a room")
+    palette = page.get_by_role("dialog", name="Search rooms")
     expect(palette.get_by_role("combobox")).to_be_focused()
     page.keyboard.type("gard")
     page.keyboard.press("Enter")
@@ -113,7 +113,7 @@ def test_the_palette_is_worked_by_arrows_and_does_what_it_says(open_page: OpenPa
     page.keyboard.press("ArrowUp")
     expect(options.last).to_have_attribute("aria-selected", "true")
     box.fill("zzz")
-    expect(page.locator("#palette-options")).to_contain_text("Nothing is called that.")
+    expect(page.locator("#palette-options")).to_contain_text("No results for “zzz”")
     page.keyboard.press("Escape")
     expect(box).to_be_hidden()
     expect(page.locator("#header h1")).to_have_text("Two")
@@ -122,8 +122,8 @@ def test_the_palette_is_worked_by_arrows_and_does_what_it_says(open_page: OpenPa
         ("theme: dark", lambda: expect(page.locator("html")).to_have_attribute("data-theme", "dark")),
         ("settings", lambda: expect(page.locator(".settings")).to_have_attribute("open", "")),
         ("rename", lambda: expect(page.get_by_role("textbox", name="New name")).to_be_focused()),
-        ("keys", lambda: expect(page.get_by_role("dialog", name="Keys")).to_be_visible()),
-        ("make a new", lambda: expect(page.locator("#header h1")).to_have_text("New room")),
+        ("keyboard", lambda: expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()),
+        ("new room", lambda: expect(page.locator("#header h1")).to_have_text("New room")),
     ):
         page.keyboard.press("Control+k")
         page.keyboard.type(typed)
@@ -157,7 +157,7 @@ def test_escape_stops_the_answer_and_a_question_mark_lists_the_keys(
     expect(page.locator("#composer textarea")).to_have_value("What?")
     page.locator("#scroller").focus()
     page.keyboard.press("?")
-    keys = page.get_by_role("dialog", name="Keys")
+    keys = page.get_by_role("dialog", name="Keyboard shortcuts")
     expect(keys).to_contain_text("stop the answer")
     page.keyboard.press("Escape")
     expect(keys).to_be_hidden()
@@ -216,7 +216,7 @@ def test_answering_again_asks_first(open_page: OpenPage, model_server: ModelServ
     model_server.will(answer("First."), Reply(text("Second."), end()))
     say(page, "Hello")
     expect(message(page, 2, state="complete")).to_contain_text("First.")
-    message(page, 2).get_by_role("button", name="Answer again").click()
+    message(page, 2).get_by_role("button", name="Regenerate").click()
     assert agree(page) == "Drop this answer and ask for another?"
     expect(message(page, 2, state="complete")).to_contain_text("Second.")
     assert room_id(page)

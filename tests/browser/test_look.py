@@ -32,14 +32,14 @@ def test_the_theme_is_the_system_s_until_one_chooses(open_page: OpenPage, system
         tab.emulate_media(color_scheme=system)  # type: ignore[arg-type]
     dark = system == "dark"
     assert (page.evaluate(LIGHTNESS) < 128) == dark
-    expect(page.get_by_role("button", name="As the system")).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_role("button", name="System", exact=True)).to_have_attribute("aria-pressed", "true")
     page.get_by_role("button", name="Light" if dark else "Dark").click()
     for tab in (page, other):
         expect(tab.locator("html")).to_have_attribute("data-theme", "light" if dark else "dark")
         assert (tab.evaluate(LIGHTNESS) < 128) != dark
     page.reload()
     assert (page.evaluate(LIGHTNESS) < 128) != dark
-    page.get_by_role("button", name="As the system").click()
+    page.get_by_role("button", name="System", exact=True).click()
     expect(other.locator("html")).to_have_attribute("data-theme", "system")
     assert (page.evaluate(LIGHTNESS) < 128) == dark
 

@@ -28,9 +28,9 @@ def test_the_palette_lists_rooms_by_name_and_what_can_be_done(client: FlaskClien
         assert listed["id"] == "palette-options" and listed["data-q"] == q
         return [option.one("span").text for option in listed.every("li", role="option") if option.has("span")]
 
-    assert options("", here)[:2] == ["Garden", "Make a new room"] and "Delete this room" in options("", here)
+    assert options("", here)[:2] == ["Garden", "New room"] and "Delete this room" in options("", here)
     assert options("", HTMX)[:2] == ["Kitchen", "Garden"] and "Delete this room" not in options("", HTMX)
-    assert options("gar", here) == ["Garden"] and options("THEME: d", here) == ["Theme: dark"]
+    assert options("gar", here) == ["Garden"] and options("THEME: d", here) == ["Theme: Dark"]
     assert options("<nothing>", here) == []
     chosen = root(client.get("/palette?q=gar").text).one("li")
     assert (chosen["hx-get"], chosen["aria-selected"]) == (f"/rooms/{garden}", "true")

@@ -50,6 +50,6 @@ def test_a_room_is_made_and_a_question_asked_and_answered(
     told = requests.get(f"{server.url}/rooms/{room_id}/messages", headers={"Accept": "text/markdown"}).text
     assert "Do owls read?" in told and "Half of them do." in told
 
-    browser.press("Clear the messages")
+    browser.press("Clear messages")
     assert "Half of them do." not in browser.text
     assert "<article" not in requests.get(f"{server.url}/rooms/{room_id}/messages").text

@@ -181,7 +181,7 @@ def test_the_root_of_an_empty_instance_is_the_empty_page(client: FlaskClient) ->
     assert response.status_code == 200 and is_page(response)
     page = parsed(response.text)
     assert rows(response.text) == []
-    assert page.one(id="room")["data-room"] is None and "Make a room" in page.one(id="room").text
+    assert page.one(id="room")["data-room"] is None and "New room" in page.one(id="room").text
 
 
 def test_the_root_leads_to_the_most_recently_active_room(client: FlaskClient) -> None:
@@ -503,15 +503,15 @@ def test_every_form_of_the_page_works_without_scripts(
     assert overseer.message(room_id, 4).state == "stopped"
     submit("Rename")
     assert overseer.room(room_id).name == "Cellar"
-    submit("Clear the messages")
+    submit("Clear messages…")
     assert overseer.messages(room_id).messages == ()
     submit("New")
     assert len(overseer.rooms().rooms) == 2
-    submit("Pin the room on top")
+    submit("Pin")
     assert overseer.room(room_id).pinned
-    submit("Unpin the room")
+    submit("Unpin")
     assert not overseer.room(room_id).pinned
-    submit("Delete the room and its messages")
+    submit("Delete room…")
     assert room_id not in [room.id for room in overseer.rooms().rooms]
     assert len(done) == 9
 
