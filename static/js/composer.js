@@ -54,7 +54,11 @@ function setDraft(text, key) {
 
 /** Empties the composer if another tab has sent its draft. */
 function clearIfSent() {
-  if (!composer() || !drafts.sent().includes(composer().elements.key.value)) return;
+  if (!composer()) return;
+  // The browser may have restored the text of a page that is loaded again by Back, but not its key.
+  const stored = parse(tabStore.get(`draft ${room()}`));
+  const restored = stored?.text === field(composer()).value ? stored.key : null;
+  if (![composer().elements.key.value, restored].some((key) => drafts.sent().includes(key))) return;
   tabStore.remove(`draft ${room()}`);
   composer().elements.key.value = newKey();
   field(composer()).value = "";
@@ -84,6 +88,7 @@ function openRoom() {
   if (!textarea.value && draft) {
     textarea.value = draft.text;
     composer().elements.key.value = draft.key;
+    tabStore.set(`draft ${room()}`, JSON.stringify(draft));
   }
   grow(textarea);
   // On a touch screen the focus would open the keyboard, which covers the conversation.
