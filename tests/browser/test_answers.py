@@ -165,7 +165,9 @@ def test_answer_can_be_continued_retried_and_regenerated(open_page: OpenPage, mo
     body = message(page, 2).locator(".message__body")
     expect(message(page, 2, state="streaming").locator(".message__body")).to_have_text("Once upon a time")
     more.say(text(" there was an owl."), end())
-    expect(message(page, 2, state="complete").locator(".message__body")).to_have_text("Once upon a time there was an owl.")
+    expect(message(page, 2, state="complete").locator(".message__body")).to_have_text(
+        "Once upon a time there was an owl."
+    )
     assert model_server.requests[-1]["messages"][-2] == {"role": "assistant", "content": "Once upon a"}
     expect(page.get_by_role("button", name="Continue")).to_have_count(0)
     wait_for_requests(page)

@@ -296,9 +296,7 @@ def test_draft_whose_sending_fails_stays_in_both_tabs_and_is_stored_once(
     page_errors.clear()
 
 
-def test_message_sent_from_a_page_of_earlier_messages_leads_to_the_newest(
-    open_page: OpenPage, server: Server
-) -> None:
+def test_message_sent_from_a_page_of_earlier_messages_leads_to_the_newest(open_page: OpenPage, server: Server) -> None:
     """The draft is gone there and in another tab."""
     path = create_room(server, questions=2)
     one, two = open_page(path), open_page(path + "?before=3")

@@ -333,9 +333,7 @@ def test_answer_that_ends_in_another_room_is_marked_unread_until_opened(
     expect(page.locator(".row__unread:visible")).to_have_count(0)
 
 
-def test_page_without_a_model_says_so_and_explains_how_to_connect_one(
-    browser: Browser, offline_server: Server
-) -> None:
+def test_page_without_a_model_says_so_and_explains_how_to_connect_one(browser: Browser, offline_server: Server) -> None:
     context = browser.new_context()
     page = context.new_page()
     page.goto(offline_server.url)

@@ -65,7 +65,10 @@ def paths(module_server: Server) -> dict[str, str]:
     module_server.stop()
     for name, count, tall in SEEDED:
         seed_messages(module_server.instance, found[name], count, tall=tall)
-    with closing(sqlite3.connect(module_server.instance / "facets" / f"room-{found['very long'][-12:]}.sqlite")) as db, db:
+    with (
+        closing(sqlite3.connect(module_server.instance / "facets" / f"room-{found['very long'][-12:]}.sqlite")) as db,
+        db,
+    ):
         db.execute("DELETE FROM messages WHERE number < 31")  # as if the room had been cleared: numbers are not reused
     module_server.start()
     return found
