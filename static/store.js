@@ -1,18 +1,18 @@
-// What this browser keeps, for good and for this tab: drafts, what was read, the theme. The theme before the first paint.
+// Browser storage, persistent and per tab: drafts, visited rooms, the theme. Sets the theme before the first paint.
 
-const kept = (storage) => ({
+const safeStorage = (storage) => ({
   get(key) {
     try {
       return storage().getItem(key);
     } catch {
-      return null; // a browser that keeps nothing
+      return null; // storage is disabled
     }
   },
   set(key, value) {
     try {
       storage().setItem(key, value);
     } catch {
-      // Full, or forbidden: it lasts as long as the page.
+      // Storage is full or disabled: the value lasts as long as the page.
     }
   },
   forget() {
@@ -20,23 +20,23 @@ const kept = (storage) => ({
       const ours = Object.keys(storage()).filter((key) => /^(draft .*|sent|seen|theme|leaving|left)$/.test(key));
       for (const key of ours) storage().removeItem(key);
     } catch {
-      // There is nothing then.
+      // Storage is disabled: there is nothing to remove.
     }
   },
   remove(key) {
     try {
       storage().removeItem(key);
     } catch {
-      // There is nothing then.
+      // Storage is disabled: there is nothing to remove.
     }
   },
 });
 
-const store = kept(() => localStorage);
-const tabStore = kept(() => sessionStorage);
+const store = safeStorage(() => localStorage);
+const tabStore = safeStorage(() => sessionStorage);
 
-// A log-out takes it all away, once the page that wrote it is gone, and from other tabs too. (The header that would do
-// so is obeyed over TLS only, and takes from neighbours below the same host.)
+// A log-out clears it all, in every tab, once the page that wrote it has been unloaded. (Browsers apply the Clear-Site-Data
+// header over TLS only, and it would also clear the data of other apps on the same host.)
 document.addEventListener("submit", ({ target }) => target.matches(".sidebar__log-out") && tabStore.set("leaving", "yes"));
 addEventListener("storage", ({ key }) => key === "left" && tabStore.forget());
 if (tabStore.get("leaving") && /\/log(in|out)$/.test(location.pathname)) {

@@ -93,7 +93,7 @@ def shoot(page: Page, name: str) -> None:
 def take(browser: Browser, server: Server, model: ModelServer) -> None:
     """All eight, and some variants of them."""
     with opened(browser, server.url, DESK) as page:
-        page.get_by_role("button", name="Make a room").click()
+        page.get_by_role("button", name="New room").click()
         expect(page.locator("#composer")).to_be_visible()
         shoot(page, "empty")
     url = server.url + talk(server, model)

@@ -1,25 +1,26 @@
-// The composer: Enter sends, Shift+Enter breaks, the box grows, and what is not sent is kept, room by room.
+// The composer: Enter sends, Shift+Enter inserts a line break, the box grows with its text, and each room keeps a draft.
 
-const KEYS = 200; // keys of sent texts that are remembered
+const MAX_SENT_KEYS = 200; // keys of sent drafts that are remembered
 const composer = () => document.getElementById("composer");
 const room = () => document.getElementById("room").dataset.room;
 const field = (form) => form.elements.namedItem("text");
 
-// A draft is a text and the key it will be sent with; every change gives it another key. So the copies of a draft that
-// several tabs hold are known to be the same, and the server takes only one of them.
+// A draft is a text and the idempotency key it is sent with; every change gives it a new key. Copies of a draft in several
+// tabs have the same key, so the server accepts only one of them.
 
-/** Parses a stored draft; an older version stored the text alone. */
+/** Parses a stored draft. Older versions stored the bare text. */
 function parse(stored) {
   try {
     const { text, key } = JSON.parse(stored);
     if (text && key) return { text, key };
   } catch {
-    // It is such a text.
+    // The bare text of an older version.
   }
   return stored ? { text: stored, key: newKey() } : null;
 }
 
-// Each tab has its own draft of a room; a new tab, and one that was closed, begins with the last that was typed anywhere.
+// Each tab has its own draft of a room (sessionStorage). A new or reopened tab starts with the draft that was last typed in
+// any tab (localStorage).
 const drafts = {
   sent: () => JSON.parse(store.get("sent") ?? "[]"),
   of(id) {
@@ -30,9 +31,9 @@ const drafts = {
     const draft = JSON.stringify({ text, key });
     for (const one of [store, tabStore]) text ? one.set(`draft ${id}`, draft) : one.remove(`draft ${id}`);
   },
-  /** Drops the draft here, and, by what the browser keeps, in all tabs that have not changed it. */
-  arrived(id, key) {
-    store.set("sent", JSON.stringify([...drafts.sent(), key].slice(-KEYS)));
+  /** Drops a sent draft in this tab, and in every other tab that has not changed it. */
+  markSent(id, key) {
+    store.set("sent", JSON.stringify([...drafts.sent(), key].slice(-MAX_SENT_KEYS)));
     for (const one of [store, tabStore]) if (parse(one.get(`draft ${id}`))?.key === key) one.remove(`draft ${id}`);
   },
 };
@@ -42,8 +43,8 @@ function grow(textarea) {
   textarea.style.blockSize = `${textarea.scrollHeight}px`;
 }
 
-/** Shows a text in the composer and keeps it as the room's draft. */
-function put(text, key) {
+/** Shows a text in the composer and stores it as the room's draft. */
+function setDraft(text, key) {
   const textarea = field(composer());
   if (textarea.value !== text) textarea.value = text;
   composer().elements.key.value = key;
@@ -51,55 +52,68 @@ function put(text, key) {
   grow(textarea);
 }
 
-/** Empties the composer if another tab has sent what it holds. */
-function dropSent() {
-  if (!composer() || !drafts.sent().includes(composer().elements.key.value)) return;
+/** Empties the composer if another tab has sent its draft. */
+function clearIfSent() {
+  if (!composer()) return;
+  // The browser may have restored the text of a page that is loaded again by Back, but not its key.
+  const stored = parse(tabStore.get(`draft ${room()}`));
+  const restored = stored?.text === field(composer()).value ? stored.key : null;
+  if (![composer().elements.key.value, restored].some((key) => drafts.sent().includes(key))) return;
   tabStore.remove(`draft ${room()}`);
   composer().elements.key.value = newKey();
   field(composer()).value = "";
   grow(field(composer()));
 }
 
-// The tab may have been frozen, or kept for Back, while the other one sent.
-addEventListener("storage", ({ key }) => key === "sent" && dropSent());
-addEventListener("pageshow", dropSent);
-document.addEventListener("visibilitychange", dropSent);
+// The tab may have been frozen, or in the back/forward cache, while the other tab sent the draft.
+addEventListener("storage", ({ key }) => key === "sent" && clearIfSent());
+addEventListener("pageshow", clearIfSent);
+document.addEventListener("visibilitychange", clearIfSent);
 
 function newKey() {
   return [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-function begin() {
+function openRoom() {
   const sending = JSON.parse(tabStore.get("draft sending") ?? "null");
   tabStore.remove("draft sending");
   if (!composer()) return;
-  // A form without htmx leads here, to the message it has made.
-  if (sending?.room === room() && location.hash.startsWith("#message-")) drafts.arrived(room(), sending.key);
+  // A form submitted without htmx redirects here, to the message it created.
+  if (sending?.room === room() && location.hash.startsWith("#message-")) drafts.markSent(room(), sending.key);
   const textarea = field(composer());
-  // The browser may have filled in what was there when the page was left.
+  // The browser may have restored the text that was there when the page was left.
   const here = parse(tabStore.get(`draft ${room()}`));
   const draft = drafts.of(room());
   if (textarea.value === here?.text) textarea.value = "";
   if (!textarea.value && draft) {
     textarea.value = draft.text;
     composer().elements.key.value = draft.key;
+    tabStore.set(`draft ${room()}`, JSON.stringify(draft));
   }
   grow(textarea);
-  // On a screen that is touched the keyboard would come up and cover what one came to read.
+  // On a touch screen the focus would open the keyboard, which covers the conversation.
   if (matchMedia("(hover: none)").matches || document.querySelector(":popover-open, dialog[open]")) return;
   textarea.focus({ preventScroll: true });
 }
 
-document.addEventListener("room:opened", begin);
-begin();
+document.addEventListener("room:opened", openRoom);
+openRoom();
 
-// In a room that is gone nothing can be sent. (A style sheet that looked would look again at every token.)
+/** Names the room's model in the placeholder, also after the settings have changed. */
+function showModelName() {
+  const name = document.querySelector(".settings__summary > span")?.textContent;
+  const placeholder = `Message ${name}…`;
+  if (name && composer() && field(composer()).placeholder !== placeholder) field(composer()).placeholder = placeholder;
+}
+
+// Nothing can be sent in a deleted room. (An equivalent :has() selector would be matched again at every token.)
 document.addEventListener("htmx:after:swap", () => {
+  showModelName();
   composer()?.toggleAttribute("data-over", Boolean(document.getElementById("messages")?.matches(".notice")));
 });
 
 document.addEventListener("input", ({ target }) => {
-  if (target.matches("#composer textarea")) put(target.value, newKey());
+  if (target.matches("#composer textarea")) setDraft(target.value, newKey());
 });
 
 document.addEventListener("keydown", (event) => {
@@ -116,8 +130,8 @@ document.addEventListener("submit", ({ target }) => {
   }
 });
 
-// At submit: what is typed while the request waits for an earlier one is the next message.
-let returned = []; // texts that came back since the last one was sent, in the order they were sent
+// Empty the box at submit: what is typed while the request is queued is the next message.
+let returned = []; // texts that failed since the last submit, in the order in which they were sent
 document.addEventListener("htmx:config:request", ({ detail: { ctx } }) => {
   const form = ctx.sourceElement;
   if (form.id !== "composer") return;
@@ -128,15 +142,16 @@ document.addEventListener("htmx:config:request", ({ detail: { ctx } }) => {
   grow(field(form));
 });
 
-// The draft goes when its text has arrived; what has not is put back, in whatever room one is by then.
+// Drop the draft when the server has accepted it. Put a text that failed back into the draft of its room, which may not
+// be the open one any more.
 document.addEventListener("htmx:finally:request", ({ detail: { ctx } }) => {
   const { sent } = ctx;
   if (!sent) return;
   const here = composer() && room() === sent.room;
   if (ctx.response?.status < 400) {
-    drafts.arrived(sent.room, sent.key);
+    drafts.markSent(sent.room, sent.key);
     returned = [];
-    if (here) dropSent(); // it came back with the room while it was on its way
+    if (here) clearIfSent(); // the room was opened again while the request ran
     return;
   }
   if (!here) {
@@ -145,11 +160,11 @@ document.addEventListener("htmx:finally:request", ({ detail: { ctx } }) => {
     return;
   }
   const shown = field(composer()).value;
-  if (composer().elements.key.value === sent.key) return; // it came back with the room
+  if (composer().elements.key.value === sent.key) return; // the room was opened again and shows it already
   const before = returned.join("\n");
   const follows = shown.startsWith(before);
   const typed = follows ? shown.slice(before.length).replace(/^\n/, "") : shown;
   returned = follows ? [...returned, sent.text] : [sent.text];
   const text = [...returned, typed].filter(Boolean).join("\n");
-  put(text, text === sent.text ? sent.key : newKey()); // sent again with its key, it is asked once
+  setDraft(text, text === sent.text ? sent.key : newKey()); // sent again with the same key, it is stored once
 });

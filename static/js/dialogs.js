@@ -1,10 +1,10 @@
-// Dialogs: a question before something goes, a room's new name, an edited message. What was refused stays, with why.
+// Dialogs: confirmation, renaming a room, editing a message. A dialog whose request is rejected stays open and shows why.
 
 const confirming = document.getElementById("confirm");
 const edit = document.getElementById("edit");
 const rename = document.getElementById("rename");
 
-// htmx asks before it sends.
+// Replaces the browser's confirm() for hx-confirm.
 document.addEventListener("htmx:confirm", (event) => {
   event.preventDefault();
   const { ctx, issueRequest, dropRequest } = event.detail;
@@ -27,7 +27,7 @@ document.addEventListener("click", (event) => {
   dialog.close();
 });
 
-// The name is typed where it stands: in the list, or in the header.
+// The rename popover opens over the name, in the list or in the header.
 function renameAt(place) {
   const name = place.closest(".row")?.querySelector(".row__name") ?? document.querySelector("#header h1");
   const { left, top, width, height } = name.getBoundingClientRect();
@@ -41,7 +41,7 @@ function renameAt(place) {
 
 document.addEventListener("click", ({ target, detail }) => {
   const place = target.closest("[data-rename]");
-  // A single click on a name by hand means something else.
+  // A single click with a pointer does not rename; F2 and the palette call click(), which has no detail.
   if (place && (place.matches("button") || !detail)) renameAt(place);
 });
 document.addEventListener("dblclick", ({ target }) => {
@@ -56,7 +56,7 @@ rename.addEventListener("submit", (event) => {
   htmx.ajax("PATCH", url, { source: rename, target: rename, swap: "none", values: { name: rename.elements.name.value } });
 });
 
-// The form comes from the server, with what the question says now and how much would be dropped.
+// The server renders the form, with the current text and the number of messages that would be dropped.
 document.addEventListener("htmx:after:swap", ({ detail }) => {
   if (detail.ctx.target !== edit) return;
   edit.showModal();
@@ -71,15 +71,15 @@ edit.addEventListener("keydown", (event) => {
 
 document.addEventListener("htmx:after:request", ({ detail: { ctx } }) => {
   const form = ctx.sourceElement.closest("dialog:not(.palette), [popover]");
-  const complaint = form?.querySelector("[role=alert]");
-  if (!complaint) return;
-  const refused = ctx.response.status >= 400;
-  const page = new DOMParser().parseFromString(refused ? ctx.text : "", "text/html");
-  complaint.textContent = page.querySelector("p")?.textContent ?? "";
-  // Where one can log in, beside what was typed.
+  const alert = form?.querySelector("[role=alert]");
+  if (!alert) return;
+  const rejected = ctx.response.status >= 400;
+  const page = new DOMParser().parseFromString(rejected ? ctx.text : "", "text/html");
+  alert.textContent = page.querySelector("p")?.textContent ?? "";
+  // The log-in link opens in a new tab, so that the typed text stays.
   const link = page.querySelector("#error a");
-  if (link) complaint.append(" ", Object.assign(document.createElement("a"), { href: link.getAttribute("href"), target: "_blank", textContent: link.textContent }));
-  if (refused) ctx.hx.reswap = "none";
+  if (link) alert.append(" ", Object.assign(document.createElement("a"), { href: link.getAttribute("href"), target: "_blank", textContent: link.textContent }));
+  if (rejected) ctx.hx.reswap = "none";
   else if (form === rename) rename.hidePopover();
   else form.close();
 });

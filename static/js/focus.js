@@ -1,8 +1,8 @@
-// The keyboard focus goes to the composer after an action on a message, and when the focused element is lost.
+// Moves the focus to the composer after an action on a message, and when the focused element is removed.
 
 const COVERING = "dialog[open], :popover-open, .menu[open], [data-drawer=open]";
 const ACTIONS = "[data-stop], .message__again button, [data-copy], [data-copy-message], [data-dismiss]";
-const PAGING = ".rooms__more, .messages__earlier a"; // Tab goes on in what they load
+const PAGING = ".rooms__more, .messages__earlier a"; // Tab continues in what they load
 
 function focusComposer() {
   // On a touch screen it would open the keyboard.
@@ -11,11 +11,11 @@ function focusComposer() {
 }
 
 document.addEventListener("composer:focus", focusComposer);
-// Before anybody stops the click; a click that is ignored has moved the focus, too.
+// In the capture phase, since a later listener may stop the click; an ignored click has moved the focus too.
 document.addEventListener("click", ({ target }) => target.closest(ACTIONS) && focusComposer(), { capture: true });
 
-// When a dialog closes after a click in it, Chromium gives the composer the focus back but not the caret. It says so in a
-// later task, and a key may come before that.
+// When a dialog closes after a click in it, Chromium restores the focus of the composer but not the caret. Its close event
+// fires in a later task, and a key may be pressed before that.
 let closing = false;
 
 function restoreCaret() {
@@ -29,25 +29,25 @@ function restoreCaret() {
 document.addEventListener("beforetoggle", ({ newState }) => (closing = newState === "closed"), { capture: true });
 for (const event of ["close", "keydown"]) document.addEventListener(event, restoreCaret, { capture: true });
 
-// An element that is removed or disabled loses the focus without an event; whoever leaves it causes one. One that a morph
-// turns into another button keeps the focus, so what it does is remembered too.
+// An element that is removed or disabled loses the focus without an event; a user who leaves it causes one. A button that a
+// morph turns into another button keeps the focus, so its action is remembered too.
 let last = null;
-let did = "";
-const does = (element) => ["hx-delete", "name", "href"].map((name) => element.getAttribute(name)).join(" ");
+let lastAction = "";
+const actionOf = (element) => ["hx-delete", "name", "href"].map((name) => element.getAttribute(name)).join(" ");
 
-document.addEventListener("focusin", ({ target }) => ([last, did] = [target, does(target)]));
+document.addEventListener("focusin", ({ target }) => ([last, lastAction] = [target, actionOf(target)]));
 document.addEventListener("focusout", ({ target }) =>
   queueMicrotask(() => {
     if (last === target && target.isConnected && !target.disabled && document.activeElement !== target) last = null;
   }),
 );
 
-// To take the focus would undo a selection on the page.
+// Moving the focus would clear a selection on the page.
 const lost = () => document.activeElement === document.body && getSelection().isCollapsed;
-const changed = () => document.activeElement === last && last.closest("#messages") && does(last) !== did;
+const changed = () => document.activeElement === last && last.closest("#messages") && actionOf(last) !== lastAction;
 
 function recover({ type }) {
-  // A row of the list is first given back its own focus, at the end of the message that moves it.
+  // rooms.js restores the focus within a room row after the socket message that moves the row.
   if (last?.closest(".row") && !type.startsWith("htmx:ws:")) return;
   queueMicrotask(() => {
     if (!last || last.matches(PAGING) || !(lost() || changed())) return;

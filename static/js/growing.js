@@ -1,22 +1,22 @@
-// A growing answer: what comes goes into the elements that are there, so that what a reader selected, scrolled sideways or
-// has the focus in stays, also when the answer ends.
+// Patches a growing answer into the elements that exist already, so that the reader's selection, focus and horizontal scroll
+// position stay, also when the answer ends.
 //
-// The server sends finished blocks once, to `.part__done`, and the open one again and again, to `.part__open`; a long list,
-// table or piece of code comes in pieces (`--more`). Here all of it becomes one: `.part__done` holds the blocks, each
-// whole, as they are when the answer has ended. `data-blocks` counts those that were finished, `data-nodes` what is
-// finished in the last of them, and `data-end` the characters of its last text.
+// The server sends finished blocks once, to `.part__done`, and the open block with every update, to `.part__open`; a long
+// list, table or code block is sent in pieces (`--more`). This script joins them: `.part__done` holds whole blocks, as it
+// does when the answer has ended. `data-blocks` is the number of finished blocks, `data-nodes` the number of finished nodes
+// in the last block, and `data-end` the length of that block's last text.
 
-const KEPT = ["data-wrapped", "aria-pressed", "open"]; // what a reader did to an element
+const KEPT = ["data-wrapped", "aria-pressed", "open"]; // set by the reader
 const isMore = (element) => /--more\b/.test(element.className);
 
-/** Where the items of a list, the rows of a table or the words of code are. */
-const inside = (block) =>
+/** The element that holds the items of a list, the rows of a table or the text of code. */
+const contentOf = (block) =>
   block.matches(".table") ? block.querySelector("tbody") : block.matches(".code") ? block.querySelector("code") : block;
 
 function patch(old, fresh) {
   if (old.isEqualNode(fresh)) return;
   if (old.nodeType === Node.TEXT_NODE) {
-    // Only what is new: a selection loses its place in what is replaced.
+    // Replace only the new end: a selection in replaced text is lost.
     let same = 0;
     if (fresh.data.startsWith(old.data)) same = old.length;
     else while (old.data[same] === fresh.data[same]) same++;
@@ -30,7 +30,7 @@ function patch(old, fresh) {
   patchFrom(old, old.firstChild, [...fresh.childNodes]);
 }
 
-/** Makes the children of an element from `at` on like these; returns none that are left over. */
+/** Patches the children of an element, from `at` on, to equal `nodes`, and removes those left over. */
 function patchFrom(parent, at, nodes) {
   for (const node of nodes) {
     if (at && at.nodeName === node.nodeName && at.nodeType === node.nodeType) {
@@ -40,11 +40,11 @@ function patchFrom(parent, at, nodes) {
       parent.insertBefore(node, at);
     }
   }
-  cut(at);
+  removeFrom(at);
 }
 
-/** Removes a node and all after it. */
-function cut(at) {
+/** Removes a node and all its following siblings. */
+function removeFrom(at) {
   while (at) {
     const next = at.nextSibling;
     at.remove();
@@ -52,8 +52,8 @@ function cut(at) {
   }
 }
 
-/** How far a part has come: the block, and in it the number of nodes and the characters of the last, if that is a text. */
-class Place {
+/** The position in a part up to which it is finished: the block, its number of nodes, and the length of its last text. */
+class Cursor {
   constructor(done) {
     this.done = done;
     this.block = done.children[Number(done.dataset.blocks ?? 0) - 1] ?? null;
@@ -61,17 +61,17 @@ class Place {
     this.end = Number(done.dataset.end ?? 0);
   }
 
-  keep(finished) {
+  save(finished) {
     const { dataset } = this.done;
     dataset.blocks = Number(dataset.blocks ?? 0) + finished;
     dataset.nodes = this.nodes;
     dataset.end = this.end;
   }
 
-  /** Goes on with a block, which may be the next piece of the last one; returns whether it is a new one. */
+  /** Adds a block, or the next piece of the last block; returns whether it is a new block. */
   add(element) {
     if (this.block && isMore(element)) {
-      this.continue([...inside(element).childNodes]);
+      this.continue([...contentOf(element).childNodes]);
       return false;
     }
     this.finish();
@@ -84,14 +84,14 @@ class Place {
       element.after("\n");
       this.block = element;
     }
-    const { childNodes } = inside(this.block);
+    const { childNodes } = contentOf(this.block);
     this.nodes = childNodes.length;
-    this.end = this.block.matches(".code") ? (inside(this.block).lastChild?.length ?? 0) : 0;
+    this.end = this.block.matches(".code") ? (contentOf(this.block).lastChild?.length ?? 0) : 0;
     return true;
   }
 
   continue(nodes) {
-    const parent = inside(this.block);
+    const parent = contentOf(this.block);
     const last = parent.childNodes[this.nodes - 1];
     if (this.block.matches(".code")) {
       if (last?.nodeType === Node.TEXT_NODE) {
@@ -99,32 +99,32 @@ class Place {
         patch(last, document.createTextNode(last.data.slice(0, this.end) + first));
       }
     } else if (nodes[0]?.nodeType === Node.TEXT_NODE) {
-      nodes.shift(); // the line end before an item, which is there
+      nodes.shift(); // the line break before an item, which exists already
     }
     patchFrom(parent, last ? last.nextSibling : parent.firstChild, nodes);
     this.nodes = parent.childNodes.length;
     this.end = this.block.matches(".code") ? (parent.lastChild?.length ?? 0) : 0;
   }
 
-  /** The last block does not go on. */
+  /** Removes what was shown of the last block beyond its finished nodes. */
   finish() {
     if (this.block) this.continue([]);
   }
 }
 
-/** Adds finished blocks to a part and shows the open one after them. */
+/** Adds finished blocks to a part and shows the open block after them. */
 function grow(done, finished, open) {
-  const place = new Place(done);
+  const cursor = new Cursor(done);
   let count = 0;
-  for (const element of finished) count += place.add(element);
-  place.keep(count);
-  for (const element of open) place.add(element);
-  if (!open.length) place.finish();
-  const rest = place.block ? place.block.nextElementSibling : done.firstElementChild;
-  cut(rest);
+  for (const element of finished) count += cursor.add(element);
+  cursor.save(count);
+  for (const element of open) cursor.add(element);
+  if (!open.length) cursor.finish();
+  const rest = cursor.block ? cursor.block.nextElementSibling : done.firstElementChild;
+  removeFrom(rest);
 }
 
-/** Makes one of what the server rendered in two. */
+/** Joins the finished and the open blocks that the server rendered. */
 function assemble(root) {
   for (const open of root.querySelectorAll(".part__open")) {
     const done = open.previousElementSibling;

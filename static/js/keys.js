@@ -1,21 +1,21 @@
-// Keys for the whole page. What a field or something open over the page needs for itself stays its own.
+// Keyboard shortcuts of the page. An open dialog, menu or popover handles its own keys.
 
 const keys = document.getElementById("keys");
-const busy = () => document.querySelector("dialog[open], :popover-open, .menu[open], [data-drawer=open]");
+const isCovered = () => document.querySelector("dialog[open], :popover-open, .menu[open], [data-drawer=open]");
 const press = (selector) => document.querySelector(selector)?.click();
 
-/** Whether a key types a character. AltGr does, and is reported as Ctrl and Alt on some systems. */
-function types(event) {
+/** Whether a key types a character. AltGr combinations do, and some systems report AltGr as Ctrl and Alt. */
+function isPrintable(event) {
   const modified = (event.ctrlKey || event.altKey) && !event.getModifierState("AltGraph");
   return [...event.key].length === 1 && !modified && !event.metaKey && event.keyCode !== 229;
 }
 
-function toNeighbour(step) {
+function openNeighbour(step) {
   const rows = [...document.querySelectorAll("#rooms > .row")];
   const at = rows.findIndex((row) => row.matches("[aria-current]"));
   const row = at < 0 ? rows[0] : rows[at + step];
   if (!row) return;
-  // At once, for who presses it again before the room is there.
+  // Mark it now, for a second press before the room has loaded.
   rows[at]?.removeAttribute("aria-current");
   row.setAttribute("aria-current", "page");
   row.querySelector("a").click();
@@ -24,22 +24,22 @@ function toNeighbour(step) {
 
 document.addEventListener("keydown", (event) => {
   const { key, target } = event;
-  if (event.isComposing || event.defaultPrevented || busy()) return;
+  if (event.isComposing || event.defaultPrevented || isCovered()) return;
   const typing = target.matches("input, textarea, select");
-  const bare = !event.ctrlKey && !event.metaKey && !event.altKey;
+  const unmodified = !event.ctrlKey && !event.metaKey && !event.altKey;
   if (event.altKey && (key === "ArrowUp" || key === "ArrowDown")) {
     event.preventDefault();
-    toNeighbour(key === "ArrowUp" ? -1 : 1);
+    openNeighbour(key === "ArrowUp" ? -1 : 1);
   } else if (key === "F2") {
     event.preventDefault();
     (target.closest(".row")?.querySelector("[data-rename]") ?? document.querySelector("#header [data-rename]"))?.click();
-  } else if (key === "Escape" && bare && !event.repeat && !(target.type === "search" && target.value)) {
+  } else if (key === "Escape" && unmodified && !event.repeat && !(target.type === "search" && target.value)) {
     press("#messages [data-stop]");
-  } else if (key === "?" && bare && !typing) {
+  } else if (key === "?" && unmodified && !typing) {
     event.preventDefault();
     keys.showModal();
-  } else if (!typing && types(event) && (key !== " " || target === document.body)) {
-    // What is typed outside a field goes to the composer, this key included. Space scrolls, or presses what has the focus.
+  } else if (!typing && isPrintable(event) && (key !== " " || target === document.body)) {
+    // Text typed outside a field goes to the composer, this key included. Space scrolls or presses the focused control.
     document.querySelector("#composer textarea")?.focus({ preventScroll: true });
   }
 });

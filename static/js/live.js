@@ -1,4 +1,4 @@
-// The connection: whether it is open, how new the list of rooms is, and waits that end by themselves.
+// The WebSocket: its state, the revision of the room list that the page shows, and the countdown to a retry.
 
 document.addEventListener("htmx:ws:before:connection", ({ detail: { connection } }) => {
   const url = new URL(connection.url);
@@ -13,34 +13,34 @@ document.addEventListener("htmx:ws:after:connection", () => {
 });
 document.addEventListener("htmx:ws:close", () => (document.body.dataset.live = "closed"));
 
-// A room that is gone has nothing more to tell, but the list goes on.
+// After the room is deleted, reconnect for the room list alone.
 document.addEventListener("htmx:ws:close", ({ target, detail: { code } }) => {
   if (code !== 4404) return;
   target.setAttribute("hx-ws:connect", target.getAttribute("hx-ws:connect").split("?")[0]);
   setTimeout(() => htmx.process(target, true));
 });
 
-// A socket that is refused does not say why: it may be that one has to log in again.
+// A rejected handshake does not tell why: check whether the log-in has ended.
 document.addEventListener("htmx:ws:close", async ({ detail: { code } }) => {
   if (document.body.dataset.loggedOut) return;
   if (code === 4401) document.body.dataset.loggedOut = "yes";
   if (code !== 1006) return;
   const list = document.querySelector("#filter").getAttribute("hx-get");
-  const answer = await fetch(list, { method: "HEAD", headers: { "HX-Request": "true" } }).catch(() => null);
-  if (answer?.status !== 401) return;
+  const response = await fetch(list, { method: "HEAD", headers: { "HX-Request": "true" } }).catch(() => null);
+  if (response?.status !== 401) return;
   document.body.dataset.loggedOut = "yes";
   htmx.ajax("GET", list, { target: "#error", swap: "none" });
 });
 
-let waiting = []; // the ids of the messages that may count down
-function count() {
-  for (const time of waiting.map((id) => document.querySelector(`#${id} [data-countdown]`))) {
+let growing = []; // the ids of the messages that may have a countdown
+function countDown() {
+  for (const time of growing.map((id) => document.querySelector(`#${id} [data-countdown]`))) {
     if (!time) continue;
     const left = Math.ceil((time.dataset.countdown - Date.now()) / 1000);
-    const words = left > 0 ? `Next try in ${left} s` : "Trying again";
-    if (time.textContent !== words) time.textContent = words;
+    const text = left > 0 ? `Next try in ${left} s` : "Trying again";
+    if (time.textContent !== text) time.textContent = text;
   }
 }
 
-setInterval(count, 1000);
-document.addEventListener("answers:growing", ({ detail }) => ((waiting = detail), count()));
+setInterval(countDown, 1000);
+document.addEventListener("answers:growing", ({ detail }) => ((growing = detail), countDown()));

@@ -1,13 +1,13 @@
-// What folds out and in: menus, and the list of rooms on a small screen.
+// Menus, and the drawer that holds the room list on a small screen.
 
-const drawer = () => document.body.dataset.drawer === "open";
+const drawerIsOpen = () => document.body.dataset.drawer === "open";
 
 function openDrawer(open) {
-  if (open === drawer()) return;
+  if (open === drawerIsOpen()) return;
   document.body.dataset.drawer = open ? "open" : "closed";
   document.getElementById("room").inert = open;
-  // It can take the focus once it is visible.
-  const field = matchMedia("(hover: none)").matches ? "[data-close-drawer]" : "#filter"; // no keyboard over the list
+  // The drawer cannot be focused before it is visible.
+  const field = matchMedia("(hover: none)").matches ? "[data-close-drawer]" : "#filter"; // on a touch screen the filter would open the keyboard
   if (open) setTimeout(() => document.querySelector(field).focus(), 50);
   else if (!document.querySelector("dialog[open], :popover-open")) document.querySelector("[data-open-drawer]")?.focus();
 }
@@ -23,7 +23,7 @@ document.addEventListener("keydown", ({ key }) => {
   closeMenus();
 });
 
-// What was refused stays to be mended; what worked closes its menu, and takes an old complaint away.
+// A form whose request is rejected stays open; one that succeeds closes its menu and removes an earlier error.
 document.addEventListener("htmx:after:request", ({ detail: { ctx } }) => {
   if (!(ctx.response?.status < 400) || ctx.request.method === "GET") return;
   document.getElementById("error").replaceChildren();
@@ -33,9 +33,10 @@ document.addEventListener("htmx:after:request", ({ detail: { ctx } }) => {
   menu.querySelector("summary").focus();
 });
 
-// Stop comes where Retry was, and the other way round: the second click of a slow double click was not meant for it.
-const SLOW = 1000; // milliseconds
-const NEAR = 5; // pixels
+// Stop appears where Retry was, and vice versa. Ignore the second click of a slow double-click, which is meant for the first
+// button.
+const DOUBLE_CLICK_MS = 1000;
+const DOUBLE_CLICK_PX = 5;
 let pressed = { at: 0, x: 0, y: 0, label: "" };
 document.addEventListener(
   "click",
@@ -43,7 +44,7 @@ document.addEventListener(
     const label = event.target.closest(".message__state button, .message__again button")?.textContent;
     if (!event.detail || !label) return;
     const { clientX: x, clientY: y } = event;
-    const same = Date.now() - pressed.at < SLOW && Math.hypot(x - pressed.x, y - pressed.y) < NEAR;
+    const same = Date.now() - pressed.at < DOUBLE_CLICK_MS && Math.hypot(x - pressed.x, y - pressed.y) < DOUBLE_CLICK_PX;
     if (event.detail > 1 || (same && label !== pressed.label)) {
       event.preventDefault();
       event.stopPropagation();
@@ -62,7 +63,7 @@ document.addEventListener("click", (event) => {
   } else if (!target.closest("#sidebar, dialog, [popover]")) {
     openDrawer(false);
   }
-  // What the palette presses opens a menu that no click by hand may close.
+  // Keep a menu open that a palette command has opened; its click comes from the palette or has no detail.
   if (event.detail && !target.closest("#palette")) closeMenus(target);
 });
 

@@ -1,14 +1,14 @@
-// Messages: copy one, its link or its code; wrap long lines; tell of an answer that ended.
+// Messages: copy a message, its link or its code; wrap long lines; announce answers that ended.
 
-/** Puts words, or the promise of words, on the clipboard. */
-async function write(words) {
+/** Writes a text, or the promise of one, to the clipboard. */
+async function writeClipboard(text) {
   if (navigator.clipboard?.write && window.ClipboardItem) {
-    // Within the click: one browser takes nothing that comes later, but it takes a promise.
-    const blob = Promise.resolve(words).then((text) => new Blob([text], { type: "text/plain" }));
+    // Safari accepts only writes that start in the click handler, but their content may be a promise.
+    const blob = Promise.resolve(text).then((value) => new Blob([value], { type: "text/plain" }));
     return navigator.clipboard.write([new ClipboardItem({ "text/plain": blob })]);
   }
-  // Only a page from this machine or by HTTPS has a clipboard; elsewhere there is the old way.
-  const area = Object.assign(document.createElement("textarea"), { value: await words });
+  // The Clipboard API needs a secure context (HTTPS or localhost); elsewhere use execCommand.
+  const area = Object.assign(document.createElement("textarea"), { value: await text });
   const focused = document.activeElement;
   (document.querySelector("dialog[open]") ?? document.body).append(area);
   area.select();
@@ -18,20 +18,20 @@ async function write(words) {
 }
 
 const labels = new WeakMap();
-async function copy(button, words) {
+async function copy(button, text) {
   if (!labels.has(button)) labels.set(button, button.textContent);
-  let done = "Copied";
+  let label = "Copied";
   try {
-    await write(words);
-    say(done);
+    await writeClipboard(text);
+    announce(label);
   } catch {
-    done = "Couldn’t copy";
+    label = "Couldn’t copy";
   }
-  button.textContent = done;
+  button.textContent = label;
   setTimeout(() => (button.textContent = labels.get(button)), 1500);
 }
 
-async function source(url) {
+async function fetchMarkdown(url) {
   const response = await fetch(url, { headers: { Accept: "text/markdown" } }).catch(() => null);
   if (!response?.headers.has("Content-Security-Policy")) {
     document.dispatchEvent(new CustomEvent("server:unreachable", { detail: "The message wasn’t copied." }));
@@ -40,13 +40,13 @@ async function source(url) {
   return response.text();
 }
 
-let silence;
-/** Has a screen reader say this. Where that needs an element, its words go again: they stand on the page already. */
-function say(words) {
-  if (document.ariaNotify) return document.ariaNotify(words);
-  clearTimeout(silence);
-  document.getElementById("announcer").textContent = words;
-  silence = setTimeout(() => (document.getElementById("announcer").textContent = ""), 1000);
+let emptyTimer;
+/** Announces a text to screen readers. A live region that is needed for it is emptied again: the page shows the text already. */
+function announce(text) {
+  if (document.ariaNotify) return document.ariaNotify(text);
+  clearTimeout(emptyTimer);
+  document.getElementById("announcer").textContent = text;
+  emptyTimer = setTimeout(() => (document.getElementById("announcer").textContent = ""), 1000);
 }
 
 document.addEventListener("click", (event) => {
@@ -57,23 +57,23 @@ document.addEventListener("click", (event) => {
   else if (button.matches("[data-copy-link]")) {
     event.preventDefault();
     copy(button, button.href);
-    location.hash = button.hash; // the jump takes the focus away, so it is not left to happen later
+    location.hash = button.hash; // now rather than by the browser later, since the jump takes the focus
     document.dispatchEvent(new CustomEvent("composer:focus"));
   }
   else if (button.matches("[data-wrap]")) button.ariaPressed = String(code.toggleAttribute("data-wrapped"));
   else {
     event.preventDefault();
-    copy(button, source(button.href));
+    copy(button, fetchMarkdown(button.href));
   }
 });
 
-// A log that reads out every word is a torment: a growing answer is silent, and read when it has ended. One that fails at
-// once may never be seen growing, so what counts is that the state is another one.
+// Announce an answer once, when it has ended, not word by word. One that fails at once may never be seen growing, so
+// compare states.
 const GROWING = "growing";
 const numberOf = (id) => Number(id.split("-")[1] ?? 0);
-let before = null; // the state of each of the last answers, by id; null in a room that was just opened
+let before = null; // the state of each of the latest answers, by id; null when the room has just been opened
 
-function look() {
+function checkAnswers() {
   const now = new Map();
   const { children } = document.getElementById("messages") ?? { children: [] };
   for (let i = children.length - 1; i >= 0 && i > children.length - 20; i--) {
@@ -82,19 +82,28 @@ function look() {
   }
   const newest = Math.max(0, ...[...(before ?? now).keys()].map(numberOf));
   for (const [id, state] of now) {
-    const isNews = before?.has(id) ? before.get(id) !== state : numberOf(id) > newest;
-    if (state === GROWING || !isNews) continue;
+    const isNew = before?.has(id) ? before.get(id) !== state : numberOf(id) > newest;
+    if (state === GROWING || !isNew) continue;
     const article = document.getElementById(id);
     const ending = article.querySelector(".message__state > span")?.textContent ?? "";
-    say(`${article.ariaLabel}: ${article.querySelector(".message__body").innerText.slice(0, 2000)} ${ending}`);
+    announce(`${article.ariaLabel}: ${article.querySelector(".message__body").innerText.slice(0, 2000)} ${ending}`);
     document.dispatchEvent(new CustomEvent("answer:ended", { detail: article }));
   }
   before = now;
-  document.dispatchEvent(
-    new CustomEvent("answers:growing", { detail: [...now.keys()].filter((id) => now.get(id) === GROWING) }),
-  );
+  const growing = [...now.keys()].filter((id) => now.get(id) === GROWING).reverse();
+  markQueued(growing);
+  document.dispatchEvent(new CustomEvent("answers:growing", { detail: growing }));
 }
 
-document.addEventListener("room:opened", () => ((before = null), look()));
-document.addEventListener("htmx:after:swap", look);
-look();
+/** Marks every unfinished answer but the first: a room runs one turn at a time. */
+function markQueued(growing) {
+  growing.forEach((id, position) => {
+    const waiting = document.querySelector(`#${id} .message__waiting`);
+    const text = position ? "Queued" : "Thinking…";
+    if (waiting && waiting.textContent !== text) waiting.textContent = text;
+  });
+}
+
+document.addEventListener("room:opened", () => ((before = null), checkAnswers()));
+document.addEventListener("htmx:after:swap", checkAnswers);
+checkAnswers();

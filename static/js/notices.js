@@ -1,6 +1,6 @@
-// A request that did not reach the server: what it failed to do, until that is dismissed or the server is back.
+// The notice for a request that did not reach the server. It says what failed, until it is dismissed or the server is back.
 
-// Method, path, a field of the request, and what did not happen; the first that fits.
+// Method, path, a field of the request, and the sentence; the first match is used.
 const FAILED = [
   ["POST", /\/messages$/, "", "Your message wasn’t sent."],
   ["PATCH", /\/messages\/\d+$/, "", "Your edit wasn’t saved."],
@@ -23,37 +23,37 @@ const FAILED = [
 ];
 
 const notice = () => document.getElementById("unreachable");
-let place = null; // where the sentence is: in a dialog or in the notice
+let output = null; // the element that shows the sentence, in a dialog or in the notice
 
 function show(what, dialog) {
   hide();
-  place = dialog?.querySelector("[role=alert]") ?? notice().querySelector("span");
-  place.textContent = `Can’t reach the server. ${what}`;
-  if (!notice().contains(place)) return;
+  output = dialog?.querySelector("[role=alert]") ?? notice().querySelector("span");
+  output.textContent = `Can’t reach the server. ${what}`;
+  if (!notice().contains(output)) return;
   notice().hidden = false;
-  document.getElementById("error").replaceChildren(); // one at a time
+  document.getElementById("error").replaceChildren(); // show one notice at a time
 }
 
 function hide() {
   notice().hidden = true;
-  place?.replaceChildren();
-  place = null;
+  output?.replaceChildren();
+  output = null;
 }
 
-function failed({ request, sourceElement }) {
+function showFailure({ request, sourceElement }) {
   const { pathname, searchParams } = new URL(request.action, location.href);
   const has = (field) => request.body?.has?.(field) || searchParams.has(field);
   const found = FAILED.find(([method, path, field]) => method === request.method && path.test(pathname) && (!field || has(field)));
   show(found?.at(-1) ?? "Try again in a moment.", sourceElement.closest("dialog[open], :popover-open"));
 }
 
-// No response at all; one that was cut off while it was read; or one of a proxy, whose page is not for ours.
-document.addEventListener("htmx:error", ({ detail: { ctx } }) => ctx?.request && ctx.text === undefined && failed(ctx));
+// No response, a truncated response, or the error page of a proxy (our own responses have a Content-Security-Policy).
+document.addEventListener("htmx:error", ({ detail: { ctx } }) => ctx?.request && ctx.text === undefined && showFailure(ctx));
 document.addEventListener("htmx:before:response", (event) => {
   const { ctx } = event.detail;
   if (ctx.response.status < 400 || ctx.response.headers.has("Content-Security-Policy")) return;
   event.preventDefault();
-  failed(ctx);
+  showFailure(ctx);
 });
 document.addEventListener("server:unreachable", ({ detail }) => show(detail));
 

@@ -1,13 +1,13 @@
-// The palette: Ctrl+K, a few letters, Enter. The rooms and commands that fit come from the server.
+// The command palette: Ctrl+K, a few letters, Enter. The server returns the matching rooms and commands.
 
 const palette = document.getElementById("palette");
 const input = palette.querySelector("input");
 const options = () => [...palette.querySelectorAll("[role=option]:not([aria-disabled])")];
-const chosen = () => options().findIndex((option) => option.ariaSelected === "true");
+const selected = () => options().findIndex((option) => option.ariaSelected === "true");
 
-let wanted = false; // an Enter that came before the options for what was typed
+let enterPending = false; // Enter was pressed before the options for the typed text arrived
 
-function choose(at) {
+function select(at) {
   const all = options();
   all.forEach((option, i) => (option.ariaSelected = String(i === at)));
   input.setAttribute("aria-activedescendant", all[at]?.id ?? "");
@@ -17,7 +17,7 @@ function choose(at) {
 function open() {
   if (palette.open || document.querySelector("dialog[open]")) return;
   input.value = "";
-  wanted = false;
+  enterPending = false;
   palette.showModal();
   htmx.trigger(input, "opened");
 }
@@ -35,26 +35,26 @@ input.addEventListener("keydown", (event) => {
   const count = options().length;
   if (step && count) {
     event.preventDefault();
-    choose((chosen() + step + count) % count);
+    select((selected() + step + count) % count);
   } else if (event.key === "Enter" && !event.isComposing) {
     event.preventDefault();
-    // Who types fast is ahead of the answer.
-    wanted = document.getElementById("palette-options").dataset.q !== input.value.trim();
-    if (!wanted) options()[chosen()]?.click();
+    // The options may still be those for an earlier text.
+    enterPending = document.getElementById("palette-options").dataset.q !== input.value.trim();
+    if (!enterPending) options()[selected()]?.click();
   }
 });
 
-palette.addEventListener("close", () => (wanted = false));
+palette.addEventListener("close", () => (enterPending = false));
 palette.addEventListener("click", ({ target }) => {
   const option = target.closest("[role=option]");
-  if (!option && target !== palette) return; // a click beside the box is one on the dialog itself
+  if (!option && target !== palette) return; // a click on the backdrop has the dialog as its target
   palette.close();
   if (option?.dataset.press) document.querySelector(option.dataset.press)?.click();
 });
 document.addEventListener("htmx:after:swap", ({ detail }) => {
   if (detail.ctx.sourceElement !== input) return;
-  choose(0);
-  if (!wanted) return;
-  wanted = document.getElementById("palette-options").dataset.q !== input.value.trim();
-  if (!wanted) options()[0]?.click();
+  select(0);
+  if (!enterPending) return;
+  enterPending = document.getElementById("palette-options").dataset.q !== input.value.trim();
+  if (!enterPending) options()[0]?.click();
 });

@@ -1,4 +1,4 @@
-// The rooms: which one is open, and a list that stays true to the filter and to the keyboard.
+// The room list: marks the open room, applies the filter to pushed rows, and keeps the focus in a row that moves.
 
 const list = () => document.getElementById("rooms");
 const shown = () => document.querySelector("#room > :first-child");
@@ -11,7 +11,7 @@ function markOpen() {
   }
 }
 
-// Whatever swapped it in: a click, the palette, Back.
+// However the room was opened: by a click, the palette or Back.
 let opened = shown();
 document.addEventListener("htmx:after:swap", ({ detail }) => {
   if (shown() !== opened) {
@@ -23,10 +23,10 @@ document.addEventListener("htmx:after:swap", ({ detail }) => {
   }
 });
 
-// The filter filters as one types; sending it would leave the room.
+// The filter applies while the user types; submitting the form would leave the room.
 document.querySelector(".sidebar__filter").addEventListener("submit", (event) => event.preventDefault());
 
-// With a key held, a link opens in a tab or window of its own; htmx would take the click and do nothing.
+// With Ctrl, Meta or Shift held, a link opens in a new tab or window; htmx would swallow the click.
 document.addEventListener(
   "click",
   (event) => {
@@ -35,26 +35,26 @@ document.addEventListener(
   { capture: true },
 );
 
-// A row that rises is taken out and put in on top: what had the focus in it gets it back, or the row after one that went.
+// A row that moves up is removed and inserted at the top. Restore the focus in it, or, if it was deleted, in the next row.
 let focused = null;
 document.addEventListener("htmx:ws:before:message:incoming", () => {
   const row = document.activeElement.closest("#rooms > .row");
   focused = row && {
     row: row.id,
     next: (row.nextElementSibling ?? row.previousElementSibling)?.id,
-    place: [...row.querySelectorAll("a, button")].indexOf(document.activeElement),
+    index: [...row.querySelectorAll("a, button")].indexOf(document.activeElement),
   };
 });
 
 document.addEventListener("htmx:ws:after:message:incoming", ({ detail: { message } }) => {
   if (focused && document.activeElement === document.body) {
     const row = document.getElementById(focused.row) ?? document.getElementById(focused.next);
-    row?.querySelectorAll("a, button")[focused.place]?.focus({ preventScroll: true });
+    row?.querySelectorAll("a, button")[focused.index]?.focus({ preventScroll: true });
   }
   if (!/hx-target="#rooms?["-]/.test(message.data)) return;
   markOpen();
   document.dispatchEvent(new CustomEvent("rooms:changed"));
-  // A pushed row lands on top, or goes, whether the filter lets it through or not: ask again.
+  // A pushed row is inserted or removed regardless of the filter, so request the filtered list again.
   if (document.getElementById("filter").value) refresh();
 });
 

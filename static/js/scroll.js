@@ -1,13 +1,13 @@
-// Scrolling. All that moves the list of messages is here, so that nothing moves it against its reader:
+// Scrolling. Only this script moves the message list, so that nothing moves it against the reader's will:
 //
-// - Every write to `scrollTop` goes through `move`, which remembers where it left the list.
-// - A write is final: no later frame repeats it. It can be, since every height is true when it is read (see "Heights").
-// - What takes several steps (`goal`) ends with any input of the reader, and with any position that `move` did not leave.
-// - Growth below is followed (`following`) until the reader goes up, and again once the reader is back at the end.
+// - Every write to `scrollTop` goes through `moveTo`, which remembers the resulting position.
+// - A write is final: no later frame repeats it. That works because every height is exact when it is read (see "Heights").
+// - A movement in several steps (`goal`) ends with any input of the reader, and with any position that `moveTo` did not set.
+// - The list follows its growing end (`following`) until the reader scrolls up, and again when the reader is back at the end.
 
-const NEAR = 100; // pixels from the end that count as being there
-const PAGES = 20; // of earlier messages that are loaded to reach a message; for what is farther up its own page is opened
-const PAGE = 50; // messages
+const NEAR_END_PX = 100;
+const MAX_PAGES = 20; // pages of earlier messages to load to reach a message; for one farther up, another address is opened
+const PAGE_MESSAGES = 50;
 
 const scroller = () => document.getElementById("scroller");
 const messages = () => document.getElementById("messages");
@@ -21,85 +21,86 @@ const number = (element) => Number(element?.id.split("-")[1] ?? 0);
 // Moving
 
 let following = true;
-let at = 0; // the last scrollTop that is known, left by `move` or by the reader
+let knownTop = 0; // the last known scrollTop, set by `moveTo` or by the reader
 
-function move(top) {
+function moveTo(top) {
   const list = scroller();
   if (Math.abs(list.scrollTop - top) >= 1) list.scrollTop = top;
-  at = list.scrollTop;
+  knownTop = list.scrollTop;
 }
 
-/** Takes note of a move that is not ours: the reader's, unless it leaves the list at the end that is followed. */
-function look(list) {
-  const end = left(list) < NEAR;
-  if (Math.abs(list.scrollTop - at) > 1 && !(following && end)) goal = null;
-  if (list.scrollTop < at && !end) following = false;
-  else if (list.scrollTop > at && end) following = true;
-  at = list.scrollTop;
+/** Notes a position that `moveTo` did not set: the reader moved, unless the list is at the end that it follows. */
+function notePosition(list) {
+  const end = left(list) < NEAR_END_PX;
+  if (Math.abs(list.scrollTop - knownTop) > 1 && !(following && end)) goal = null;
+  if (list.scrollTop < knownTop && !end) following = false;
+  else if (list.scrollTop > knownTop && end) following = true;
+  knownTop = list.scrollTop;
 }
 
 function goTo({ id, offset }) {
   following = false;
-  move(scroller().scrollTop + topOf(document.getElementById(id)) - offset);
-  offer();
+  moveTo(scroller().scrollTop + topOf(document.getElementById(id)) - offset);
+  updateButton();
 }
 
 // The end
 
-/** The number of the last message; nothing here may take longer in a longer list. */
-function last() {
+/** The number of the last message. Its cost must not grow with the list. */
+function lastNumber() {
   let child = messages()?.lastElementChild;
   while (child && !child.matches("article")) child = child.previousElementSibling;
   return number(child);
 }
 
 let lastSeen = 0;
-function offer() {
+/** Shows or hides the button that leads to the end, with the number of new messages. */
+function updateButton() {
   const button = document.getElementById("newer");
   if (!button) return;
-  if (following) lastSeen = last();
-  const hidden = following || left(scroller()) < NEAR;
-  if (button.hidden !== hidden) button.hidden = hidden; // to set it to what it is costs as much as a change
+  if (following) lastSeen = lastNumber();
+  const hidden = following || left(scroller()) < NEAR_END_PX;
+  if (button.hidden !== hidden) button.hidden = hidden; // setting the same value costs as much as a change
   if (hidden) return;
-  const count = Math.max(0, last() - lastSeen);
+  const count = Math.max(0, lastNumber() - lastSeen);
   button.firstElementChild.textContent = count ? `${count} new` : "";
-  button.ariaLabel = count ? `${count} new, go to the end` : "Go to the end";
+  button.ariaLabel = count ? `${count} new, jump to latest` : "Jump to latest";
 }
 
 function follow() {
   const list = scroller();
   if (!list) return;
-  look(list);
-  if (following) move(list.scrollHeight);
-  offer();
+  notePosition(list);
+  if (following) moveTo(list.scrollHeight);
+  updateButton();
 }
 
 function toEnd() {
   goal = null;
   following = true;
-  move(scroller().scrollHeight);
-  offer();
+  moveTo(scroller().scrollHeight);
+  updateButton();
 }
 
-function letGo() {
-  if (!scroller().scrollTop) return; // there is nowhere to go
+function stopFollowing() {
+  if (!scroller().scrollTop) return; // the list cannot scroll up
   following = false;
-  offer();
+  updateButton();
 }
 
-/** Follows again when the reader lets go of the list at its very end. */
-function rest() {
+/** Follows again when the reader releases the list at its very end. */
+function followIfAtEnd() {
   if (!scroller() || following || left(scroller()) >= 2) return;
   following = true;
-  offer();
+  updateButton();
 }
 
-// Places
+// Positions
 
-const places = new Map(); // room → the message at the top of the window, and its distance from there; null for the end
+const positions = new Map(); // room → the first visible message and its offset; null if the list follows its end
 
-/** The first of these elements that ends below the upper edge of the window. */
-function firstBelow(elements) {
+/** The first of these elements whose end is below the top of the list, by binary search. */
+function firstVisible(elements) {
   let [from, to] = [0, elements.length];
   while (from < to) {
     const middle = (from + to) >> 1;
@@ -110,10 +111,10 @@ function firstBelow(elements) {
   return elements[from];
 }
 
-/** The message at the top of the window. Page by page: to measure in a page that is not drawn would lay it out. */
-function place() {
-  let element = firstBelow(messages()?.children ?? []);
-  if (element?.matches(".messages__page")) element = firstBelow(element.children);
+/** The first visible message and its offset. Searches page by page: measuring in an undrawn page would lay it out. */
+function position() {
+  let element = firstVisible(messages()?.children ?? []);
+  if (element?.matches(".messages__page")) element = firstVisible(element.children);
   while (element && !element.matches("article")) {
     const next = element.nextElementSibling;
     element = next?.matches(".messages__page") ? next.firstElementChild : next;
@@ -121,42 +122,42 @@ function place() {
   return element ? { id: element.id, offset: topOf(element) } : null;
 }
 
-/** Leaves what is read where it is, whatever came in or grew above it. */
+/** Restores the reader's position after content was inserted or has grown above it. */
 function restore(kept) {
   if (following) return follow();
   const element = kept && document.getElementById(kept.id);
-  if (element) move(scroller().scrollTop + topOf(element) - kept.offset);
+  if (element) moveTo(scroller().scrollTop + topOf(element) - kept.offset);
 }
 
-// Earlier messages: `goal` is what they are loaded for: a message, or the top, and how many pages more it may take.
+// Earlier messages. `goal` is why they are loaded: to reach a message or the top, and with how many more pages at most.
 
 let goal = null;
 
-function pursue() {
+function continueToGoal() {
   if (!goal || earlier()?.matches(".htmx-request")) return;
   const element = goal.id && document.getElementById(goal.id);
   if (element) goTo(goal);
   if (element || !goal.pages) return void (goal = null);
-  if (!goal.id) move(0);
+  if (!goal.id) moveTo(0);
   if (!earlier()) return void (goal = null);
   goal.pages -= 1;
   earlier().click();
 }
 
-/** Goes to the top of what is loaded and loads so many pages, one after the other. */
-function climb(pages) {
+/** Goes to the top of the loaded messages and loads this many pages, one after the other. */
+function toTop(pages) {
   if (!goal || goal.id) goal = { pages: 0 };
   goal.pages += pages;
   following = false;
-  move(0);
-  pursue();
-  offer();
+  moveTo(0);
+  continueToGoal();
+  updateButton();
 }
 
 function toFirst() {
   const link = earlier();
-  if (link && number(link.parentElement) > PAGES * PAGE + 1) location.assign(link.dataset.first);
-  else climb(Infinity);
+  if (link && number(link.parentElement) > MAX_PAGES * PAGE_MESSAGES + 1) location.assign(link.dataset.first);
+  else toTop(Infinity);
 }
 
 function toLast() {
@@ -170,30 +171,30 @@ document.addEventListener("htmx:before:swap", ({ detail: { ctx } }) => {
   const [list, id] = [scroller(), ctx.target?.id];
   kept = null;
   if (!list || !(id === "room" || id?.startsWith("earlier-"))) return;
-  look(list); // the event of a move by hand may still be to come
-  if (id === "room") places.set(room(), following ? null : place());
-  else kept = place() ?? {};
+  notePosition(list); // the reader's last scroll event may still be queued
+  if (id === "room") positions.set(room(), following ? null : position());
+  else kept = position() ?? {};
 });
 document.addEventListener("htmx:after:swap", () => {
   if (!messages()) return;
-  age();
+  markAged();
   if (!kept) return follow();
-  // In the task of the insertion: no frame shows the list in another place.
-  const page = pages()[0]; // in the place of the link
+  // In the same task as the insertion, so that no frame shows the list at another position.
+  const page = pages()[0]; // it has replaced the link
   if (page) {
     measure(page);
     drawn.observe(page);
   }
   restore(kept);
   kept = null;
-  pursue();
+  continueToGoal();
 });
 for (const event of ["htmx:after:request", "htmx:error"])
   document.addEventListener(event, ({ detail: { ctx } }) => {
     if (ctx?.sourceElement?.matches?.(".messages__earlier a") && !(ctx.response?.status < 400)) goal = null;
   });
 
-/** Goes where the address says; returns whether it names a message of the room. */
+/** Goes to the message that the address names; returns false if it names none of this room. */
 function toMessage() {
   const { hash, pathname } = location;
   if (!/^#message-\d+$/.test(hash)) return false;
@@ -205,44 +206,44 @@ function toMessage() {
   return true;
 }
 
-// Heights: a page of earlier messages is not drawn while it is far from the window. It counts as high as it is all the
-// same, not as high as somebody guessed: a guess is corrected under the reader, and a list that grows while its bar is
-// dragged is one whose top is never reached. (The size that `contain-intrinsic-size: auto` remembers would do, but there
-// is none before a page was drawn, and after a resize it is an old one.)
+// Heights. A page of earlier messages is not drawn while it is far from the viewport (`content-visibility: auto`). It has
+// its exact height all the same: an estimate would be corrected while the reader looks at it, and a list that grows while
+// its scroll bar is dragged never reaches its top. (The size that `contain-intrinsic-size: auto` remembers does not exist
+// before a page was drawn, and is outdated after a resize.)
 
 function setHeight(page, height) {
   page.style.containIntrinsicBlockSize = `${height}px`;
 }
 
-/** Measures a page that is not drawn. */
+/** Measures an undrawn page. */
 function measure(page) {
   setHeight(page, page.lastElementChild.getBoundingClientRect().bottom - page.getBoundingClientRect().top);
 }
 
-// One that is drawn may change: a part is opened in it.
+// A drawn page may change its height, for example when a part is unfolded.
 const drawn = new ResizeObserver((entries) => {
   for (const { target, contentRect } of entries) setHeight(target, contentRect.height);
 });
 
-const outdated = new Set(); // pages that were measured in another width
+const outdated = new Set(); // pages that were measured at another width
 function measureAgain() {
   const [page] = outdated;
   if (!page) return;
   outdated.delete(page);
-  const kept = place();
+  const kept = position();
   if (page.isConnected) measure(page);
   restore(kept);
-  requestAnimationFrame(measureAgain); // one a frame: all at once would take as long as all of them
+  requestAnimationFrame(measureAgain); // one per frame, so that no frame takes long
 }
 
-const DRAWN = 60; // of the newest messages; a room is opened with fewer
+const MAX_DRAWN = 60; // the newest messages, which are always drawn; a room opens with fewer
 
 let newest = 0;
-/** Lets a message go undrawn that so many others have followed. It was drawn when it came, so its height is remembered. */
-function age() {
-  if (newest === (newest = last())) return;
+/** Allows old messages to go undrawn. They have been drawn once, so the browser remembers their height. */
+function markAged() {
+  if (newest === (newest = lastNumber())) return;
   const { children } = messages();
-  for (let i = children.length - DRAWN; i > 0 && children[i].matches("article:not([data-aged])"); i--)
+  for (let i = children.length - MAX_DRAWN; i > 0 && children[i].matches("article:not([data-aged])"); i--)
     children[i].setAttribute("data-aged", "");
 }
 
@@ -257,10 +258,10 @@ function resize() {
   if (idle) requestAnimationFrame(measureAgain);
 }
 
-// Whatever makes the list grow: words, an opened part, a smaller window.
+// Everything that makes the list grow: text, an unfolded part, a smaller window.
 const watch = new ResizeObserver(resize);
 
-function begin() {
+function openRoom() {
   watch.disconnect();
   drawn.disconnect();
   outdated.clear();
@@ -271,71 +272,71 @@ function begin() {
   watch.observe(messages());
   for (const page of pages()) drawn.observe(page);
   toEnd();
-  if (toMessage() || !places.get(room())) return;
-  goal = { ...places.get(room()), pages: PAGES };
-  pursue();
+  if (toMessage() || !positions.get(room())) return;
+  goal = { ...positions.get(room()), pages: MAX_PAGES };
+  continueToGoal();
 }
 
 addEventListener("hashchange", toMessage);
-document.addEventListener("room:opened", begin);
-begin();
+document.addEventListener("room:opened", openRoom);
+openRoom();
 
-// The reader. The smallest move up lets go of the end at once: between two words the list would be back there.
+// Input. The smallest scroll up stops following at once; otherwise the next token would move the list back to its end.
 
-const here = (target) => scroller()?.contains(target);
+const inList = (target) => scroller()?.contains(target);
 const KEYS = ["PageUp", "PageDown", "ArrowUp", "ArrowDown", "Home", "End", " ", "Escape"];
 
 document.addEventListener(
   "wheel",
   ({ deltaY, target }) => {
-    if (!here(target)) return;
+    if (!inList(target)) return;
     goal = null;
-    if (deltaY < 0) letGo();
+    if (deltaY < 0) stopFollowing();
   },
   { passive: true },
 );
 document.addEventListener(
   "touchmove",
   ({ target }) => {
-    if (!here(target)) return;
+    if (!inList(target)) return;
     goal = null;
-    letGo();
+    stopFollowing();
   },
   { passive: true },
 );
 document.addEventListener("pointerdown", ({ target, offsetX, pointerType }) => {
-  if (!here(target)) return;
+  if (!inList(target)) return;
   goal = null;
-  if (target === scroller() && pointerType === "mouse" && offsetX >= target.clientWidth) letGo(); // the scroll bar
+  if (target === scroller() && pointerType === "mouse" && offsetX >= target.clientWidth) stopFollowing(); // on the scroll bar
 });
-for (const event of ["pointerup", "touchend"]) document.addEventListener(event, rest, { capture: true, passive: true });
+for (const event of ["pointerup", "touchend"]) document.addEventListener(event, followIfAtEnd, { capture: true, passive: true });
 
 document.addEventListener(
   "scroll",
   ({ target: list }) => {
     if (list !== scroller()) return;
-    look(list);
-    offer();
+    notePosition(list);
+    updateButton();
   },
   { capture: true, passive: true },
 );
 
 document.addEventListener("keydown", (event) => {
   const { key, target, ctrlKey, metaKey, altKey, shiftKey } = event;
-  if (event.defaultPrevented || !(here(target) || target.matches?.("body, #room"))) return;
+  if (event.defaultPrevented || !(inList(target) || target.matches?.("body, #room"))) return;
   if (!scroller() || target.matches("input, textarea, select")) return;
   const plain = !altKey && !shiftKey;
   if (plain && key === "Home") {
     event.preventDefault();
     if (ctrlKey || metaKey) toFirst();
-    else climb(1);
+    else toTop(1);
   } else if (plain && key === "End") {
     event.preventDefault();
     if (ctrlKey || metaKey) toLast();
     else toEnd();
   } else if (KEYS.includes(key)) {
     goal = null;
-    if (["PageUp", "ArrowUp"].includes(key) || (key === " " && shiftKey)) letGo();
+    if (["PageUp", "ArrowUp"].includes(key) || (key === " " && shiftKey)) stopFollowing();
   }
 });
 
@@ -345,5 +346,5 @@ document.addEventListener("click", ({ target }) => {
   document.querySelector("#composer textarea").focus();
 });
 
-// Who sends wants to see it.
+// After sending, show the new message.
 document.addEventListener("htmx:config:request", ({ detail }) => detail.ctx.sourceElement.id === "composer" && toEnd());

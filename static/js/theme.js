@@ -1,4 +1,4 @@
-// The switch between light, dark and what the system says; every tab follows.
+// The theme switch: light, dark or the system's; it applies to every open tab.
 
 function show(theme) {
   document.documentElement.dataset.theme = theme;

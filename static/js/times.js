@@ -1,19 +1,19 @@
-// Times: the server names them in UTC, the page in the reader's zone and in the browser's own way of writing them.
-// New content is corrected before it is swapped in, so nothing is seen to change and nothing else is searched.
+// Times: the server renders them in UTC; this script shows them in the reader's time zone and locale. New content is
+// corrected before it is swapped in, so no change is visible and no other content has to be searched.
 
 const DAY = 24 * 3600 * 1000;
 const LABELS = { pinned: "Pinned", today: "Today", yesterday: "Yesterday", week: "Last 7 days", earlier: "Earlier" };
 const KEYS = Object.keys(LABELS);
 
 const formats = new Map();
-/** A formatter; making one takes far longer than using it. */
+/** A cached formatter: creating one takes far longer than using it. */
 function format(options) {
   const key = JSON.stringify(options);
   if (!formats.has(key)) formats.set(key, new Intl.DateTimeFormat(undefined, options));
   return formats.get(key);
 }
 
-/** The local day of an instant, as the number of days since 1970: the difference of two is 1 also across a clock change. */
+/** The local day of an instant, as days since 1970: consecutive days differ by 1 also across a clock change. */
 function dayOf(instant) {
   const date = new Date(instant);
   return Date.UTC(date.getFullYear(), date.getMonth(), date.getDate()) / DAY;
@@ -47,7 +47,7 @@ function showDay(separator, instant) {
     : format({ weekday: "long", day: "numeric", month: "long", ...year(instant) }).format(instant);
 }
 
-/** Puts a separator where the local day changes between messages, and takes away the others; returns the last message. */
+/** Inserts a separator where the local day changes between messages and removes the others; returns the last message. */
 function separate(articles, find, previous) {
   for (const article of articles) {
     const id = article.id.replace("message", "day");
@@ -77,7 +77,7 @@ function group(row) {
   return days < 1 ? 1 : days === 1 ? 2 : days <= 7 ? 3 : 4;
 }
 
-/** Puts the headings of the list of rooms where the local days begin; those of the first two groups are always there. */
+/** Inserts the headings of the room list where a group begins. The headings of the first two groups always exist. */
 function regroup(list) {
   if (!list) return;
   const headings = new Map();
@@ -85,7 +85,7 @@ function regroup(list) {
     if (headings.has(heading.id)) heading.remove();
     else headings.set(heading.id, heading);
   }
-  // Nothing is moved that is in its place: a move would take the focus from a row, and cost a layout.
+  // Do not move what is in its place: that would take the focus from a row and cause a layout.
   let at = list.firstElementChild;
   let latest = -1;
   const put = (key) => {
@@ -98,7 +98,7 @@ function regroup(list) {
   };
   while (at || latest < 1) {
     if (at?.matches(".row")) {
-      // As on the server: a clock that was set back makes no heading come twice.
+      // As on the server: after a clock was set back, no heading is repeated.
       const key = Math.max(latest, group(at));
       if (key > latest) {
         for (let always = latest + 1; always < Math.min(key, 2); always++) put(always);
@@ -148,17 +148,17 @@ document.addEventListener("htmx:before:swap", ({ detail: { tasks } }) => {
     const shown = document.getElementById("messages")?.getElementsByTagName("article") ?? [];
     const before = id.startsWith("after-") ? shown[shown.length - 1] : null;
     const last = separate(articles, (day) => fragment.querySelector(`#${day}`), before);
-    // A page of earlier messages comes in above: what was the first message may not be the first of its day any more.
+    // After earlier messages are inserted above, the message that was first may not be the first of its day.
     if (id.startsWith("earlier-") && shown.length) separate([shown[0]], (day) => document.getElementById(day), last);
   }
 });
 
-// A page of the list, or a row, that came in.
+// More rooms were loaded, or a row was pushed.
 document.addEventListener("rooms:changed", () => regroup(document.getElementById("rooms")));
 
 let now;
-/** What was today's is yesterday's after midnight, and the reader may have come to another zone. */
-function look() {
+/** Shows all times again when the day or the time zone has changed. */
+function refresh() {
   const before = now;
   now = `${dayOf(Date.now())} ${new Date().getTimezoneOffset()} ${Intl.DateTimeFormat().resolvedOptions().timeZone}`;
   if (now === before) return;
@@ -166,13 +166,13 @@ function look() {
   showAll();
 }
 
-function wait() {
-  look();
+function scheduleRefresh() {
+  refresh();
   const midnight = new Date();
   midnight.setHours(24, 0, 0, 0);
-  // A machine that slept has slept through its timers too.
-  setTimeout(wait, Math.min(60_000, Math.max(1, midnight - Date.now())));
+  // At least once a minute, since timers do not run while the machine sleeps.
+  setTimeout(scheduleRefresh, Math.min(60_000, Math.max(1, midnight - Date.now())));
 }
 
-for (const event of ["visibilitychange", "pageshow"]) addEventListener(event, look);
-wait();
+for (const event of ["visibilitychange", "pageshow"]) addEventListener(event, refresh);
+scheduleRefresh();

@@ -1,22 +1,22 @@
-// What is new: a dot beside a room whose answer ended while one was away, and a mark in the title of a hidden tab.
+// Unread marks: a dot on a room whose answer ended while it was not open, and a mark in the title of a hidden tab.
 
-const MANY = 500; // rooms whose last visit is remembered
+const MAX_ROOMS = 500; // rooms whose last visit is remembered
 const rows = () => document.querySelectorAll("#rooms > .row");
 const activeAt = (row) => Number(row.dataset.active);
 
 function read() {
   const seen = JSON.parse(store.get("seen") ?? "null");
-  // To a browser that was never here before everything is old.
+  // On the first visit of a browser nothing is unread.
   return seen ?? { since: Math.max(0, ...[...rows()].map(activeAt)), rooms: {} };
 }
 
 function write(seen) {
   const kept = Object.entries(seen.rooms).sort((one, other) => other[1] - one[1]);
-  const dropped = kept.splice(MANY);
+  const dropped = kept.splice(MAX_ROOMS);
   store.set("seen", JSON.stringify({ since: Math.max(seen.since, dropped[0]?.[1] ?? 0), rooms: Object.fromEntries(kept) }));
 }
 
-function mark() {
+function updateMarks() {
   const seen = read();
   const open = document.hidden ? null : document.querySelector("#rooms > .row[aria-current]");
   if (open && (seen.rooms[open.dataset.room] ?? 0) < activeAt(open)) {
@@ -33,23 +33,23 @@ function mark() {
 }
 
 let ended = false;
-function title() {
+function updateTitle() {
   const name = document.querySelector("#header h1")?.textContent;
-  const words = `${ended ? "● " : ""}${name ? `${name} · ` : ""}Overseer`;
-  if (document.title !== words) document.title = words;
+  const title = `${ended ? "● " : ""}${name ? `${name} · ` : ""}Overseer`;
+  if (document.title !== title) document.title = title;
 }
 
 document.addEventListener("answer:ended", () => {
   ended = document.hidden;
-  title();
+  updateTitle();
 });
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) ended = false;
-  title();
-  mark();
+  updateTitle();
+  updateMarks();
 });
-for (const event of ["room:opened", "rooms:changed"]) document.addEventListener(event, mark);
-document.addEventListener("htmx:after:swap", title);
-addEventListener("storage", ({ key }) => key === "seen" && mark());
-mark();
-title();
+for (const event of ["room:opened", "rooms:changed"]) document.addEventListener(event, updateMarks);
+document.addEventListener("htmx:after:swap", updateTitle);
+addEventListener("storage", ({ key }) => key === "seen" && updateMarks());
+updateMarks();
+updateTitle();

@@ -1,4 +1,4 @@
-"""axe on a page: what keeps somebody from using it."""
+"""Accessibility checks with axe."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ RUN = """async ([only, but]) => {
 
 
 def violations(page: Page, *, only: Collection[str] = TAGS, but: Collection[str] = ()) -> list[str]:
-    """What axe finds, a line each: its rule, what that wants, and the element. Rules in `but` are left out."""
+    """Return axe's findings, one line each: the rule, its description and the element. Rules in `but` are disabled."""
     if not page.evaluate("'axe' in window"):
-        # By the debugger, which the page's content policy does not bind.
+        # The debugger is not subject to the page's content policy.
         page.evaluate((MODULES / "axe-core/axe.min.js").read_text(encoding="utf-8"))
     found: list[str] = page.evaluate(RUN, [list(only), list(but)])
     return found

@@ -1,4 +1,4 @@
-"""A real browser on the real server; a page that reports an error or breaks the content policy fails its test."""
+"""A real browser on the real server. A page that reports an error or violates its content policy fails its test."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from tests.support.server import Server
 from tests.support.server_pool import ServerPool
 
-WITHOUT = (
-    # Playwright's own list, in whose place this one comes,
+DISABLED_FEATURES = (
+    # Playwright's own list, which the flag below replaces.
     *("AvoidUnnecessaryBeforeUnloadCheckSync", "DestroyProfileOnBrowserClose", "HttpsUpgrades", "LensOverlay"),
     *("HttpsFirstBalancedModeAutoEnable", "MediaRouter", "PaintHolding", "ThirdPartyStoragePartitioning"),
     *("AvoidCorsURLLoaderRestartOnRedirect", "OptimizationHints", "NetworkTimeServiceQuerying", "AimEnabled"),
     "PreconnectToSearch",
-    # two pages that every window loads for its address bar, which nobody sees, and a process in reserve.
+    # Two hidden pages that each window loads for its address bar, and a spare renderer process.
     *("WebUIOmniboxPopup", "WebUIOmniboxAimPopup", "WebUIOmniboxFullPopup", "SpareRendererForSitePerProcess"),
 )
 FLAGS = [
@@ -28,19 +28,18 @@ FLAGS = [
     "--disable-gpu",
     "--disable-background-networking",
     "--disable-component-update",
-    f"--disable-features={','.join(WITHOUT)}",
+    f"--disable-features={','.join(DISABLED_FEATURES)}",
 ]
-EXPECTED = ("Failed to load resource", "WebSocket connection to", "htmx: htmx:ws:error")  # a 4xx, a restart
-
-BREACH = "Content Security Policy"
-TELL = f"(event) => console.info('{BREACH}: ' + event.violatedDirective + ' ' + event.blockedURI)"
+EXPECTED_ERRORS = ("Failed to load resource", "WebSocket connection to", "htmx: htmx:ws:error")  # a 4xx, a restart
+VIOLATION = "Content Security Policy"
+REPORT_VIOLATION = f"(event) => console.info('{VIOLATION}: ' + event.violatedDirective + ' ' + event.blockedURI)"
 
 expect.set_options(timeout=30_000)
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Chromium, headless."""
+    """Headless Chromium."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=os.environ.get("CHROMIUM", "chromium"), args=FLAGS)
         yield browser
@@ -48,21 +47,21 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def complaints() -> list[str]:
-    """What the pages of the test had to complain of; a test that expects some empties it."""
+def page_errors() -> list[str]:
+    """The errors that the pages of the test reported. A test that causes some clears the list."""
     return []
 
 
 @pytest.fixture(autouse=True)
-def violations(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What any page of any context did against the content policy; that fails the test, if it is not meant to."""
+def policy_violations(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The violations of the content policy by any page. They fail the test unless it has the marker for them."""
     found: list[str] = []
-    make = Browser.new_context
+    original = Browser.new_context
 
     def new_context(self: Browser, **options: Any) -> BrowserContext:
-        context = make(self, **options)
-        context.on("console", lambda message: found.append(message.text) if BREACH in message.text else None)
-        context.add_init_script(f"addEventListener('securitypolicyviolation', {TELL}, true)")
+        context = original(self, **options)
+        context.on("console", lambda message: found.append(message.text) if VIOLATION in message.text else None)
+        context.add_init_script(f"addEventListener('securitypolicyviolation', {REPORT_VIOLATION}, true)")
         return context
 
     monkeypatch.setattr(Browser, "new_context", new_context)
@@ -71,19 +70,19 @@ def violations(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture
-def context(browser: Browser, complaints: list[str]) -> Iterator[BrowserContext]:
-    """A browser profile of the test's own."""
+def context(browser: Browser, page_errors: list[str]) -> Iterator[BrowserContext]:
+    """A browser profile for one test."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
-    context.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    context.on("weberror", lambda error: complaints.append(str(error.error)))
+    context.on("console", lambda message: page_errors.append(message.text) if message.type == "error" else None)
+    context.on("weberror", lambda error: page_errors.append(str(error.error)))
     yield context
     context.close()
-    assert not [words for words in complaints if not words.startswith(EXPECTED)]
+    assert not [error for error in page_errors if not error.startswith(EXPECTED_ERRORS)]
 
 
 @pytest.fixture
 def open_page(context: BrowserContext, server: Server) -> Callable[..., Page]:
-    """Opens a tab on a path and waits until it is live."""
+    """Opens a tab on a path and waits until it is connected."""
 
     def open_page(path: str = "/", *, live: bool = True) -> Page:
         page = context.new_page()
@@ -97,7 +96,7 @@ def open_page(context: BrowserContext, server: Server) -> Callable[..., Page]:
 
 @pytest.fixture
 def offline_server(instance: Path, server_pool: ServerPool) -> Iterator[Server]:
-    """The real server with no model configured, nor any where Ollama would be: nothing answers on the discard port."""
+    """A server with no model configured, and no Ollama: its address is the discard port."""
     server = Server(instance, environment={"OLLAMA_HOST": "127.0.0.1:9"}, server_pool=server_pool).start()
     yield server
     server.stop()

@@ -1,89 +1,151 @@
-"""What a person does on the page."""
+"""User actions on the page, and set-up by HTTP."""
 
 from __future__ import annotations
 
-import time
+import itertools
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 
-from playwright.sync_api import Locator, Page, expect
+import requests
+from playwright.sync_api import Locator, Page, Route, expect
 
-DEADLINE = 30.0
+from tests.support.server import Server
+from tests.support.waiting import until
+
+OpenPage = Callable[..., Page]
+
+
+def create_room(server: Server, name: str = "", *, questions: int = 0) -> str:
+    """Create a room by HTTP and ask a number of questions in it. Return its path, which ends in the 12 digits of its id."""
+    path = requests.post(f"{server.url}/rooms", {"name": name} if name else {}, timeout=20).headers["Location"]
+    for number in range(1, questions + 1):
+        ask(server, path, f"Question {number}.", wait=number == questions)
+    return path
+
+
+def ask(server: Server, path: str, text: str, *, wait: bool = True) -> None:
+    """Send a message by HTTP, and wait for the end of its answer."""
+    headers = {"Prefer": "wait=60"} if wait else {}
+    response = requests.post(f"{server.url}{path}/messages", {"text": text}, headers=headers, timeout=90)
+    assert response.status_code == 201, response.text
+
+
+def seed_messages(instance: Path, path: str, count: int, *, first: int = 1, tall: bool = False) -> None:
+    """Write messages into the file of a room while the server is down. Answers vary in height if `tall`."""
+    with closing(sqlite3.connect(instance / "facets" / f"room-{path[-12:]}.sqlite")) as db, db:
+        for number in range(first, count + 1):
+            role = "user" if number % 2 else "assistant"
+            text = f"Message {number}.\n\n" + "Another paragraph.\n\n" * (number % 23 if tall else 0)
+            db.execute(
+                "INSERT INTO messages (number, role, state, created_at) VALUES (?, ?, 'complete', 1)", (number, role)
+            )
+            db.execute("INSERT INTO parts (message, position, kind, text) VALUES (?, 0, 'text', ?)", (number, text))
 
 
 def new_room(page: Page) -> str:
-    """Press New; returns the room's path when the room is open and live."""
+    """Press New, and wait until the room is open and connected. Return its path."""
     before = page.url
     page.get_by_role("button", name="New", exact=True).click()
     expect(page).not_to_have_url(before)
-    expect(page.locator("#room")).to_have_attribute("data-room", room_id(page))  # the address changes first
+    path = "/rooms/" + page.url[-12:]
+    expect_open(page, path)  # the address changes first
     expect(page.locator("#messages article")).to_have_count(0)
     expect(page.locator("body")).to_have_attribute("data-live", "open")
-    return "/rooms/" + page.url.rsplit("/", 1)[-1]
+    return path
 
 
-def room_id(page: Page) -> str:
-    return page.url.rsplit("/", 1)[-1]
+def open_room(page: Page, path: str) -> None:
+    """Click a room in the list."""
+    row(page, path).locator("a").click()
+    expect_open(page, path)
 
 
-def until(so: Callable[[], bool]) -> None:
-    """Look again and again: for what `expect` has no words for."""
-    deadline = time.monotonic() + DEADLINE
-    while not so():
-        assert time.monotonic() < deadline, "it never came to be so"
+def expect_open(page: Page, path: str) -> None:
+    expect(page.locator("#room")).to_have_attribute("data-room", path[-12:])
 
 
-def reload_until(page: Page, wanted: Locator) -> None:
-    """Load the page again until this is there: without JavaScript it changes by nothing else."""
-
-    def there() -> bool:
-        page.reload()
-        return wanted.count() > 0
-
-    until(there)
+def send(page: Page, text: str) -> None:
+    """Type a message and press Enter."""
+    composer(page).fill(text)
+    composer(page).press("Enter")
 
 
-def settled(page: Page) -> None:
-    """Wait until every request has its answer: one that a reload or a restart cuts off is an error on the page."""
-    expect(page.locator(".htmx-request")).to_have_count(0)
-
-
-def scroll(page: Page, to: str) -> None:
-    """Move the list to its "start" or "end" by hand; again, if what came in that instant took it away from there."""
-    move = """(list, to) => new Promise((done) => {
-        const goal = () => (to === "start" ? 0 : list.scrollHeight - list.clientHeight);
-        list.scrollTop = goal();
-        // By then the page has heard of it.
-        requestAnimationFrame(() => requestAnimationFrame(() => done(Math.abs(list.scrollTop - goal()) < 2)));
-    })"""
-    until(lambda: page.locator("#scroller").evaluate(move, to))
-
-
-def say(page: Page, words: str) -> None:
-    """Type and press Enter."""
-    box = page.get_by_role("textbox", name="Message")
-    box.fill(words)
-    box.press("Enter")
+def composer(page: Page) -> Locator:
+    return page.locator("#composer textarea")
 
 
 def message(page: Page, number: int, *, state: str | None = None) -> Locator:
-    """A message, in a state if one is named."""
+    """A message, in a state if one is given."""
     return page.locator(f"#message-{number}" + (f"[data-state={state}]" if state else ""))
 
 
-def row(page: Page, room: str) -> Locator:
-    return page.locator(f"#room-{room}")
+def messages(page: Page) -> Locator:
+    return page.locator("#messages article")
+
+
+def row(page: Page, path: str) -> Locator:
+    """The row of a room in the list."""
+    return page.locator(f"#room-{path[-12:]}")
 
 
 def room_rows(page: Page) -> Locator:
-    """The rooms in the list, without its headings."""
+    """All rows of the list, without its headings."""
     return page.locator("#rooms > .row")
 
 
-def agree(page: Page) -> str:
-    """Say yes to the question before something goes; returns the question."""
+def confirm(page: Page) -> str:
+    """Accept the confirmation dialog. Return its question."""
     dialog = page.locator("#confirm")
     expect(dialog).to_be_visible()
     question = dialog.locator("p").first.inner_text()
     dialog.locator("[value=yes]").click()
     expect(dialog).to_be_hidden()
     return question
+
+
+def scroll_to(page: Page, place: str) -> None:
+    """Scroll the list to its "start" or "end"; again, if content that arrives moves it away."""
+    move = """(list, place) => new Promise((done) => {
+        const goal = () => (place === "start" ? 0 : list.scrollHeight - list.clientHeight);
+        list.scrollTop = goal();
+        // Two frames later the page has handled the scroll event.
+        requestAnimationFrame(() => requestAnimationFrame(() => done(Math.abs(list.scrollTop - goal()) < 2)));
+    })"""
+    until(lambda: bool(page.locator("#scroller").evaluate(move, place)))
+
+
+def wait_for_requests(page: Page) -> None:
+    """Wait until no request is pending: one that a reload or a restart aborts is an error on the page."""
+    expect(page.locator(".htmx-request")).to_have_count(0)
+
+
+def intercept(page: Page, pattern: str, *, after: int = 0) -> list[Route]:
+    """Hold back the requests that match a pattern, except the first ones. Return the list to which they are added."""
+    intercepted: list[Route] = []
+    seen = itertools.count()
+
+    def handle(route: Route) -> None:
+        if next(seen) < after:
+            route.continue_()
+        else:
+            intercepted.append(route)
+
+    page.route(pattern, handle)
+    return intercepted
+
+
+def wait_for_routes(page: Page, routes: list[Route], count: int) -> None:
+    """Wait until the page has made this many intercepted requests."""
+    until(lambda: bool(page.evaluate("true")) and len(routes) >= count)  # evaluate lets Playwright handle events
+
+
+def reload_until(page: Page, wanted: Locator) -> None:
+    """Reload the page until an element exists: without JavaScript the page changes in no other way."""
+
+    def exists() -> bool:
+        page.reload()
+        return wanted.count() > 0
+
+    until(exists)

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import requests
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.browser.steps import agree, message, new_room, row, say, settled, until
+from tests.browser.steps import (
+    OpenPage,
+    composer,
+    confirm,
+    message,
+    messages,
+    new_room,
+    row,
+    send,
+    wait_for_requests,
+)
 from tests.support.model_server import ModelServer, Reply, answer, end, held, text
 from tests.support.server import Server
-
-OpenPage = Callable[..., Page]
+from tests.support.waiting import until
 
 
 def composer_is_focused_and_typed_into(page: Page, words: str = "and then") -> None:
     """Type without clicking anywhere: every character is in the composer."""
     page.keyboard.type(words)
-    expect(page.locator("#composer textarea")).to_have_value(words)
-    expect(page.locator("#composer textarea")).to_be_focused()
-    page.locator("#composer textarea").fill("")
+    expect(composer(page)).to_have_value(words)
+    expect(composer(page)).to_be_focused()
+    composer(page).fill("")
 
 
 @pytest.mark.parametrize("by", ["pointer", "keyboard"])
@@ -39,14 +46,14 @@ def test_focus_after_stop_continue_and_retry_is_in_the_composer(
             button.press("Enter")
 
     model_server.will(held(text("One")))
-    say(page, "Count")
+    send(page, "Count")
     expect(message(page, 2, state="streaming")).to_contain_text("One")
     press("Stop")
     page.keyboard.type(" next")
     expect(message(page, 2, state="stopped")).to_be_visible()
     page.keyboard.type(" thing")
-    expect(page.locator("#composer textarea")).to_have_value(" next thing")
-    page.locator("#composer textarea").fill("")
+    expect(composer(page)).to_have_value(" next thing")
+    composer(page).fill("")
     model_server.will(held(text(" two")))
     press("Continue")
     expect(message(page, 2, state="streaming")).to_contain_text("One two")
@@ -68,7 +75,7 @@ def test_focus_after_regenerate_and_copy_is_in_the_composer(
     page = open_page()
     new_room(page)
     model_server.will(answer("Some\n\n```\ncode\n```\n"), Reply(text("Second."), end()))
-    say(page, "Show me")
+    send(page, "Show me")
     done = message(page, 2, state="complete")
     for copy in (
         done.get_by_role("link", name="Copy", exact=True),
@@ -81,12 +88,12 @@ def test_focus_after_regenerate_and_copy_is_in_the_composer(
     page.evaluate("delete window.ClipboardItem")
     done.get_by_role("button", name="Cop").click()
     composer_is_focused_and_typed_into(page)
-    done.get_by_role("button", name="Answer again").click()
+    done.get_by_role("button", name="Regenerate").click()
     page.locator("#confirm").get_by_role("button", name="Cancel").click()
     expect(page.locator("#confirm")).to_be_hidden()
     composer_is_focused_and_typed_into(page)
-    done.get_by_role("button", name="Answer again").click()
-    agree(page)
+    done.get_by_role("button", name="Regenerate").click()
+    confirm(page)
     expect(message(page, 2, state="complete")).to_contain_text("Second.")
     composer_is_focused_and_typed_into(page)
 
@@ -98,16 +105,16 @@ def test_focus_of_an_element_that_a_swap_removes_goes_to_the_composer(
     page = open_page()
     path = new_room(page)
     model_server.will(held(text("On and on")))
-    say(page, "Go on")
+    send(page, "Go on")
     expect(message(page, 2, state="streaming")).to_contain_text("On and on")
     page.get_by_role("button", name="Stop").focus()
     requests.delete(f"{server.url}{path}/turn", timeout=20)
     expect(message(page, 2, state="stopped")).to_be_visible()
-    expect(page.locator("#composer textarea")).to_be_focused()
+    expect(composer(page)).to_be_focused()
     message(page, 2).get_by_role("link", name="Copy").focus()
     requests.delete(f"{server.url}{path}/messages", timeout=20)
-    expect(page.locator("#messages article")).to_have_count(0)
-    expect(page.locator("#composer textarea")).to_be_focused()
+    expect(messages(page)).to_have_count(0)
+    expect(composer(page)).to_be_focused()
 
 
 def test_focus_after_clear_and_delete_is_in_the_composer(open_page: OpenPage) -> None:
@@ -116,20 +123,20 @@ def test_focus_after_clear_and_delete_is_in_the_composer(open_page: OpenPage) ->
     other, path = new_room(page), new_room(page)
     room = path.rsplit("/", 1)[-1]
     for where in ("row", "menu"):
-        say(page, "Hello")
+        send(page, "Hello")
         expect(page.locator("#messages [data-state=complete][data-role=assistant]")).to_be_visible()
         if where == "row":
             row(page, room).hover()
             row(page, room).get_by_role("button", name="Clear").click()
         else:
             page.get_by_label("Room actions").click()
-            page.get_by_role("button", name="Clear the messages").click()
-        agree(page)
-        expect(page.locator("#messages article")).to_have_count(0)
+            page.get_by_role("button", name="Clear messages").click()
+        confirm(page)
+        expect(messages(page)).to_have_count(0)
         composer_is_focused_and_typed_into(page)
     row(page, other.rsplit("/", 1)[-1]).hover()
     row(page, other.rsplit("/", 1)[-1]).get_by_role("button", name="Delete").click()
-    agree(page)
+    confirm(page)
     expect(row(page, other.rsplit("/", 1)[-1])).to_have_count(0)
     composer_is_focused_and_typed_into(page)
 
@@ -141,9 +148,9 @@ def test_printable_key_outside_a_field_is_typed_into_the_composer(
     page = open_page()
     new_room(page)
     model_server.will(answer("Line\n\n" * 100))
-    say(page, "Much")
+    send(page, "Much")
     expect(message(page, 2, state="complete")).to_be_visible()
-    box = page.locator("#composer textarea")
+    box = composer(page)
     page.locator("#scroller").evaluate("list => (list.scrollTop = 50)")
     for where in ("#scroller", "#message-2 .message__when", "#theme-dark", "#header summary"):
         page.locator(where).first.evaluate("element => element.focus({ preventScroll: true })")
@@ -165,9 +172,9 @@ def test_other_keys_outside_a_field_keep_their_meaning(open_page: OpenPage, mode
     page = open_page()
     new_room(page)
     model_server.will(answer("Line\n\n" * 100))
-    say(page, "Much")
+    send(page, "Much")
     expect(message(page, 2, state="complete")).to_be_visible()
-    box, scroller = page.locator("#composer textarea"), page.locator("#scroller")
+    box, scroller = composer(page), page.locator("#scroller")
     scroller.evaluate("list => (list.scrollTop = 0)")
     scroller.focus()
     page.keyboard.press("Space")
@@ -195,7 +202,7 @@ def test_other_keys_outside_a_field_keep_their_meaning(open_page: OpenPage, mode
     with page.expect_response("**/rooms?q=abc"):
         page.keyboard.type("abc")
     expect(page.locator("#filter")).to_have_value("abc")
-    settled(page)
+    wait_for_requests(page)
     expect(box).to_have_value("")
 
 
@@ -208,13 +215,13 @@ def test_touch_screen_gets_no_keyboard_unless_somebody_types(
     page.goto(server.url + requests.post(f"{server.url}/rooms", timeout=20).headers["Location"])
     expect(page.locator("body")).to_have_attribute("data-live", "open")
     model_server.will(held(text("On and on")))
-    say(page, "Go on")
+    send(page, "Go on")
     expect(message(page, 2, state="streaming")).to_contain_text("On and on")
     page.get_by_role("button", name="Stop").tap()
     expect(message(page, 2, state="stopped")).to_be_visible()
-    expect(page.locator("#composer textarea")).not_to_be_focused()
+    expect(composer(page)).not_to_be_focused()
     page.keyboard.type("Typed")
-    expect(page.locator("#composer textarea")).to_have_value("Typed")
+    expect(composer(page)).to_have_value("Typed")
     context.close()
 
 
@@ -225,7 +232,7 @@ def test_slow_second_click_where_another_button_has_come_is_ignored(
     page = open_page()
     new_room(page)
     model_server.will(Reply(b"{}", status=401), held(text("Again")))
-    say(page, "Hello")
+    send(page, "Hello")
     expect(message(page, 2, state="failed")).to_be_visible()
     page.clock.set_fixed_time(1_800_000_000.0)
     sent: list[str] = []

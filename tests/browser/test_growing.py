@@ -1,31 +1,25 @@
-"""A growing answer: its end changes nothing of what is there, and what a reader does in it stays."""
+"""A growing answer: updates and the end keep the reader's selection, focus and scroll position."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.steps import message, new_room, say, until
+from tests.browser.steps import OpenPage, message, new_room, send
 from tests.support.model_server import ModelServer, Reply, end, held, reasoning, text, tool_call
-
-OpenPage = Callable[..., Page]
+from tests.support.waiting import until
 
 TABLE = "| a | b |\n|---|---|\n" + "".join(f"| cell {n} | {'more ' * (n % 7)} |\n" for n in range(80))
 CODE = "".join(f"def f{n}(x):  # a comment\n    return 'words {n}' + x\n\n" for n in range(20))
-THE_END = "the_end"  # the last word that is shown of each
+THE_END = "the_end"  # the last word of each answer
 ANSWERS = {
-    "a short paragraph": ["Some words that one may ", "select, with *emphasis* and the_end of them."],
     "paragraphs": ["One that has ended.\n\nAnd one ", "with more of them.\n\n", "Third: the_end."],
     "a long list": [*(f"- item {n} with `code` in it\n" for n in range(80)), "- the_end of it\n"],
-    "a long loose list": [*(f"{n}. item {n} with words\n\n" for n in range(1, 60)), "60. the_end of it\n\n"],
     "a table": [TABLE[:100], TABLE[100:1500], TABLE[1500:] + "| the_end | of it |\n"],
     "a block of code": ["Look:\n\n```python\n" + CODE[:300], CODE[300:] + "the_end = 1\n```\n"],
     "long code that has not ended": ["```python\n" + CODE[:300], CODE[300:], *(CODE for _ in range(18)), "x = the_end"],
 }
 
-# Keeps the selection and what it goes from and to; and counts what moves without the reader.
+# Records the selection and its nodes, and measures layout shifts.
 WATCH = """(article) => {
     const selection = getSelection();
     const range = selection.getRangeAt(0);
@@ -52,11 +46,13 @@ LOOK = """async (article) => {
     };
 }"""
 
+UNCHANGED = {"words": True, "same": True, "shift": 0, "lost": 0, "height": 0, "top": 0}
+
 
 def select(page: Page, number: int) -> str:
-    """Drag the mouse over some words of the last line in sight of a growing answer; returns them."""
+    """Select some words of the last visible line of a growing answer with the mouse. Return them."""
     place = message(page, number).evaluate("""async (article) => {
-        // The list follows its end a frame after it grew.
+        // The list follows its end one frame after it has grown.
         await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done))));
         const walker = document.createTreeWalker(article.querySelector(".message__body"), NodeFilter.SHOW_TEXT);
         const { bottom } = document.getElementById("scroller").getBoundingClientRect();
@@ -80,9 +76,9 @@ def select(page: Page, number: int) -> str:
 
 
 def grown(page: Page, model_server: ModelServer, chunks: list[str], shown: str = THE_END) -> Reply:
-    """Ask, and let the answer come piece by piece, until this is shown of it."""
+    """Ask, and stream an answer in chunks until the page shows `shown`."""
     reply = model_server.will(held())
-    say(page, "A question")
+    send(page, "A question")
     assert reply.begun.wait(20)
     for number, chunk in enumerate(chunks):
         reply.say(text(chunk))
@@ -92,30 +88,29 @@ def grown(page: Page, model_server: ModelServer, chunks: list[str], shown: str =
     return reply
 
 
-@pytest.mark.parametrize("kind", ANSWERS)
-def test_answer_ending_keeps_selection_and_moves_nothing(
-    open_page: OpenPage, model_server: ModelServer, kind: str
-) -> None:
-    """The same nodes, the same words selected in them, at the same place."""
+def test_answer_ending_keeps_selection_and_moves_nothing(open_page: OpenPage, model_server: ModelServer) -> None:
+    """The same nodes remain, with the same words selected, at the same place."""
     page = open_page()
-    new_room(page)
-    reply = grown(page, model_server, ANSWERS[kind])
-    article = message(page, 2)
-    select(page, 2)
-    article.evaluate(WATCH)
-    before = article.locator(".part__done").inner_html()
-    reply.say(end())
-    expect(message(page, 2, state="complete").locator(".message__actions")).to_be_visible()
-    assert article.evaluate(LOOK) == {"words": True, "same": True, "shift": 0, "lost": 0, "height": 0, "top": 0}
     buttons = '<button type="button" class="code__button" data-{}="">{}</button>'
     bar = buttons.format("wrap", "Wrap") + buttons.format("copy", "Copy")
-    assert article.locator(".part__done").inner_html().replace(bar, "") == before.replace(bar, "").rstrip("\n") + "\n"
+    for kind, chunks in ANSWERS.items():
+        new_room(page)
+        reply = grown(page, model_server, chunks)
+        article = message(page, 2)
+        select(page, 2)
+        article.evaluate(WATCH)
+        before = article.locator(".part__done").inner_html()
+        reply.say(end())
+        expect(message(page, 2, state="complete").locator(".message__actions")).to_be_visible()
+        assert article.evaluate(LOOK) == UNCHANGED, kind
+        after = article.locator(".part__done").inner_html()
+        assert after.replace(bar, "") == before.replace(bar, "").rstrip("\n") + "\n", kind
 
 
 def test_growing_answer_keeps_selection_in_open_and_finished_blocks(
     open_page: OpenPage, model_server: ModelServer
 ) -> None:
-    """Words that come add to the text node that is there, and a block that ends stays where it is."""
+    """New text is appended to the existing text node, and a block that ends stays where it is."""
     page = open_page()
     new_room(page)
     reply = grown(page, model_server, ["Some words to be selected"], "selected")
@@ -134,7 +129,7 @@ def test_growing_answer_keeps_selection_in_open_and_finished_blocks(
 def test_long_code_table_and_list_are_one_element_each_while_they_grow(
     open_page: OpenPage, model_server: ModelServer
 ) -> None:
-    """Pieces are put together, also by a reload in mid-answer, and scrolled sideways they stay so."""
+    """Pieces are joined, also after a reload, and keep their horizontal scroll position."""
     page = open_page()
     new_room(page)
     listed = "".join(f"- item {n}\n" for n in range(200))
@@ -165,12 +160,12 @@ def test_long_code_table_and_list_are_one_element_each_while_they_grow(
 def test_answer_ending_after_reasoning_and_tool_call_keeps_them_open(
     open_page: OpenPage, model_server: ModelServer
 ) -> None:
-    """What a reader unfolded stays so, with what was selected in it; nothing moves at the end."""
+    """Unfolded parts stay unfolded, with their selection; nothing moves at the end."""
     page = open_page()
     new_room(page)
     roll = Reply(reasoning("Let me think\n\nabout it."), tool_call("roll_dice", '{"sides": 6}'), end("tool_calls"))
     _, reply = model_server.will(roll, last := held(text("The die shows "))), last
-    say(page, "Roll a die")
+    send(page, "Roll a die")
     article = message(page, 2)
     expect(article.locator(".message__body")).to_contain_text("The die shows")
     for summary in article.locator("summary").all():
@@ -179,16 +174,16 @@ def test_answer_ending_after_reasoning_and_tool_call_keeps_them_open(
     article.evaluate(WATCH)
     reply.say(text("a number."), end())
     expect(message(page, 2, state="complete").locator(".message__actions")).to_be_visible()
-    assert article.evaluate(LOOK) == {"words": True, "same": True, "shift": 0, "lost": 0, "height": 0, "top": 0}
+    assert article.evaluate(LOOK) == UNCHANGED
     assert article.locator("details[open]").count() == 2
 
 
 def test_wrapped_code_stays_wrapped_when_the_answer_ends(open_page: OpenPage, model_server: ModelServer) -> None:
-    """The buttons of a finished block may be used while the rest grows."""
+    """The buttons of a finished block work while the rest grows."""
     page = open_page()
     new_room(page)
     reply = grown(page, model_server, ["```python\nx = 1\n```\n\n", "And"], "And")
-    expect(message(page, 2).locator("code")).to_have_text("x = 1")  # a block that had ended in the first frame
+    expect(message(page, 2).locator("code")).to_have_text("x = 1")  # a block that was finished in the first update
     page.get_by_role("button", name="Wrap").click()
     reply.say(text(" more"), end())
     expect(message(page, 2, state="complete")).to_contain_text("And more")

@@ -36,8 +36,8 @@ def agreed(name: str) -> Callable[[Page], None]:
 
 def rename(page: Page) -> None:
     page.get_by_label("Room actions").click()
-    page.get_by_role("textbox", name="Name of the room").fill("Another")
-    page.get_by_role("textbox", name="Name of the room").press("Enter")
+    page.get_by_role("textbox", name="Room name").fill("Another")
+    page.get_by_role("textbox", name="Room name").press("Enter")
 
 
 def set_temperature(page: Page) -> None:
@@ -57,9 +57,9 @@ ACTIONS: dict[str, Callable[[Page], None]] = {
     "The message wasn’t opened for editing.": of_the_last_question("Edit"),
     "The message wasn’t copied.": of_the_last_question("Copy"),
     "The room wasn’t renamed.": rename,
-    "The room wasn’t pinned or unpinned.": in_menu("Pin the room"),
-    "The messages weren’t cleared.": agreed("Clear the messages"),
-    "The room wasn’t deleted.": agreed("Delete the room"),
+    "The room wasn’t pinned or unpinned.": in_menu("Pin"),
+    "The messages weren’t cleared.": agreed("Clear messages"),
+    "The room wasn’t deleted.": agreed("Delete room"),
     "The settings weren’t saved.": set_temperature,
     "No room was created.": lambda page: page.get_by_role("button", name="New", exact=True).click(),
     "The room wasn’t opened.": lambda page: page.locator(".row:not([aria-current]) a").first.click(),

@@ -16,7 +16,7 @@ SIZES: list[ViewportSize] = [{"width": 390, "height": 844}, {"width": 360, "heig
 CODE = "Look:\n\n```python\n" + "x = 1; " * 60 + "\n```\n\n" + "| a | b |\n|---|---|\n| " + "wide" * 40 + " | 2 |\n"
 # What a finger has to hit and is smaller than 44 px. A link within words is as high as its line; what is folded is out.
 SMALL = """() => [...document.querySelectorAll("a[href], button, summary, input, textarea, select, [role=option]")]
-    .filter((one) => one.checkVisibility({ visibilityProperty: true }) && !one.closest("p, .unseen, .skip"))
+    .filter((one) => one.checkVisibility({ visibilityProperty: true }) && !one.closest("p, .visually-hidden, .skip"))
     .map((one) => [one, one.getBoundingClientRect()])
     .filter(([, { width, height }]) => width && (height < 43.5 || width < 43.5))
     .map(([one, { width, height }]) => `${Math.round(width)}×${Math.round(height)} ${one.outerHTML.slice(0, 120)}`)"""
@@ -64,7 +64,7 @@ def test_every_target_is_large_enough_for_a_finger(
     for name, step in steps:
         step()
         if name == "settings":
-            expect(page.locator("#models")).to_contain_text("to choose from")
+            expect(page.locator("#models")).to_contain_text("available")
         if name == "drawer":
             expect(page.locator("[data-close-drawer]")).to_be_focused()
         if name == "palette":
@@ -86,7 +86,7 @@ def test_the_drawer_opens_shuts_and_gives_back_the_focus(phone: BrowserContext, 
         expect(button).to_be_focused()
 
     for away in (
-        lambda: page.get_by_label("Close the list of rooms").tap(),
+        lambda: page.get_by_label("Close the room list").tap(),
         lambda: page.touchscreen.tap(size["width"] - 8, size["height"] / 2),
         lambda: page.keyboard.press("Escape"),
     ):
@@ -107,7 +107,7 @@ def test_the_drawer_opens_shuts_and_gives_back_the_focus(phone: BrowserContext, 
 def test_the_composer_stays_above_a_keyboard(phone: BrowserContext, server: Server, model_server: ModelServer) -> None:
     """The window shrinks to half: the composer is at its lower end, in letters that no phone zooms into, and sends."""
     page = opened(phone, server.url)
-    page.get_by_role("button", name="Make a room").tap()
+    page.get_by_role("button", name="New room").tap()
     box = page.locator("#composer textarea")
     expect(box).to_be_visible()
     size = page.viewport_size
@@ -127,7 +127,7 @@ def test_the_composer_stays_above_a_keyboard(phone: BrowserContext, server: Serv
 def test_going_to_a_room_raises_no_keyboard(phone: BrowserContext, server: Server) -> None:
     """The composer gets the focus only from a finger."""
     page = opened(phone, server.url)
-    page.get_by_role("button", name="Make a room").tap()
+    page.get_by_role("button", name="New room").tap()
     expect(page.locator("#composer")).to_be_visible()
     expect(page.locator("#composer textarea")).not_to_be_focused()
 

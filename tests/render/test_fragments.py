@@ -81,7 +81,7 @@ class Html(HTMLParser):
         return [found for name, found in self.elements if name == tag and attributes.items() <= found.items()]
 
     def buttons(self) -> list[str]:
-        return [word for word in ("Stop", "Continue", "Retry", "Answer again") if re.search(rf"\b{word}\b", self.text)]
+        return [word for word in ("Stop", "Continue", "Retry", "Regenerate") if re.search(rf"\b{word}\b", self.text)]
 
 
 def room(**changes: object) -> Room:
@@ -301,7 +301,7 @@ def test_a_message_says_what_state_it_is_in(fragments: Fragments, state: State) 
     unfinished, broken = state in ("waiting", "streaming"), state in ("stopped", "failed", "interrupted")
     assert article["data-state"] == state and article["data-role"] == "assistant"
     assert article.get("aria-busy") == ("true" if unfinished else None)
-    assert parsed.buttons() == (["Stop"] if unfinished else ["Continue", "Retry"] if broken else ["Answer again"])
+    assert parsed.buttons() == (["Stop"] if unfinished else ["Continue", "Retry"] if broken else ["Regenerate"])
     assert ("Because." in parsed.text) == broken
     assert bool(parsed.find("button", **{"hx-delete": f"/rooms/{ROOM_ID}/turn"})) == unfinished
     assert bool(parsed.find("form", **{"hx-post": f"/rooms/{ROOM_ID}/turn"})) != unfinished

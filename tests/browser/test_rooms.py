@@ -1,0 +1,348 @@
+"""Rooms: create, open, rename, pin, filter, clear and delete them, with the pointer, keys and the palette."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import requests
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.axe import violations
+from tests.browser.steps import (
+    OpenPage,
+    ask,
+    composer,
+    confirm,
+    create_room,
+    expect_open,
+    message,
+    messages,
+    new_room,
+    open_room,
+    room_rows,
+    row,
+    send,
+    wait_for_requests,
+)
+from tests.support.model_server import ModelServer, answer, end, held, text
+from tests.support.server import Server
+
+
+def heading(page: Page, name: str) -> None:
+    expect(page.locator("#header h1")).to_have_text(name)
+
+
+def test_room_journey_of_the_readme_works(
+    open_page: OpenPage, instance: Path, server: Server, model_server: ModelServer
+) -> None:
+    """Create a room, ask, create another, go back, restart, clear, delete: the steps of "Try it"."""
+    page = open_page()
+    first = new_room(page)
+    expect(row(page, first)).to_have_attribute("aria-current", "page")
+    files = [instance / "facets" / f"room-{first[-12:]}.sqlite{suffix}" for suffix in ("", "-wal", "-shm")]
+    assert files[0].exists()
+    model_server.will(answer("Hello", " to", " you."))
+    send(page, "Hi there")
+    expect(message(page, 2, state="complete").locator(".message__body")).to_have_text("Hello to you.")
+    expect(row(page, first)).to_have_attribute("data-messages", "2")
+    expect(page).to_have_title("Hi there · Overseer")
+    second = new_room(page)
+    expect(row(page, second)).to_have_attribute("aria-current", "page")
+    expect(row(page, first)).not_to_have_attribute("aria-current", "page")
+    with page.context.expect_page() as opened:
+        row(page, first).locator("a").click(modifiers=["ControlOrMeta"])
+    expect(opened.value).to_have_url(server.url + first)
+    opened.value.close()
+    expect_open(page, second)
+    open_room(page, first)
+    expect(message(page, 2).locator(".message__body")).to_have_text("Hello to you.")
+    wait_for_requests(page)
+    server.restart()
+    page.reload()
+    expect(message(page, 1)).to_contain_text("Hi there")
+
+    clear, delete = (row(page, first).get_by_role("button", name=name) for name in ("Clear", "Delete"))
+    row(page, first).hover()
+    clear.click()
+    expect(page.locator("#confirm").get_by_role("button", name="Clear")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(clear).to_be_focused()
+    delete.click()
+    expect(page.locator("#confirm")).to_contain_text("Delete “Hi there”? Its 2 messages will be gone for good.")
+    page.locator("#confirm").get_by_role("button", name="Cancel").click()
+    expect(delete).to_be_focused()
+    expect(messages(page)).to_have_count(2)
+    clear.click()
+    assert confirm(page) == "Clear all 2 messages in “Hi there”? This can’t be undone."
+    expect(messages(page)).to_have_count(0)
+    expect(row(page, first)).to_have_attribute("data-messages", "0")
+    row(page, first).hover()
+    delete.click()
+    assert confirm(page) == "Delete “Hi there”?"
+    expect(row(page, first)).to_have_count(0)
+    expect_open(page, second)
+    assert not [file for file in files if file.exists()]
+
+
+def test_double_click_on_new_creates_one_room(open_page: OpenPage) -> None:
+    page = open_page()
+    posts: list[str] = []
+    page.on("request", lambda request: posts.append(request.url) if request.method == "POST" else None)
+    page.get_by_role("button", name="New", exact=True).dblclick()
+    expect(page.locator("#composer")).to_be_visible()
+    expect(page.get_by_role("button", name="New", exact=True)).to_be_enabled()
+    wait_for_requests(page)
+    assert len(posts) == 1
+
+
+def test_rename_by_double_click_key_and_menu_changes_every_place(open_page: OpenPage, server: Server) -> None:
+    """Enter saves, Escape cancels; an invalid name is rejected beside the field."""
+    other, path = create_room(server, "Other"), create_room(server, "Kitchen")
+    page = open_page(path)
+    field = page.get_by_role("textbox", name="New name")
+    for name, new in ((page.locator("#header h1"), "Cellar"), (row(page, path).locator(".row__name"), "Attic")):
+        old = name.inner_text()
+        name.dblclick()
+        expect(field).to_be_focused()
+        expect(field).to_have_value(old)
+        there, at = name.bounding_box(), field.bounding_box()
+        assert there and at and abs(there["x"] - at["x"]) < 16 and abs(there["y"] - at["y"]) < 16
+        page.keyboard.type("Not this")
+        page.keyboard.press("Escape")
+        expect(field).to_be_hidden()
+        name.dblclick()
+        field.fill("   ")
+        page.keyboard.press("Enter")
+        expect(page.locator("#rename").get_by_role("alert")).not_to_be_empty()
+        field.fill(new)
+        page.keyboard.press("Enter")
+        expect(field).to_be_hidden()
+        heading(page, new)
+        expect(row(page, path)).to_contain_text(new)
+        expect(page).to_have_title(f"{new} · Overseer")
+    page.get_by_label("Room actions").click()
+    name = page.get_by_role("textbox", name="Room name")
+    name.fill("   ")
+    name.press("Enter")
+    expect(page.locator("#error")).not_to_be_empty()
+    page.get_by_role("button", name="Dismiss").click()
+    expect(page.locator("#error")).to_be_empty()
+    page.get_by_label("Room actions").click()
+    name.fill("Hall")
+    name.press("Enter")
+    heading(page, "Hall")
+    page.keyboard.press("F2")
+    expect(field).to_have_value("Hall")
+    page.keyboard.press("Escape")
+    row(page, other).locator("a").focus()
+    page.keyboard.press("F2")
+    expect(field).to_have_value("Other")
+    page.keyboard.type("Another")
+    page.keyboard.press("Enter")
+    expect(row(page, other)).to_contain_text("Another")
+    heading(page, "Hall")
+
+
+def test_keyboard_alone_creates_a_room_and_reaches_its_actions(open_page: OpenPage, server: Server) -> None:
+    """A row that moves to the top keeps the focus in it."""
+    page = open_page()
+    page.locator("#new-room").focus()
+    page.keyboard.press("Enter")
+    expect(composer(page)).to_be_focused()
+    path = "/rooms/" + page.url[-12:]
+    upper = create_room(server)
+    expect(room_rows(page).first).to_have_id(f"room-{upper[-12:]}")
+    row(page, path).locator("a").focus()
+    for name in ("Pin", "Rename", "Clear"):
+        page.keyboard.press("Tab")
+        expect(row(page, path).get_by_role("button", name=name)).to_be_focused()
+    ask(server, path, "Up")
+    expect(room_rows(page).first).to_have_attribute("data-messages", "2")
+    expect(row(page, path).get_by_role("button", name="Clear")).to_be_focused()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Space")
+    expect(page.locator("#rename input")).to_be_focused()
+    page.keyboard.type("Typed")
+    page.keyboard.press("Enter")
+    heading(page, "Typed")
+
+
+def test_room_list_changes_in_every_tab(open_page: OpenPage, server: Server) -> None:
+    """New, renamed, active, pinned and deleted rooms; the newest activity is at the top, below the pinned rooms."""
+    low, high = create_room(server, "Low"), create_room(server, "High")
+    page, other = open_page(low), open_page(high)
+    page.bring_to_front()
+    row(page, low).hover()
+    row(page, low).get_by_role("button", name="Pin Low").click()
+    for tab in (page, other):
+        expect(room_rows(tab).first).to_have_attribute("data-room", low[-12:])
+        expect(tab.get_by_role("heading", name="Pinned")).to_be_visible()
+    new = create_room(server, "New one")
+    expect(room_rows(page).nth(1)).to_have_attribute("data-room", new[-12:])
+    ask(server, high, "Up")
+    expect(row(page, high)).to_have_attribute("data-messages", "2")
+    expect(room_rows(page).nth(1)).to_have_attribute("data-room", high[-12:])
+    requests.patch(server.url + new, {"name": "Renamed"}, timeout=20)
+    expect(row(page, new)).to_contain_text("Renamed")
+    requests.delete(server.url + new, timeout=20)
+    expect(row(page, new)).to_have_count(0)
+    page.get_by_label("Room actions").click()
+    page.get_by_role("button", name="Unpin", exact=True).click()
+    expect(room_rows(page).last).to_have_attribute("data-room", low[-12:])
+    expect(other.get_by_role("heading", name="Pinned")).to_be_hidden()
+
+
+def test_filter_shows_matching_rooms_only_also_after_a_push(open_page: OpenPage, server: Server) -> None:
+    for name in ("Apples", "Pears", "Pineapples"):
+        create_room(server, name)
+    page = open_page()
+    expect(room_rows(page)).to_have_count(3)
+    page.get_by_role("searchbox").fill("apple")
+    expect(room_rows(page)).to_have_count(2)
+    pears = create_room(server, "More pears")
+    create_room(server, "Crab apple")
+    expect(room_rows(page)).to_have_count(3)
+    expect(row(page, pears)).to_have_count(0)
+    page.get_by_role("searchbox").fill("cherry")
+    expect(room_rows(page)).to_have_count(0)
+    after = "list => getComputedStyle(list, '::after').content"
+    assert "cherry" in page.locator("#rooms").evaluate(after)
+    page.get_by_role("searchbox").fill("")
+    expect(room_rows(page)).to_have_count(5)
+
+
+def test_palette_opens_rooms_and_runs_commands(open_page: OpenPage, server: Server) -> None:
+    """Enter waits for the results of the typed letters; Escape changes nothing; arrows move the selection."""
+    create_room(server, "Garden plan")
+    kitchen = create_room(server, "Kitchen")
+    page = open_page(kitchen)
+    palette = page.get_by_role("dialog", name="Search rooms and commands")
+    box, options = palette.get_by_role("combobox"), palette.get_by_role("option")
+    for key in ("Escape", "Enter"):  # the same letters twice
+        page.keyboard.press("Control+k")
+        expect(box).to_be_focused()
+        page.keyboard.type("gard")
+        if key == "Escape":
+            expect(page.locator("#palette-options")).to_have_attribute("data-q", "gard")
+        page.keyboard.press(key)
+        expect(palette).to_be_hidden()
+        heading(page, "Kitchen" if key == "Escape" else "Garden plan")
+    expect(composer(page)).to_be_focused()
+
+    page.keyboard.press("Control+k")
+    expect(page.locator("#palette-options")).to_have_attribute("data-q", "")
+    expect(options.first).to_have_attribute("aria-selected", "true")
+    page.keyboard.press("ArrowDown")
+    expect(options.nth(1)).to_have_attribute("aria-selected", "true")
+    expect(options.first).to_have_attribute("aria-selected", "false")
+    expect(box).to_have_attribute("aria-activedescendant", "option-2")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowUp")
+    expect(options.last).to_have_attribute("aria-selected", "true")
+    box.fill("zzz")
+    expect(page.locator("#palette-options")).to_contain_text("No results for “zzz”")
+    page.keyboard.press("Escape")
+    for typed, wanted in (
+        ("theme: dark", page.locator("html[data-theme=dark]")),
+        ("settings", page.locator(".settings[open]")),
+        ("rename", page.get_by_role("textbox", name="New name")),
+        ("shortcuts", page.get_by_role("dialog", name="Keyboard shortcuts")),
+        ("new room", page.locator("#header h1", has_text="New room")),
+    ):
+        page.keyboard.press("Control+k")
+        page.keyboard.type(typed)
+        page.keyboard.press("Enter")
+        expect(box).to_be_hidden()
+        expect(wanted).to_be_visible()
+        page.keyboard.press("Escape")
+
+
+def test_alt_arrows_open_neighbouring_rooms_and_lose_no_press(open_page: OpenPage, server: Server) -> None:
+    for name in "1234":
+        create_room(server, name)
+    page = open_page()
+    heading(page, "4")
+    for key, name in (("ArrowDown", "3"), ("ArrowUp", "4")):
+        page.keyboard.press(f"Alt+{key}")
+        heading(page, name)
+        expect(composer(page)).to_be_focused()
+    press = "new KeyboardEvent('keydown', { key: 'ArrowDown', altKey: true, bubbles: true, cancelable: true })"
+    page.evaluate(f"for (let i = 0; i < 3; i++) document.body.dispatchEvent({press})")
+    heading(page, "1")
+
+
+def test_back_and_forward_reopen_rooms_with_one_socket(
+    open_page: OpenPage, server: Server, page_errors: list[str]
+) -> None:
+    """Back to a deleted room shows an error, and the rest of the page works on."""
+    page = open_page()
+    first, second = new_room(page), new_room(page)
+    page.go_back()
+    expect(page).to_have_url(re.compile(first))
+    expect_open(page, first)
+    expect(page.locator("body")).to_have_attribute("data-live", "open")
+    send(page, "Hello?")
+    expect(message(page, 2, state="complete")).to_contain_text("All right.")
+    expect(messages(page)).to_have_count(2)
+    page.go_forward()
+    expect_open(page, second)
+    requests.delete(server.url + first, timeout=20)
+    page.go_back()
+    expect(page.locator("#error")).not_to_be_empty()
+    new_room(page)
+    expect(composer(page)).to_be_focused()
+    expect(page.locator("#error")).to_be_empty()
+    page_errors.clear()
+
+
+def test_room_deleted_elsewhere_keeps_its_draft_and_a_live_list(open_page: OpenPage, server: Server) -> None:
+    path = create_room(server)
+    one, two = open_page(path), open_page(path)
+    composer(two).fill("Not yet sent")
+    requests.delete(server.url + path, timeout=20)
+    for page in (one, two):
+        expect(page.locator("#messages")).to_have_role("alert")
+        expect(row(page, path)).to_have_count(0)
+    expect(composer(two)).to_have_value("Not yet sent")
+    expect(two.locator("body")).to_have_attribute("data-live", "open")
+    other = create_room(server, "Another")
+    expect(row(two, other)).to_contain_text("Another")
+
+
+def test_answer_that_ends_in_another_room_is_marked_unread_until_opened(
+    open_page: OpenPage, server: Server, model_server: ModelServer
+) -> None:
+    path, here = create_room(server, "Long"), create_room(server, "Here")
+    page = open_page(here)
+    unread = row(page, path).locator(".row__unread")
+    reply = model_server.will(held(text("Slowly")))
+    ask(server, path, "Go", wait=False)
+    expect(row(page, path).locator(".row__answering")).to_be_visible()
+    expect(unread).to_be_hidden()
+    reply.say(end())
+    expect(unread).to_be_visible()
+    expect(row(page, path).locator("a")).to_have_accessible_name("Long new answer 2 messages Slowly")
+    page.reload()
+    expect(unread).to_be_visible()
+    open_room(page, path)
+    expect(unread).to_be_hidden()
+    page.reload()
+    expect(page.locator("body")).to_have_attribute("data-live", "open")
+    open_room(page, here)
+    expect(page.locator(".row__unread:visible")).to_have_count(0)
+
+
+def test_page_without_a_model_says_so_and_explains_how_to_connect_one(browser: Browser, offline_server: Server) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(offline_server.url)
+    expect(page.locator("#model")).to_contain_text("No model connected: demo answers only")
+    page.locator("#model summary").click()
+    for name in ("Ollama", "llama.cpp", "OpenAI", "OpenRouter"):
+        expect(page.locator("#model")).to_contain_text(name)
+    assert violations(page) == []
+    new_room(page)
+    send(page, "What time is it? And roll a die with 20 sides.")
+    expect(message(page, 2, state="complete").locator(".part--tool")).to_have_count(2)
+    context.close()
