@@ -38,6 +38,6 @@ def test_text_browser_creates_a_room_asks_and_clears(
     browser.press_until("Refresh", lambda: "Refresh" not in browser.text)
     assert "Half of them do." in browser.text and "Stop" not in browser.text
     (room_id,) = {line.split('"')[1] for line in requests.get(f"{server.url}/rooms").text.split("data-room=")[1:]}
-    browser.press("Clear the messages")
+    browser.press("Clear messages")
     assert "Half of them do." not in browser.text
     assert "<article" not in requests.get(f"{server.url}/rooms/{room_id}/messages").text
