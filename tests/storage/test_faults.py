@@ -22,6 +22,7 @@ from werkzeug.test import TestResponse
 from overseer import create_app
 from overseer.llm.choice import ModelSettings
 from overseer.storage import instance_lock
+from tests.storage.conftest import StartServer
 from tests.storage.files import (
     copy_database,
     empty,
@@ -36,36 +37,11 @@ from tests.storage.files import (
 )
 from tests.support.model_server import ModelServer, Reply, answer, end, held, text
 from tests.support.server import DEADLINE, Server
-from tests.support.server_pool import ServerPool
 from tests.support.tab import Tab
 
 LONG_TEXT = "x" * 100_000
-PROGRAM = ("-m", "tests.storage.impatient_server")
 
-StartServer = Callable[..., Server]
 OpenTab = Callable[..., Tab]
-
-
-@pytest.fixture
-def start_server(model_server: ModelServer, server_pool: ServerPool) -> Iterator[StartServer]:
-    """Starts servers on instance directories."""
-    servers: list[Server] = []
-    settings = {"OPENAI_BASE_URL": model_server.url, "OPENAI_MODEL": "stand-in"}
-
-    def start(instance: Path, **environment: str) -> Server:
-        instance.mkdir(exist_ok=True)
-        server = Server(instance, environment=settings | environment, program=PROGRAM, server_pool=server_pool)
-        servers.append(server)
-        return server.start()
-
-    yield start
-    for server in servers:
-        server.stop()
-
-
-@pytest.fixture
-def server(instance: Path, start_server: StartServer) -> Server:
-    return start_server(instance)
 
 
 class Rooms:

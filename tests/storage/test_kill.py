@@ -1,6 +1,6 @@
 """`kill -9` during an answer: the question and everything saved of the answer are there after the next start.
 
-An answer is saved once a second; `make crash` kills the server many more times.
+An answer is saved once a second, here more often; `make crash` kills the server many more times.
 """
 
 from __future__ import annotations

@@ -182,17 +182,6 @@ def test_summary_of_a_restored_room_is_updated_when_the_room_is_opened(
     assert (again.room(room).name, again.room(room).messages) == ("Kitchen", 2)
 
 
-def test_summary_that_could_not_be_written_is_read_again_by_the_next_start(overseer: Overseer, opened: Open) -> None:
-    """The clean shutdown in between does not hide that the list is out of date."""
-    room = overseer.create("Kitchen").id
-    with closing(sqlite3.connect(overseer.directory / "overseer.sqlite", isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        ask(overseer, room, "Hello")
-    assert overseer.room(room).messages == 0
-    overseer.close()
-    assert opened(overseer.directory).room(room).messages == 2
-
-
 def test_start_that_fails_unlocks_the_directory(
     overseer: Overseer, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""The server with a short busy timeout, and optionally without root's right to ignore file permissions.
+"""The server with short timeouts, and optionally without root's right to ignore file permissions.
 
 `ORDINARY_USER` in the environment drops the capabilities that let root read and write every file.
 """
@@ -17,6 +17,7 @@ import sys
 CAPABILITY_VERSION = 0x20080522
 CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2
 BUSY_SECONDS = 0.05
+SAVE_SECONDS = 0.2
 
 
 def drop_file_capabilities() -> None:
@@ -33,9 +34,11 @@ def drop_file_capabilities() -> None:
 def main() -> int:
     """Run `app.py` with its own command line."""
     import app
+    from overseer.rooms import chat_room
     from overseer.storage import database
 
     database.BUSY_SECONDS = BUSY_SECONDS
+    chat_room.SAVE_EVERY = SAVE_SECONDS
     if "ORDINARY_USER" in os.environ:
         drop_file_capabilities()
     return app.main()
