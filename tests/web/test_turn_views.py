@@ -62,10 +62,10 @@ def test_a_name_and_settings_can_come_together(client: FlaskClient, overseer: Ov
 @pytest.mark.parametrize(
     ("form", "status", "sentence"),
     [
-        ({"temperature": "hot"}, 422, "from 0 to 2"),
-        ({"temperature": "nan"}, 422, "from 0 to 2"),
-        ({"temperature": "2.1"}, 422, "from 0 to 2"),
-        ({"temperature": "-0.1"}, 422, "from 0 to 2"),
+        ({"temperature": "hot"}, 422, "between 0 and 2"),
+        ({"temperature": "nan"}, 422, "between 0 and 2"),
+        ({"temperature": "2.1"}, 422, "between 0 and 2"),
+        ({"temperature": "-0.1"}, 422, "between 0 and 2"),
         ({"model": 300 * "x"}, 422, "at most 200"),
         ({"system_prompt": (MAX_SYSTEM_PROMPT_CHARS + 1) * "x"}, 413, "32,000"),
         ({"name": " ", "model": "x"}, 422, "needs a name"),
