@@ -1,4 +1,4 @@
-"""The list of rooms by day."""
+"""Grouping the list of rooms by day."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ def names(*rooms: Room, under: str = "") -> dict[str, list[str]]:
     return {group.key: [room.id for room in group.rooms] for group in grouped(rooms, today=TODAY, under=under)}
 
 
-def test_rooms_are_grouped_as_a_person_counts_days() -> None:
-    """By the calendar, not by the hour: what was at midnight is today's, a minute before it is yesterday's."""
+def test_rooms_are_grouped_by_calendar_days() -> None:
     first, last = time(0, 0), time(23, 59)
     assert names(
         room("old pin", 90, pinned=True),
@@ -43,20 +42,19 @@ def test_rooms_are_grouped_as_a_person_counts_days() -> None:
     }
 
 
-def test_the_first_page_has_a_place_for_what_rises() -> None:
-    """Pinned and Today are there though empty; other groups only with rooms."""
+def test_first_page_always_has_the_groups_pinned_and_today() -> None:
+    """A room that moves to the top is inserted there. Other groups exist only if they have rooms."""
     assert names() == {"pinned": [], "today": []}
     assert names(room("old", 40)) == {"pinned": [], "today": [], "earlier": ["old"]}
 
 
-def test_a_later_page_goes_on_under_the_same_heading() -> None:
-    """It is not said twice; the next one is."""
+def test_later_page_does_not_repeat_the_heading_that_it_continues() -> None:
     groups = grouped((room("a", 3), room("b", 30)), today=TODAY, under="week")
     assert [(group.key, group.label) for group in groups] == [("week", ""), ("earlier", "Earlier")]
 
 
-def test_a_clock_that_was_set_back_makes_no_heading_twice() -> None:
-    """The order of the list is that of activities; a time that does not fit stays with its neighbours above."""
+def test_rooms_with_times_out_of_order_repeat_no_heading() -> None:
+    """The clock may have been set back. The order of the list stays."""
     assert names(room("today", 0), room("old", 30), room("new again", 0), room("tomorrow", -1)) == {
         "pinned": [],
         "today": ["today"],
@@ -64,8 +62,8 @@ def test_a_clock_that_was_set_back_makes_no_heading_twice() -> None:
     }
 
 
-def test_labels_are_those_that_the_browser_puts_in_the_readers_zone() -> None:
-    """The script makes the headings that the server has no rooms for."""
+def test_group_labels_equal_those_of_the_script() -> None:
+    """times.js regroups the rooms by the reader's time zone."""
     script = (Path(__file__).parents[2] / "static/js/times.js").read_text("utf-8")
     found = re.search(r"LABELS = \{(.*)\}", script)
     assert found and dict(re.findall(r'(\w+): "([^"]+)"', found[1])) == LABELS

@@ -38,7 +38,7 @@ def main() -> int:
     from overseer.storage import database
 
     database.BUSY_SECONDS = BUSY_SECONDS
-    chat_room.SAVE_EVERY = SAVE_SECONDS
+    chat_room.SAVE_INTERVAL_SECONDS = SAVE_SECONDS
     if "ORDINARY_USER" in os.environ:
         drop_file_capabilities()
     return app.main()
