@@ -71,7 +71,9 @@ def test_the_readmes_curl_transcript_is_true(instance: Path) -> None:
 
 def test_the_readmes_tool_is_a_tool() -> None:
     """The example can be pasted: it gets its schema from its signature and docstring, and it works."""
-    example = next(block for block in re.findall(r"```python\n(.*?)```", DEVELOPMENT.read_text(), re.S) if "@tool" in block)
+    example = next(
+        block for block in re.findall(r"```python\n(.*?)```", DEVELOPMENT.read_text(), re.S) if "@tool" in block
+    )
     ast.parse(example)
     names: dict[str, object] = {}
     exec("from overseer.tools.registry import *\nfrom overseer.tools.registry import datetime, tool\n" + example, names)
