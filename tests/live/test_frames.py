@@ -54,7 +54,7 @@ def send_until_closed(tab: Tab, data: bytes, times: int = 1) -> None:
     """Send `data` repeatedly, and read until the server closes the connection."""
     with suppress(OSError):
         for _ in range(times):
-            tab.socket.sock.sendall(data)
+            tab.send(data)
     with suppress(OSError, websocket.WebSocketException):
         while tab.socket.recv_data(control_frame=True)[0] != websocket.ABNF.OPCODE_CLOSE:
             continue
@@ -102,7 +102,7 @@ def test_tab_may_send_as_many_pongs_as_it_needs(tab: OpenTab) -> None:
     """Those of hours at once. A ping is answered."""
     one = tab()
     one.read_until('hx-target="#rooms"')
-    one.socket.sock.sendall(frame(PONG) * 500 + frame(PING, b"there?"))
+    one.send(frame(PONG) * 500 + frame(PING, b"there?"))
     while (received := one.socket.recv_data_frame(control_frame=True))[0] != websocket.ABNF.OPCODE_PONG:
         continue
     assert received[1].data == b"there?"

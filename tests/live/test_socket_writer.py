@@ -13,6 +13,7 @@ from wsproto.frame_protocol import FrameProtocol
 
 from overseer.live import socket_writer
 from overseer.live.socket_writer import MAX_RECEIVED_BYTES, TOO_MUCH_RECEIVED, TOO_SLOW, SocketWriter, text_frame
+from tests.support.waiting import until
 
 DEADLINE = 20.0
 SERVER = FrameProtocol(client=False, extensions=[])
@@ -97,12 +98,9 @@ def test_writer_that_has_caught_up_is_ready(pair: Pair) -> None:
 def test_peer_that_stalls_is_closed_with_1013(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """When it reads after all, it finds whole frames and the close code."""
     monkeypatch.setattr(socket_writer, "STALL_SECONDS", 0.1)
-    closed = threading.Event()
-    close_frame = socket_writer.close_frame
-    monkeypatch.setattr(socket_writer, "close_frame", lambda *close: (closed.set(), close_frame(*close))[1])
     big = "z" * 1_000_000
     pair.writer.send(text_frame(big))
-    assert closed.wait(DEADLINE)
+    until(lambda: pair.writer._closing)
     assert pair.read_all() == ([big], TOO_SLOW)
     pair.writer.send(text_frame("never sent"))
     assert pair.ready.wait(DEADLINE)

@@ -99,5 +99,5 @@ def test_tab_through_nginx_is_served_under_its_prefix(nginx: Nginx) -> None:
     tab.has("Hello there")
     tab.socket.send_close()
     assert tab.read_to_close() == 1000
-    assert tab.socket.sock.recv(1) == b""
+    assert tab.socket.sock is not None and tab.socket.sock.recv(1) == b""
     tab.close()

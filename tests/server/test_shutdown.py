@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import re
-import signal
 import socket
 import sqlite3
 import threading
@@ -95,9 +94,15 @@ def rows(path: Path, sql: str) -> list[tuple[Any, ...]]:
 
 
 def test_sigterm_under_load_loses_nothing(server: Server, model_server: ModelServer, tab: OpenTab) -> None:
-    """Answers stream, tabs read, rooms are created and asked. Everything acknowledged or shown is stored."""
+    """Answers stream, tabs read, rooms are created and asked. Everything acknowledged or shown is stored.
+
+    The connections to models are closed, also to one that is silent.
+    """
     model = EndlessModel()
     model_server.otherwise = model.answer
+    silent_reply = model_server.will(silent())
+    ask(server, new_room(server), "Go")
+    assert silent_reply.begun.wait(DEADLINE)
     streaming = [new_room(server) for _ in range(STREAMING_ROOMS)]
     clients = [Client(server, new_room(server)) for _ in range(ASKED_ROOMS)] + [Client(server, None)]
     tabs = {room: tab(room) for room in streaming}
@@ -116,6 +121,7 @@ def test_sigterm_under_load_loses_nothing(server: Server, model_server: ModelSer
         assert not client.is_alive()
         assert all(answer.status_code == 503 and 'role="alert"' in answer.text for answer in client.refused)
     assert {one.read_to_close() for one in tabs.values()} == {1012}
+    assert all(reply.closed.wait(DEADLINE) for reply in (silent_reply, *model.replies))
     model.stop()
     assert "Traceback" not in "".join(server.log)
 
@@ -142,28 +148,6 @@ def test_sigterm_under_load_loses_nothing(server: Server, model_server: ModelSer
     assert set(clients[-1].acknowledged) <= listed
     server.start()
     assert requests.get(f"{server.url}/rooms/{streaming[0]}", timeout=DEADLINE).ok
-
-
-def test_sigint_interrupts_turns_and_disconnects_models(
-    server: Server, model_server: ModelServer, tab: OpenTab
-) -> None:
-    """Also a model that is silent."""
-    room_ids = [new_room(server), new_room(server)]
-    replies = [held(text("Half of it")), silent()]
-    tabs = [tab(room_id) for room_id in room_ids]
-    for room_id, reply in zip(room_ids, replies, strict=True):
-        model_server.will(reply)
-        ask(server, room_id, "Go")
-        assert reply.begun.wait(DEADLINE)
-    tabs[0].read_until("Half of it")
-    assert server.stop(signal.SIGINT) == 0
-    assert [one.read_to_close() for one in tabs] == [1012, 1012]
-    assert all(reply.closed.wait(DEADLINE) for reply in replies)
-    for room_id, stored in zip(room_ids, [[("Half of it",)], []], strict=True):
-        path = server.instance / "facets" / f"room-{room_id}.sqlite"
-        assert rows(path, "SELECT state FROM messages WHERE number = 2") == [("interrupted",)]
-        assert rows(path, "SELECT text FROM parts WHERE message = 2") == stored
-    assert "Traceback" not in "".join(server.log)
 
 
 def test_files_locked_by_another_program_do_not_block_shutdown(

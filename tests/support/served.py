@@ -19,7 +19,7 @@ class SilentHandler(WSGIRequestHandler):
 def served(app: Flask) -> Iterator[str]:
     """Serve the app. Yield its URL."""
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=SilentHandler)
-    server.daemon_threads = False  # server_close waits for all requests
+    server.daemon_threads = False  # type: ignore[attr-defined]  # server_close waits for all requests
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:

@@ -132,7 +132,7 @@ def serve(requests: socket.socket) -> None:
             code = int(ended.code or 0)
         os.write(reports, b"%d\n" % code)
         # Like multiprocessing, do not finalize the interpreter, which would take longer than most tests.
-        threading._shutdown()
+        threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
         sys.stdout.flush()
         os._exit(code)

@@ -47,7 +47,7 @@ def main() -> int:
             wait(0.01)
         execute(storage, db)
 
-    Storage._execute_commit = commit  # type: ignore[method-assign]
+    Storage._execute_commit = commit  # type: ignore[method-assign, assignment]
     return app.main()
 
 

@@ -33,6 +33,11 @@ class Tab:
         self.frames.append(data.decode())
         return self.frames[-1]
 
+    def send(self, data: bytes) -> None:
+        """Send bytes as they are, which need not be frames."""
+        assert self.socket.sock is not None
+        self.socket.sock.sendall(data)
+
     def read_until(self, wanted: Callable[[str], bool] | str) -> str:
         """Read on to the first frame that is `wanted`, or holds that text; returns it."""
         until = time.monotonic() + DEADLINE
@@ -61,4 +66,4 @@ class Tab:
         return [found for frame in self.frames for found in PARTIAL.findall(frame)]
 
     def close(self) -> None:
-        self.socket.shutdown()
+        self.socket.shutdown()  # type: ignore[no-untyped-call]
