@@ -211,7 +211,7 @@ def test_an_edit_that_cannot_be_now_keeps_what_was_typed(
     running.hang_up()
     expect(message(page, 4, state="complete")).to_be_attached()
     dialog.get_by_role("textbox").press("Control+Enter")
-    expect(dialog.get_by_role("alert")).to_contain_text("More was said in this room meanwhile.")
+    expect(dialog.get_by_role("alert")).to_contain_text("This room has new messages.")
     expect(dialog.get_by_role("textbox")).to_have_value("Better")
     expect(page.locator("#messages article")).to_have_count(4)
 
