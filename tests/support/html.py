@@ -35,7 +35,7 @@ class Element:
             yield from child.all
 
     def every(self, tag: str = "", **attributes: str) -> list[Element]:
-        """Return the elements with this tag and these attributes: `data_room` is `data-room`, `class_` one class."""
+        """Return the elements with this tag and attributes: `data_room` is `data-room`, `class_` one of the classes."""
         wanted = {name.rstrip("_").replace("_", "-"): value for name, value in attributes.items()}
         return [one for one in self.all if (not tag or one.tag == tag) and one.matches(wanted)]
 
