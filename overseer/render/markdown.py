@@ -67,14 +67,14 @@ def render_typed(text: str) -> str:
     lines, highlighting = text.split("\n"), HighlightSession()
     fences = [token for token in _typed_parser().parse("\n".join(lines)) if token.type == "fence"]
     if not fences:
-        return sanitize(_typed_words(text) if not rest else f"<p>{_typed_paragraphs(text)}{escape(rest)}</p>")
+        return sanitize(_typed_text(text) if not rest else f"<p>{_typed_paragraphs(text)}{escape(rest)}</p>")
     html, shown = [], 0
     for fence in fences:
         begin, end = fence.map or (shown, shown)
-        html.append(_typed_beside("\n".join(lines[shown:begin])))
+        html.append(_typed_beside_code("\n".join(lines[shown:begin])))
         html.append(code_block(fence.content, fence.info, highlighting=highlighting))
         shown = end
-    html.append(_typed_beside("\n".join(lines[shown:])))
+    html.append(_typed_beside_code("\n".join(lines[shown:])))
     return sanitize("".join(html)) + (f"<p>{escape(rest)}</p>" if rest else "")
 
 
@@ -129,25 +129,25 @@ def _typed_parser() -> MarkdownIt:
     return parser
 
 
-def _typed_beside(words: str) -> str:
-    return _typed_words(BLANK_START.sub("", words).rstrip())
+def _typed_beside_code(text: str) -> str:
+    return _typed_text(BLANK_START.sub("", text).rstrip())
 
 
-def _typed_words(words: str) -> str:
-    return f"<p>{_typed_paragraphs(words)}</p>" if words else ""
+def _typed_text(text: str) -> str:
+    return f"<p>{_typed_paragraphs(text)}</p>" if text else ""
 
 
-def _typed_paragraphs(words: str) -> str:
-    return "".join(map(_typed_inline, BLANK_LINES.split(words)))
+def _typed_paragraphs(text: str) -> str:
+    return "".join(map(_typed_inline, BLANK_LINES.split(text)))
 
 
-def _typed_inline(words: str) -> str:
+def _typed_inline(text: str) -> str:
     """Return one paragraph with its inline code. One that is too long is returned as plain text."""
-    if "`" not in words or len(words) > MAX_PARAGRAPH_CHARS:
-        return escape(words)
+    if "`" not in text or len(text) > MAX_PARAGRAPH_CHARS:
+        return escape(text)
     parser, tokens = _typed_parser(), list[Token]()
     # The parser replaces a line end in code by a space. NUL, which was replaced before, stands in for it.
-    parser.inline.parse(words.replace("\n", "\0"), parser, {}, tokens)
+    parser.inline.parse(text.replace("\n", "\0"), parser, {}, tokens)
     html = (
         f"<code>{escape(one.content)}</code>" if one.type == "code_inline" else escape(one.content) for one in tokens
     )
@@ -170,13 +170,13 @@ def _continued(state: StateCore) -> None:
 
 def _tasks(state: StateCore) -> None:
     """Render list items that start with [ ] or [x] as tasks."""
-    for item, opening, words in zip(state.tokens, state.tokens[1:], state.tokens[2:], strict=False):
+    for item, opening, inline in zip(state.tokens, state.tokens[1:], state.tokens[2:], strict=False):
         if (item.type, opening.type) != ("list_item_open", "paragraph_open"):
             continue
-        if box := TASK.match(words.content):
+        if box := TASK.match(inline.content):
             item.attrSet("class", "task")
-            words.content = words.content[box.end() :]
-            words.children = [Token("task_box", "span", 0, content=BOXES[box[1]])]
+            inline.content = inline.content[box.end() :]
+            inline.children = [Token("task_box", "span", 0, content=BOXES[box[1]])]
 
 
 def _bounded_inline(state: StateCore) -> None:
