@@ -31,6 +31,11 @@ class Clock:
         return self.now
 
 
+@pytest.fixture(autouse=True)
+def _fast_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("overseer.storage.sessions.SCRYPT_COST", 2)
+
+
 @pytest.fixture
 def clock() -> Clock:
     """A clock that stands still."""

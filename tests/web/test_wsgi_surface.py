@@ -36,7 +36,7 @@ from tests.support.model_server import NOBODY
 from tests.support.server import DEADLINE, Server
 from tests.web.test_bad_input import FORM, MULTIPART, checked
 
-EXAMPLES = int(os.environ.get("SURFACE_EXAMPLES", "100"))
+EXAMPLES = int(os.environ.get("SURFACE_EXAMPLES", "50"))
 PASSWORD = "password"
 DATE = "Mon, 01 Jan 2024 00:00:00 GMT"
 HUGE_YEAR = "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"
