@@ -19,6 +19,7 @@ from overseer import create_app
 from overseer.domain.events import PartAdded, PartGrew
 from overseer.domain.messages import CallState, Message, Part, Reasoning, State, Text, ToolCall, Usage
 from overseer.domain.records import Page, Room, RoomList
+from overseer.domain.sessions import Session
 from overseer.domain.settings import Settings
 from overseer.llm.choice import ModelSettings
 from overseer.llm.offline import OfflineResponder
@@ -104,6 +105,7 @@ def all_fragments(f: Fragments, text: str) -> Iterator[tuple[str, str]]:
     for position, part in enumerate(parts):
         yield f"part-2-{position}", f.part(2, position, part)
     yield "error", f.error(text)
+    yield "sessions", f.sessions([Session(n, 1, 2, 3, text, text) for n in "ab"], current="a", page=False)
 
 
 def whole_page(fragments: Fragments, text: str = "x", *, q: str = "") -> str:

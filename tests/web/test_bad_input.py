@@ -15,7 +15,7 @@ import requests
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from overseer import MAX_BODY
+from overseer.application import MAX_BODY
 from overseer.domain.settings import MAX_MODEL_CHARS, MAX_SYSTEM_PROMPT_CHARS
 from overseer.domain.text import MAX_NAME_CHARS, MAX_TEXT_CHARS
 from overseer.rooms.overseer import Overseer

@@ -13,7 +13,7 @@ import requests
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from overseer import MAX_BODY
+from overseer.application import MAX_BODY
 from tests.support.client import HTMX, NAVIGATION, PLAIN, ask, is_page, new_room, rows
 from tests.support.html import parsed, root
 from tests.support.model_server import ModelServer, answer
