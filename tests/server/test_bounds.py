@@ -12,6 +12,7 @@ from overseer import create_app
 from overseer.config import access
 from overseer.llm.choice import ModelSettings
 from overseer.render.highlight import MAX_CACHED_LEXERS, code_block
+from overseer.storage.sessions import SessionStorage
 from overseer.web.extensions import access_policy, overseer
 from tests.support.measured import measured
 from tests.support.model_server import NOBODY
@@ -36,7 +37,9 @@ def make_app(tmp_path: Path) -> Iterator[MakeApp]:
     yield make
     for app in apps:
         overseer(app).close()
-        access_policy(app).sessions.close()
+        sessions = access_policy(app).sessions
+        assert isinstance(sessions, SessionStorage)
+        sessions.close()
 
 
 def test_client_addresses_take_bounded_memory(make_app: MakeApp) -> None:

@@ -141,4 +141,4 @@ def test_hosts_and_proxies_are_lists() -> None:
 def test_server_answers_under_the_address_it_listens_on() -> None:
     """A wildcard address adds no name."""
     for host, added in (("192.168.1.5", {"192.168.1.5"}), ("Chat", {"chat"}), ("0.0.0.0", set()), ("::", set())):
-        assert access({}).on(host).hosts == LOOPBACK | added
+        assert access({}).with_host(host).hosts == LOOPBACK | added
