@@ -27,7 +27,7 @@ from overseer.live.socket_writer import LOGGED_OUT, RESTART, WebSocket, text_fra
 ROOMS_REMEMBERED = 1000  # rooms without a tab whose changelog is kept
 MAX_REVISION_DIGITS = 19
 ROOM_PACING = Pacing(interval_seconds=1 / 59)
-LIST_PACING = Pacing(interval_seconds=1 / 10)  # nobody reads the list of rooms any faster
+LIST_PACING = Pacing(interval_seconds=1 / 10)  # people do not read the list of rooms faster
 
 RoomPublisher = Publisher[RoomInvalidation, RoomState]
 ListPublisher = Publisher[ListInvalidation, ListState]

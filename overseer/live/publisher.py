@@ -258,6 +258,6 @@ class Publisher(Generic[Name, S]):
         began = time.monotonic()
         frames, renewed = self._render(state, stale, revision, cache.shared)
         slow = (time.monotonic() - began - self._pacing.free_render_seconds) / self._pacing.max_render_share
-        large = len(frames) / self._pacing.bytes_per_second if stale else 0.0  # a tab that joins delays nobody
+        large = len(frames) / self._pacing.bytes_per_second if stale else 0.0  # a tab that joins delays no round
         self._due_at = max(self._due_at, began + min(max(slow, large), self._pacing.max_delay_seconds))
         return frames, renewed

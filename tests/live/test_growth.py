@@ -74,7 +74,7 @@ class Harness:
         self.overseer.open()
         self.rank = self.overseer.room(self.room_id).rank
         self._events: SimpleQueue[RoomEvent] = SimpleQueue()
-        self.overseer.subscribe(self._events.put)
+        self.overseer.subscribe(self._events.put, self.room_id)
         self._served = ExitStack()
         self.url = self._served.enter_context(served(self.app))
         self.tab = self._served.enter_context(closing(Tab(self.url, f"room={self.room_id}")))
@@ -115,8 +115,11 @@ class Harness:
 
     def wait_for_end(self) -> None:
         self.wait_for(lambda event: isinstance(event, TurnEnded))
+        self.join_turns(self.room_id)
+
+    def join_turns(self, room_id: str) -> None:
         for thread in threading.enumerate():
-            if thread.name == f"turn-{self.room_id}":
+            if thread.name == f"turn-{room_id}":
                 thread.join(DEADLINE)
 
     def wait_for(self, wanted: Callable[[RoomEvent], bool]) -> RoomEvent:
@@ -432,31 +435,36 @@ def test_search_reads_the_list_once_and_opens_no_room(counter: WorkCounter, smal
 
 
 def test_question_costs_the_same_behind_many_that_are_queued(counter: WorkCounter, small: Harness) -> None:
+    path = small.new_room()
+    reply = small.model.will(held())
+
     def post() -> None:
-        small.request("POST", f"{small.path}/messages", text=next(names))
+        small.request("POST", f"{path}/messages", text=next(names))
 
     def cost() -> Cost:
         work = counter.count(post)
         small.settle(small.tab)
         return Cost(work)
 
-    reply, _ = small.ask()
     post()
-    second = cost()
+    assert reply.begun.wait(DEADLINE)
+    post()
+    few = cost()
     for _ in range(40):
         post()
-    assert_about_equal(second, cost())
-    small.request("DELETE", f"{small.path}/turn")
+    assert_about_equal(few, cost())
+    small.request("DELETE", path)  # with all its turns
     reply.hang_up()
-    small.wait_for_end()
+    small.join_turns(path[-12:])
+    small.settle(small.tab)
 
 
 def test_token_is_delivered_to_no_listener_of_another_room(small: Harness) -> None:
-    heard: list[str] = []
+    delivered: list[str] = []
     for room_id in (small.room_id, *(f"{n:012x}" for n in range(1000, 1050))):
-        small.overseer.subscribe(lambda event, room_id=room_id: heard.append(room_id), room_id)  # type: ignore[misc]
+        small.overseer.subscribe(lambda event, room_id=room_id: delivered.append(room_id), room_id)  # type: ignore[misc]
     small.overseer._publish(PartGrew(small.room_id, 2, 0, "word"))
-    assert heard == [small.room_id]
+    assert delivered == [small.room_id]
 
 
 @pytest.mark.parametrize("in_order", [True, False], ids=["stopped", "killed"])

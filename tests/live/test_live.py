@@ -111,39 +111,28 @@ def nameless(instance: Path, model_server: ModelServer, server_pool: ServerPool)
 
 
 def test_name_of_the_model_is_pushed_to_every_tab(nameless: Server, model_server: ModelServer) -> None:
-    """No page waits for it: until then the model is called by its address."""
+    """No page waits for it: until then the model is called by its address. An answer has it from its first token on."""
     unnamed = f"model at 127.0.0.1:{model_server.port}"
-    room_id = new_room(nameless)
+    room_id, other = new_room(nameless), new_room(nameless)
     page = fetch(nameless, f"/rooms/{room_id}")
     assert f'aria-label="Model and settings: {unnamed}"' in page and f"<strong>{unnamed}</strong>" in page
-    here, nowhere = Tab(nameless.url, f"room={room_id}"), Tab(nameless.url)
-    for one in (here, nowhere):
+    here, there, nowhere = (Tab(nameless.url, query) for query in (f"room={room_id}", f"room={other}", ""))
+    for one in (here, there, nowhere):
         one.read_until(f"<strong>{unnamed}</strong>")
-    here.has(f"Model and settings: {unnamed}")
-    model_server.may_list.set()
-    for one in (here, nowhere):
-        assert 'hx-target="#model"' in one.read_until("<strong>owl</strong>")
-    here.has("Model and settings: owl")
-    header = [html for target, _, html in here.partials() if target == "header"][-1]
-    assert header in fetch(nameless, f"/rooms/{room_id}")
-    for one in (here, nowhere):
-        one.close()
-
-
-def test_name_of_the_model_that_a_turn_found_labels_its_answer(nameless: Server, model_server: ModelServer) -> None:
-    """From its first token on, and in the headers of other rooms."""
-    room_id, other = new_room(nameless), new_room(nameless)
-    here, there = Tab(nameless.url, f"room={room_id}"), Tab(nameless.url, f"room={other}")
     reply = model_server.will(held(text("Hoo")))
     ask(nameless, room_id, "Who?")
     model_server.may_list.set()
     assert 'aria-label="owl"' in here.read_until("Hoo")
-    there.read_until("Model and settings: owl")
+    for one in (there, nowhere):
+        assert 'hx-target="#model"' in one.has("<strong>owl</strong>")
+    there.has("Model and settings: owl")
+    header = [html for target, _, html in there.partials() if target == "header"][-1]
+    assert header in fetch(nameless, f"/rooms/{other}")
     reply.say(end())
     reply.hang_up()
     assert 'aria-label="owl"' in here.read_until(ended)
-    here.close()
-    there.close()
+    for one in (here, there, nowhere):
+        one.close()
 
 
 def test_note_about_an_unsupported_parameter_is_shown_everywhere(

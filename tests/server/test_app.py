@@ -31,7 +31,7 @@ def test_request_that_raises_is_not_counted_as_running() -> None:
     def broken(environ: object, start_response: object) -> list[bytes]:
         raise UnicodeError("before the response")
 
-    app.wsgi_app = broken  # type: ignore[method-assign,assignment]
+    app.wsgi_app = broken  # type: ignore[method-assign]
     running = RequestCounter(app)
     with pytest.raises(UnicodeError):
         run_wsgi_app(running, EnvironBuilder().get_environ())

@@ -24,8 +24,8 @@ def check(server: Server, call: Call, wanted: dict[str, int]) -> None:
     callers = {words: call(server).say(words) for words in wanted}
     for caller in callers.values():
         caller.socket.shutdown(socket.SHUT_WR)
-    heard = {words: caller.answers() for words, caller in callers.items()}
-    assert heard == {words: [status] for words, status in wanted.items()}
+    received = {words: caller.answers() for words, caller in callers.items()}
+    assert received == {words: [status] for words, status in wanted.items()}
 
 
 def start(line: str, headers: str = HOST) -> str:
@@ -144,19 +144,19 @@ def test_response_to_head_has_no_body(shared_server: Server, call: Call) -> None
     """Neither has the response to a request that is rejected."""
     requests = [get(path, "Accept-Encoding: gzip\r\n", close=False) for path in ("/", "/healthz", "/nothing", "/rooms")]
     head = [request.replace("GET", "HEAD", 1) for request in requests]
-    heard = call(shared_server).say(*head, get()).hear()
-    assert re.fullmatch(r"(HTTP/1\.1 \d+ [^\0]*?\r\n\r\n){5}ok", heard) and "<" not in heard
+    received = call(shared_server).say(*head, get()).hear()
+    assert re.fullmatch(r"(HTTP/1\.1 \d+ [^\0]*?\r\n\r\n){5}ok", received) and "<" not in received
     rejected = call(shared_server).say("HEAD / HTTP/1.1\r\n\r\n").hear()
     assert rejected.startswith("HTTP/1.1 400 ") and rejected.endswith("\r\n\r\n")
 
 
 def test_connection_header_says_whether_the_connection_goes_on(shared_server: Server, call: Call) -> None:
     for option in ("Close", "keep-alive, close", "x,close ,y", "close\r\nConnection: keep-alive"):
-        heard = call(shared_server).say(get(headers=f"Connection: {option}\r\n", close=False), get()).hear()
-        assert heard.count("HTTP/1.1 200") == 1 and "\r\nConnection: close\r\n" in heard, option
+        received = call(shared_server).say(get(headers=f"Connection: {option}\r\n", close=False), get()).hear()
+        assert received.count("HTTP/1.1 200") == 1 and "\r\nConnection: close\r\n" in received, option
     kept = get(headers="Connection: X, Keep-Alive\r\n", close=False).replace("HTTP/1.1", "HTTP/1.0")
-    heard = call(shared_server).say(kept, get()).hear()
-    assert heard.count("HTTP/1.1 200") == 2 and "\r\nConnection: keep-alive\r\n" in heard
+    received = call(shared_server).say(kept, get()).hear()
+    assert received.count("HTTP/1.1 200") == 2 and "\r\nConnection: keep-alive\r\n" in received
 
 
 def test_100_continue_is_sent_to_a_client_that_expects_it(shared_server: Server, call: Call) -> None:
@@ -194,11 +194,11 @@ def test_any_bytes_get_an_http_response_or_a_close(shared_server: Server, words:
     caller = Caller(shared_server)
     try:
         caller.say(words).socket.shutdown(socket.SHUT_WR)
-        heard = caller.hear()
+        received = caller.hear()
     finally:
         caller.close()
-    assert heard == "" or re.match(r"HTTP/1\.1 [1-4]\d\d |HTTP/1\.1 50[15] ", heard), heard
-    assert " 500 " not in heard
+    assert received == "" or re.match(r"HTTP/1\.1 [1-4]\d\d |HTTP/1\.1 50[15] ", received), received
+    assert " 500 " not in received
 
 
 @given(st.binary(max_size=40))

@@ -66,15 +66,15 @@ def test_requests_in_a_tunnel_through_nginx_are_not_served(nginx: Nginx, call: C
     for at_once in (True, False):
         caller = call(nginx)
         caller.say(handshake("/chat/live", f"Authorization: Bearer {PASSWORD}\r\n", host=NAME))
-        heard = caller.hear_until(b"rooms")
+        received = caller.hear_until(b"rooms")
         if at_once:
             caller.say(CLOSE_FRAME + attack.encode())
         else:
-            heard += caller.say(CLOSE_FRAME).hear_until(CLOSE_FRAME[-2:])
+            received += caller.say(CLOSE_FRAME).hear_until(CLOSE_FRAME[-2:])
             with suppress(ConnectionError):
                 caller.say(attack)
-        heard += caller.hear().encode("latin-1")
-        assert heard.count(b"HTTP/1.1") == 1 and b"\x88\x02\x03\xe8" in heard
+        received += caller.hear().encode("latin-1")
+        assert received.count(b"HTTP/1.1") == 1 and b"\x88\x02\x03\xe8" in received
     caller = call(nginx).say(handshake("/chat/live", host=NAME))
     assert b"401" in caller.hear_until(b"</div>")
     with suppress(ConnectionError):

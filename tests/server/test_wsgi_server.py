@@ -73,16 +73,16 @@ def test_client_that_sends_one_byte_at_a_time_is_disconnected(impatient: Server,
         call(impatient).say(post("/rooms", "Content-Length: 100000\r\n")): itertools.repeat("x"),
     }
     open_sockets = {caller.socket: bytes_ for caller, bytes_ in callers.items()}
-    heard = []
+    received = []
     while open_sockets:
         for sock, bytes_ in open_sockets.items():
             with suppress(ConnectionError):
                 sock.send(next(bytes_).encode())
         for sock in select.select(list(open_sockets), [], [], 0.05)[0]:
-            heard.append(sock.recv(1000)[:12])
+            received.append(sock.recv(1000)[:12])
             del open_sockets[sock]
         assert is_well(impatient)
-    assert sorted(heard) == [b"", b"HTTP/1.1 400", b"HTTP/1.1 408"], "a request line gets no response"
+    assert sorted(received) == [b"", b"HTTP/1.1 400", b"HTTP/1.1 408"], "a request line gets no response"
 
 
 SILENT = {

@@ -37,29 +37,29 @@ class Caller:
 
     def hear_until(self, wanted: bytes) -> bytes:
         """Receive until `wanted` has come. Return everything up to then."""
-        heard = b""
-        while wanted not in heard:
+        received = b""
+        while wanted not in received:
             data = self.socket.recv(65536)
-            assert data, heard
-            heard += data
-        return heard
+            assert data, received
+            received += data
+        return received
 
     def hear(self) -> str:
         """Receive until the server closes the connection."""
-        heard = b""
+        received = b""
         with suppress(ConnectionResetError):
             while data := self.socket.recv(65536):
-                heard += data
-        return heard.decode("latin-1")
+                received += data
+        return received.decode("latin-1")
 
     def answers(self) -> list[int]:
         """Return the statuses of all responses, and check that each plain text is a sentence."""
-        heard = self.hear()
+        received = self.hear()
         for words in re.findall(
-            r"Content-Type: text/plain; charset=utf-8\r\n.*?\r\n\r\n(.*?)(?=HTTP/1.1|\Z)", heard, re.S
+            r"Content-Type: text/plain; charset=utf-8\r\n.*?\r\n\r\n(.*?)(?=HTTP/1.1|\Z)", received, re.S
         ):
             assert re.fullmatch(r"[A-Z].{8,}\.\n|ok", words), words
-        return [int(status) for status in re.findall(r"HTTP/1\.1 (\d+) ", heard)]
+        return [int(status) for status in re.findall(r"HTTP/1\.1 (\d+) ", received)]
 
     def close(self) -> None:
         self.socket.close()
