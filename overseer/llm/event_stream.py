@@ -16,7 +16,7 @@ from overseer.llm import ModelError
 
 READ_BYTES = 65536
 MAX_EVENT_BYTES = 1_000_000
-YIELD_INTERVAL_SECONDS = 0.005
+PAUSE_INTERVAL_SECONDS = 0.005
 DONE = "[DONE]"
 
 # Two line ends. The group is atomic, so that CR LF is never taken for two.
@@ -40,7 +40,7 @@ def read_events(stream: Stream) -> Iterator[str]:
     UnicodeDecodeError for one that is not UTF-8.
     """
     buffer = bytearray()
-    yielded = time.monotonic()
+    paused = time.monotonic()
     for chunk in iter(partial(stream.read1, READ_BYTES), b""):
         start = max(0, len(buffer) - 3)
         buffer += chunk
@@ -50,14 +50,21 @@ def read_events(stream: Stream) -> Iterator[str]:
             start = 0
             if data := _data(event):
                 yield data
+            paused = _pause(paused)
         if len(buffer) > MAX_EVENT_BYTES:
             raise ModelError("The model server sent an event without an end. Look at its log, then Retry.")
-        # A server that sends without a pause would otherwise keep every other greenlet from running.
-        if time.monotonic() - yielded > YIELD_INTERVAL_SECONDS:
-            time.sleep(0)
-            yielded = time.monotonic()
+        paused = _pause(paused)
     if data := _unterminated(bytes(buffer)):
         yield data
+
+
+def _pause(last: float) -> float:
+    """Let other greenlets run unless the last pause was a moment ago. Return the time of the last pause."""
+    # A server that sends without a pause would otherwise keep every other greenlet from running.
+    if time.monotonic() - last <= PAUSE_INTERVAL_SECONDS:
+        return last
+    time.sleep(0)
+    return time.monotonic()
 
 
 def _data(event: bytes) -> str:

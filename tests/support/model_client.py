@@ -58,6 +58,7 @@ def raw_server(*responses: bytes, repeat: bytes = b"", interval: float = 0.0) ->
     """
     listener = socket.create_server(("127.0.0.1", 0))
     over = threading.Event()
+    connections: list[socket.socket] = []
     threads: list[threading.Thread] = []
 
     def respond(connection: socket.socket, response: bytes) -> None:
@@ -71,6 +72,7 @@ def raw_server(*responses: bytes, repeat: bytes = b"", interval: float = 0.0) ->
         with suppress(OSError):
             while True:
                 connection, _ = listener.accept()
+                connections.append(connection)
                 response = responses[min(len(threads), len(responses) - 1)]
                 threads.append(threading.Thread(target=respond, args=(connection, response), daemon=True))
                 threads[-1].start()
@@ -81,7 +83,9 @@ def raw_server(*responses: bytes, repeat: bytes = b"", interval: float = 0.0) ->
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
     finally:
         over.set()
-        listener.shutdown(socket.SHUT_RDWR)
+        for opened in (listener, *connections):
+            with suppress(OSError):  # the other side, or the thread, has closed it
+                opened.shutdown(socket.SHUT_RDWR)
         listener.close()
         for thread in (accepting, *threads):
             thread.join(DEADLINE)
