@@ -146,6 +146,7 @@ def test_all_fragments_use_all_templates(app: Flask, fragments: Fragments) -> No
         pass
     whole_page(fragments)
     fragments.login(wanted="")
+    fragments.sessions([], current="", page=True)
     fragments.exchange(ROOM_ID, question(), reply("waiting"))
     assert app.jinja_env.cache is not None
     used = {name for _, name in app.jinja_env.cache.keys()}  # noqa: SIM118 - it is not a dict
@@ -368,7 +369,7 @@ def test_fragment_cache_takes_no_more_memory_than_its_limit(character: str, leng
 
 
 def test_fragment_cache_is_shared_by_all_prefixes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("overseer.FRAGMENT_CACHE_BYTES", MB // 4)
+    monkeypatch.setattr("overseer.application.FRAGMENT_CACHE_BYTES", MB // 4)
     app = create_app(tmp_path, models=ModelSettings(base_url=NOBODY, name="m"))
     below = [app.extensions["fragments"](prefix) for prefix in ["", *(f"/p{n}" for n in range(15))]]
     for fragments in below:

@@ -40,7 +40,7 @@ def main() -> int:
 
     path = Path(sys.argv.pop(1))
     get_hub()
-    overseer.FRAGMENT_CACHE_BYTES = 1_000_000
+    application.FRAGMENT_CACHE_BYTES = 1_000_000
     hub.ROOMS_REMEMBERED = 50
     signal_handler(signal.SIGUSR1, count, path)
     from app import main as serve

@@ -402,8 +402,8 @@ def test_file_that_cannot_be_opened_now_is_503(client: FlaskClient, overseer: Ov
         in_one_file(path).unlink()
         path.mkdir()
     fragment, page = client.get(f"/rooms/{room_id}/messages"), client.get(f"/rooms/{room_id}", headers=NAVIGATION)
-    assert fragment.status_code == 503 and "Check the rights" in sentence_of(fragment)
-    assert page.status_code == 503 and "Check the rights" in parsed(page.text).one(id="room").text
+    assert fragment.status_code == 503 and "Check the permissions" in sentence_of(fragment)
+    assert page.status_code == 503 and "Check the permissions" in parsed(page.text).one(id="room").text
 
 
 @contextmanager

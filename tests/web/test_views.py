@@ -518,7 +518,7 @@ def test_edit_of_a_question_drops_what_follows_and_asks_again(
         rejected = client.patch(f"/rooms/{room_id}/messages/{number}", data={"text": "Bye"})
         assert rejected.status_code == 404 and root(rejected.text)["id"] == "error"
     outdated = client.patch(f"/rooms/{room_id}/messages/3", data={"text": "Bye", "last": "4"})
-    assert outdated.status_code == 409 and "More was said" in outdated.text
+    assert outdated.status_code == 409 and "new messages" in outdated.text
     assert client.get(f"/rooms/{room_id}/messages").text == before
     reply = model_server.will(held())
     response = client.patch(f"/rooms/{room_id}/messages/3", data={"text": "Zweitens", "last": "6"})
