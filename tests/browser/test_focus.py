@@ -138,7 +138,7 @@ def test_focus_of_an_element_that_a_push_removes_goes_to_the_composer(
 def test_keys_outside_a_field_type_into_the_composer_or_keep_their_meaning(
     open_page: OpenPage, model_server: ModelServer
 ) -> None:
-    """Typing does not scroll. Space scrolls and presses, `?` lists shortcuts; modified keys and input methods are left."""
+    """Typing does not scroll. Space scrolls and presses, `?` lists shortcuts; modified and composed keys do nothing."""
     page = open_page()
     new_room(page)
     model_server.will(answer("Line\n\n" * 100))
