@@ -158,6 +158,7 @@ def test_page_without_javascript_shows_utc(start_server: StartServer, open_as: O
         *(("Saturday, 28 February 2026", 2), ("Sunday, 1 March 2026", 1)),
     ]
     assert page.locator("#message-1 time").get_attribute("title") == "Friday, 20 February 2026, 23:30 UTC"
+    assert page.locator("#message-1 time").get_attribute("datetime") == "2026-02-20T23:30:00+00:00"
 
 
 def test_day_of_a_clock_change_is_one_day(start_server: StartServer, open_as: OpenAs) -> None:
