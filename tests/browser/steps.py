@@ -18,7 +18,7 @@ OpenPage = Callable[..., Page]
 
 
 def create_room(server: Server, name: str = "", *, questions: int = 0) -> str:
-    """Create a room by HTTP and ask a number of questions in it. Return its path; it ends in the room id."""
+    """Create a room by HTTP and ask a number of questions in it. Return its path, which ends in its id (12 digits)."""
     path = requests.post(f"{server.url}/rooms", {"name": name} if name else {}, timeout=20).headers["Location"]
     for number in range(1, questions + 1):
         ask(server, path, f"Question {number}.", wait=number == questions)

@@ -1,10 +1,10 @@
-"""Keyboard focus: the composer has it after each action on a message, and what is typed outside a field goes there."""
+"""Keyboard focus: it is in the composer after each action on a message, and text typed outside a field goes there."""
 
 from __future__ import annotations
 
 import pytest
 import requests
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from tests.browser.steps import (
     OpenPage,
@@ -22,10 +22,10 @@ from tests.support.server import Server
 from tests.support.waiting import until
 
 
-def composer_is_focused_and_typed_into(page: Page, words: str = "and then") -> None:
-    """Type without clicking anywhere: every character is in the composer."""
-    page.keyboard.type(words)
-    expect(composer(page)).to_have_value(words)
+def type_into_composer(page: Page, typed: str = "and then") -> None:
+    """Type without a click: every character, the first included, must arrive in the composer."""
+    page.keyboard.type(typed)
+    expect(composer(page)).to_have_value(typed)
     expect(composer(page)).to_be_focused()
     composer(page).fill("")
 
@@ -57,51 +57,68 @@ def test_focus_after_stop_continue_and_retry_is_in_the_composer(
     model_server.will(held(text(" two")))
     press("Continue")
     expect(message(page, 2, state="streaming")).to_contain_text("One two")
-    composer_is_focused_and_typed_into(page)
+    type_into_composer(page)
     press("Stop")
     expect(message(page, 2, state="stopped")).to_be_visible()
     model_server.will(answer("Anew."))
     press("Retry")
     expect(message(page, 2, state="complete")).to_contain_text("Anew.")
-    composer_is_focused_and_typed_into(page)
+    type_into_composer(page)
     assert len(model_server.requests) == 3
 
 
-def test_focus_after_regenerate_and_copy_is_in_the_composer(
-    open_page: OpenPage, model_server: ModelServer, context: BrowserContext
+def test_focus_after_copy_regenerate_clear_and_delete_is_in_the_composer(
+    open_page: OpenPage, server: Server, model_server: ModelServer, context: BrowserContext
 ) -> None:
-    """Also after a link was copied, which jumps to its message, and with the clipboard of a page without TLS."""
+    """Also after a link was copied, which scrolls to its message, without the Clipboard API, and after Cancel."""
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     page = open_page()
-    new_room(page)
+    other, path = create_room(server, "Other"), new_room(page)
     model_server.will(answer("Some\n\n```\ncode\n```\n"), Reply(text("Second."), end()))
     send(page, "Show me")
     done = message(page, 2, state="complete")
-    for copy in (
+    copies: tuple[Locator, ...] = (
         done.get_by_role("link", name="Copy", exact=True),
         done.get_by_role("link", name="Link", exact=True),
         done.get_by_role("button", name="Copy", exact=True),
-    ):
+    )
+    for copy in copies:
         for _ in range(2):
             copy.click()
-            composer_is_focused_and_typed_into(page)
+            type_into_composer(page)
     page.evaluate("delete window.ClipboardItem")
     done.get_by_role("button", name="Cop").click()
-    composer_is_focused_and_typed_into(page)
+    type_into_composer(page)
     done.get_by_role("button", name="Regenerate").click()
     page.locator("#confirm").get_by_role("button", name="Cancel").click()
     expect(page.locator("#confirm")).to_be_hidden()
-    composer_is_focused_and_typed_into(page)
+    type_into_composer(page)
     done.get_by_role("button", name="Regenerate").click()
     confirm(page)
     expect(message(page, 2, state="complete")).to_contain_text("Second.")
-    composer_is_focused_and_typed_into(page)
+    type_into_composer(page)
+    row(page, path).hover()
+    row(page, path).get_by_role("button", name="Clear").click()
+    confirm(page)
+    expect(messages(page)).to_have_count(0)
+    type_into_composer(page)
+    send(page, "Hello")
+    expect(message(page, 4, state="complete")).to_be_visible()
+    page.get_by_label("Room actions").click()
+    page.get_by_role("button", name="Clear messages").click()
+    confirm(page)
+    expect(messages(page)).to_have_count(0)
+    type_into_composer(page)
+    row(page, other).hover()
+    row(page, other).get_by_role("button", name="Delete").click()
+    confirm(page)
+    expect(row(page, other)).to_have_count(0)
+    type_into_composer(page)
 
 
-def test_focus_of_an_element_that_a_swap_removes_goes_to_the_composer(
+def test_focus_of_an_element_that_a_push_removes_goes_to_the_composer(
     open_page: OpenPage, model_server: ModelServer, server: Server
 ) -> None:
-    """Whatever it was, and whoever caused the swap: here Stop has the focus when another client stops the answer."""
     page = open_page()
     path = new_room(page)
     model_server.will(held(text("On and on")))
@@ -117,64 +134,26 @@ def test_focus_of_an_element_that_a_swap_removes_goes_to_the_composer(
     expect(composer(page)).to_be_focused()
 
 
-def test_focus_after_clear_and_delete_is_in_the_composer(open_page: OpenPage) -> None:
-    """From the row and from the menu; the question before it closes to the composer."""
-    page = open_page()
-    other, path = new_room(page), new_room(page)
-    room = path.rsplit("/", 1)[-1]
-    for where in ("row", "menu"):
-        send(page, "Hello")
-        expect(page.locator("#messages [data-state=complete][data-role=assistant]")).to_be_visible()
-        if where == "row":
-            row(page, room).hover()
-            row(page, room).get_by_role("button", name="Clear").click()
-        else:
-            page.get_by_label("Room actions").click()
-            page.get_by_role("button", name="Clear messages").click()
-        confirm(page)
-        expect(messages(page)).to_have_count(0)
-        composer_is_focused_and_typed_into(page)
-    row(page, other.rsplit("/", 1)[-1]).hover()
-    row(page, other.rsplit("/", 1)[-1]).get_by_role("button", name="Delete").click()
-    confirm(page)
-    expect(row(page, other.rsplit("/", 1)[-1])).to_have_count(0)
-    composer_is_focused_and_typed_into(page)
-
-
-def test_printable_key_outside_a_field_is_typed_into_the_composer(
+def test_keys_outside_a_field_type_into_the_composer_or_keep_their_meaning(
     open_page: OpenPage, model_server: ModelServer
 ) -> None:
-    """From the list, a link, a button and the page itself, the first character included; the list does not move."""
-    page = open_page()
-    new_room(page)
-    model_server.will(answer("Line\n\n" * 100))
-    send(page, "Much")
-    expect(message(page, 2, state="complete")).to_be_visible()
-    box = composer(page)
-    page.locator("#scroller").evaluate("list => (list.scrollTop = 50)")
-    for where in ("#scroller", "#message-2 .message__when", "#theme-dark", "#header summary"):
-        page.locator(where).first.evaluate("element => element.focus({ preventScroll: true })")
-        before = page.locator("#scroller").evaluate("list => list.scrollTop")
-        page.keyboard.type("Éa1/")
-        expect(box).to_have_value("Éa1/")
-        expect(box).to_be_focused()
-        assert page.locator("#scroller").evaluate("list => list.scrollTop") == before
-        box.fill("")
-    for first in ("x", " "):
-        page.evaluate("document.activeElement.blur()")
-        page.keyboard.type(f"{first}y")
-        expect(box).to_have_value(f"{first}y")
-        box.fill("")
-
-
-def test_other_keys_outside_a_field_keep_their_meaning(open_page: OpenPage, model_server: ModelServer) -> None:
-    """Space scrolls and presses, `?` lists the keys; a key with Ctrl, Meta or Alt, or an input method, is not taken."""
+    """Typing does not scroll. Space scrolls and presses, `?` lists shortcuts; modified and composed keys do nothing."""
     page = open_page()
     new_room(page)
     model_server.will(answer("Line\n\n" * 100))
     send(page, "Much")
     expect(message(page, 2, state="complete")).to_be_visible()
     box, scroller = composer(page), page.locator("#scroller")
+    scroller.evaluate("list => (list.scrollTop = 50)")
+    for place in ("#scroller", "#message-2 .message__when", "#theme-dark", "#header summary"):
+        page.locator(place).first.evaluate("element => element.focus({ preventScroll: true })")
+        before = scroller.evaluate("list => list.scrollTop")
+        type_into_composer(page, "Éa1/")
+        assert scroller.evaluate("list => list.scrollTop") == before
+    for first in ("x", " "):
+        page.evaluate("document.activeElement.blur()")
+        type_into_composer(page, f"{first}y")
+
     scroller.evaluate("list => (list.scrollTop = 0)")
     scroller.focus()
     page.keyboard.press("Space")
@@ -206,14 +185,16 @@ def test_other_keys_outside_a_field_keep_their_meaning(open_page: OpenPage, mode
     expect(box).to_have_value("")
 
 
-def test_touch_screen_gets_no_keyboard_unless_somebody_types(
+def test_touch_screen_opens_no_keyboard_unless_a_key_is_typed(
     browser: Browser, server: Server, model_server: ModelServer
 ) -> None:
-    """Stop leaves the focus alone there; a key of a keyboard that is attached goes to the composer."""
+    """Neither opening a room nor Stop focuses the composer; a key of an attached keyboard does."""
     context = browser.new_context(has_touch=True, is_mobile=True, viewport={"width": 390, "height": 844})
     page = context.new_page()
-    page.goto(server.url + requests.post(f"{server.url}/rooms", timeout=20).headers["Location"])
-    expect(page.locator("body")).to_have_attribute("data-live", "open")
+    page.goto(server.url)
+    page.get_by_role("button", name="New room").tap()
+    expect(page.locator("#composer")).to_be_visible()
+    expect(composer(page)).not_to_be_focused()
     model_server.will(held(text("On and on")))
     send(page, "Go on")
     expect(message(page, 2, state="streaming")).to_contain_text("On and on")
@@ -225,10 +206,10 @@ def test_touch_screen_gets_no_keyboard_unless_somebody_types(
     context.close()
 
 
-def test_slow_second_click_where_another_button_has_come_is_ignored(
+def test_second_click_of_a_slow_double_click_on_a_replaced_button_is_ignored(
     open_page: OpenPage, model_server: ModelServer
 ) -> None:
-    """Stop comes where Retry was: for a second, a pointer that has not moved presses one of them only."""
+    """Stop replaces Retry: for a second, a pointer that has not moved presses only one of them."""
     page = open_page()
     new_room(page)
     model_server.will(Reply(b"{}", status=401), held(text("Again")))
@@ -237,7 +218,7 @@ def test_slow_second_click_where_another_button_has_come_is_ignored(
     page.clock.set_fixed_time(1_800_000_000.0)
     sent: list[str] = []
     page.on("request", lambda request: sent.append(request.method) if request.url.endswith("/turn") else None)
-    # Where they are depends on the words beside them; here both are in one place.
+    # Their places depend on the text beside them; put both at one place.
     page.evaluate("""() => {
         const sheet = new CSSStyleSheet();
         sheet.replaceSync(".message__state button { position: fixed; inset: 40% auto auto 50%; inline-size: 9rem }");

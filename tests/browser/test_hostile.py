@@ -1,8 +1,9 @@
-"""Hostile words in a real browser: each layer of what keeps them words is enough by itself."""
+"""Hostile text in a real browser: sanitising alone, and the content policy alone, keep it from acting."""
 
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -15,14 +16,16 @@ import requests
 from flask import Flask
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.browser.steps import agree, message
-from tests.hostile.fragments import HARMLESS, render_all
+from tests.browser.steps import ask, confirm, create_room, message, messages
 from tests.hostile.payloads import BY_VECTOR, CANARY, HANDLERS, LOADS, PAYLOADS, SCRIPTS
+from tests.hostile.sights import HARMLESS, sights
 from tests.support.model_server import ModelServer, Reply, end, reasoning, text, tool_call, usage
 from tests.support.server import Server
 from tests.support.server_pool import ServerPool
+from tests.support.waiting import until
 
-# The same question as tests/hostile/test_injection.py asks, of what a browser makes of it.
+# Compares the elements of pages with hostile text with those of the same page with harmless text, as the browser parses
+# them. Text attributes may differ. Where Markdown makes elements, only harmless elements and attributes are allowed.
 SHAPE = """(pairs) => {
   const WORDS = new Set(["value", "title", "aria-label", "hx-confirm", "data-q", "placeholder"]);
   const FREE = ".part__done, .part__open, .part--text, .part--reasoning, .part__plain";
@@ -49,13 +52,15 @@ SHAPE = """(pairs) => {
     }
     return lines.join("\\n");
   };
+  const expected = {};
   for (const [name, usual, hostile] of pairs) {
-    if (shape(usual, name) !== shape(hostile, name)) wrong.push([name, hostile]);
+    expected[name] ??= shape(usual, name);
+    if (expected[name] !== shape(hostile, name)) wrong.push([name, hostile]);
   }
   return wrong;
 }"""
 
-# All that is outside of the conversation and of the list of rooms.
+# The page without the conversation and the room list.
 OUTSIDE = """() => {
   const page = document.documentElement.cloneNode(true);
   for (const one of page.querySelectorAll("#messages, #rooms, #rooms-place")) one.replaceChildren();
@@ -65,10 +70,10 @@ OUTSIDE = """() => {
 
 
 class Canary:
-    """A server that nobody has a reason to call."""
+    """A server that must not be called. Records the first line of each request."""
 
     def __init__(self) -> None:
-        self.heard: list[bytes] = []
+        self.requests: list[bytes] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self._thread = threading.Thread(target=self._listen, daemon=True)
@@ -80,7 +85,7 @@ class Canary:
                 caller, _ = self._listener.accept()
                 caller.settimeout(1)
                 with caller, suppress(OSError):
-                    self.heard.append(caller.recv(1000).split(b"\r\n")[0])
+                    self.requests.append(caller.recv(1000).split(b"\r\n")[0])
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
@@ -96,19 +101,16 @@ def canary() -> Iterator[Canary]:
 
 
 def echo(body: dict[str, Any]) -> Reply:
-    """A model that says what it is told: as reasoning, as a tool and its arguments, and as its answer."""
-    said = [one for one in body["messages"] if one["role"] == "user"][-1]["content"]
-    if said.endswith("refuse"):
-        problem = json.dumps({"error": {"message": said, "type": said, "code": said}}).encode()
+    """Reply with the question: as reasoning, as a tool call with its arguments, and as the answer."""
+    question = [one for one in body["messages"] if one["role"] == "user"][-1]["content"]
+    if question.endswith("refuse"):
+        problem = json.dumps({"error": {"message": question, "type": question, "code": question}}).encode()
         return Reply(problem, status=400, headers={"Content-Type": "application/json"})
     if body["messages"][-1]["role"] == "tool":
-        return Reply(text(said[: len(said) // 2]), text(said[len(said) // 2 :]), usage(1, 2), end(said[:50]))
-    return Reply(reasoning(said), tool_call(said[:60], json.dumps({"sides": said})), end("tool_calls"))
-
-
-def ask(server: Server, path: str, words: str) -> None:
-    answer = requests.post(f"{server.url}{path}/messages", {"text": words}, headers={"Prefer": "wait=60"})
-    assert answer.status_code == 201, answer.text
+        return Reply(
+            text(question[: len(question) // 2]), text(question[len(question) // 2 :]), usage(1, 2), end(question[:50])
+        )
+    return Reply(reasoning(question), tool_call(question[:60], json.dumps({"sides": question})), end("tool_calls"))
 
 
 def together(payloads: list[str], canary: Canary) -> str:
@@ -117,7 +119,7 @@ def together(payloads: list[str], canary: Canary) -> str:
 
 @pytest.fixture
 def hostile_room(server: Server, model_server: ModelServer, canary: Canary) -> str:
-    """A room that shows every payload, in everything it shows, and others with the worst of names."""
+    """A room that shows every payload in every place, beside rooms with hostile names."""
     model_server.otherwise = echo
     model_server.models = [one.replace(CANARY, canary.address) for one in PAYLOADS[:100]]
     for one in (SCRIPTS[7], HANDLERS[0], LOADS[1], *BY_VECTOR["dangling"][::6], *BY_VECTOR["htmx"][::10]):
@@ -134,7 +136,7 @@ def hostile_room(server: Server, model_server: ModelServer, canary: Canary) -> s
 
 @pytest.fixture
 def watched(browser: Browser, server: Server) -> Iterator[Callable[..., Page]]:
-    """Opens a page that may ask nobody but the server, and may ask nothing of the person."""
+    """Opens pages that must make no request to another server, and open no dialog or window."""
     contexts: list[BrowserContext] = []
     asked: list[str] = []
 
@@ -154,87 +156,82 @@ def watched(browser: Browser, server: Server) -> Iterator[Callable[..., Page]]:
     assert not [one for one in asked if not one.startswith(ours)]
 
 
-@pytest.mark.parametrize("vector", BY_VECTOR)
-def test_a_browser_sees_the_elements_of_harmless_words(app: Flask, context: BrowserContext, vector: str) -> None:
-    """Every page and fragment with a payload in every place, parsed by the browser itself."""
+def sample(vector: str) -> list[str]:
+    """Every payload that a browser may parse in another way than Python, some of the others; all with SEARCH=1."""
+    step = 1 if vector in ("mutations", "dangling") or os.environ.get("SEARCH") else 12 if vector == "links" else 4
+    return BY_VECTOR[vector][::step]
+
+
+def test_browser_parses_hostile_text_to_the_same_elements_as_harmless_text(app: Flask, context: BrowserContext) -> None:
+    """A page with a payload in every place, and every fragment with some of them."""
     page = context.new_page()
-    usual = render_all(app, HARMLESS)
-    for first in range(0, len(BY_VECTOR[vector]), 40):
-        payloads = BY_VECTOR[vector][first : first + 40]
-        if vector == "links":
-            payloads = payloads[first // 40 % 3 :: 3]  # the others are tried without a browser
-        whole = [("page", usual["page"], render_all(app, one)["page"]) for one in payloads]
-        assert page.evaluate(SHAPE, whole) == []
-    some = BY_VECTOR[vector][:: max(10, len(BY_VECTOR[vector]) // 6)]
-    assert (
-        page.evaluate(SHAPE, [(name, usual[name], html) for one in some for name, html in render_all(app, one).items()])
-        == []
-    )
+    usual = sights(app, HARMLESS)
+    for vector in BY_VECTOR:
+        payloads = sample(vector)
+        pairs = [("page", usual["page"], sights(app, payload)["page"]) for payload in payloads]
+        pairs += [(name, usual[name], html) for name, html in sights(app, payloads[len(payloads) // 2]).items()]
+        assert page.evaluate(SHAPE, pairs) == [], vector
 
 
-@pytest.mark.parametrize("bypassed", [False, True], ids=["with its policy", "without its policy"])
-def test_nothing_hostile_acts_on_a_page(
-    server: Server, canary: Canary, hostile_room: str, watched: Callable[..., Page], bypassed: bool
-) -> None:
-    """As it is opened, as it is pushed, and in all that opens over it: no script, no request, nothing else changed."""
-    page = watched(hostile_room, bypass_csp=bypassed)
-    expect(page.locator("body")).to_have_attribute("data-live", "open")
-    expect(page.locator("#messages article")).to_have_count(46)
-    title, outside = page.title(), page.evaluate(OUTSIDE)
-    for number, vector in zip(
-        (47, 49), (BY_VECTOR["htmx"] + BY_VECTOR["clobbers"], SCRIPTS + LOADS + HANDLERS), strict=True
-    ):
-        ask(server, hostile_room, together(vector, canary))
-        expect(message(page, number + 1, state="complete")).to_have_count(1)
-    assert page.evaluate(OUTSIDE) == outside
-    message(page, 47).get_by_role("link", name="Edit").click()
-    expect(page.locator("#edit textarea")).to_have_value(together(BY_VECTOR["htmx"] + BY_VECTOR["clobbers"], canary))
-    page.locator("#edit [data-cancel]").click()
-    page.locator(".settings > summary").click()
-    expect(page.locator("#model-names option")).to_have_count(100)
-    page.locator(".settings > summary").click()
-    page.keyboard.press("Control+k")
-    expect(page.locator("#palette-options > li").nth(3)).to_be_visible()
-    page.keyboard.press("Escape")
-    page.get_by_role("searchbox").fill("<img")
-    expect(page.locator("#rooms")).to_have_attribute("data-q", "<img")
-    page.locator("#rooms > .row[aria-current] .icon--clear").evaluate("(button) => button.click()")
-    assert "<img src=//" in agree(page)
-    expect(page.locator("#messages article")).to_have_count(0)
-    assert page.evaluate("[window.hit, document.title]") == [None, title]
-    page.reload()
-    assert canary.heard == []
-
-
-def test_nothing_hostile_acts_without_scripts(
+def test_hostile_text_acts_on_nothing(
     server: Server, canary: Canary, hostile_room: str, watched: Callable[..., Page]
 ) -> None:
-    """No policy, no scripts: what is served is harmless as it stands, page after page."""
+    """With and without the policy, pushed and reloaded, and without scripts: no script runs, no request is made."""
     page = watched(hostile_room, bypass_csp=True, java_script_enabled=False)
-    expect(page.locator("#messages article")).to_have_count(46)
+    expect(messages(page)).to_have_count(46)
     for path in (f"{hostile_room}/messages/1/edit", "/rooms?q=" + HANDLERS[0], "/rooms?q=</title>" + LOADS[0], "/<b>x"):
         page.goto(server.url + path)
         expect(page.locator("#room")).to_have_count(1)
         expect(page.locator("img, iframe, object, embed, video, audio, base, svg")).to_have_count(0)
-    assert canary.heard == []
+
+    pages = [watched(hostile_room, bypass_csp=bypassed) for bypassed in (False, True)]
+    before = []
+    for page in pages:
+        expect(page.locator("body")).to_have_attribute("data-live", "open")
+        expect(messages(page)).to_have_count(46)
+        before.append((page.title(), page.evaluate(OUTSIDE)))
+    htmx = together(BY_VECTOR["htmx"] + BY_VECTOR["clobbers"], canary)
+    for number, question in ((47, htmx), (49, together(SCRIPTS + LOADS + HANDLERS, canary))):
+        ask(server, hostile_room, question)
+        for page in pages:
+            expect(message(page, number + 1, state="complete")).to_have_count(1)
+    for page, (_, outside) in zip(pages, before, strict=True):
+        page.bring_to_front()
+        assert page.evaluate(OUTSIDE) == outside
+        message(page, 47).get_by_role("link", name="Edit").click()
+        expect(page.locator("#edit textarea")).to_have_value(htmx)
+        page.locator("#edit [data-cancel]").click()
+        page.locator(".settings > summary").click()
+        expect(page.locator("#model-names option")).to_have_count(100)
+        page.locator(".settings > summary").click()
+        page.keyboard.press("Control+k")
+        expect(page.locator("#palette-options > li").nth(3)).to_be_visible()
+        page.keyboard.press("Escape")
+        page.get_by_role("searchbox").fill("<img")
+        expect(page.locator("#rooms")).to_have_attribute("data-q", "<img")
+    pages[0].locator("#rooms > .row[aria-current] .icon--clear").evaluate("(button) => button.click()")
+    assert "<img src=//" in confirm(pages[0])
+    for page, (title, _) in zip(pages, before, strict=True):
+        expect(messages(page)).to_have_count(0)
+        assert page.evaluate("[window.hit, document.title]") == [None, title]
+        page.reload()
+    assert canary.requests == []
 
 
-def test_a_name_turns_nothing_round_but_itself(server: Server, watched: Callable[..., Page]) -> None:
-    """Not the question whether to delete it, nor what stands beside it in a line."""
+def test_bidirectional_controls_in_a_name_affect_the_name_only(server: Server, watched: Callable[..., Page]) -> None:
+    """Neither the confirmation of a deletion nor the text beside the name."""
     name = "\N{RIGHT-TO-LEFT OVERRIDE}evil\N{RIGHT-TO-LEFT ISOLATE}"
-    path = requests.post(f"{server.url}/rooms", {"name": name}).headers["Location"]
-    page = watched(path)
+    page = watched(create_room(server, name))
     expect(page.locator("body")).to_have_attribute("data-live", "open")
     assert page.locator("#header h1").text_content() == name
     for button in page.locator(".row [hx-confirm], #header [hx-confirm]").all():
-        question = button.get_attribute("hx-confirm") or ""
-        assert "“evil”" in question
-    turning = """() => [...document.querySelectorAll(".row__name, .settings__summary span, .model strong, h1")]
+        assert "“evil”" in (button.get_attribute("hx-confirm") or "")
+    affected = """() => [...document.querySelectorAll(".row__name, .settings__summary span, .model strong, h1")]
       .filter((one) => getComputedStyle(one).unicodeBidi !== "isolate" && getComputedStyle(one).display === "inline")"""
-    assert page.evaluate(turning) == []
+    assert page.evaluate(affected) == []
 
 
-# The policy does not keep a page from being led elsewhere, nor a browser from connecting ahead.
+# The policy stops neither navigations nor preconnections.
 BEYOND = ("refresh", "preconnect", "dns-prefetch")
 
 
@@ -249,10 +246,10 @@ def unsanitised(instance: Path, model_server: ModelServer, server_pool: ServerPo
 
 
 @pytest.mark.breaks_policy
-def test_the_policy_alone_stops_scripts_and_requests(
-    browser: Browser, unsanitised: Server, model_server: ModelServer, canary: Canary, violations: list[str]
+def test_content_policy_alone_stops_scripts_and_requests(
+    browser: Browser, unsanitised: Server, model_server: ModelServer, canary: Canary, policy_violations: list[str]
 ) -> None:
-    """With HTML let through, nothing of it runs or is fetched; and without the policy it would be."""
+    """With unsanitised HTML, nothing runs or is loaded; without the policy it would be."""
     model_server.otherwise = lambda body: Reply(text(body["messages"][-1]["content"]), end())
     live = [one for one in SCRIPTS + LOADS + HANDLERS if not any(word in one for word in BEYOND)]
     path = requests.post(f"{unsanitised.url}/rooms").headers["Location"]
@@ -264,12 +261,13 @@ def test_the_policy_alone_stops_scripts_and_requests(
         page.on("dialog", lambda dialog: dialog.dismiss())
         page.goto(unsanitised.url + path, wait_until="load")
         if bypassed:
-            page.wait_for_function("window.hit === 1")
-            assert canary.heard
+            until(lambda page=page: page.evaluate("window.hit") == 1 and canary.requests != [])  # type: ignore[misc]
         else:
             assert page.locator("#messages img").count() and page.locator("#messages script").count()
             page.evaluate("document.querySelector('form[action*=\"/form\"]')?.submit()")
             assert page.evaluate("[window.hit, document.title === 'hit']") == [None, False]
-            assert any("script-src" in one for one in violations) and any("img-src" in one for one in violations)
-            assert canary.heard == []
+            assert any("script-src" in one for one in policy_violations) and any(
+                "img-src" in one for one in policy_violations
+            )
+            assert canary.requests == []
         context.close()

@@ -1,20 +1,23 @@
-"""On a phone: fingers, a drawer, a keyboard that takes half of the window, and no sideways scroll."""
+"""A phone: touch targets, the drawer, an on-screen keyboard, and no horizontal scrolling; also a zoomed page."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
 import pytest
-import requests
-from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.browser.steps import message, new_room, row, until
+from tests.browser.steps import ask, composer, create_room, message, new_room, row
 from tests.support.model_server import ModelServer, Reply, answer, end, reasoning, text, tool_call
 from tests.support.server import Server
+from tests.support.waiting import until
 
-SIZES: list[ViewportSize] = [{"width": 390, "height": 844}, {"width": 360, "height": 640}]
-CODE = "Look:\n\n```python\n" + "x = 1; " * 60 + "\n```\n\n" + "| a | b |\n|---|---|\n| " + "wide" * 40 + " | 2 |\n"
-# What a finger has to hit and is smaller than 44 px. A link within words is as high as its line; what is folded is out.
+WIDTH, HEIGHT = 360, 640
+WIDE = (
+    "Look:\n\n```python\n" + "x = 1; " * 60 + "\n```\n\n"
+    "| a | b |\n|---|---|\n| " + "wide" * 40 + " | 2 |\n\n" + "averyveryverylongwordthatnobodyeverbroke" * 10
+)
+# Visible controls smaller than 44 px. A link within text is as high as its line.
 SMALL = """() => [...document.querySelectorAll("a[href], button, summary, input, textarea, select, [role=option]")]
     .filter((one) => one.checkVisibility({ visibilityProperty: true }) && !one.closest("p, .visually-hidden, .skip"))
     .map((one) => [one, one.getBoundingClientRect()])
@@ -23,80 +26,80 @@ SMALL = """() => [...document.querySelectorAll("a[href], button, summary, input,
 FITS = "document.documentElement.scrollWidth <= innerWidth && document.body.scrollWidth <= innerWidth"
 
 
-@pytest.fixture(params=SIZES, ids=["390", "360"])
-def phone(browser: Browser, request: pytest.FixtureRequest) -> Iterator[BrowserContext]:
-    """A browser on a phone."""
-    context = browser.new_context(viewport=request.param, has_touch=True, is_mobile=True)
+@pytest.fixture
+def phone(browser: Browser) -> Iterator[BrowserContext]:
+    """A browser on a small phone."""
+    context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}, has_touch=True, is_mobile=True)
     yield context
     context.close()
 
 
-def opened(phone: BrowserContext, url: str) -> Page:
+def open_page(phone: BrowserContext, url: str) -> Page:
     page = phone.new_page()
     page.goto(url)
     expect(page.locator("body")).to_have_attribute("data-live", "open")
     return page
 
 
-def room_with_everything(server: Server, model_server: ModelServer) -> str:
-    name = {"name": "A room with a rather long name"}
-    path = requests.post(f"{server.url}/rooms", name, timeout=20).headers["Location"]
+def create_wide_room(server: Server, model_server: ModelServer) -> str:
+    """Create a room with wide content in every kind of part, and an interrupted answer."""
+    path = create_room(server, "A room with a rather long name")
     roll = Reply(reasoning("A die."), tool_call("roll_dice", '{"sides": 6}'), end("tool_calls"))
-    model_server.will(roll, Reply(text(CODE), end()), Reply(text("Cut off")))
-    for words in ("Show me `everything`", "And more"):
-        requests.post(f"{server.url}{path}/messages", {"text": words}, headers={"Prefer": "wait=30"}, timeout=60)
-    return str(path)
+    model_server.will(roll, Reply(text(WIDE), end()), Reply(text("Cut off")))
+    for question in ("Show me `everything`", "And more"):
+        ask(server, path, question)
+    return path
 
 
-def test_every_target_is_large_enough_for_a_finger(
-    phone: BrowserContext, server: Server, model_server: ModelServer
+def test_controls_are_large_enough_and_nothing_is_wider_than_the_window(
+    phone: BrowserContext, browser: Browser, server: Server, model_server: ModelServer
 ) -> None:
-    """44 px in a conversation, its menus, the palette and the drawer; and nothing is wider than the window."""
-    page = opened(phone, server.url + room_with_everything(server, model_server))
+    """At 44 px, in a conversation, its menus, the palette and the drawer; and at a width of 320 px (400 % zoom)."""
+    path = create_wide_room(server, model_server)
+    page = open_page(phone, server.url + path)
     assert page.evaluate("matchMedia('(pointer: coarse)').matches")
-    steps: list[tuple[str, Callable[[], None]]] = [
-        ("conversation", lambda: expect(message(page, 4, state="interrupted")).to_be_visible()),
-        ("menu", lambda: page.get_by_label("Room actions").tap()),
-        ("settings", lambda: page.locator(".settings > summary").tap()),
-        ("drawer", lambda: page.locator("[data-open-drawer]").tap()),
-        ("palette", lambda: page.locator("#open-palette").tap()),
-    ]
-    for name, step in steps:
-        step()
-        if name == "settings":
-            expect(page.locator("#models")).to_contain_text("available")
-        if name == "drawer":
-            expect(page.locator("[data-close-drawer]")).to_be_focused()
-        if name == "palette":
-            expect(page.locator("#palette [role=option]").first).to_be_visible()
+    expect(message(page, 4, state="interrupted")).to_be_visible()
+    steps: dict[str, tuple[Callable[[], None], str]] = {
+        "conversation": (lambda: None, "#composer"),
+        "menu": (lambda: page.get_by_label("Room actions").tap(), ".menu__rename"),
+        "settings": (lambda: page.locator(".settings > summary").tap(), "#models button"),
+        "drawer": (lambda: page.locator("[data-open-drawer]").tap(), "[data-close-drawer]:focus"),
+        "palette": (lambda: page.locator("#open-palette").tap(), "#palette [role=option] >> nth=0"),
+    }
+    for name, (act, visible) in steps.items():
+        act()
+        expect(page.locator(visible)).to_be_visible()
         assert page.evaluate(SMALL) == [], name
         assert page.evaluate(FITS), name
+    context = browser.new_context(viewport={"width": 320, "height": 400})
+    zoomed = open_page(context, server.url + path)
+    expect(message(zoomed, 4, state="interrupted")).to_be_attached()
+    assert zoomed.evaluate(FITS)
+    zoomed.locator("[data-open-drawer]").click()
+    new_room(zoomed)
+    expect(zoomed.get_by_role("button", name="Send")).to_be_in_viewport()
+    context.close()
 
 
-def test_the_drawer_opens_shuts_and_gives_back_the_focus(phone: BrowserContext, server: Server) -> None:
-    """By its button, a tap beside it, Escape or a room; what lies below it is out of reach meanwhile."""
-    other = requests.post(f"{server.url}/rooms", {"name": "Other"}, timeout=20).headers["Location"][-12:]
-    page = opened(phone, server.url + requests.post(f"{server.url}/rooms", timeout=20).headers["Location"])
+def test_drawer_opens_closes_and_restores_the_focus(phone: BrowserContext, server: Server) -> None:
+    """By its button, a tap beside it, Escape or a room. The page below is inert meanwhile."""
+    other, path = create_room(server, "Other"), create_room(server)
+    page = open_page(phone, server.url + path)
     sidebar, button = page.locator("#sidebar"), page.locator("[data-open-drawer]")
-    size = page.viewport_size
-    assert size
-
-    def shut() -> None:
-        expect(sidebar).to_be_hidden()
-        expect(button).to_be_focused()
-
-    for away in (
+    closers: tuple[Callable[[], None], ...] = (
         lambda: page.get_by_label("Close the room list").tap(),
-        lambda: page.touchscreen.tap(size["width"] - 8, size["height"] / 2),
+        lambda: page.touchscreen.tap(WIDTH - 8, HEIGHT / 2),
         lambda: page.keyboard.press("Escape"),
-    ):
+    )
+    for close in closers:
         expect(sidebar).to_be_hidden()
         button.tap()
         expect(page.locator("[data-close-drawer]")).to_be_focused()
         expect(page.locator("#room")).to_have_js_property("inert", True)
         until(lambda: (sidebar.bounding_box() or {"x": -1})["x"] == 0)
-        away()
-        shut()
+        close()
+        expect(sidebar).to_be_hidden()
+        expect(button).to_be_focused()
     button.tap()
     row(page, other).locator("a").tap()
     expect(page.locator("#header h1")).to_have_text("Other")
@@ -104,19 +107,16 @@ def test_the_drawer_opens_shuts_and_gives_back_the_focus(phone: BrowserContext, 
     expect(page.locator("#room")).to_have_js_property("inert", False)
 
 
-def test_the_composer_stays_above_a_keyboard(phone: BrowserContext, server: Server, model_server: ModelServer) -> None:
-    """The window shrinks to half: the composer is at its lower end, in letters that no phone zooms into, and sends."""
-    page = opened(phone, server.url)
-    page.get_by_role("button", name="New room").tap()
-    box = page.locator("#composer textarea")
-    expect(box).to_be_visible()
-    size = page.viewport_size
-    assert size and box.evaluate("box => parseFloat(getComputedStyle(box).fontSize)") >= 16
-    page.set_viewport_size({"width": size["width"], "height": size["height"] // 2})
+def test_composer_stays_above_the_keyboard(phone: BrowserContext, server: Server, model_server: ModelServer) -> None:
+    """The window shrinks to half its height. The font is large enough that no phone zooms in on focus."""
+    page = open_page(phone, server.url + create_room(server))
+    box = composer(page)
+    assert box.evaluate("box => parseFloat(getComputedStyle(box).fontSize)") >= 16
+    page.set_viewport_size({"width": WIDTH, "height": HEIGHT // 2})
     box.tap()
     box.fill("\n".join(f"Line {n}" for n in range(40)))
-    lower_end = "form => Math.abs(form.getBoundingClientRect().bottom - innerHeight) < 2"
-    until(lambda: page.locator("#composer").evaluate(lower_end))
+    at_the_bottom = "form => Math.abs(form.getBoundingClientRect().bottom - innerHeight) < 2"
+    until(lambda: bool(page.locator("#composer").evaluate(at_the_bottom)))
     assert box.evaluate("box => box.clientHeight <= 0.41 * innerHeight && box.scrollHeight > box.clientHeight")
     model_server.will(answer("Here."))
     page.get_by_role("button", name="Send").tap()
@@ -124,38 +124,13 @@ def test_the_composer_stays_above_a_keyboard(phone: BrowserContext, server: Serv
     assert page.evaluate(FITS)
 
 
-def test_going_to_a_room_raises_no_keyboard(phone: BrowserContext, server: Server) -> None:
-    """The composer gets the focus only from a finger."""
-    page = opened(phone, server.url)
-    page.get_by_role("button", name="New room").tap()
-    expect(page.locator("#composer")).to_be_visible()
-    expect(page.locator("#composer textarea")).not_to_be_focused()
-
-
-@pytest.mark.parametrize("width", [320, 640])
-def test_a_page_at_twice_the_size_has_everything(
-    browser: Browser, server: Server, model_server: ModelServer, width: int
-) -> None:
-    """Zoomed to 200 or 400 % a window of 1280 px is 640 or 320 wide: nothing is cut off, and all can be reached."""
-    context = browser.new_context(viewport={"width": width, "height": 400})
-    page = context.new_page()
-    page.goto(server.url + room_with_everything(server, model_server))
-    expect(message(page, 4, state="interrupted")).to_be_attached()
-    assert page.evaluate(FITS)
-    page.locator("[data-open-drawer]").click()
-    new_room(page)
-    expect(page.get_by_role("button", name="Send")).to_be_in_viewport()
-    context.close()
-
-
-def test_a_room_whose_file_is_gone_is_no_dead_end(phone: BrowserContext, server: Server) -> None:
-    """The rooms are a tap away, there too."""
-    path = requests.post(f"{server.url}/rooms", {"name": "Gone"}, timeout=20).headers["Location"]
+def test_room_whose_file_is_missing_leads_to_the_other_rooms(phone: BrowserContext, server: Server) -> None:
+    path = create_room(server, "Gone")
     server.stop()
-    (server.instance / "facets" / f"room-{path.rsplit('/', 1)[-1]}.sqlite").unlink()
+    (server.instance / "facets" / f"room-{path[-12:]}.sqlite").unlink()
     server.start()
-    page = opened(phone, server.url + path)
-    expect(page.get_by_role("alert").filter(has_text="is missing")).to_be_visible()
+    page = open_page(phone, server.url + path)
+    expect(page.locator("#room > [role=alert]")).not_to_be_empty()
     page.get_by_role("link", name="Rooms", exact=True).tap()
     expect(page.get_by_role("button", name="New", exact=True)).to_be_in_viewport()
     assert page.evaluate(SMALL) == [] and page.evaluate(FITS)

@@ -282,7 +282,7 @@ def test_any_input_ends_the_way_to_the_first_message(open_page: OpenPage, paths:
 def test_position_is_restored_when_a_room_is_opened_again(
     open_page: OpenPage, server: Server, paths: dict[str, str]
 ) -> None:
-    """Also among messages that are not loaded yet, unless the reader scrolls meanwhile."""
+    """Even among messages that have to be loaded, unless the reader scrolls; a list at its end is at its end again."""
     other = create_room(server, "Other", questions=12)
     page = open_page(paths["tall"])
     read_message_41(page)

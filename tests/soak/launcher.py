@@ -19,7 +19,7 @@ from pathlib import Path  # noqa: E402
 
 from greenlet import greenlet  # type: ignore[import-untyped]  # noqa: E402
 
-import overseer  # noqa: E402
+from overseer import application  # noqa: E402
 from overseer.live import hub  # noqa: E402
 
 
