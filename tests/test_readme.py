@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,9 +76,9 @@ def test_the_readmes_tool_is_a_tool() -> None:
         block for block in re.findall(r"```python\n(.*?)```", DEVELOPMENT.read_text(), re.S) if "@tool" in block
     )
     ast.parse(example)
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     exec("from overseer.tools.registry import *\nfrom overseer.tools.registry import datetime, tool\n" + example, names)
-    *_, tool = names["TOOLS"]  # type: ignore[misc]
+    tool = names["TOOLS"][-1]
     assert tool.name == "days_until" and tool.parameters["required"] == ["date"]
     assert "YYYY-MM-DD" in tool.description
     assert int(Toolbox((tool,)).use("days_until", '{"date": "2020-01-01"}')) < 0

@@ -10,6 +10,7 @@ from tests.browser.steps import (
     OpenPage,
     composer,
     confirm,
+    create_room,
     message,
     messages,
     new_room,

@@ -17,8 +17,8 @@ from flask import Flask
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.browser.steps import ask, confirm, create_room, message, messages
+from tests.hostile.fragments import HARMLESS, render_all
 from tests.hostile.payloads import BY_VECTOR, CANARY, HANDLERS, LOADS, PAYLOADS, SCRIPTS
-from tests.hostile.sights import HARMLESS, sights
 from tests.support.model_server import ModelServer, Reply, end, reasoning, text, tool_call, usage
 from tests.support.server import Server
 from tests.support.server_pool import ServerPool
@@ -165,11 +165,11 @@ def sample(vector: str) -> list[str]:
 def test_browser_parses_hostile_text_to_the_same_elements_as_harmless_text(app: Flask, context: BrowserContext) -> None:
     """A page with a payload in every place, and every fragment with some of them."""
     page = context.new_page()
-    usual = sights(app, HARMLESS)
+    usual = render_all(app, HARMLESS)
     for vector in BY_VECTOR:
         payloads = sample(vector)
-        pairs = [("page", usual["page"], sights(app, payload)["page"]) for payload in payloads]
-        pairs += [(name, usual[name], html) for name, html in sights(app, payloads[len(payloads) // 2]).items()]
+        pairs = [("page", usual["page"], render_all(app, payload)["page"]) for payload in payloads]
+        pairs += [(name, usual[name], html) for name, html in render_all(app, payloads[len(payloads) // 2]).items()]
         assert page.evaluate(SHAPE, pairs) == [], vector
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar, Unpack
@@ -15,6 +15,7 @@ import pytest
 from overseer.domain.messages import Message, State
 from overseer.domain.records import Asked
 from overseer.domain.settings import Changes, Settings
+from overseer.domain.tools import ToolDescription
 from overseer.llm import Delta, TextDelta
 from overseer.rooms.chat_room import ChatRoom, Limits
 from overseer.storage.database import Storage
@@ -117,7 +118,12 @@ class ScriptedModel:
         self.on_request: Callable[[], None] = lambda: None
 
     def answer(
-        self, history: Sequence[Message], tools: Toolbox, *, system: str = "", temperature: float | None = None
+        self,
+        history: Sequence[Message],
+        tools: Iterable[ToolDescription],
+        *,
+        system: str = "",
+        temperature: float | None = None,
     ) -> ScriptedReply:
         self.requests.append(tuple(history))
         self.prompts.append((system, temperature))

@@ -33,11 +33,11 @@ def main() -> int:
     if descriptors := options.pop("descriptors", 0):
         resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
     if options.pop("limit_loopback", False):
-        connection_limits.is_loopback = lambda address: address == "127.0.0.1"
+        connection_limits.is_loopback = lambda address: address == "127.0.0.1"  # type: ignore[attr-defined]
     if ping := options.pop("ping", 0):
         websocket.PING_SECONDS = ping
     if options.pop("broken_hub", False):
-        Hub.join = fail  # type: ignore[method-assign]
+        Hub.join = fail  # type: ignore[method-assign,assignment]
     BoundedServer.timeouts = Timeouts(**options)
     return serve()
 
