@@ -24,7 +24,7 @@ lint: .venv/installed-test .venv/installed-node  ## run ruff, mypy and biome
 pytest: .venv/installed-test .venv/installed-node  ## run tests only (ARGS="tests/rooms -k stop")
 	@CHROMIUM="$$(sh tests/chromium.sh)" && W3M="$$(sh tests/w3m.sh)" && NGINX="$$(sh tests/nginx.sh)" && \
 	NODE="$$(sh tests/node.sh)" && export CHROMIUM W3M NGINX NODE && \
-	exec $(BIN)/python -X dev -m pytest -n 3 --dist worksteal $(ARGS)
+	exec $(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
 
 audit: .venv/installed-test  ## ask pip-audit for known vulnerabilities
 	@$(PIP) --editable '.[audit]'

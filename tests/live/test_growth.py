@@ -365,6 +365,7 @@ def test_read_costs_the_same_among_many_rooms_and_messages(
     for harness in (small, large):
         read(harness)
         chars.append(read(harness).response_chars)
+        harness.settle(harness.tab)
         works.append(counter.count(lambda: read(harness)))  # noqa: B023
     few, many = works
     assert many.sql == few.sql and many.steps_by_statement == few.steps_by_statement
@@ -426,6 +427,8 @@ def test_joins_with_outdated_revisions_share_one_rendering(counter: WorkCounter,
 
 
 def test_search_reads_the_list_once_and_opens_no_room(counter: WorkCounter, small: Harness, large: Harness) -> None:
+    for harness in (small, large):
+        harness.settle(harness.tab)
     few = counter.count(lambda: small.request("GET", "/palette?q=nowhere"))
     many = counter.count(lambda: large.request("GET", "/palette?q=nowhere"))
     assert many.opened == []
