@@ -9,7 +9,7 @@ let enterPending = false; // Enter was pressed before the options for the typed 
 
 function select(at) {
   const all = options();
-  all.forEach((option, i) => (option.ariaSelected = String(i === at)));
+  for (const [i, option] of all.entries()) option.ariaSelected = String(i === at);
   input.setAttribute("aria-activedescendant", all[at]?.id ?? "");
   all[at]?.scrollIntoView({ block: "nearest" });
 }

@@ -1,6 +1,5 @@
 // The room list: marks the open room, applies the filter to pushed rows, and keeps the focus in a row that moves.
 
-const list = () => document.getElementById("rooms");
 const shown = () => document.querySelector("#room > :first-child");
 
 function markOpen() {
