@@ -1,15 +1,18 @@
 """Render Markdown while it is being streamed.
 
 Each top-level block is rendered once, when it is finished. Only the last one, which is still open, is rendered again
-for each snapshot. A long list, table or code block is finished in chunks, so that its open rest stays short.
+for each snapshot. A long list, table or code block is finished in chunks, so that its open rest stays short. Plain
+words are inserted into the HTML of the open block without rendering it again.
 """
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from string import digits
 
 from markdown_it.token import Token
 
@@ -18,6 +21,11 @@ from overseer.render.highlight import HighlightSession, code_block, split_code
 from overseer.render.markdown import block_parser, normalize_newlines, render, split_at_limits
 
 CHUNK_CHARS = 1_000  # of an open list, table or code block, before its beginning is finished as a chunk
+# Characters that mean nothing in Markdown when they follow a letter.
+NEUTRAL = " ,.!?'’“”–—…-"
+PLAIN_TEXT = re.compile(rf"(?:[^\W_]|[{NEUTRAL}])*")
+PROBE = "\N{CYRILLIC LETTER MULTIOCULAR O}"  # a letter that hardly any text contains
+CLOSING_TAG = re.compile(r"</(?:p|li|h[1-6]|td|th)>")
 ENDED_BY_BLANK_LINE = ("paragraph_open", "heading_open", "hr", "blockquote_open", "table_open")
 
 
@@ -40,6 +48,7 @@ class IncrementalMarkdown:
         self._examined_chars = 0  # of `_open`, in which blocks were looked for
         self._arrived: list[str] = []
         self._open_html: str | None = None
+        self._insertion: InsertionPoint | None = None
         self.add(text)
 
     def add(self, text: str) -> None:
@@ -49,12 +58,32 @@ class IncrementalMarkdown:
     def snapshot(self) -> tuple[int, str]:
         """Return the number of finished `blocks`, and the open block as safe HTML."""
         if self._arrived:
-            self._open += self._take_arrived()
+            text = self._take_arrived()
+            self._open += text
             self._open_html = None
-            self._finish()
+            if not self._insert(text):
+                self._insertion = None
+                self._finish()
         if self._open_html is None:
-            self._open_html = self._render_open()
+            self._insertion = self._insertion or InsertionPoint.find(self._open, self._render_open)
+            self._open_html = self._insertion.html if self._insertion else self._render_open(self._open)
         return len(self.blocks), self._open_html
+
+    def _insert(self, text: str) -> bool:
+        """Insert `text`, which `_open` already contains, if it is plain. Return whether nothing else is to be done."""
+        insertion, size = self._insertion, len(self._open)
+        if insertion is None or size > min(markdown.MAX_PARAGRAPH_CHARS, self._left[0]):
+            return False
+        words = text.rstrip("\n")
+        if not insertion.insert(words):
+            return False
+        lines = self._open.count("\n")
+        if len(text) - len(words) > 1 and insertion.is_paragraph and lines <= self._left[1]:
+            self.blocks.append(insertion.html)
+            self._left = self._left[0] - size, self._left[1] - lines
+            self._open, self._insertion, self._examined_chars = "", None, 0
+            return True
+        return text == words
 
     def _take_arrived(self) -> str:
         text = "".join(self._arrived)
@@ -62,10 +91,10 @@ class IncrementalMarkdown:
         self._arrived = ["\r"] if text.endswith("\r") else []
         return normalize_newlines(text.removesuffix("\r"))
 
-    def _render_open(self) -> str:
+    def _render_open(self, text: str) -> str:
         if self._is_plain:
-            return code_block(self._open, growing=True, continued=self._continues) if self._open else ""
-        return self._render(self._open, growing=True, highlighting=self._highlighting.preview())
+            return code_block(text, growing=True, continued=self._continues) if text else ""
+        return self._render(text, growing=True, highlighting=self._highlighting.preview())
 
     def _render(self, text: str, *, growing: bool, highlighting: HighlightSession) -> str:
         return render(text, growing=growing, continued=self._continues, loose=self._loose, highlighting=highlighting)
@@ -128,6 +157,46 @@ class IncrementalMarkdown:
             end = self._open.rfind("\n", 0, CHUNK_CHARS) + 1 or CHUNK_CHARS
             self.blocks.append(code_block(self._open[:end], growing=True, continued=self._continues))
             self._open, self._continues = self._open[end:], True
+
+
+class InsertionPoint:
+    """The place in the HTML of an open block where plain words can be inserted without rendering the block again."""
+
+    def __init__(self, before: str, words: str, after: str) -> None:
+        self._before = before
+        self._words = words
+        self._after = after
+
+    @classmethod
+    def find(cls, text: str, render: Callable[[str], str]) -> InsertionPoint | None:
+        """Return the insertion point at the end of `text`: where one more letter appears when it is rendered.
+
+        Return None if `text` does not end in plain words.
+        """
+        # A link definition, or its title, may still end in plain words; more code changes its highlighting.
+        known = text.rstrip(NEUTRAL + digits)
+        if not known[-1:].isalpha() or any(mark in known for mark in ("]:", "```", "~~~", PROBE)):
+            return None
+        before, probe, after = render(known + PROBE).partition(PROBE)
+        is_found = probe and PROBE not in after and CLOSING_TAG.match(after)
+        return cls(before, text[len(known) :], after) if is_found else None
+
+    def insert(self, text: str) -> bool:
+        """Insert `text` if it is plain. Return whether it is."""
+        is_plain = PLAIN_TEXT.fullmatch(text) is not None
+        if is_plain:
+            self._words += text
+        return is_plain
+
+    @property
+    def is_paragraph(self) -> bool:
+        """Whether the block is a paragraph that is not part of another block."""
+        return self._after == "</p>\n" and self._before.startswith("<p>") and "</p>" not in self._before
+
+    @property
+    def html(self) -> str:
+        """The HTML of the block."""
+        return f"{self._before}{self._words.rstrip(' ')}{self._after}"
 
 
 def _lines(text: str) -> list[str]:

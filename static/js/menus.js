@@ -6,10 +6,15 @@ function openDrawer(open) {
   if (open === drawerIsOpen()) return;
   document.body.dataset.drawer = open ? "open" : "closed";
   document.getElementById("room").inert = open;
-  // The drawer cannot be focused before it is visible.
   const field = matchMedia("(hover: none)").matches ? "[data-close-drawer]" : "#filter"; // on a touch screen the filter would open the keyboard
-  if (open) setTimeout(() => document.querySelector(field).focus(), 50);
+  if (open) focusInDrawer(document.querySelector(field));
   else if (!document.querySelector("dialog[open], :popover-open")) document.querySelector("[data-open-drawer]")?.focus();
+}
+
+// An element cannot be focused before it is visible, and the transition of the drawer makes it so in one of the next frames.
+function focusInDrawer(element) {
+  element.focus();
+  if (drawerIsOpen() && document.activeElement !== element) requestAnimationFrame(() => focusInDrawer(element));
 }
 
 function closeMenus(except) {

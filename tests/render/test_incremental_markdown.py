@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -27,6 +28,7 @@ SNIPPETS = [
     *("*e", "**s**", "_", "~~d~~", "<div>\n", "</div>\n", "<!-- ", "-->\n", "<b>", "&amp;", "![i](http://a)"),
     *("\u2028", "\u0085", "\x0b", "\x0c", "\x1c", "\x00", "\r", "é", "🦉"),
 ]
+PLAIN_WORDS = ["word", " and more", ", so.", "don't", " – no!", "7", " ", "é"]
 TEXTS = st.lists(st.sampled_from(SNIPPETS), max_size=30).map("".join)
 CUTS = st.lists(st.integers(0, 200), max_size=12)
 # The HTML between two chunks of a code block, a table or a list.
@@ -215,14 +217,26 @@ def test_streamed_text_beyond_the_limits_depends_only_on_the_text(pieces: list[s
     assert "".join(shown) == "".join(wanted)
 
 
+@given(st.lists(st.sampled_from([*SNIPPETS, *PLAIN_WORDS]), max_size=30))
+@example(["- a", "-", " b"])
+@example(["[a]: /u", "\n'", "t", "'"])
+@example(["    co", "de ", " "])
+@example(["|a|\n|-|\n", "b", " c ", "|"])
+def test_plain_words_are_inserted_where_rendering_would_put_them(pieces: list[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(incremental_markdown.InsertionPoint, "find", lambda text, render: None)
+        rendered = stream(*pieces)
+    assert stream(*pieces) == rendered
+
+
 @pytest.fixture
 def rendered(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """Counts the texts that are rendered, instead of rendering them."""
+    """Counts the texts that are rendered."""
     counted = Counter[str]()
 
-    def count(text: str, **options: object) -> str:
-        counted[text] += 1
-        return ""
+    def count(text: str, **options: Any) -> str:
+        counted[text.removesuffix(incremental_markdown.PROBE)] += 1
+        return render(text, **options)
 
     monkeypatch.setattr(incremental_markdown, "render", count)
     return counted
@@ -235,8 +249,11 @@ def test_streamed_text_is_rendered_once_for_all_tabs(rendered: Counter[str]) -> 
     assert {text.strip(): count for text, count in rendered.items()} == {"a": 1, "b": 1, "c": 1}
     streamed.add("d")
     streamed.snapshot()
+    assert rendered.total() == 3, "a plain word is inserted"
+    streamed.add("**")
     streamed.snapshot()
-    assert rendered.total() == 4 and rendered["\ncd"] == 1
+    streamed.snapshot()
+    assert rendered.total() == 4
 
 
 @pytest.mark.parametrize("block", ["word and more words of it, " * 7 + "end.\n\n", "- an item of a list\n"])
