@@ -86,7 +86,7 @@ def check(directory: Path | None) -> None:
     for finding in report.findings:
         click.echo(finding.sentence)
     if report.server:
-        click.echo(f"The server runs (process {report.server}); what it was changing just then was looked at again.")
+        click.echo(f"The directory is in use by {report.server}. What it was changing was checked again.")
     faults = sum(finding.fault for finding in report.findings)
     result = f"{faults} fault{'s' * (faults != 1)}." if faults else "nothing is wrong."
     click.echo(f"Checked {_rooms(report.rooms)}: {result}")

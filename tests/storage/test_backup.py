@@ -101,7 +101,7 @@ def test_backup_of_a_busy_server_is_complete_and_starts(
     assert (done.returncode, done.stderr) == (0, "")
     size = sum(map(len, files(tmp_path / "backup").values()))
     assert done.stdout == f"Copied 4 rooms, {size:,} bytes, into {tmp_path / 'backup'}.\n"
-    assert checked.exit_code == 0 and f"process {server.pid}" in checked.output, checked.output
+    assert checked.exit_code == 0 and f"is in use by process {server.pid} on " in checked.output, checked.output
     assert "Checked 4 rooms: nothing is wrong." in run("check", str(tmp_path / "backup"), instance=tmp_path).output
     server.stop()
     server.instance.rename(tmp_path / "old")
