@@ -132,7 +132,7 @@ class FrameRenderer:
             return self._default_model()
         target = dom_id("room", stale.room_id)
         try:
-            room = self._overseer.room(stale.room_id)
+            room = self._overseer.record(stale.room_id)
         except NoSuchRoom:
             return partial(target, "delete", "")
         row = self._fragments.row(room, active=state.room_id)
@@ -144,7 +144,8 @@ class FrameRenderer:
     def _room_change(
         self, state: RoomState, change: RoomInvalidation, stale: Sequence[RoomInvalidation]
     ) -> tuple[str, RoomState]:
-        room_id, overseer, fragments = state.room_id, self._overseer, self._fragments
+        room_id, fragments = state.room_id, self._fragments
+        room = self._overseer.room(room_id)
         match change:
             case PartGrown(number, position):
                 if MessageInvalidated(number) in stale:
@@ -153,29 +154,29 @@ class FrameRenderer:
             case MessageInvalidated(number):
                 return self._message(state, number)
             case PartInvalidated(number, position):
-                parts = overseer.message(room_id, number).parts
+                parts = room.message(number).parts
                 if MessageInvalidated(number) in stale or position >= len(parts):
                     return "", state  # part of the whole message, or deleted by a retry
                 target = dom_id("part", number, position)
                 return partial(target, "outerMorph", fragments.part(number, position, parts[position])), state
             case ExchangeAdded(question):
-                html = fragments.exchange(room_id, *overseer.exchange(room_id, question))
+                html = fragments.exchange(room_id, *room.exchange(question))
                 return partial(dom_id("after", question - 1), "outerHTML", html), state
             case MessagesInvalidated():
-                html = fragments.messages(room_id, overseer.messages(room_id))
+                html = fragments.messages(room_id, room.messages())
                 return partial("messages", "outerMorph", html), state.with_cursor(None)
             case ReadingLineMoved():
-                line = fragments.reading() if (number := overseer.reads_from(room_id)) else ""
+                line = fragments.reading() if (number := room.reads_from()) else ""
                 inserted = partial(dom_id("message", number), "beforebegin", line) if line else ""
                 return partial("reading", "delete", "") + inserted, state
             case HeaderInvalidated():
-                header = fragments.header(overseer.room(room_id), overseer.settings(room_id))
+                header = fragments.header(room.record(), room.settings())
                 return partial("header", "outerMorph", header), state
             case RoomGone():
                 return partial("messages", "outerHTML", fragments.notice(ROOM_DELETED)), replace(state, gone=True)
 
     def _message(self, state: RoomState, number: int) -> tuple[str, RoomState]:
-        message = self._overseer.message(state.room_id, number)
+        message = self._overseer.room(state.room_id).message(number)
         html, cursor = self._fragments.message_and_cursor(state.room_id, message)
         return partial(dom_id("message", number), "outerMorph", html), state.with_cursor(cursor)
 
@@ -194,7 +195,7 @@ class FrameRenderer:
 
     def _exists(self, room_id: str) -> bool:
         try:
-            self._overseer.room(room_id)
+            self._overseer.record(room_id)
         except NoSuchRoom:
             return False
         return True

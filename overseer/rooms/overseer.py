@@ -1,4 +1,4 @@
-"""Overseer, the parent of all rooms: it keeps the registry, forwards calls to the rooms and delivers their events.
+"""Overseer, the parent of all rooms: it keeps the registry, runs calls in the rooms and delivers their events.
 
 `event_queue` explains the locks and the order of events.
 """
@@ -9,7 +9,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
@@ -37,13 +37,12 @@ from overseer.domain.events import (
     TurnDelayed,
     TurnEnded,
 )
-from overseer.domain.messages import Message
-from overseer.domain.records import MAX_NUMBER, ROOM_ID, Asked, Page, Room, RoomList, Summary
-from overseer.domain.settings import Changes, Settings
-from overseer.domain.text import NEW_ROOM, clean, idempotency_key, question, room_name
+from overseer.domain.records import ROOM_ID, Room, RoomList, Summary
+from overseer.domain.text import NEW_ROOM, clean, room_name
 from overseer.llm import Models
 from overseer.rooms.chat_room import INTERRUPTED, ChatRoom, Limits
 from overseer.rooms.event_queue import EventQueue
+from overseer.rooms.room_handle import RoomHandle
 from overseer.storage.database import BUSY_SECONDS, RunInThread, Storage, beside, file_identity, quarantine, run_inline
 from overseer.storage.facets import Facet, FacetAborted, Facets
 from overseer.storage.instance_lock import InstanceLock
@@ -153,7 +152,7 @@ class Overseer:
                 for room_id, (_, answering, _) in self._registry.synced().items():
                     if answering:
                         with suppress(NoSuchRoom, StorageError):
-                            self._call(room_id, ChatRoom.stop, state="interrupted", reason=INTERRUPTED)
+                            self.call(room_id, ChatRoom.stop, state="interrupted", reason=INTERRUPTED)
             # Calls from now on raise StorageFull and open no file.
             registry, self._registry = self._registry, None
             with ExitStack() as stack:
@@ -204,17 +203,7 @@ class Overseer:
             self._facets.delete(_facet_name(room_id))
             raise
         self._publish(RoomCreated(room_id))
-        return self.room(room_id)
-
-    def rename(self, room_id: str, name: str) -> Room:
-        """Rename a room. Raises Invalid."""
-        self._call(room_id, ChatRoom.rename, room_name(name))
-        return self.room(room_id)
-
-    def configure(self, room_id: str, changes: Changes, *, name: str | None = None) -> Room:
-        """Change settings of a room, and its name if given. Raises Invalid."""
-        self._call(room_id, ChatRoom.configure, changes, name=None if name is None else room_name(name))
-        return self.room(room_id)
+        return self.record(room_id)
 
     def delete(self, room_id: str) -> None:
         """Cancel the room's turn, and delete the room and its three files."""
@@ -226,103 +215,12 @@ class Overseer:
             self._models.forget(room_id)
             self._publish(RoomDeleted(room_id))
 
-    def clear(self, room_id: str) -> None:
-        """Delete all messages of a room."""
-        self._call(room_id, ChatRoom.clear)
-
-    def ask(self, room_id: str, text: str, *, key: str | None = None) -> Asked:
-        """Store a question and have it answered; see `ChatRoom.ask`. Raises Invalid, TooLarge and KeyReused."""
-        return self._call(room_id, ChatRoom.ask, question(text), key=idempotency_key(key))
-
-    def edit(self, room_id: str, number: int, text: str, *, last: int | None = None) -> None:
-        """Change a question; see `ChatRoom.edit`.
-
-        Raises Invalid, TooLarge, NoSuchMessage, AnswerInProgress and Outdated.
-        """
-        self._call(room_id, ChatRoom.edit, number, question(text), last=last)
-
-    def stop(self, room_id: str) -> None:
-        """End the running answer of a room and the queued ones."""
-        self._call(room_id, ChatRoom.stop)
-
-    def retry(self, room_id: str) -> int:
-        """Answer the last question again; see `ChatRoom.retry`. Raises NoSuchMessage and AnswerInProgress."""
-        return self._call(room_id, ChatRoom.retry)
-
-    def resume(self, room_id: str) -> int:
-        """Continue the last answer; see `ChatRoom.resume`. Raises Outdated and AnswerInProgress."""
-        return self._call(room_id, ChatRoom.resume)
-
     def sync_state(self, room_id: str, *, active: bool = False) -> None:
         """Update the registry's summary of a room from its file; an active room moves to the top of the list."""
-        self._call(room_id, self._queue_summary, active=active)
+        self.call(room_id, self._queue_summary, active=active)
 
-    # Queries
-
-    def room(self, room_id: str) -> Room:
-        """Return the registry's summary of a room, without opening its file."""
-        _check_id(room_id)
-        return self._require_registry().room(room_id)
-
-    def rooms(self, *, q: str = "", after: int | None = None, limit: int = PAGE) -> RoomList:
-        """Return a page of the rooms whose names contain `q`: pinned ones first, then by last activity."""
-        return self._require_registry().rooms(q=clean(q).strip(), after=after, limit=limit)
-
-    def messages(self, room_id: str, *, before: int | None = None) -> Page:
-        """Return a page of messages; see `ChatRoom.messages`."""
-        return self._call(room_id, ChatRoom.messages, before=before)
-
-    def message(self, room_id: str, number: int) -> Message:
-        """Return one message. Raises NoSuchMessage."""
-        return self._call(room_id, ChatRoom.message, number)
-
-    def after(self, room_id: str, number: int) -> tuple[Message, ...]:
-        """Return the messages after a number; see `ChatRoom.after`."""
-        return self._call(room_id, ChatRoom.after, number)
-
-    def following(self, room_id: str, number: int, *, enough: int = MAX_NUMBER) -> tuple[int, int]:
-        """Return how many messages an edit would delete; see `ChatRoom.following`."""
-        return self._call(room_id, ChatRoom.following, number, enough=enough)
-
-    def reads_from(self, room_id: str) -> int:
-        """Return the number of the first message that the model reads; 0 means the whole room."""
-        return self._call(room_id, ChatRoom.reads_from)
-
-    def settings(self, room_id: str) -> Settings:
-        """Return the settings of a room."""
-        return self._call(room_id, ChatRoom.settings)
-
-    def transcript(self, room_id: str) -> Iterator[Message]:
-        """Return all messages of a room, in order. The first page is read at once, the others as needed."""
-        first = self.after(room_id, 0)
-
-        def read() -> Iterator[Message]:
-            page = first
-            while page:
-                yield from page
-                page = self.after(room_id, page[-1].number)
-
-        return read()
-
-    def models(self, *, refresh: bool = False) -> tuple[str, ...]:
-        """Return the models that a room can use; see `Models.names`. Raises ModelError."""
-        return self._models.names(refresh=refresh)
-
-    def exchange(self, room_id: str, question: int) -> tuple[Message, Message]:
-        """Return a question and its answer. Raises NoSuchMessage."""
-        return self._call(room_id, ChatRoom.exchange, question)
-
-    # In call order
-
-    def _require_registry(self) -> Registry:
-        if self._registry is None:
-            raise StorageFull(SHUTTING_DOWN)
-        return self._registry
-
-    def _call(
-        self, room_id: str, method: Callable[Concatenate[ChatRoom, P], R], *args: P.args, **kwargs: P.kwargs
-    ) -> R:
-        """Run a method of a room under the room's lock, then deliver the events that it queued."""
+    def call(self, room_id: str, method: Callable[Concatenate[ChatRoom, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run a method of a room under the room's lock, then deliver the events that it queued. See `room`."""
         _check_id(room_id)
         room = self._require_registry().room(room_id)
         queue, last_own = self._queue(room_id), 0
@@ -353,6 +251,32 @@ class Overseer:
         finally:
             if queue.last != last_before:
                 queue.deliver(last_own)
+
+    # Queries
+
+    def room(self, room_id: str) -> RoomHandle:
+        """Return a handle of the room, which checks on each call that the room exists."""
+        return RoomHandle(room_id, self)
+
+    def record(self, room_id: str) -> Room:
+        """Return the registry's record of a room, without opening its file. Raises NoSuchRoom."""
+        _check_id(room_id)
+        return self._require_registry().room(room_id)
+
+    def rooms(self, *, q: str = "", after: int | None = None, limit: int = PAGE) -> RoomList:
+        """Return a page of the rooms whose names contain `q`: pinned ones first, then by last activity."""
+        return self._require_registry().rooms(q=clean(q).strip(), after=after, limit=limit)
+
+    def models(self, *, refresh: bool = False) -> tuple[str, ...]:
+        """Return the models that a room can use; see `Models.names`. Raises ModelError."""
+        return self._models.names(refresh=refresh)
+
+    # In call order
+
+    def _require_registry(self) -> Registry:
+        if self._registry is None:
+            raise StorageFull(SHUTTING_DOWN)
+        return self._registry
 
     def _facet(self, room_id: str, *, create: bool = False) -> Facet[ChatRoom]:
         queue = self._queue(room_id)
@@ -488,7 +412,7 @@ class Overseer:
                 with suppress(StorageError):
                     self._remove(room_id)
             elif answering or (not in_order and self._may_be_newer(room_id, at)):
-                with suppress(StorageError):  # `_call` has stored the problem
+                with suppress(StorageError):  # `call` has stored the problem
                     self.sync_state(room_id)
         unlisted = {name.removeprefix("room-") for name in names if name.startswith("room-")} - synced.keys()
         summaries = (

@@ -30,8 +30,7 @@ class AnswerStream:
     """Subscribes to the events of a room, from before a question is asked until it is closed."""
 
     def __init__(self, overseer: Overseer, room_id: str) -> None:
-        self._overseer = overseer
-        self._room_id = room_id
+        self._room = overseer.room(room_id)
         self._events: SimpleQueue[RoomEvent] = SimpleQueue()
         self._unsubscribe = overseer.subscribe(self._events.put, room_id)
         self._closed_by_client = False
@@ -131,7 +130,7 @@ class AnswerStream:
         return part if isinstance(part, ToolCall) else None
 
     def _message(self, asked: Asked) -> Message:
-        return self._overseer.message(self._room_id, asked.answer)
+        return self._room.message(asked.answer)
 
 
 class PlainText:

@@ -266,7 +266,7 @@ def _room_url() -> str:
     """Return the URL of the room whose form was sent, or an empty string."""
     room_id = (request.view_args or {}).get("room_id", "")
     try:
-        overseer().room(room_id)
+        overseer().record(room_id)
     except (NoSuchRoom, StorageError):
         return ""
     return fragments().url("rooms.show_room", room_id=room_id)

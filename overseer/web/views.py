@@ -81,14 +81,14 @@ def show_room(room_id: str) -> Response:
 
 @bp.patch(ROOM)
 def update_room(room_id: str) -> Response:
-    changed = parse_changes(request.form)
-    if changed:
-        room = overseer().configure(room_id, changed, name=request.form.get("name"))
+    room, changes = overseer().room(room_id), parse_changes(request.form)
+    if changes:
+        record = room.configure(changes, name=request.form.get("name"))
     else:
-        room = overseer().rename(room_id, request.form.get("name", ""))
+        record = room.rename(request.form.get("name", ""))
     if wants_redirect():
         return redirect("rooms.show_room", room_id=room_id)
-    return html_response(fragments().header(room, overseer().settings(room_id)))
+    return html_response(fragments().header(record, room.settings()))
 
 
 @bp.delete(ROOM)
@@ -106,19 +106,21 @@ def destroy_room(room_id: str) -> Response:
 
 @bp.get(f"{ROOM}/messages")
 def list_messages(room_id: str) -> Response:
+    room = overseer().room(room_id)
     if wants_markdown():
-        text = as_markdown(overseer().room(room_id).name, overseer().transcript(room_id))
+        text = as_markdown(room.record().name, room.transcript())
         return Response((piece.encode() for piece in text), mimetype="text/markdown", headers=MARKDOWN_HEADERS)
     before = number_arg("before")
-    page = overseer().messages(room_id, before=before)
+    page = room.messages(before=before)
     return html_response(fragments().messages(room_id, page, newest=before is None), headers={"Vary": "Accept"})
 
 
 @bp.post(f"{ROOM}/messages")
 def create_message(room_id: str) -> Response:
     text, key = request.form.get("text", ""), request.headers.get("Idempotency-Key") or request.form.get("key")
+    room = overseer().room(room_id)
     with AnswerStream(overseer(), room_id) as answer:
-        asked = overseer().ask(room_id, text, key=key)
+        asked = room.ask(text, key=key)
         if request.accept_mimetypes.best == "text/plain":
             return Response(answer.plain_text(asked), 201, location(room_id, asked), mimetype="text/plain")
         if seconds := preferred_wait():
@@ -126,7 +128,7 @@ def create_message(room_id: str) -> Response:
     if wants_redirect():
         return redirect("rooms.show_room", room_id=room_id, anchor=f"message-{asked.question}")
     try:
-        question, reply = overseer().exchange(room_id, asked.question)
+        question, reply = room.exchange(asked.question)
     except NoSuchMessage:  # it was stored, and the room has been cleared since
         return html_response("", 201, location(room_id, asked))
     status = 202 if seconds and not reply.finished else 201
@@ -138,15 +140,16 @@ def create_message(room_id: str) -> Response:
 
 @bp.delete(f"{ROOM}/messages")
 def clear_messages(room_id: str) -> Response:
-    overseer().clear(room_id)
+    overseer().room(room_id).clear()
     return messages_response(room_id)
 
 
 @bp.get(MESSAGE)
 def show_message(room_id: str, number: int) -> Response:
-    message = overseer().message(room_id, number)
+    room = overseer().room(room_id)
+    message = room.message(number)
     if wants_page():
-        follow, _ = overseer().following(room_id, number, enough=MESSAGES_AFTER_LINKED + 1)
+        follow, _ = room.following(number, enough=MESSAGES_AFTER_LINKED + 1)
         before = number + MESSAGES_AFTER_LINKED if follow > MESSAGES_AFTER_LINKED else None
         return redirect("rooms.show_room", room_id=room_id, before=before, anchor=dom_id("message", number))
     if wants_markdown():
@@ -160,23 +163,24 @@ def update_message(room_id: str, number: int) -> Response:
     if given is not None and not given.isdecimal():
         raise Invalid("last must be the number of the room's last message.")
     last = None if given is None else min(int(given[:20]), MAX_NUMBER)
-    overseer().edit(room_id, number, request.form.get("text", ""), last=last)
+    overseer().room(room_id).edit(number, request.form.get("text", ""), last=last)
     return messages_response(room_id)
 
 
 @bp.get(f"{MESSAGE}/edit")
 def edit_message(room_id: str, number: int) -> Response:
-    question = overseer().message(room_id, number)
+    room = overseer().room(room_id)
+    question = room.message(number)
     if question.role != "user":
         raise NoSuchMessage(f"There is no question {number} in this room.")
-    drops, last = overseer().following(room_id, number)
+    drops, last = room.following(number)
     form = fragments().editing(room_id, question, drops=drops, last=last, alone=wants_page())
     return html_response(page_with(form, room_id) if wants_page() else form)
 
 
 @bp.delete(f"{ROOM}/turn")
 def stop_turn(room_id: str) -> Response:
-    overseer().stop(room_id)
+    overseer().room(room_id).stop()
     return messages_response(room_id)
 
 
@@ -185,11 +189,12 @@ def create_turn(room_id: str) -> Response:
     resume = request.form.get("resume", "")
     if resume not in ("", "1"):
         abort(400, "resume must be 1, to continue an interrupted answer, or absent, to answer again.")
-    number = overseer().resume(room_id) if resume else overseer().retry(room_id)
+    room = overseer().room(room_id)
+    number = room.resume() if resume else room.retry()
     if wants_redirect():
         return redirect("rooms.show_room", room_id=room_id)
     url = fragments().url("rooms.show_message", room_id=room_id, number=number)
-    return html_response(fragments().message(room_id, overseer().message(room_id, number)), 201, {"Location": url})
+    return html_response(fragments().message(room_id, room.message(number)), 201, {"Location": url})
 
 
 @bp.get("/palette")
@@ -218,18 +223,17 @@ def open_room(room_id: str) -> tuple[str, int]:
     except StorageFull:
         raise
     except StorageError as error:
-        return fragments().broken(overseer().room(room_id), sentence=str(error)), 500
+        return fragments().broken(overseer().record(room_id), sentence=str(error)), 500
 
 
 def room_fragment(room_id: str) -> str:
     """Return `#room`. The revision is read first, so the tab is sent every change that came after it."""
     room = overseer().room(room_id)
-    revision = hub().revision(room_id)
+    record, revision = room.record(), hub().revision(room_id)
     before = number_arg("before")
-    page = overseer().messages(room_id, before=before)
-    settings = overseer().settings(room_id)
+    page = room.messages(before=before)
     key = secrets.token_urlsafe(12)
-    return fragments().room(room, settings, page, place=revision, newest=before is None, key=key)
+    return fragments().room(record, room.settings(), page, place=revision, newest=before is None, key=key)
 
 
 def page_without_room(sentence: str) -> Response:
@@ -242,8 +246,8 @@ def page_with(room_html: str, room_id: str | None) -> str:
     rooms = overseer().rooms(q=q, after=number_arg("after"))
     title, growing = "", False
     if room_id:
-        room = overseer().room(room_id)
-        title, growing = room.name, room.answering and "before" not in request.args
+        record = overseer().record(room_id)
+        title, growing = record.name, record.answering and "before" not in request.args
     return fragments().page(room_html, rooms, title=title, active=room_id, q=q, place=revision, growing=growing)
 
 
@@ -251,7 +255,7 @@ def messages_response(room_id: str) -> Response:
     """Return the messages after a change, or redirect to the room."""
     if wants_redirect():
         return redirect("rooms.show_room", room_id=room_id)
-    return html_response(fragments().messages(room_id, overseer().messages(room_id)))
+    return html_response(fragments().messages(room_id, overseer().room(room_id).messages()))
 
 
 def wants_markdown() -> bool:

@@ -72,7 +72,7 @@ class Harness:
         self.client = self.app.test_client()
         self.overseer: Overseer = self.app.extensions["overseer"]
         self.overseer.open()
-        self.rank = self.overseer.room(self.room_id).rank
+        self.rank = self.overseer.record(self.room_id).rank
         self._events: SimpleQueue[RoomEvent] = SimpleQueue()
         self.overseer.subscribe(self._events.put, self.room_id)
         self._served = ExitStack()
@@ -144,7 +144,7 @@ class Harness:
     @property
     def last(self) -> int:
         """The number of the room's last message."""
-        return self.overseer.messages(self.room_id).last
+        return self.overseer.room(self.room_id).messages().last
 
 
 names = (f"Name{number}" for number in itertools.count(1000))

@@ -71,7 +71,7 @@ class Harness:
     def room(self, **changes: object) -> Room:
         """Create a room."""
         room_id = self.overseer.create().id
-        self.overseer.configure(room_id, cast(Changes, {"model": f"model-{next(numbers)}", **changes}))
+        self.overseer.room(room_id).configure(cast(Changes, {"model": f"model-{next(numbers)}", **changes}))
         self.server.replies.clear()
         return Room(self, room_id, len(self.server.requests))
 
@@ -232,13 +232,13 @@ def test_refused_field_is_omitted_from_then_on(harness: Harness, dialect: Dialec
 def test_refused_field_is_remembered_for_one_room_and_model(harness: Harness) -> None:
     here = harness.room()
     there = Room(harness, harness.overseer.create().id, here.first_request)
-    model = harness.overseer.settings(here.room_id).model
-    harness.overseer.configure(there.room_id, {"model": model})
+    model = harness.overseer.room(here.room_id).settings().model
+    harness.overseer.room(there.room_id).configure({"model": model})
     assert here.ask(OPENAI.refuses["tools"].reply(), OPENAI.stream(Text("Yes."))).note
     assert not there.ask(OPENAI.stream(Text("Yes."))).note
-    harness.overseer.configure(here.room_id, {"model": f"{model}-other"})
+    harness.overseer.room(here.room_id).configure({"model": f"{model}-other"})
     assert not here.ask(OPENAI.stream(Text("Yes."))).note
-    harness.overseer.configure(here.room_id, {"model": model})
+    harness.overseer.room(here.room_id).configure({"model": model})
     assert here.ask(OPENAI.stream(Text("Yes."))).note
     assert [contains(request, "tools") for request in here.requests] == [True, False, True, True, False]
 
@@ -251,8 +251,8 @@ def test_refused_field_is_sent_again_once_it_is_forgotten(harness: Harness, monk
     assert not room.ask(OPENAI.stream(Text("Yes."))).note
     last = room.ask(OPENAI.refuses["tools"].reply(), OPENAI.stream(Text("Yes.")))
     harness.server.will(Reply(OPENAI.stream(Text("Anew."))))
-    harness.overseer.retry(room.room_id)
-    until(lambda: harness.overseer.message(room.room_id, last.number).text == "Anew.")
+    harness.overseer.room(room.room_id).retry()
+    until(lambda: harness.overseer.room(room.room_id).message(last.number).text == "Anew.")
     assert last.note and not ended_answer(harness.overseer, room.room_id, last.number).note
     assert [contains(request, "tools") for request in room.requests] == [True, False, True, True, False, True]
 
@@ -286,7 +286,7 @@ def test_refused_value_of_the_temperature_is_omitted_once(harness: Harness) -> N
     room = harness.room(temperature=1.5)
     said = Refused(400, {"error": {"message": "temperature: range: 0..1"}})
     assert room.ask(said.reply(), OPENAI.stream(Text("Yes."))).state == "complete"
-    harness.overseer.configure(room.room_id, {"temperature": 0.5})
+    harness.overseer.room(room.room_id).configure({"temperature": 0.5})
     room.ask(OPENAI.stream(Text("Yes.")))
     assert [request.get("temperature") for request in room.requests] == [1.5, None, 0.5]
 

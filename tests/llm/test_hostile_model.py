@@ -81,4 +81,4 @@ def test_edit_with_an_invalid_last_is_rejected(client: FlaskClient, overseer: Ov
     ask(overseer, "One?", room_id=room_id)
     for last in ("abc", "-1", "1.5"):
         response = client.patch(f"/rooms/{room_id}/messages/1", data={"text": "Two?", "last": last})
-        assert response.status_code == 422 and overseer.message(room_id, 1).text == "One?"
+        assert response.status_code == 422 and overseer.room(room_id).message(1).text == "One?"

@@ -71,8 +71,8 @@ def test_trouble_ends_the_answer_with_a_sentence_and_the_next_one_succeeds(
     page = client.get(f"/rooms/{room_id}")
     assert page.status_code == 200 and f'data-state="{state}"' in page.text and "Retry" in page.text
     assert not re.search(r"<h1>(It works|Bad)|Traceback|object at 0x", page.text)
-    overseer.retry(room_id)
-    until(lambda: overseer.message(room_id, 2).state == "complete")
+    overseer.room(room_id).retry()
+    until(lambda: overseer.room(room_id).message(2).state == "complete")
     assert ended_answer(overseer, room_id, 2).text == "All right."
     assert [one["content"] for one in model_server.requests[-1]["messages"]] == ["Hello?"]
 
@@ -80,12 +80,12 @@ def test_trouble_ends_the_answer_with_a_sentence_and_the_next_one_succeeds(
 def test_trouble_does_not_end_a_question_that_waits(overseer: Overseer, model_server: ModelServer) -> None:
     first = model_server.will(held(HALF))
     room_id = overseer.create().id
-    overseer.ask(room_id, "First")
-    second = overseer.ask(room_id, "Second")
+    overseer.room(room_id).ask("First")
+    second = overseer.room(room_id).ask("Second")
     assert first.begun.wait(DEADLINE)
     first.hang_up()
     assert ended_answer(overseer, room_id, second.answer).text == "All right."
-    assert overseer.message(room_id, 2).state == "interrupted"
+    assert overseer.room(room_id).message(2).state == "interrupted"
 
 
 def test_characters_that_html_cannot_contain_are_replaced(
@@ -111,14 +111,14 @@ def test_stop_clear_and_delete_close_the_connection(
     """Before the first byte and within the answer. Stop keeps the text that has arrived."""
     room_id = overseer.create().id
     at_server = model_server.will(held(HALF) if begun else silent())
-    overseer.ask(room_id, "Hello?")
+    overseer.room(room_id).ask("Hello?")
     assert at_server.begun.wait(DEADLINE)
     if begun:
-        until(lambda: overseer.message(room_id, 2).text == "Half an ans")
+        until(lambda: overseer.room(room_id).message(2).text == "Half an ans")
     assert client.delete(f"/rooms/{room_id}{path}").status_code == 200
     assert at_server.closed.wait(DEADLINE)
     if path == "/turn":
-        message = overseer.message(room_id, 2)
+        message = overseer.room(room_id).message(2)
         assert (message.state, message.text) == ("stopped", "Half an ans" if begun else "")
         assert ask(overseer, "Again", room_id=room_id).text == "All right."
 
@@ -135,8 +135,8 @@ def test_stop_while_connecting_does_not_wait_for_the_connection(
             overseer: Overseer = app.extensions["overseer"]
             room_id = overseer.create().id
             for number in (2, 4):
-                overseer.ask(room_id, "Hello?")
-                stopping = threading.Thread(target=overseer.stop, args=(room_id,))
+                overseer.room(room_id).ask("Hello?")
+                stopping = threading.Thread(target=overseer.room(room_id).stop)
                 stopping.start()
                 stopping.join(DEADLINE)
-                assert overseer.message(room_id, number).state == "stopped"
+                assert overseer.room(room_id).message(number).state == "stopped"

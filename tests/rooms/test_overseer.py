@@ -87,7 +87,7 @@ def opened(model_server: ModelServer) -> Iterator[OpenOverseer]:
 
 def ask(overseer: Overseer, room_id: str, question: str) -> int:
     """Ask, and wait until every turn has ended. Return the number of the answer."""
-    number = overseer.ask(room_id, question).answer
+    number = overseer.room(room_id).ask(question).answer
     join_turn_threads()
     return number
 
@@ -106,7 +106,7 @@ def names(overseer: Overseer, q: str = "") -> list[str]:
 
 
 def texts(overseer: Overseer, room_id: str) -> list[str]:
-    return [message.text for message in overseer.messages(room_id).messages]
+    return [message.text for message in overseer.room(room_id).messages().messages]
 
 
 def query(path: Path, sql: str) -> list[tuple[object, ...]]:
@@ -139,9 +139,9 @@ def test_create_adds_a_room_to_the_list_and_the_disk(overseer: Overseer, log: Ev
     room = overseer.create("Kitchen")
     assert re.fullmatch("[0-9a-f]{12}", room.id)
     assert (room.name, room.messages, room.preview, room.answering, room.problem) == ("Kitchen", 0, "", False, "")
-    assert overseer.room(room.id) == room
+    assert overseer.record(room.id) == room
     assert overseer.rooms().rooms == (room,)
-    assert overseer.messages(room.id).messages == ()
+    assert overseer.room(room.id).messages().messages == ()
     assert room_file(instance, room.id).exists()
     assert log.events == [RoomCreated(room.id)]
     assert overseer.create("Kitchen").id != room.id
@@ -150,7 +150,7 @@ def test_create_adds_a_room_to_the_list_and_the_disk(overseer: Overseer, log: Ev
 def test_rename_changes_the_name_in_the_list_and_the_file(overseer: Overseer, log: EventLog, instance: Path) -> None:
     room = overseer.create("Kitchen")
     overseer.create("Cellar")
-    assert overseer.rename(room.id, " Bath\n").name == "Bath"
+    assert overseer.room(room.id).rename(" Bath\n").name == "Bath"
     assert names(overseer) == ["Cellar", "Bath"]
     assert query(room_file(instance, room.id), "SELECT name, named_by FROM room") == [("Bath", "person")]
     assert log.events[-2:] == [RoomSynced(room.id, raised=False), RoomRenamed(room.id)]
@@ -159,12 +159,12 @@ def test_rename_changes_the_name_in_the_list_and_the_file(overseer: Overseer, lo
 def test_room_is_named_after_its_first_question_unless_a_person_named_it(overseer: Overseer, log: EventLog) -> None:
     unnamed, named, renamed = overseer.create(), overseer.create("Kitchen"), overseer.create()
     assert (unnamed.name, renamed.name) == (NEW_ROOM, NEW_ROOM)
-    overseer.rename(renamed.id, "Cellar")
+    overseer.room(renamed.id).rename("Cellar")
     rooms = (unnamed, named, renamed)
     for room in rooms:
         ask(overseer, room.id, "How  do I\n**bake** a cake?")
         ask(overseer, room.id, "And then?")
-    assert [overseer.room(room.id).name for room in rooms] == ["How do I bake a cake?", "Kitchen", "Cellar"]
+    assert [overseer.record(room.id).name for room in rooms] == ["How do I bake a cake?", "Kitchen", "Cellar"]
     assert [event.room_id for event in log.events if isinstance(event, RoomRenamed)] == [renamed.id, unnamed.id]
 
 
@@ -177,9 +177,13 @@ def test_delete_removes_the_room_and_its_three_files(overseer: Overseer, log: Ev
     assert deleted < before
     overseer.delete(kitchen.id)
     assert log.events[-1] == RoomDeleted(kitchen.id)
-    for use in (overseer.room, overseer.messages, overseer.delete):
+    for use in (
+        overseer.room(kitchen.id).record,
+        overseer.room(kitchen.id).messages,
+        lambda: overseer.delete(kitchen.id),
+    ):
         with pytest.raises(NoSuchRoom):
-            use(kitchen.id)
+            use()
     assert files(instance) == before - deleted
     assert names(overseer) == ["Cellar"]
     assert texts(overseer, cellar.id) == ["one", "All right."]
@@ -190,7 +194,7 @@ def test_delete_during_a_turn_closes_the_connection_and_is_the_last_event(
 ) -> None:
     room = overseer.create("Kitchen")
     reply = model_server.will(held(text("Half")))
-    overseer.ask(room.id, "one")
+    overseer.room(room.id).ask("one")
     log.wait_for(PartAdded, room_id=room.id)
     overseer.delete(room.id)
     assert reply.closed.wait(DEADLINE)
@@ -220,15 +224,15 @@ def test_list_is_ordered_by_the_last_question_or_answer(
     assert names(overseer) == ["c", "b", "a"]
     ask(overseer, a.id, "one")
     ask(overseer, b.id, "one")
-    overseer.messages(c.id)
-    overseer.rename(c.id, "c")
-    overseer.clear(c.id)
-    overseer.stop(c.id)
+    overseer.room(c.id).messages()
+    overseer.room(c.id).rename("c")
+    overseer.room(c.id).clear()
+    overseer.room(c.id).stop()
     assert names(overseer) == ["b", "a", "c"]
     reply = model_server.will(held(text("Half")))
-    slow = overseer.ask(a.id, "two").answer
+    slow = overseer.room(a.id).ask("two").answer
     log.wait_for(PartAdded, number=slow)
-    log.wait_for_end(overseer.ask(b.id, "two").answer, room_id=b.id)
+    log.wait_for_end(overseer.room(b.id).ask("two").answer, room_id=b.id)
     assert names(overseer) == ["b", "a", "c"]
     reply.say(end())
     log.wait_for_end(slow, room_id=a.id)
@@ -278,19 +282,19 @@ def test_room_synced_event_comes_after_its_summary_is_in_the_list(
 
     def read(event: RoomEvent) -> None:
         if isinstance(event, RoomSynced):
-            found = overseer.room(room.id)
+            found = overseer.record(room.id)
             seen.append((found.messages, found.preview, found.answering))
             raised.append(event.raised)
 
     log.listeners.append(read)
     reply = model_server.will(held(text("- Half an")))
-    overseer.ask(room.id, "## One?")
+    overseer.room(room.id).ask("## One?")
     log.wait_for(PartAdded, room_id=room.id)
     assert seen[-1] == (2, "One?", True)
     reply.say(text(" **answer**"), end())
     log.wait_for_end(2, room_id=room.id)
     assert seen[-1] == (2, "Half an answer", False)
-    overseer.clear(room.id)
+    overseer.room(room.id).clear()
     assert seen[-1] == (0, "", False)
     assert raised == [False, False, False], "the room is at the top already"
     overseer.create("Cellar")
@@ -310,7 +314,7 @@ def test_events_of_the_list_come_after_the_commit(overseer: Overseer, log: Event
 
     log.listeners.append(read)
     room = overseer.create("Kitchen")
-    overseer.rename(room.id, "Cellar")
+    overseer.room(room.id).rename("Cellar")
     ask(overseer, room.id, "one")
     overseer.delete(room.id)
     assert seen == [
@@ -329,9 +333,9 @@ def test_list_is_read_without_opening_a_room(overseer: Overseer, instance: Path,
     again = opened(instance)
     listed = [(room.name, room.messages, room.preview) for room in again.rooms().rooms]
     assert listed == [("Kitchen", 2, "All right."), ("Cellar", 0, "")]
-    assert again.room(cellar.id).name == "Cellar"
+    assert again.record(cellar.id).name == "Cellar"
     assert open_room_files(instance) == set()
-    again.messages(kitchen.id)
+    again.room(kitchen.id).messages()
     assert open_room_files(instance) == {f"room-{kitchen.id}.sqlite{suffix}" for suffix in SUFFIXES}
 
 
@@ -358,7 +362,7 @@ def test_rooms_over_the_limit_are_closed_and_reopened(instance: Path, opened: Op
             ask(overseer, room.id, f"question {n}.{turn}")
     for n, room in enumerate(rooms):
         assert texts(overseer, room.id)[::2] == [f"question {n}.0", f"question {n}.1"]
-        assert {message.state for message in overseer.messages(room.id).messages} == {"complete"}
+        assert {message.state for message in overseer.room(room.id).messages().messages} == {"complete"}
     assert not DESCRIPTORS.is_dir() or len(open_room_files(instance)) <= 2 * len(SUFFIXES)
 
 
@@ -385,10 +389,10 @@ def test_listener_that_raises_affects_neither_the_room_nor_other_listeners(
     room = overseer.create("Kitchen")
     overseer.subscribe(fail, room.id)
     later = subscribed(overseer)
-    assert later.wait_for_end(overseer.ask(room.id, "one").answer, room_id=room.id) == "complete"
-    overseer.rename(room.id, "Cellar")
+    assert later.wait_for_end(overseer.room(room.id).ask("one").answer, room_id=room.id) == "complete"
+    overseer.room(room.id).rename("Cellar")
     assert later.events[-1] == RoomRenamed(room.id)
-    assert (overseer.room(room.id).name, overseer.room(room.id).messages) == ("Cellar", 2)
+    assert (overseer.record(room.id).name, overseer.record(room.id).messages) == ("Cellar", 2)
     assert "a listener failed on TurnEnded" in caplog.text and "a listener that is broken" in caplog.text
 
 
@@ -398,7 +402,7 @@ def test_listener_is_called_without_the_lock_of_the_room(overseer: Overseer, mod
 
     def read(event: RoomEvent) -> None:
         if not isinstance(event, RoomDeleted):
-            pool.submit(overseer.settings, room.id).result(DEADLINE)
+            pool.submit(overseer.room(room.id).settings).result(DEADLINE)
         kinds.add(type(event))
 
     with ThreadPoolExecutor(1) as pool:
@@ -406,16 +410,16 @@ def test_listener_is_called_without_the_lock_of_the_room(overseer: Overseer, mod
         log = subscribed(overseer)
         model_server.will(Reply(tool_call("roll_dice", '{"sides": 6}'), end("tool_calls")), answer("A ", "die."))
         ask(overseer, room.id, "Roll")
-        overseer.edit(room.id, 1, "Roll again")
+        overseer.room(room.id).edit(1, "Roll again")
         log.wait_for_end(2, times=2, room_id=room.id)
-        log.wait_for_end(overseer.retry(room.id), times=3, room_id=room.id)
-        overseer.configure(room.id, {"temperature": 0.5})
-        overseer.rename(room.id, "Cellar")
-        overseer.clear(room.id)
+        log.wait_for_end(overseer.room(room.id).retry(), times=3, room_id=room.id)
+        overseer.room(room.id).configure({"temperature": 0.5})
+        overseer.room(room.id).rename("Cellar")
+        overseer.room(room.id).clear()
         model_server.will(held(text("Half")))
-        number = overseer.ask(room.id, "And now?").answer
+        number = overseer.room(room.id).ask("And now?").answer
         log.wait_for(PartAdded, number=number)
-        overseer.stop(room.id)
+        overseer.room(room.id).stop()
         overseer.delete(room.id)
     assert kinds >= {MessageAdded, MessageChanged, MessagesDropped, MessagesCleared, PartAdded, PartGrew, PartChanged}
     assert kinds >= {TurnEnded, RoomConfigured, RoomRenamed, RoomSynced, RoomDeleted}
@@ -427,14 +431,14 @@ def test_events_of_a_room_come_in_the_order_of_its_commits(
     """When the last call has returned, the list has the last state."""
     room = overseer.create("Kitchen")
     with ThreadPoolExecutor(8) as pool:
-        asked = list(pool.map(lambda n: overseer.ask(room.id, f"Question {n}"), range(16)))
+        asked = list(pool.map(lambda n: overseer.room(room.id).ask(f"Question {n}"), range(16)))
         added = [event.question for event in log.events_of(MessageAdded)]
         assert added == sorted(one.question for one in asked)
-        assert overseer.room(room.id).messages == 32
+        assert overseer.record(room.id).messages == 32
     for one in asked:
         log.wait_for_end(one.answer, room_id=room.id)
     ended = [event.number for event in log.events_of(TurnEnded)]
-    assert ended == sorted(ended) and not overseer.room(room.id).answering
+    assert ended == sorted(ended) and not overseer.record(room.id).answering
     assert len(model_server.requests[-1]["messages"]) == 31, "each turn reads the answers before it"
 
 
@@ -452,16 +456,16 @@ def test_summary_that_was_not_delivered_before_a_crash_is_read_at_the_next_start
 
     overseer.subscribe(block)
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(overseer.rename, room.id, "First")
+        first = pool.submit(overseer.room(room.id).rename, "First")
         assert blocked.wait(DEADLINE)
-        second = pool.submit(overseer.rename, room.id, "Second")
+        second = pool.submit(overseer.room(room.id).rename, "Second")
         until(lambda: query(room_file(instance, room.id), "SELECT name FROM room") == [("Second",)])
         crashed = instance.with_name("crashed")
         shutil.copytree(instance, crashed)
         go_on.set()
         first.result(DEADLINE)
         second.result(DEADLINE)
-    assert opened(crashed).room(room.id).name == "Second"
+    assert opened(crashed).record(room.id).name == "Second"
 
 
 # Calls
@@ -490,17 +494,17 @@ def test_file_of_a_room_holds_its_conversation_and_nothing_of_others(
 
 
 USES: dict[str, Callable[[Overseer, str], object]] = {
-    "room": lambda overseer, room_id: overseer.room(room_id),
-    "messages": lambda overseer, room_id: overseer.messages(room_id),
-    "message": lambda overseer, room_id: overseer.message(room_id, 1),
-    "settings": lambda overseer, room_id: overseer.settings(room_id),
-    "ask": lambda overseer, room_id: overseer.ask(room_id, "one"),
-    "edit": lambda overseer, room_id: overseer.edit(room_id, 1, "one"),
-    "stop": lambda overseer, room_id: overseer.stop(room_id),
-    "retry": lambda overseer, room_id: overseer.retry(room_id),
-    "clear": lambda overseer, room_id: overseer.clear(room_id),
-    "rename": lambda overseer, room_id: overseer.rename(room_id, "Kitchen"),
-    "configure": lambda overseer, room_id: overseer.configure(room_id, {}),
+    "room": lambda overseer, room_id: overseer.record(room_id),
+    "messages": lambda overseer, room_id: overseer.room(room_id).messages(),
+    "message": lambda overseer, room_id: overseer.room(room_id).message(1),
+    "settings": lambda overseer, room_id: overseer.room(room_id).settings(),
+    "ask": lambda overseer, room_id: overseer.room(room_id).ask("one"),
+    "edit": lambda overseer, room_id: overseer.room(room_id).edit(1, "one"),
+    "stop": lambda overseer, room_id: overseer.room(room_id).stop(),
+    "retry": lambda overseer, room_id: overseer.room(room_id).retry(),
+    "clear": lambda overseer, room_id: overseer.room(room_id).clear(),
+    "rename": lambda overseer, room_id: overseer.room(room_id).rename("Kitchen"),
+    "configure": lambda overseer, room_id: overseer.room(room_id).configure({}),
     "delete": lambda overseer, room_id: overseer.delete(room_id),
     "sync_state": lambda overseer, room_id: overseer.sync_state(room_id),
 }
@@ -575,7 +579,7 @@ def test_room_file_that_is_not_in_the_list_is_added_at_the_start(
     for found in (opened(tmp_path / "other"), opened(instance)):
         assert [(room.id, room.name, room.messages) for room in found.rooms().rooms] == [(kitchen.id, "Kitchen", 2)]
         assert texts(found, kitchen.id) == ["one", "All right."]
-        assert found.message(kitchen.id, 2).state == "interrupted" and not found.room(kitchen.id).answering
+        assert found.room(kitchen.id).message(2).state == "interrupted" and not found.record(kitchen.id).answering
 
 
 def test_room_file_that_was_not_completely_created_is_deleted(instance: Path, opened: OpenOverseer) -> None:
@@ -691,18 +695,18 @@ def test_broken_file_breaks_one_room(
         execute(instance / "overseer.sqlite", "UPDATE rooms SET answering = name = 'Broken'")
         execute(instance / "overseer.sqlite", "UPDATE runs SET in_order = 0")
     again = opened(instance)
-    assert bool(again.room(broken.id).problem) == crashed
+    assert bool(again.record(broken.id).problem) == crashed
     log = subscribed(again)
     for name in USES.keys() - {"room", "delete"}:
         with pytest.raises(StorageError, match=rf"^room-{broken.id}\.sqlite .*{sentence}"):
             USES[name](again, broken.id)
-    row = again.room(broken.id)
+    row = again.record(broken.id)
     assert row.problem and re.search(sentence, row.problem)
     assert (row.name, row.answering) == ("Broken", False)
     assert log.events == ([] if crashed else [RoomSynced(broken.id, raised=False)])
     assert (path.read_bytes() if path.exists() else None) == before
     assert names(again) == ["Other", "Broken"]
-    assert again.room(other.id).problem == ""
+    assert again.record(other.id).problem == ""
     ask(again, other.id, "one")
     assert texts(again, other.id) == ["one", "All right."]
     again.delete(broken.id)
@@ -719,11 +723,11 @@ def test_room_whose_file_was_put_back_has_no_problem(
     path.rename(tmp_path / "backup")
     again = opened(instance)
     with pytest.raises(StorageError, match="missing"):
-        again.messages(room.id)
-    assert again.room(room.id).problem
+        again.room(room.id).messages()
+    assert again.record(room.id).problem
     (tmp_path / "backup").rename(path)
     assert texts(again, room.id) == ["one", "All right."]
-    assert again.room(room.id).problem == ""
+    assert again.record(room.id).problem == ""
 
 
 # The directory
@@ -862,7 +866,7 @@ def test_open_and_close_may_be_repeated(overseer: Overseer) -> None:
         overseer.rooms()
     overseer.open()
     assert overseer.rooms().rooms == (room,)
-    assert overseer.messages(room.id).messages == ()
+    assert overseer.room(room.id).messages().messages == ()
 
 
 def test_close_interrupts_answers_and_closes_connections_and_files(
@@ -870,8 +874,8 @@ def test_close_interrupts_answers_and_closes_connections_and_files(
 ) -> None:
     room = overseer.create("Kitchen")
     reply = model_server.will(held(text("Half")))
-    overseer.ask(room.id, "one")
-    overseer.ask(room.id, "two")
+    overseer.room(room.id).ask("one")
+    overseer.room(room.id).ask("two")
     log.wait_for(PartAdded, room_id=room.id)
     overseer.close()
     assert reply.closed.wait(DEADLINE)
@@ -883,9 +887,9 @@ def test_close_interrupts_answers_and_closes_connections_and_files(
         with pytest.raises(StorageFull, match="shutting down"):
             use(overseer, room.id)
     again = opened(instance)
-    found = [(message.text, message.state, message.reason) for message in again.messages(room.id).messages[1::2]]
+    found = [(message.text, message.state, message.reason) for message in again.room(room.id).messages().messages[1::2]]
     assert found == [("Half", "interrupted", INTERRUPTED), ("", "interrupted", INTERRUPTED)]
-    assert not again.room(room.id).answering
+    assert not again.record(room.id).answering
 
 
 def test_call_during_a_close_says_that_the_server_is_shutting_down(overseer: Overseer) -> None:
@@ -898,4 +902,4 @@ def test_call_during_a_close_says_that_the_server_is_shutting_down(overseer: Ove
 
     overseer.subscribe(close)
     with pytest.raises(StorageFull, match="shutting down"):
-        overseer.rename(room.id, "Cellar")
+        overseer.room(room.id).rename("Cellar")

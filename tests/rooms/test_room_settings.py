@@ -154,16 +154,16 @@ def test_overseer_sends_the_settings_to_the_model_server(overseer: Overseer, mod
     plain, configured = overseer.create("Plain").id, overseer.create("Configured").id
     events: list[RoomEvent] = []
     overseer.subscribe(events.append)
-    assert overseer.configure(configured, ALL, name="  Cellar\n ").name == "Cellar"
+    assert overseer.room(configured).configure(ALL, name="  Cellar\n ").name == "Cellar"
     assert [room.name for room in overseer.rooms().rooms] == ["Cellar", "Plain"], "no room moves"
     assert RoomSynced(configured, raised=False) in events and RoomConfigured(configured) in events
-    assert (overseer.settings(configured), overseer.settings(plain)) == (SET, Settings())
+    assert (overseer.room(configured).settings(), overseer.room(plain).settings()) == (SET, Settings())
     for room_id in (plain, configured):
-        overseer.ask(room_id, "one")
+        overseer.room(room_id).ask("one")
         join_turn_threads()
     first, second = model_server.requests
     assert first["model"] == "stand-in" and "temperature" not in first
     assert first["messages"] == [{"role": "user", "content": "one"}]
     assert (second["model"], second["temperature"]) == ("large", 0.7)
     assert second["messages"] == [{"role": "system", "content": PROMPT}, {"role": "user", "content": "one"}]
-    assert overseer.message(configured, 2).model == "large"
+    assert overseer.room(configured).message(2).model == "large"

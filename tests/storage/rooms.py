@@ -13,7 +13,7 @@ Open = Callable[..., Overseer]
 
 def ask(overseer: Overseer, room: str, words: str) -> None:
     """Ask and wait for the end of the answer."""
-    overseer.ask(room, words)
+    overseer.room(room).ask(words)
     wait_for_turn(room)
 
 

@@ -43,7 +43,7 @@ def run(*arguments: str, instance: Path) -> Result:
 
 def content(overseer: Overseer) -> list[object]:
     """Return the list and all messages."""
-    return [*listed(overseer), *(overseer.messages(room.id) for room in overseer.rooms().rooms)]
+    return [*listed(overseer), *(overseer.room(room.id).messages() for room in overseer.rooms().rooms)]
 
 
 def back_up(overseer: Overseer, target: Path, during: Callable[[], None] = lambda: None) -> tuple[int, tuple[str, ...]]:
@@ -140,7 +140,7 @@ def test_backup_during_which_rooms_change_is_consistent(overseer: Overseer, tmp_
     def meanwhile() -> None:
         overseer.delete(rooms[1])
         overseer.create("New")
-        overseer.rename(rooms[2], "Renamed")
+        overseer.room(rooms[2]).rename("Renamed")
 
     assert back_up(overseer, tmp_path / "backup", meanwhile) == (2, ())
     for path in (tmp_path / "backup" / "facets").iterdir():
@@ -149,7 +149,7 @@ def test_backup_during_which_rooms_change_is_consistent(overseer: Overseer, tmp_
     assert "newer than its row" in finding.sentence and not finding.fault
     restored = opened(tmp_path / "backup")
     assert {room.id for room in restored.rooms().rooms} == {rooms[0], rooms[2]}
-    assert restored.room(rooms[2]).name == "Renamed"
+    assert restored.record(rooms[2]).name == "Renamed"
     assert faults(overseer.directory) == []
 
 
@@ -273,7 +273,7 @@ def test_inspect_repeats_the_query_when_a_file_without_log_changes_meanwhile(ove
 def test_restore_of_a_whole_backup(overseer: Overseer, tmp_path: Path, opened: Open) -> None:
     kitchen = create_room(overseer, "Kitchen", "Hello", "And now?")
     create_room(overseer, "Cellar", "Hello")
-    overseer.configure(kitchen, {"pinned": True})
+    overseer.room(kitchen).configure({"pinned": True})
     before = content(overseer)
     assert back_up(overseer, tmp_path / "backup") == (2, ())
     overseer.delete(kitchen)
@@ -282,26 +282,26 @@ def test_restore_of_a_whole_backup(overseer: Overseer, tmp_path: Path, opened: O
     subprocess.run(["cp", "-r", tmp_path / "backup", overseer.directory], check=True)
     again = opened(overseer.directory)
     assert content(again) == before
-    assert again.messages(create_room(again, "New", "Hello")).messages[1].text == "All right."
+    assert again.room(create_room(again, "New", "Hello")).messages().messages[1].text == "All right."
 
 
 @pytest.mark.parametrize("deleted", [True, False])
 def test_restore_of_one_room(overseer: Overseer, tmp_path: Path, opened: Open, *, deleted: bool) -> None:
     kitchen, other = create_room(overseer, "Kitchen", "Hello"), create_room(overseer, "Other", "Hello")
-    before = overseer.messages(kitchen)
+    before = overseer.room(kitchen).messages()
     assert back_up(overseer, tmp_path / "backup") == (2, ())
     if deleted:
         overseer.delete(kitchen)
         with pytest.raises(NoSuchRoom):
-            overseer.messages(kitchen)
+            overseer.room(kitchen).messages()
     else:
-        overseer.rename(kitchen, "Cellar")
+        overseer.room(kitchen).rename("Cellar")
     overseer.close()
     shutil.copy(room_file(tmp_path / "backup", kitchen), room_file(overseer.directory, kitchen))
     again = opened(overseer.directory)
-    assert again.messages(kitchen) == before
+    assert again.room(kitchen).messages() == before
     again.sync_state(kitchen)
-    assert again.room(kitchen).name == "Kitchen" and again.room(other).problem == ""
+    assert again.record(kitchen).name == "Kitchen" and again.record(other).problem == ""
 
 
 # Check

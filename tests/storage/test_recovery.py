@@ -42,7 +42,7 @@ def test_list_that_cannot_be_read_is_rebuilt_in_its_order(
     rooms = [overseer.create(f"Room {n}").id for n in range(4)]
     for number in (2, 0, 3, 1):
         ask(overseer, rooms[number], f"Hello {number}")
-    overseer.configure(rooms[3], {"pinned": True})
+    overseer.room(rooms[3]).configure({"pinned": True})
     before = listed(overseer)
     times = {room.id: room.active_at for room in overseer.rooms().rooms}
     assert [row[0] for row in before] == [rooms[n] for n in (3, 1, 0, 2)]
@@ -77,12 +77,12 @@ def test_rebuilt_list_keeps_times_of_activity_and_an_adopted_room_goes_to_the_to
     (overseer.directory / "overseer.sqlite").unlink()
     again = opened(overseer.directory)
     assert [room.name for room in again.rooms().rooms] == ["New", "Old"]
-    assert again.room(old).active_at == year_ago + 1000
+    assert again.record(old).active_at == year_ago + 1000
     again.close()
     execute(overseer.directory / "overseer.sqlite", f"DELETE FROM rooms WHERE id = '{old}'")
     again = opened(overseer.directory)
     assert [room.name for room in again.rooms().rooms] == ["Old", "New"]
-    assert again.room(old).active_at > year_ago + 1000
+    assert again.record(old).active_at > year_ago + 1000
 
 
 def test_rebuilt_list_leaves_out_a_damaged_room_until_its_file_is_repaired(overseer: Overseer, opened: Open) -> None:
@@ -121,21 +121,21 @@ def test_summary_that_a_crash_made_out_of_date_is_read_again_whatever_the_clock_
     for path in (copy / "facets").iterdir():
         os.utime(path, (0, 0))
     again = opened(copy)
-    assert (again.room(room).messages, again.room(room).preview) == (4, "All right.")
+    assert (again.record(room).messages, again.record(room).preview) == (4, "All right.")
 
 
 def test_clock_that_is_set_back_changes_no_order(overseer: Overseer, opened: Open) -> None:
     """Messages are ordered by number and rooms by rank."""
     rooms = [create_room(overseer, f"Room {n}", "one", "two") for n in range(2)]
-    before, messages = listed(overseer), [one.number for one in overseer.messages(rooms[0]).messages]
+    before, messages = listed(overseer), [one.number for one in overseer.room(rooms[0]).messages().messages]
     overseer.close()
     execute(room_file(overseer.directory, rooms[0]), "UPDATE messages SET created_at = 1000 - number, ended_at = 0")
     execute(overseer.directory / "overseer.sqlite", "UPDATE rooms SET active_at = 1000 - rank")
     again = opened(overseer.directory)
     assert listed(again) == before
-    assert [one.number for one in again.messages(rooms[0]).messages] == messages
+    assert [one.number for one in again.room(rooms[0]).messages().messages] == messages
     ask(again, rooms[0], "three")
-    assert [one.text for one in again.messages(rooms[0]).messages[::2]] == ["one", "two", "three"]
+    assert [one.text for one in again.room(rooms[0]).messages().messages[::2]] == ["one", "two", "three"]
     assert again.rooms().rooms[0].id == rooms[0]
 
 
@@ -169,17 +169,17 @@ def test_summary_of_a_restored_room_is_updated_when_the_room_is_opened(
     overseer.close()
     shutil.copy(room_file(overseer.directory, room), tmp_path / "copy")
     overseer.open()
-    overseer.clear(room)
-    overseer.rename(room, "Cellar")
+    overseer.room(room).clear()
+    overseer.room(room).rename("Cellar")
     overseer.close()
     shutil.copy(tmp_path / "copy", room_file(overseer.directory, room))
     again = opened(overseer.directory)
-    assert (again.room(room).name, again.room(room).messages) == ("Cellar", 0)
+    assert (again.record(room).name, again.record(room).messages) == ("Cellar", 0)
     with closing(sqlite3.connect(overseer.directory / "overseer.sqlite", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        assert len(again.messages(room).messages) == 2
+        assert len(again.room(room).messages().messages) == 2
     again.open()
-    assert (again.room(room).name, again.room(room).messages) == ("Kitchen", 2)
+    assert (again.record(room).name, again.record(room).messages) == ("Kitchen", 2)
 
 
 def test_start_that_fails_unlocks_the_directory(
@@ -221,11 +221,11 @@ def test_log_has_the_outcome_of_every_turn(
     room = create_room(overseer, "Kitchen", "Hello")
     model_server.will(held(b"junk")).hang_up()
     ask(overseer, room, "Hello")
-    for end_turn in (overseer.stop, overseer.clear):
+    for end_turn in (overseer.room(room).stop, overseer.room(room).clear):
         reply = model_server.will(held(text("Half")))
-        overseer.ask(room, "Hello")
+        overseer.room(room).ask("Hello")
         assert reply.begun.wait(DEADLINE)
-        end_turn(room)
+        end_turn()
         wait_for_turn(room)
         reply.say(end())
     found = re.findall(rf"turn {room}/(\d+) stand-in (\w+) \d+\.\ds", caplog.text)

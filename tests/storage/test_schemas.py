@@ -88,7 +88,7 @@ def expected_messages(version: int) -> list[Message]:
 
 def stored_messages(overseer: Overseer, version: int) -> list[Message]:
     """Return the messages of a room, without the time at which the start ended the unfinished ones."""
-    found = overseer.messages(f"{version:012}").messages
+    found = overseer.room(f"{version:012}").messages().messages
     return [replace(one, ended_at=None) if one.reason == INTERRUPTED else one for one in found]
 
 
@@ -96,14 +96,14 @@ def check_rooms(overseer: Overseer) -> None:
     for version in ROOMS:
         room_id = f"{version:012}"
         assert stored_messages(overseer, version) == expected_messages(version)
-        page = overseer.messages(room_id)
+        page = overseer.room(room_id).messages()
         assert (page.more, page.last, page.reads_from) == (False, 14, 3 if version >= 2 else 0)
         settings = Settings("other-model", "Answer in one sentence.", 0.5) if version >= 2 else Settings()
-        assert overseer.settings(room_id) == replace(settings, pinned=version >= 3)
-        room = overseer.room(room_id)
+        assert overseer.room(room_id).settings() == replace(settings, pinned=version >= 3)
+        room = overseer.record(room_id)
         assert (room.name, room.messages, room.preview) == (f"Küche 🍳 {version}", 12, "And then?")
         assert (room.answering, room.problem, room.pinned) == (False, "", version >= 3)
-        assert overseer.ask(room_id, "And then?", key="last").repeated
+        assert overseer.room(room_id).ask("And then?", key="last").repeated
 
 
 @pytest.mark.parametrize("kind", PUBLISHED)

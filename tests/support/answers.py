@@ -18,13 +18,13 @@ from tests.support.waiting import until
 def ask(overseer: Overseer, text: str = "Hello?", *, room_id: str = "") -> Message:
     """Ask a question, in a new room unless there is a `room_id`, and return the answer once it has ended."""
     room_id = room_id or overseer.create().id
-    return ended_answer(overseer, room_id, overseer.ask(room_id, text).answer)
+    return ended_answer(overseer, room_id, overseer.room(room_id).ask(text).answer)
 
 
 def ended_answer(overseer: Overseer, room_id: str, number: int) -> Message:
     """Wait until the answer has ended, and return it."""
-    until(lambda: overseer.message(room_id, number).finished)
-    return overseer.message(room_id, number)
+    until(lambda: overseer.room(room_id).message(number).finished)
+    return overseer.room(room_id).message(number)
 
 
 @contextmanager

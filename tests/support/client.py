@@ -40,7 +40,7 @@ def wait_for_message(overseer: Overseer, room_id: str, number: int, wanted: Call
     events: SimpleQueue[RoomEvent] = SimpleQueue()
     unsubscribe = overseer.subscribe(events.put)
     try:
-        while not wanted(message := overseer.message(room_id, number)):
+        while not wanted(message := overseer.room(room_id).message(number)):
             events.get(timeout=DEADLINE)
         return message
     finally:

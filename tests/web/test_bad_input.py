@@ -205,18 +205,18 @@ def test_no_field_has_a_maxlength() -> None:
 def test_every_line_end_is_stored_as_a_line_feed(client: FlaskClient, overseer: Overseer, line_end: str) -> None:
     """A name gets a space instead."""
     room_id = new_room(client, f"Two{line_end}words")
-    assert overseer.room(room_id).name == "Two words"
+    assert overseer.record(room_id).name == "Two words"
     ask(client, room_id, f"first{line_end}second")
     client.patch(f"/rooms/{room_id}", data={"system_prompt": f"first{line_end}second"})
-    assert overseer.message(room_id, 1).text == "first\nsecond"
-    assert overseer.settings(room_id).system_prompt == "first\nsecond"
+    assert overseer.room(room_id).message(1).text == "first\nsecond"
+    assert overseer.room(room_id).settings().system_prompt == "first\nsecond"
 
 
 def test_question_keeps_every_character_that_html_can_contain(client: FlaskClient, overseer: Overseer) -> None:
     room_id = new_room(client)
     unusual = "a\t\u00a0\u0085\u009b\u2028\u2029\ufeff\ufffe\u202eb"
     ask(client, room_id, unusual)
-    assert overseer.message(room_id, 1).text == unusual
+    assert overseer.room(room_id).message(1).text == unusual
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_characters_that_html_cannot_contain_are_replaced(
     room_id = made.headers["Location"].removeprefix("/rooms/")
     sent = client.post(f"/rooms/{room_id}/messages", data=body("text"), content_type=content_type, headers=WAIT)
     assert sent.status_code == 201
-    stored = [overseer.room(room_id).name, overseer.message(room_id, 1).text]
+    stored = [overseer.record(room_id).name, overseer.room(room_id).message(1).text]
     for replaced in (*stored, model_server.requests[0]["messages"][0]["content"]):
         assert replaced.startswith("a") and replaced.endswith("c")
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\ud800-\udfff]", replaced)

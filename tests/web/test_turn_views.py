@@ -67,10 +67,10 @@ def test_settings_form_with_an_invalid_value_changes_nothing(
     client: FlaskClient, overseer: Overseer, form: dict[str, str], status: int
 ) -> None:
     room = new_room(client)
-    before = overseer.settings(room[-12:]), overseer.room(room[-12:]).name
+    before = overseer.room(room[-12:]).settings(), overseer.record(room[-12:]).name
     response = client.patch(room, data=form)
     assert response.status_code == status and 'id="error"' in response.text
-    assert (overseer.settings(room[-12:]), overseer.room(room[-12:]).name) == before
+    assert (overseer.room(room[-12:]).settings(), overseer.record(room[-12:]).name) == before
 
 
 def test_models_are_listed_and_cached_until_a_refresh(client: FlaskClient, model_server: ModelServer) -> None:

@@ -16,6 +16,7 @@ from flask.testing import FlaskClient
 
 from overseer.domain.records import Asked
 from overseer.rooms.overseer import Overseer
+from overseer.rooms.room_handle import RoomHandle
 from tests.support.client import (
     HTMX,
     NAVIGATION,
@@ -308,16 +309,16 @@ def test_every_form_of_the_page_works_without_javascript(
     assert submit(f"{room}/messages", "POST") == f"{room}#message-3"
     wait_for_message(overseer, room_id, 4, lambda message: message.text == "On and on")
     submit(f"{room}/turn", "DELETE")
-    assert overseer.message(room_id, 4).state == "stopped"
+    assert overseer.room(room_id).message(4).state == "stopped"
     submit(room, "PATCH", "name")
-    assert overseer.room(room_id).name == "Cellar"
+    assert overseer.record(room_id).name == "Cellar"
     submit(f"{room}/messages", "DELETE")
-    assert overseer.messages(room_id).messages == ()
+    assert overseer.room(room_id).messages().messages == ()
     submit("/rooms", "POST")
     assert len(overseer.rooms().rooms) == 2
     for pinned in (True, False):
         submit(room, "PATCH", "pinned")
-        assert overseer.room(room_id).pinned is pinned
+        assert overseer.record(room_id).pinned is pinned
     submit(room, "DELETE")
     assert room_id not in [one.id for one in overseer.rooms().rooms]
 
@@ -400,14 +401,14 @@ def test_question_in_a_room_that_is_cleared_meanwhile_is_201(
     if repeated:
         ask(client, room_id, "Hello", key="k")
     model_server.will(held())  # otherwise the answer may end before the room is cleared
-    store = overseer.ask
+    store = RoomHandle.ask
 
     def ask_and_clear(*args: Any, **kwargs: Any) -> Asked:
         asked = store(*args, **kwargs)
-        overseer.clear(room_id)
+        overseer.room(room_id).clear()
         return asked
 
-    monkeypatch.setattr(overseer, "ask", ask_and_clear)
+    monkeypatch.setattr(RoomHandle, "ask", ask_and_clear)
     response = client.post(f"/rooms/{room_id}/messages", data={"text": "Hello", "key": "k"}, headers=headers)
     assert (response.status_code, response.text) == (201, "\n\n[deleted]\n" if headers is TEXT else "")
     assert response.headers["Location"] == f"/rooms/{room_id}/messages/1"

@@ -1,0 +1,98 @@
+"""RoomHandle: one room, as views and renderers use it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
+
+from overseer.domain.messages import Message
+from overseer.domain.records import Asked, Room
+from overseer.domain.settings import Changes
+from overseer.domain.text import idempotency_key, question, room_name
+from overseer.rooms.chat_room import ChatRoom
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Rooms(Protocol):
+    """What a handle needs of the Overseer."""
+
+    def record(self, room_id: str) -> Room: ...
+
+    def call(
+        self, room_id: str, method: Callable[Concatenate[ChatRoom, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
+
+
+def _forward(method: Callable[Concatenate[ChatRoom, P], R]) -> Callable[Concatenate[RoomHandle, P], R]:
+    def forward(handle: RoomHandle, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return handle.rooms.call(handle.id, method, *args, **kwargs)
+
+    return wraps(method)(forward)
+
+
+class RoomHandle:
+    """A room of an Overseer, by its id. It holds no file open and need not exist.
+
+    Each method runs the method of ChatRoom with the same name under the room's lock, then delivers the events that it
+    queued. All raise NoSuchRoom if there is no such room, StorageError if its file cannot be used, and StorageFull
+    if nothing can be written at the moment. Those that take a text or a name check it first and raise Invalid or
+    TooLarge.
+    """
+
+    def __init__(self, room_id: str, rooms: Rooms) -> None:
+        self.id = room_id
+        self.rooms = rooms
+
+    # Commands
+
+    def rename(self, name: str) -> Room:
+        """Store a name that a person chose, and return the changed record."""
+        self.rooms.call(self.id, ChatRoom.rename, room_name(name))
+        return self.record()
+
+    def configure(self, changes: Changes, *, name: str | None = None) -> Room:
+        """Change settings, and the name if given. Return the changed record."""
+        self.rooms.call(self.id, ChatRoom.configure, changes, name=None if name is None else room_name(name))
+        return self.record()
+
+    def ask(self, text: str, *, key: str | None = None) -> Asked:
+        """Store a question and have it answered; see `ChatRoom.ask`."""
+        return self.rooms.call(self.id, ChatRoom.ask, question(text), key=idempotency_key(key))
+
+    def edit(self, number: int, text: str, *, last: int | None = None) -> None:
+        """Change a question and have it answered again; see `ChatRoom.edit`."""
+        self.rooms.call(self.id, ChatRoom.edit, number, question(text), last=last)
+
+    clear = _forward(ChatRoom.clear)
+    stop = _forward(ChatRoom.stop)
+    retry = _forward(ChatRoom.retry)
+    resume = _forward(ChatRoom.resume)
+
+    # Queries
+
+    messages = _forward(ChatRoom.messages)
+    message = _forward(ChatRoom.message)
+    exchange = _forward(ChatRoom.exchange)
+    after = _forward(ChatRoom.after)
+    following = _forward(ChatRoom.following)
+    reads_from = _forward(ChatRoom.reads_from)
+    settings = _forward(ChatRoom.settings)
+
+    def record(self) -> Room:
+        """Return the registry's record of the room, without opening the room's file."""
+        return self.rooms.record(self.id)
+
+    def transcript(self) -> Iterator[Message]:
+        """Return all messages, in order. The first page is read at once, the others as needed."""
+        first = self.after(0)
+
+        def read() -> Iterator[Message]:
+            page = first
+            while page:
+                yield from page
+                page = self.after(page[-1].number)
+
+        return read()
