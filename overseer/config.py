@@ -9,8 +9,8 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from overseer.domain.addresses import LOOPBACK, MAX_PASSWORD_BYTES, Access, Network, parse_address
-from overseer.llm.choice import ModelSettings, ollama_url
+from overseer.domain.addresses import LOOPBACK, MAX_PASSWORD_BYTES, Access, Network, parse_address, split_url
+from overseer.llm.choice import OLLAMA, ModelSettings, ollama_url
 from overseer.llm.openai import Timeouts
 from overseer.rooms.chat_room import Limits
 from overseer.server.connection_limits import Limits as TabLimits
@@ -21,6 +21,8 @@ MOST = 10**9
 NUMBER = re.compile(r"\d{1,3}([_,]\d{3})*|\d{1,20}", re.ASCII)  # 32768, 32,768 or 32_768, but not 1,5
 HOST_NAME = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*", re.ASCII)
 MAX_SHOWN_CHARS = 40  # of a rejected value, in the error
+NOT_IN_URL = re.compile(r"[\s\x00-\x1f\x7f\"'<>`{}|\\^]")
+USERINFO = re.compile(r"(?<=//)[^/]*@|^[^/]*@")
 
 T = TypeVar("T")
 
@@ -65,9 +67,32 @@ def _number(name: str, given: str) -> float | None:
     least = LEAST.get(name, 1)
     number = int(re.sub("[_,]", "", given)) if NUMBER.fullmatch(given) else -1
     if not least <= number <= MOST:
-        shown = given if len(given) <= MAX_SHOWN_CHARS else given[: MAX_SHOWN_CHARS - 1] + "…"
-        raise ConfigError(f"{name}={shown} cannot be used. Set it to a whole number from {least} to {MOST}.")
+        raise ConfigError(f"{name}={_shown(given)} cannot be used. Set it to a whole number from {least} to {MOST}.")
     return float(number)
+
+
+def _shown(given: str) -> str:
+    return given if len(given) <= MAX_SHOWN_CHARS else given[: MAX_SHOWN_CHARS - 1] + "…"
+
+
+def _url(name: str, given: str) -> str | None:
+    """Return the URL of a model server, if it can work."""
+    given = given.strip()
+    if not given:
+        return None
+    parts = split_url(given)
+    usable = parts is not None and parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    if not usable or NOT_IN_URL.search(given):
+        raise ConfigError(
+            f"{name}={_shown(USERINFO.sub('', given))} is not an address of a server. "
+            "Set it to one like http://127.0.0.1:8080/v1, without quotes."
+        )
+    return given
+
+
+def _ollama_url(name: str, given: str) -> str | None:
+    given = given.strip().strip("\"'")  # as Ollama does
+    return _url(name, ollama_url(given)) if given else None
 
 
 def _host_names(name: str, given: str) -> frozenset[str]:
@@ -145,7 +170,7 @@ TRUSTED_PROXIES = Setting(
 BASE_URL = Setting(
     "OPENAI_BASE_URL",
     "",
-    _text,
+    _url,
     "URL of any OpenAI-compatible server.",
     shown_default="https://api.openai.com/v1 if there is a key",
 )
@@ -153,14 +178,14 @@ API_KEY = Setting("OPENAI_API_KEY", "", _text, "API key of that server. It is ne
 MODEL = Setting(
     "OPENAI_MODEL",
     "",
-    _text,
+    _stripped,
     "Model of all rooms that are not set to another one.",
     shown_default="the first one that the server lists",
 )
 OLLAMA_HOST = Setting(
     "OLLAMA_HOST",
-    "",
-    _text,
+    OLLAMA,
+    _ollama_url,
     "Address of an Ollama server, used if no other server is configured.",
     shown_default="127.0.0.1:11434",
 )
@@ -216,7 +241,7 @@ def model_settings(environment: Mapping[str, str]) -> ModelSettings:
         base_url=BASE_URL.read(environment),
         api_key=API_KEY.read(environment),
         name=MODEL.read(environment),
-        ollama_url=ollama_url(OLLAMA_HOST.read(environment)),
+        ollama_url=OLLAMA_HOST.read(environment),
         timeouts=Timeouts(
             first=FIRST_BYTE_SECONDS.read(environment),
             gap=SILENCE_SECONDS.read(environment),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 
+from overseer.domain.addresses import parse_address
 from overseer.llm import Model, ModelError
 from overseer.llm.offline import OfflineResponder
 from overseer.llm.openai import DEFAULT_BASE_URL, OpenAIServer, Timeouts
@@ -30,11 +33,12 @@ class ModelSettings:
 
 
 def ollama_url(host: str) -> str:
-    """Return the URL for the value of OLLAMA_HOST: a host, optionally with scheme and port, or empty."""
-    if not host:
-        return OLLAMA
-    address = (host if "://" in host else f"http://{host}").rstrip("/").replace("//0.0.0.0", "//127.0.0.1")
-    has_port = "://" in host or address.rpartition(":")[2].isdecimal()
+    """Return the URL for the value of OLLAMA_HOST: a host, optionally with scheme and port."""
+    if isinstance(parse_address(host), IPv6Address):
+        host = f"[{host}]"
+    address = (host if "://" in host else f"http://{host}").rstrip("/")
+    address = address.replace("//0.0.0.0", "//127.0.0.1").replace("//[::]", "//[::1]")
+    has_port = "://" in host or re.search(r":\d+$", address)
     return f"{address}/v1" if has_port else f"{address}:11434/v1"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import ssl
 import threading
 from contextlib import suppress
 from typing import Any
@@ -14,6 +15,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 MAX_INTERIM_RESPONSES = 20  # such as "100 Continue"
+HANDSHAKE_TIMEOUT = "no TLS handshake in time"
 
 
 class AbortableConnection:
@@ -84,7 +86,10 @@ class _Adapter(HTTPAdapter):
             response_class = _Response
 
             def connect(self) -> None:
-                super().connect()
+                try:
+                    super().connect()
+                except TimeoutError:  # urllib3 would report a read timeout, as if the request had been sent
+                    raise ssl.SSLError(HANDSHAKE_TIMEOUT) from None
                 connection.connected(self.sock)
 
         plain = type("PlainPool", (HTTPConnectionPool,), {"ConnectionCls": Plain})

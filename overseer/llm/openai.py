@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
+from overseer.domain.addresses import is_loopback
 from overseer.domain.messages import Message
 from overseer.domain.text import clean
 from overseer.domain.tools import ToolDescription
@@ -27,6 +28,7 @@ from overseer.llm.event_stream import READ_BYTES
 from overseer.llm.redaction import MIN_SECRET_CHARS, REDACTED
 from overseer.llm.refusal import ErrorResponse, RefusalMemory
 from overseer.llm.reply import OpenAIReply
+from overseer.llm.unreachable import no_response
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 CONNECT_SECONDS = 10.0
@@ -131,7 +133,7 @@ class OpenAIServer:
     @property
     def local(self) -> bool:
         """Whether the server is on this machine."""
-        return self.host in ("localhost", "127.0.0.1", "::1")
+        return is_loopback(self.host)
 
     @property
     def secret(self) -> str:
@@ -168,26 +170,19 @@ class OpenAIServer:
         headers = {"Accept-Encoding": "identity", "Accept": "text/event-stream, application/json"}
         if self._api_key:
             headers["Authorization"] = f"Bearer {self._api_key}"
+        url = self._base_url + path
         try:
             return session.request(
                 method,
-                self._base_url + path,
+                url,
                 headers=headers,
                 stream=True,
                 timeout=(min(CONNECT_SECONDS, seconds), seconds),
                 allow_redirects=False,
                 **kwargs,
             )
-        except requests.ReadTimeout:
-            raise self.no_response() from None
-        except requests.ConnectionError as error:
-            if not isinstance(error, requests.ConnectTimeout) and "NewConnectionError" not in repr(error):
-                raise ModelError(
-                    f"{self.where} closed the connection without an answer. Look at its log, then Retry."
-                ) from None
-            raise ModelError(f"Could not connect to {self.where}. Start the model server, then Retry.") from None
-        except requests.Timeout:
-            raise ModelError(f"Could not connect to {self.where}. Start the model server, then Retry.") from None
+        except (requests.ConnectionError, requests.Timeout) as error:
+            raise no_response(url, self.where, error) or self.no_response() from None
         except (requests.RequestException, ValueError, UnicodeError) as error:
             raise ModelError(f"OPENAI_BASE_URL is not a valid address: {self.sanitize(str(error))}") from None
 

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from overseer.llm import choice
-from overseer.llm.choice import OLLAMA, Models, ModelSettings, ollama_url
+from overseer.llm.choice import Models, ModelSettings, ollama_url
 from overseer.llm.openai import DEFAULT_BASE_URL, OpenAIModel
 from tests.support.model_client import answer_of, raw_server, text_of
 from tests.support.model_server import DEADLINE, NOBODY, ModelServer
@@ -122,7 +122,8 @@ def test_ollama_is_not_probed_again_within_the_interval(
 @pytest.mark.parametrize(
     ("host", "url"),
     [
-        ("", OLLAMA),
+        ("::1", "http://[::1]:11434/v1"),
+        ("[::]:8080", "http://[::1]:8080/v1"),
         ("10.0.0.2", "http://10.0.0.2:11434/v1"),
         ("10.0.0.2:8080", "http://10.0.0.2:8080/v1"),
         ("0.0.0.0", "http://127.0.0.1:11434/v1"),

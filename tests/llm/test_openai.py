@@ -29,7 +29,7 @@ from tests.support.model_client import (
     raw_server,
     text_of,
 )
-from tests.support.model_server import DEADLINE, NOBODY, ModelServer, Reply, end, event, held, silent, text, tool_call
+from tests.support.model_server import DEADLINE, ModelServer, Reply, end, event, held, silent, text, tool_call
 
 KEY = "sk-very-secret-0123456789abcdef"
 
@@ -362,11 +362,6 @@ def test_error_body_in_any_form_is_one_short_sentence(
     error = str(failure_of(model_of(model_server))[1])
     assert ("“" in error) == (quoted is not None) and (quoted or "") in error
     assert len(error) < MAX_ERROR_CHARS + 200 and "\n" not in error
-
-
-def test_server_that_does_not_listen_is_named() -> None:
-    error = str(failure_of(OpenAIServer(NOBODY).model("m"))[1])
-    assert "Could not connect to http://127.0.0.1:9/v1. Start the model server" in error
 
 
 @pytest.mark.parametrize("response", [b"", b"SSH-2.0-OpenSSH_9.9\r\n", b"HTTP/1.1 200 OK\r\nX: y"])

@@ -41,6 +41,33 @@ def test_model_settings_are_taken_as_they_are() -> None:
     found = model_settings({"OPENAI_BASE_URL": "http://h/v1", "OPENAI_API_KEY": "k", "OPENAI_MODEL": "m"})
     assert (found.base_url, found.api_key, found.name) == ("http://h/v1", "k", "m")
     assert model_settings({"OLLAMA_HOST": "box:1234"}).ollama_url == "http://box:1234/v1"
+    assert model_settings({"OPENAI_BASE_URL": " http://[::1]:8080/v1\n"}).base_url == "http://[::1]:8080/v1"
+    assert model_settings({"OPENAI_BASE_URL": " ", "OLLAMA_HOST": ' "0.0.0.0" '}) == ModelSettings()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["nonsense", "localhost:8080/v1", "ftp://127.0.0.1/v1", "http://[", "http:///v1", "http://127.0.0.1:port/v1"]
+    + [
+        "http://127.0.0.1:99999/v1",
+        "http://127.0.0.1:0/v1",
+        '"http://127.0.0.1:8080/v1"',
+        "http://a b/v1",
+        "http://\x00",
+    ]
+    + ["127.0.0.1:8080", "https//x", "me:hunter2@host:1/v1", "x//me:hunter2@host", "http://" + "x" * 9000],
+)
+def test_base_url_that_cannot_work_is_rejected_without_its_password(url: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^OPENAI_BASE_URL=.*one like http://127\.0\.0\.1:8080/v1, without quotes"
+    ) as one:
+        model_settings({"OPENAI_BASE_URL": url})
+    assert "hunter2" not in str(one.value) and len(str(one.value)) < 200
+
+
+def test_ollama_host_that_cannot_work_is_rejected() -> None:
+    with pytest.raises(ConfigError, match=r"^OLLAMA_HOST=.*is not an address of a server"):
+        model_settings({"OLLAMA_HOST": "a b"})
 
 
 @pytest.mark.parametrize("name", NAMES)
