@@ -256,6 +256,7 @@ def limits(environment: Mapping[str, str]) -> Limits:
         context_tokens=int(CONTEXT_TOKENS.read(environment)),
         answer_chars=int(MAX_ANSWER_CHARS.read(environment)),
         tool_seconds=TOOL_SECONDS.read(environment),
+        loading_seconds=FIRST_BYTE_SECONDS.read(environment),
     )
 
 

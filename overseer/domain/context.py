@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from overseer.domain.messages import Message, ToolCall
 
 DEFAULT_CONTEXT_TOKENS = 32_768
 MESSAGE_OVERHEAD_TOKENS = 4  # of role and delimiters
+MAX_ANSWER_RESERVE_TOKENS = 1024
+
+
+class ModelContext(NamedTuple):
+    """The context length of a model in tokens, if known, and how many tokens it counts for one that we estimate."""
+
+    tokens: int | None = None
+    ratio: float = 1.0
+
+    @property
+    def request_tokens(self) -> int | None:
+        """The estimated tokens that a request may have, so that an answer fits too; None if that is not known."""
+        if self.tokens is None:
+            return None
+        return int((self.tokens - min(MAX_ANSWER_RESERVE_TOKENS, self.tokens // 4)) / self.ratio)
 
 
 def estimate_tokens(text: str) -> int:

@@ -69,6 +69,7 @@ class Usage:
     """The tokens and seconds of an answer, over all its steps.
 
     `speaking` is the part of `seconds` after the first token. `estimated` if the server did not report the tokens.
+    `context_used` are the tokens of the last request and its reply, `context_limit` those that the model can read.
     """
 
     tokens_in: int = 0
@@ -76,6 +77,8 @@ class Usage:
     seconds: float = 0.0
     speaking: float = 0.0
     estimated: bool = False
+    context_used: int = 0
+    context_limit: int = 0
 
     @property
     def rate(self) -> float | None:
@@ -90,6 +93,8 @@ class Usage:
             self.seconds + more.seconds,
             self.speaking + more.speaking,
             self.estimated or more.estimated,
+            more.context_used,
+            more.context_limit,
         )
 
 
@@ -99,7 +104,7 @@ class Message:
 
     `number` starts at 1 and is never used again in the room. `reason` is a sentence that explains a state other than
     complete. `retry_at` is when the next request to a busy model server is sent. `left_out` are the keys of LEFT_OUT
-    that the server refused.
+    that the server refused. An answer is not `continuable` if it fills the model's context.
     """
 
     number: int
@@ -113,6 +118,7 @@ class Message:
     usage: Usage | None = None
     retry_at: int | None = None
     left_out: frozenset[str] = frozenset()
+    continuable: bool = True
 
     @property
     def text(self) -> str:
@@ -131,4 +137,5 @@ class Message:
     @property
     def resumable(self) -> bool:
         """Whether the answer broke off within a text part, so that a model can continue it."""
-        return self.finished and self.state != "complete" and bool(self.parts) and isinstance(self.parts[-1], Text)
+        broke_off = self.finished and self.state != "complete" and self.continuable
+        return broke_off and bool(self.parts) and isinstance(self.parts[-1], Text)

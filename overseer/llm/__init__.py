@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from overseer.domain.context import ModelContext
 from overseer.domain.messages import Message
 from overseer.domain.tools import ToolDescription
 
@@ -61,21 +62,33 @@ class ModelCut(ModelError):
 
 
 class ModelOverflow(ModelError):
-    """The conversation exceeds the model's context length."""
+    """The conversation exceeds the model's context length.
+
+    `needed` and `limit` are the tokens of the request and of the context, if the server names them, and `said` is the
+    server's message.
+    """
+
+    def __init__(self, why: str, *, needed: int | None = None, limit: int | None = None, said: str = "") -> None:
+        super().__init__(why)
+        self.needed = needed
+        self.limit = limit
+        self.said = said
 
 
 class ModelBusy(ModelError):
     """The server is temporarily unable to answer.
 
     `why` is a sentence, `seconds` the wait that the server asks for, if it names one, and `said` the server's message.
+    `loading` means that the server is still loading the model.
     """
 
-    def __init__(self, why: str, seconds: float | None, *, said: str = "") -> None:
+    def __init__(self, why: str, seconds: float | None, *, said: str = "", loading: bool = False) -> None:
         super().__init__(
             f"{why} Wait {_format_wait(seconds)}, then Retry." + (f" The server said: “{said}”" if said else "")
         )
         self.why = why
         self.seconds = seconds
+        self.loading = loading
 
 
 def _format_wait(seconds: float | None) -> str:
@@ -92,6 +105,9 @@ class Reply(Protocol):
     def __iter__(self) -> Iterator[Delta]:
         """Yield the answer as it arrives. Raises ModelError after the deltas that arrived before the error."""
 
+    def answers_ahead(self) -> int:
+        """Return how many earlier requests the server is still answering, if this one has no response yet."""
+
     def close(self) -> None:
         """End the reply at once. Safe to call from any thread, also while the reply waits for data."""
 
@@ -106,6 +122,13 @@ class Model(Protocol):
     @property
     def offline(self) -> bool:
         """Whether this is the built-in offline responder."""
+
+    @property
+    def context(self) -> ModelContext:
+        """What is known of the model's context."""
+
+    def note_prompt(self, *, estimated: int, counted: int) -> None:
+        """Remember that the server counted so many tokens for a request that was estimated at `estimated`."""
 
     def answer(
         self,

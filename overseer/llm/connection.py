@@ -6,6 +6,8 @@ import http.client
 import socket
 import ssl
 import threading
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -15,6 +17,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 MAX_INTERIM_RESPONSES = 20  # such as "100 Continue"
+QUEUE_POLL_SECONDS = 0.5
 HANDSHAKE_TIMEOUT = "no TLS handshake in time"
 
 
@@ -116,6 +119,42 @@ class Deadline:
     def _pass(self) -> None:
         self.passed = True
         self._connection.shut_down()
+
+
+class FirstByteDeadline:
+    """Shuts a connection down if nothing was received for `seconds`. `passed` says whether it has done so.
+
+    The time in which `is_queued` returns true does not count: then the server is busy with another answer.
+    """
+
+    def __init__(self, connection: AbortableConnection, seconds: float, is_queued: Callable[[], bool]) -> None:
+        self.passed = False
+        self._connection = connection
+        self._left = seconds
+        self._is_queued = is_queued
+        self._received = threading.Event()
+
+    def __enter__(self) -> FirstByteDeadline:
+        threading.Thread(target=self._watch, name="first-byte", daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.received()
+
+    def received(self) -> None:
+        """End the deadline: the response has begun."""
+        self._received.set()
+
+    def _watch(self) -> None:
+        at = time.monotonic()
+        while not self._received.wait(min(self._left, QUEUE_POLL_SECONDS)):
+            before, at = at, time.monotonic()
+            if not self._is_queued():
+                self._left -= at - before
+            if self._left <= 0:
+                self.passed = True
+                self._connection.shut_down()
+                return
 
 
 def open_session(connection: AbortableConnection, *, local: bool) -> requests.Session:

@@ -10,6 +10,7 @@ import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 
+from overseer.domain.context import ModelContext
 from overseer.domain.messages import Message, ToolCall
 from overseer.domain.tools import ToolDescription
 from overseer.llm import Delta, ReasoningDelta, TextDelta, ToolRequest
@@ -70,9 +71,13 @@ class OfflineResponder:
 
     name = "offline responder"
     offline = True
+    context = ModelContext()
 
     def __init__(self, *, pace: float = 0.02) -> None:
         self._pace = pace
+
+    def note_prompt(self, *, estimated: int, counted: int) -> None:
+        """Do nothing: this model counts no tokens."""
 
     def answer(
         self,
@@ -98,6 +103,9 @@ class OfflineReply:
             if self._closed.wait(self._pace):
                 return
             yield delta
+
+    def answers_ahead(self) -> int:
+        return 0
 
     def close(self) -> None:
         self._closed.set()

@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,11 +18,13 @@ import requests
 import urllib3
 
 from overseer.domain.addresses import is_loopback
+from overseer.domain.context import ModelContext
 from overseer.domain.messages import Message
 from overseer.domain.text import clean
 from overseer.domain.tools import ToolDescription
 from overseer.llm import ModelError
 from overseer.llm.connection import AbortableConnection, Deadline, open_session
+from overseer.llm.context import ContextMemory, listed_context
 from overseer.llm.event_stream import READ_BYTES
 from overseer.llm.redaction import MIN_SECRET_CHARS, REDACTED
 from overseer.llm.refusal import ErrorResponse, RefusalMemory
@@ -70,6 +71,8 @@ class OpenAIServer:
         self.timeouts = timeouts or Timeouts()
         self._api_key = api_key.strip()
         self.memory = RefusalMemory() if memory is None else memory  # an empty one is false
+        self.contexts = ContextMemory()
+        self._replies: dict[OpenAIReply, None] = {}  # those that run, in the order of their requests
         self._renamed = renamed
         self._first_name = ""
         self._names: tuple[str, ...] = ()
@@ -114,8 +117,28 @@ class OpenAIServer:
         return self.first_name
 
     def post(self, session: requests.Session, request: Mapping[str, object]) -> requests.Response:
-        """Send a chat request and return the response, whatever its status. Raises ModelError if there is none."""
-        return self._request(session, "POST", "/chat/completions", self.timeouts.first, json=request)
+        """Send a chat request and return the response, whatever its status. Raises ModelError if there is none.
+
+        The caller limits the time until the response, which may have to wait for other answers.
+        """
+        return self._request(session, "POST", "/chat/completions", self.timeouts.total, json=request)
+
+    @contextmanager
+    def running(self, reply: OpenAIReply) -> Iterator[None]:
+        """Count the reply among those that the server is answering."""
+        self._replies[reply] = None
+        try:
+            yield
+        finally:
+            del self._replies[reply]
+
+    def answers_before(self, reply: OpenAIReply) -> int:
+        """Return how many replies that began before this one still run."""
+        return next((n for n, one in enumerate(list(self._replies)) if one is reply), 0)
+
+    def is_answering_others(self, reply: OpenAIReply) -> bool:
+        """Return whether the server is sending another reply than this one."""
+        return any(one.has_begun for one in list(self._replies) if one is not reply)
 
     def read_error(self, response: requests.Response) -> ErrorResponse:
         """Read and close a response with another status than 200."""
@@ -156,9 +179,11 @@ class OpenAIServer:
             if response.status_code != 200:
                 raise self.read_error(response).to_exception(self.sanitize)
             try:
-                names = [entry["id"] for entry in json.loads(response.raw.read(MAX_LIST_BYTES))["data"]]
-                valid = (name for name in names if _is_valid_name(name) and not self._contains_key(name))
-                return tuple(islice(valid, MAX_MODELS))
+                entries = json.loads(response.raw.read(MAX_LIST_BYTES))["data"]
+                valid = [one for one in entries if _is_valid_name(one["id"]) and not self._contains_key(one["id"])]
+                for entry in valid[:MAX_MODELS]:
+                    self.contexts.set_length(entry["id"], listed_context(entry))
+                return tuple(entry["id"] for entry in valid[:MAX_MODELS])
             except (urllib3.exceptions.HTTPError, OSError, ValueError, KeyError, TypeError, RecursionError):
                 raise ModelError(f"{self.where} did not list its models. Set OPENAI_MODEL.") from None
 
@@ -205,6 +230,13 @@ class OpenAIModel:
     def where(self) -> str:
         """The server's address, as it may be shown."""
         return self._server.where
+
+    @property
+    def context(self) -> ModelContext:
+        return self._server.contexts.get(self._name or self._server.first_name)
+
+    def note_prompt(self, *, estimated: int, counted: int) -> None:
+        self._server.contexts.set_ratio(self._name or self._server.first_name, estimated=estimated, counted=counted)
 
     def answer(
         self,

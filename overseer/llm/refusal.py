@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
 from overseer.llm import ModelBusy, ModelError, ModelOverflow
+from overseer.llm.context import overflow_numbers
 
 FORGET_AFTER_SECONDS = 600.0
 MAX_REMEMBERED = 4096  # pairs of a room and a model
@@ -142,6 +143,7 @@ class ErrorResponse:
         self._where = where
         self._status = status
         self._headers = headers
+        self._body = body
         self._message, self._searched_text, self._complaints = _parse_body(body)
 
     def unsupported(self, sent: Collection[str]) -> str | None:
@@ -165,7 +167,7 @@ class ErrorResponse:
         said = sanitize(self._message)
         quoted = f" The server said: “{said}”" if said else ""
         if self._is_overflow():
-            return overflow(said)
+            return overflow(said, self._body.decode(errors="replace"))
         if status in (401, 403):
             return ModelError(f"API key rejected ({status}). Check OPENAI_API_KEY.{quoted}")
         if status == 404:
@@ -178,7 +180,7 @@ class ErrorResponse:
         if status == 429:
             return ModelError(f"The account at {where} has no credit left (429).{quoted}")
         if status in BUSY_STATUS and LOADING.search(self._searched_text):
-            return ModelBusy(f"The model is still loading ({status}).", self._retry_after(), said=said)
+            return ModelBusy(f"The model is still loading ({status}).", self._retry_after(), said=said, loading=True)
         if status in BUSY_STATUS and (OVERLOADED.search(self._searched_text) or self._retry_after() is not None):
             return ModelBusy(f"The model server is overloaded ({status}).", self._retry_after(), said=said)
         if status >= 500:
@@ -219,7 +221,7 @@ def error_in_stream(error: object, sanitize: Callable[[str], str]) -> ModelError
     """Return the exception for an error that a server reported within a stream."""
     said, searched_text = sanitize(_message(error)), " ".join(_relevant_texts(error))
     if OVERFLOW.search(searched_text):
-        return overflow(said)
+        return overflow(said, error)
     if isinstance(error, Mapping) and str(error.get("code")) == "429" and not QUOTA.search(searched_text):
         return rate_limited(None, said)
     return ModelError(f"The model server failed: “{said}”")
@@ -230,10 +232,14 @@ def rate_limited(seconds: float | None, said: str) -> ModelBusy:
     return ModelBusy("Rate limited (429).", seconds, said=said)
 
 
-def overflow(said: str) -> ModelOverflow:
-    """Return the error for a conversation over the context length."""
+def overflow(said: str, error: object) -> ModelOverflow:
+    """Return the exception for an `error` about a conversation over the context length."""
+    numbers = overflow_numbers(error)
     return ModelOverflow(
-        f"Too long for this model. Start a new room, or lower OVERSEER_CONTEXT_TOKENS. The server said: “{said}”"
+        f"Too long for this model. Start a new room, or lower OVERSEER_CONTEXT_TOKENS. The server said: “{said}”",
+        needed=numbers.needed,
+        limit=numbers.limit,
+        said=said,
     )
 
 

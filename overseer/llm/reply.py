@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -12,8 +13,8 @@ import urllib3
 
 from overseer.domain.messages import Message
 from overseer.domain.tools import ToolDescription
-from overseer.llm import Delta, LeftOut, ModelCut, ModelError
-from overseer.llm.connection import AbortableConnection, Deadline, open_session
+from overseer.llm import Delta, LeftOut, ModelCut, ModelError, ModelOverflow
+from overseer.llm.connection import AbortableConnection, Deadline, FirstByteDeadline, open_session
 from overseer.llm.event_stream import DONE, MAX_EVENT_BYTES, read_events
 from overseer.llm.redaction import redacted
 from overseer.llm.refusal import OPTIONAL, REASONING_OMITTED, ErrorResponse, error_in_stream, refusal_in_stream
@@ -50,16 +51,23 @@ class OpenAIReply:
         self._room = room
         self._connection = AbortableConnection()
         self._refused = self._unsupported = frozenset[str]()
+        self._on_first_event: Callable[[], None] = lambda: None
+        self._has_response = False
+        self.has_begun = False  # whether a part of the answer has arrived
 
     def __iter__(self) -> Iterator[Delta]:
         seconds = self._server.timeouts.total
-        with Deadline(self._connection, seconds) as deadline:
+        with self._server.running(self), Deadline(self._connection, seconds) as deadline:
             try:
                 yield from self._answer()
             except ModelError:
                 if deadline.passed:
                     raise ModelCut(f"The answer took longer than {seconds:g} s and was ended. Retry.") from None
                 raise
+
+    def answers_ahead(self) -> int:
+        """Return how many earlier requests the server is still answering, if this one has no response yet."""
+        return 0 if self._has_response else self._server.answers_before(self)
 
     def close(self) -> None:
         """Shut the connection down."""
@@ -69,7 +77,7 @@ class OpenAIReply:
         with open_session(self._connection, local=self._server.local) as session:
             model = self._model or self._server.first(session)
             while True:
-                with closing(self._request_accepted(session, model)) as response:
+                with self._first_byte_limit(), closing(self._request_accepted(session, model)) as response:
                     if left_out := self._optional() & self._without(model):
                         yield LeftOut(left_out)
                     try:
@@ -83,6 +91,7 @@ class OpenAIReply:
         while True:
             without = self._without(model)
             response = self._server.post(session, self._request(model, without))
+            self._has_response = True
             if response.status_code == 200:
                 self._server.memory.add(self._room, model, self._unsupported)
                 return response
@@ -91,8 +100,28 @@ class OpenAIReply:
             if name is None:
                 if response.status_code == 404:
                     self._server.first_name = ""
-                raise error.to_exception(self._server.sanitize)
+                raise self._noted(error.to_exception(self._server.sanitize), model)
             self._leave_out(name, error)
+
+    def _noted(self, error: ModelError, model: str) -> ModelError:
+        """Return the error, after remembering the context length that it names."""
+        if isinstance(error, ModelOverflow):
+            self._server.contexts.set_length(model, error.limit)
+        return error
+
+    @contextmanager
+    def _first_byte_limit(self) -> Iterator[None]:
+        """Limit the time until the first event. Raises ModelError if it has passed."""
+        server = self._server
+        queued = partial(server.is_answering_others, self)
+        with FirstByteDeadline(self._connection, server.timeouts.first, queued) as deadline:
+            self._on_first_event = deadline.received
+            try:
+                yield
+            except ModelError:
+                if deadline.passed:
+                    raise server.no_response() from None
+                raise
 
     def _without(self, model: str) -> frozenset[str]:
         return self._server.memory.unsupported(self._room, model) | self._refused
@@ -137,7 +166,7 @@ class OpenAIReply:
                 if data == DONE:
                     done = True
                     break
-                chunk = self._parse(data, () if chunks else sent)
+                chunk = self._parse(data, model, () if chunks else sent)
                 chunks += "choices" in chunk
                 yield from parser.parse(chunk)
         except ModelError:
@@ -173,7 +202,8 @@ class OpenAIReply:
                 return
             for data in read_events(response.raw):
                 if not begun:
-                    begun = True
+                    begun = self.has_begun = True
+                    self._on_first_event()
                     self._connection.settimeout(timeouts.gap)
                 yield from _json_objects(data)
         except UnicodeDecodeError:
@@ -182,15 +212,13 @@ class OpenAIReply:
             ) from None
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             timed_out = isinstance(error, (urllib3.exceptions.ReadTimeoutError, TimeoutError))
-            if timed_out and not begun:
-                raise self._server.no_response() from None
             if timed_out:
                 raise ModelCut(
                     f"The model server sent nothing for {timeouts.gap:g} s. Continue, or try again."
                 ) from None
             raise ModelCut("Lost connection to the model. Continue, or try again.") from None
 
-    def _parse(self, data: str, sent: Collection[str] = ()) -> Mapping[str, Any]:
+    def _parse(self, data: str, model: str, sent: Collection[str]) -> Mapping[str, Any]:
         """Return one chunk.
 
         Raises ModelError if it is not valid JSON or reports an error, and _Unsupported if the error is about one of
@@ -206,7 +234,7 @@ class OpenAIReply:
             response = refusal_in_stream(error)
             if name := response.unsupported(sent):
                 raise _Unsupported(name, response)
-            raise error_in_stream(error, server.sanitize)
+            raise self._noted(error_in_stream(error, server.sanitize), model)
         return chunk
 
 

@@ -33,6 +33,7 @@ from overseer.domain.records import MAX_NUMBER, Asked, Page, Summary
 from overseer.domain.settings import Changes, Settings
 from overseer.domain.text import escape_for_log, name_from_text
 from overseer.llm import Model
+from overseer.rooms.history import History
 from overseer.rooms.turn import MAX_ANSWER_CHARS, Turn, TurnCancelled
 from overseer.storage.database import Storage
 from overseer.storage.room_store import RoomStore
@@ -57,15 +58,17 @@ class FinalState:
     model: str = ""
     usage: Usage | None = None
     left_out: frozenset[str] = frozenset()
+    continuable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits of one turn: tokens of context, characters of an answer, seconds of one tool call."""
+    """The limits of one turn: tokens of context, characters of an answer, seconds of one tool call and of loading."""
 
     context_tokens: int = DEFAULT_CONTEXT_TOKENS
     answer_chars: int = MAX_ANSWER_CHARS
     tool_seconds: float = CALL_TIMEOUT_SECONDS
+    loading_seconds: float = 300.0
 
 
 class ChatRoom:
@@ -386,13 +389,19 @@ class ChatRoom:
         self._save_reads_from(history[0].number if history and history[0].number > self._store.first_number() else 0)
         turn = Turn(
             number,
-            history,
+            History(
+                history,
+                budget=budget,
+                limit=self._limits.context_tokens,
+                system=settings.system_prompt,
+                tools=self._tools,
+            ),
             pick_model=lambda: self._pick_model(settings.model),
             tools=self._tools,
             recorder=self,
             settings=settings,
             partial=partial,
-            budget=budget,
+            loading_seconds=self._limits.loading_seconds,
             max_answer_chars=self._limits.answer_chars,
         )
         # The thread's first report waits for the lock, which this thread holds until `_turn` is set.
@@ -447,6 +456,7 @@ class ChatRoom:
                 model=final.model,
                 usage=final.usage,
                 left_out=final.left_out,
+                continuable=final.continuable,
             )
             del self._unsaved[number]
 
@@ -494,6 +504,7 @@ class ChatRoom:
                 model=final.model or message.model,
                 usage=final.usage or message.usage,
                 left_out=final.left_out or message.left_out,
+                continuable=final.continuable,
             )
         turn = self._turn
         if turn is None or turn.number != message.number:
@@ -509,4 +520,4 @@ class ChatRoom:
 
 def _final_state(turn: Turn, state: State, reason: str) -> FinalState:
     parts = tuple(map(abandon_if_running, turn.buffer.parts()))
-    return FinalState(parts, state, reason, turn.model_name, turn.usage, turn.left_out)
+    return FinalState(parts, state, reason, turn.model_name, turn.usage, turn.left_out, turn.continuable)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from typing import Protocol
 
-from overseer.domain.context import message_tokens, newest_within_budget
 from overseer.domain.messages import CallState, Message, Part, Reasoning, State, Text, ToolCall, Usage
 from overseer.domain.settings import Settings
 from overseer.domain.text import clean
@@ -24,14 +24,15 @@ from overseer.llm import (
     TokenCount,
     ToolRequest,
 )
+from overseer.rooms.history import CONTEXT_IS_FULL, ContextIsFull, History
+from overseer.rooms.retries import Delay, Retries
 from overseer.rooms.usage import UsageCounter
 from overseer.tools.registry import Call, ToolAbandoned, Toolbox, ToolError
 
 MAX_STEPS = 5  # requests to the model in one turn
 MAX_ANSWER_CHARS = 400_000
 YIELD_INTERVAL_SECONDS = 0.005
-RETRY_DELAYS_SECONDS = (1.0, 2.0, 4.0)  # between requests to a busy server that sends no Retry-After
-MAX_RETRY_DELAY_SECONDS = 60.0  # if the server asks for more, the answer fails
+QUEUE_POLL_SECONDS = 1.0
 
 
 class TurnCancelled(Exception):
@@ -110,47 +111,39 @@ class AnswerBuffer:
             self._pieces.clear()
 
 
-@dataclass(frozen=True, slots=True)
-class RetryDelay:
-    """Why a turn waits before the next request, and when that will be sent (UTC milliseconds)."""
-
-    reason: str
-    retry_at: int
-
-
 class Turn:
     """The making of one answer. `run` makes it, in a thread of its own; `cancel` ends it from another thread.
 
-    `history` is the conversation before the answer. `partial` is the answer if it is to be continued. The model reads
-    the newest messages that fit into `budget` tokens.
+    `history` is the conversation before the answer. `partial` is the answer if it is to be continued. A model that
+    loads is asked again for `loading_seconds`.
     """
 
     def __init__(
         self,
         number: int,
-        history: Sequence[Message],
+        history: History,
         *,
         pick_model: Callable[[], Model],
         tools: Toolbox,
         recorder: TurnRecorder,
         settings: Settings,
         partial: Message | None,
-        budget: int,
+        loading_seconds: float,
         max_answer_chars: int,
     ) -> None:
         self.number = number
         self.model_name = partial.model if partial else ""
         self.left_out = frozenset(partial.left_out if partial else ())
         self.buffer = AnswerBuffer(partial.parts if partial else ())
-        self.delay: RetryDelay | None = None
+        self.delay: Delay | None = None
+        self.continuable = True
         self.outcome = ""  # for the log; set by the room when the turn ends
         self._history = history
         self._pick_model = pick_model
         self._tools = tools
         self._recorder = recorder
         self._settings = settings
-        self._budget = budget
-        self._history_halved = False
+        self._loading_seconds = loading_seconds
         self._max_answer_chars = max_answer_chars
         self._usage_counter = UsageCounter(partial.usage if partial else None)
         self._reply: Reply | None = None
@@ -192,7 +185,11 @@ class Turn:
                 for request in requests:
                     self._call_tool(request)
         except ModelCut as error:
-            return "interrupted", str(error)
+            self.continuable = self._history.can_continue(model.context, self._message())
+            return "interrupted", str(error) if self.continuable else CONTEXT_IS_FULL
+        except ContextIsFull as error:
+            self.continuable = False
+            return "failed", str(error)
         except ModelError as error:
             return "failed", str(error)
         return "failed", f"The model used tools {MAX_STEPS} times without coming to an answer. Retry, or ask otherwise."
@@ -207,7 +204,7 @@ class Turn:
 
     def _run_step_with_retries(self, model: Model) -> list[ToolRequest]:
         """Run a step. Repeat it if the server is busy or the context is too long, and no text has arrived yet."""
-        delays = list(RETRY_DELAYS_SECONDS)
+        retries = Retries(self._loading_seconds)
         while True:
             if self._cancelled.is_set():
                 raise TurnCancelled
@@ -215,30 +212,37 @@ class Turn:
             try:
                 return self._run_step(model)
             except ModelBusy as busy:
-                delay = delays.pop(0) if delays else None
-                if delay is None or self._length != length or (busy.seconds or 0) > MAX_RETRY_DELAY_SECONDS:
+                delay = retries.after(busy) if self._length == length else None
+                if delay is None:
                     raise
-                self._wait(busy, busy.seconds if busy.seconds is not None else delay, retries=len(delays) + 1)
-            except ModelOverflow:
-                if self._history_halved or self._length != length:
+                self._wait(*delay)
+            except ModelOverflow as overflow:
+                if self._length != length:
                     raise
-                self._halve_history()
+                if not self._history.shrink(overflow, self._message()):
+                    raise self._history.too_long(overflow, self._message()) from None
+                self._recorder.context_shortened(self, self._history.messages[0].number)
 
     def _run_step(self, model: Model) -> list[ToolRequest]:
         """Send one request and take in the whole reply. Return the tools that the model wants to call."""
-        parts = self.buffer.parts()
-        history = [*self._history, Message(self.number, "assistant", "streaming", parts)] if parts else self._history
+        answer = self._message()
+        if self._history.fit(model.context, answer):
+            self._recorder.context_shortened(self, self._history.messages[0].number)
+        messages = [*self._history.messages, *([answer] if answer else [])]
         system, temperature = self._settings.system_prompt, self._settings.temperature
-        self._usage_counter.start_step(system, history)
-        self._reply = reply = model.answer(history, self._tools, system=system, temperature=temperature)
+        estimated = self._history.tokens(answer)
+        self._usage_counter.start_step(estimated, model.context.tokens or self._history.limit)
+        self._reply = reply = model.answer(messages, self._tools, system=system, temperature=temperature)
         if self._cancelled.is_set():
             reply.close()
         requests: list[ToolRequest] = []
         self._held_back = ""
         yielded_at = time.monotonic()
+        arrived = self._watch_queue(reply)
         try:
             for delta in reply:
                 if not self._usage_counter.has_output:
+                    arrived()
                     self.model_name = clean(model.name)  # a server may name its default model in the reply only
                 self._usage_counter.add(delta)
                 if isinstance(delta, ToolRequest):
@@ -256,28 +260,50 @@ class Turn:
             self._append_held_back()
             raise
         finally:
+            arrived(keep_delay=True)
             self.model_name = clean(model.name)
             self._usage_counter.end_step()
             reply.close()
+        if counted := self._usage_counter.counted_prompt_tokens:
+            model.note_prompt(estimated=estimated, counted=counted)
         return requests
 
-    def _wait(self, busy: ModelBusy, seconds: float, *, retries: int) -> None:
-        """Wait before the next request. `retries` counts that request and those that may follow."""
-        times = f"up to {retries} times" if retries > 1 else "one last time"
-        now = time.time_ns() // 1_000_000
-        self.delay = RetryDelay(f"{busy.why} Retrying, {times}.", retry_at=now + int(seconds * 1000))
-        self._recorder.delay_changed(self)
-        self._cancelled.wait(seconds)
-        self.delay = None
-        self._recorder.delay_changed(self)  # raises TurnCancelled after `cancel`
+    def _message(self) -> Message | None:
+        """Return the answer so far, or None if it has no parts."""
+        parts = self.buffer.parts()
+        return Message(self.number, "assistant", "streaming", parts) if parts else None
 
-    def _halve_history(self) -> None:
-        """Drop the older half of the history, which may be far smaller than the budget."""
-        tokens = min(self._budget, sum(map(message_tokens, self._history)))
-        half = newest_within_budget(reversed(self._history), tokens // 2)
-        if len(half) < len(self._history):
-            self._recorder.context_shortened(self, half[0].number)
-        self._history_halved, self._history = True, half
+    def _wait(self, seconds: float, delay: Delay) -> None:
+        """Wait before the next request. A model that loads stays shown as loading during the request."""
+        self._set_delay(delay)
+        self._cancelled.wait(seconds)
+        if delay.retry_at is not None or self._cancelled.is_set():
+            self._set_delay(None)  # raises TurnCancelled after `cancel`
+
+    def _set_delay(self, delay: Delay | None) -> None:
+        if delay != self.delay:
+            self.delay = delay
+            self._recorder.delay_changed(self)
+
+    def _watch_queue(self, reply: Reply) -> Callable[..., None]:
+        """Show how many answers of other rooms the model gives first. Return what to call when something arrives."""
+        over, lock = threading.Event(), threading.Lock()
+
+        def watch() -> None:
+            while not over.wait(QUEUE_POLL_SECONDS):
+                ahead = reply.answers_ahead()
+                with lock, suppress(TurnCancelled):
+                    if ahead and not over.is_set():
+                        self._set_delay(Delay(f"Waiting for the model: {ahead} answer{'s' * (ahead > 1)} ahead"))
+
+        def arrived(*, keep_delay: bool = False) -> None:
+            with lock:
+                over.set()
+            if not keep_delay:
+                self._set_delay(None)
+
+        threading.Thread(target=watch, name="queue", daemon=True).start()
+        return arrived
 
     def _append(self, kind: type[Text] | type[Reasoning], text: str) -> None:
         # A surrogate pair or CRLF may be split between two deltas: hold the first half back until the second arrives.

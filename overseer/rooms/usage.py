@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
 
-from overseer.domain.context import estimate_tokens, message_tokens
-from overseer.domain.messages import Message, Usage
+from overseer.domain.messages import Usage
 from overseer.llm import Delta, LeftOut, TokenCount, ToolRequest
 
 
@@ -22,14 +20,15 @@ class UsageCounter:
         self._lock = threading.Lock()
         self._earlier = earlier
         self._running = False
-        self._tokens_in = 0
+        self._tokens_in = self._context_limit = 0
         self._bytes_out = 0
         self._reported: TokenCount | None = None
         self._started_at = self._first_output_at = 0.0
 
-    def start_step(self, system: str, history: Sequence[Message]) -> None:
-        """Start a step that sends `system` and `history` to the model."""
-        self._tokens_in = estimate_tokens(system) + sum(map(message_tokens, history))
+    def start_step(self, estimated: int, context_limit: int) -> None:
+        """Start a step whose request is estimated at so many tokens, to a model with this context length."""
+        self._tokens_in = estimated
+        self._context_limit = context_limit
         self._bytes_out = 0
         self._reported = None
         self._started_at = time.monotonic()
@@ -40,6 +39,11 @@ class UsageCounter:
     def has_output(self) -> bool:
         """Whether the model has sent text or a tool request in this step."""
         return bool(self._first_output_at)
+
+    @property
+    def counted_prompt_tokens(self) -> int | None:
+        """The tokens of the last request as the server counted them, or None."""
+        return self._reported.tokens_in if self._reported else None
 
     def add(self, delta: Delta) -> None:
         """Count one delta of the running step."""
@@ -74,5 +78,7 @@ class UsageCounter:
             seconds=now - self._started_at,
             speaking=now - self._first_output_at if self._first_output_at else 0.0,
             estimated=self._reported is None,
+            context_used=tokens.tokens_in + tokens.tokens_out,
+            context_limit=self._context_limit,
         )
         return self._earlier.plus(step) if self._earlier else step

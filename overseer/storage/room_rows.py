@@ -69,13 +69,22 @@ def select_messages(db: sqlite3.Connection, numbers: Sequence[int]) -> Iterable[
             ended_at=row["ended_at"],
             usage=_usage(row),
             left_out=frozenset(filter(None, row["left_out"].split(","))),
+            continuable=bool(row["continuable"]),
         )
 
 
 def _usage(row: sqlite3.Row) -> Usage | None:
     if row["tokens_out"] is None:
         return None
-    return Usage(row["tokens_in"], row["tokens_out"], row["seconds"], row["speaking"], bool(row["estimated"]))
+    return Usage(
+        row["tokens_in"],
+        row["tokens_out"],
+        row["seconds"],
+        row["speaking"],
+        bool(row["estimated"]),
+        row["context_used"],
+        row["context_limit"],
+    )
 
 
 def reset_answer(db: sqlite3.Connection, number: int) -> None:
@@ -90,7 +99,10 @@ def reset_answer(db: sqlite3.Connection, number: int) -> None:
 
 def mark_waiting(db: sqlite3.Connection, number: int) -> None:
     """Set the state of an answer to waiting and keep its parts."""
-    db.execute("UPDATE messages SET state = 'waiting', reason = '', ended_at = NULL WHERE number = ?", (number,))
+    db.execute(
+        "UPDATE messages SET state = 'waiting', reason = '', ended_at = NULL, continuable = 1 WHERE number = ?",
+        (number,),
+    )
 
 
 def mark_finished(
@@ -101,12 +113,13 @@ def mark_finished(
     *,
     model: str | None = None,
     left_out: Collection[str] | None = None,
+    continuable: bool = True,
 ) -> None:
     """Set the final state of an answer. `model` and `left_out` keep their values if they are None."""
     db.execute(
         "UPDATE messages SET state = ?, reason = ?, model = coalesce(?, model), left_out = coalesce(?, left_out),"
-        " ended_at = ? WHERE number = ?",
-        (state, reason, model, None if left_out is None else encode_names(left_out), now(), number),
+        " ended_at = ?, continuable = ? WHERE number = ?",
+        (state, reason, model, None if left_out is None else encode_names(left_out), now(), continuable, number),
     )
 
 
@@ -118,8 +131,18 @@ def encode_names(names: Collection[str]) -> str:
 def set_usage(db: sqlite3.Connection, number: int, usage: Usage) -> None:
     """Store the tokens and seconds that an answer took."""
     db.execute(
-        "UPDATE messages SET tokens_in = ?, tokens_out = ?, seconds = ?, speaking = ?, estimated = ? WHERE number = ?",
-        (usage.tokens_in, usage.tokens_out, usage.seconds, usage.speaking, usage.estimated, number),
+        "UPDATE messages SET tokens_in = ?, tokens_out = ?, seconds = ?, speaking = ?, estimated = ?,"
+        " context_used = ?, context_limit = ? WHERE number = ?",
+        (
+            usage.tokens_in,
+            usage.tokens_out,
+            usage.seconds,
+            usage.speaking,
+            usage.estimated,
+            usage.context_used,
+            usage.context_limit,
+            number,
+        ),
     )
 
 

@@ -132,11 +132,14 @@ class RoomStore:
         model: str,
         usage: Usage | None,
         left_out: Collection[str] = (),
+        continuable: bool = True,
     ) -> None:
         """Store all parts and the final state of an answer. Without parts or a model, the stored ones are kept."""
         with self._storage.write() as db:
             room_rows.upsert_parts(db, number, parts)
-            room_rows.mark_finished(db, number, state, reason, model=model or None, left_out=left_out or None)
+            room_rows.mark_finished(
+                db, number, state, reason, model=model or None, left_out=left_out or None, continuable=continuable
+            )
             if usage is not None:
                 room_rows.set_usage(db, number, usage)
 

@@ -14,7 +14,8 @@ from overseer.domain.events import PartAdded, PartGrew, TurnEnded
 from overseer.domain.messages import Message, Part, Reasoning, State, Text, ToolCall
 from overseer.llm import Delta, ModelBusy, ModelCut, ModelError, ReasoningDelta, TextDelta, ToolRequest
 from overseer.rooms.chat_room import ChatRoom
-from overseer.rooms.turn import MAX_STEPS, RETRY_DELAYS_SECONDS
+from overseer.rooms.retries import RETRY_DELAYS_SECONDS
+from overseer.rooms.turn import MAX_STEPS
 from overseer.tools.registry import tool
 from tests.support.room_harness import RoomHarness, ScriptedReply, join_turn_threads
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 import threading
@@ -11,6 +12,7 @@ from contextlib import closing, suppress
 
 import pytest
 
+from overseer.domain.context import estimate_tokens
 from overseer.domain.errors import AnswerInProgress, Outdated, StorageFull
 from overseer.domain.events import MessageChanged, PartAdded, ReadingMoved, RoomEvent, TurnDelayed, TurnEnded
 from overseer.domain.messages import Message, Reasoning, Text, ToolCall
@@ -28,8 +30,8 @@ from overseer.llm import (
 )
 from overseer.rooms import chat_room, turn
 from overseer.rooms.chat_room import INTERRUPTED, STOPPED, ChatRoom, Limits
-from overseer.rooms.turn import MAX_RETRY_DELAY_SECONDS, RETRY_DELAYS_SECONDS
-from overseer.tools.registry import tool
+from overseer.rooms.retries import MAX_RETRY_DELAY_SECONDS, RETRY_DELAYS_SECONDS
+from overseer.tools.registry import TOOLS, tool
 from tests.support.room_harness import (
     RoomHarness,
     ScriptedModel,
@@ -42,6 +44,8 @@ from tests.support.waiting import DEADLINE
 
 LONG_SECONDS = 50.0  # a delay that no test waits for
 CUT = "It broke off."
+TOOL_TOKENS = sum(4 + estimate_tokens(one.name + one.description + json.dumps(one.parameters)) for one in TOOLS)
+QUESTION_TOKENS = 4 + 1 + TOOL_TOKENS  # of a request with "one"
 
 
 def busy(seconds: float | None = 0.0, *deltas: Delta) -> ScriptedReply:
@@ -49,7 +53,7 @@ def busy(seconds: float | None = 0.0, *deltas: Delta) -> ScriptedReply:
 
 
 def overflow(*deltas: Delta) -> ScriptedReply:
-    return ScriptedReply(*deltas, ModelOverflow("The conversation is too long."))
+    return ScriptedReply(*deltas, ModelOverflow("The conversation is too long.", said="512!"))
 
 
 def cut(*texts: str) -> ScriptedReply:
@@ -69,7 +73,7 @@ def resume(harness: RoomHarness, *replies: ScriptedReply, number: int = 2, times
 
 
 def no_retry_delays(monkeypatch: pytest.MonkeyPatch, retries: int = 3) -> None:
-    monkeypatch.setattr(turn, "RETRY_DELAYS_SECONDS", (0.0,) * retries)
+    monkeypatch.setattr("overseer.rooms.retries.RETRY_DELAYS_SECONDS", (0.0,) * retries)
 
 
 @pytest.fixture
@@ -90,7 +94,7 @@ def test_busy_model_is_asked_again_after_the_delay(
     harness: RoomHarness, named: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the seconds that the server names, or else after the default ones."""
-    monkeypatch.setattr(turn, "RETRY_DELAYS_SECONDS", (LONG_SECONDS,) * 3 if named else (0.05, 0.01))
+    monkeypatch.setattr("overseer.rooms.retries.RETRY_DELAYS_SECONDS", (LONG_SECONDS,) * 3 if named else (0.05, 0.01))
     times: list[float] = []
     harness.model.on_request = lambda: times.append(time.monotonic())
     answer = harness.answer("one", busy(0.05 if named else None), busy(0.0 if named else None), text_reply("Yes"))
@@ -228,16 +232,19 @@ def long_room(harness: RoomHarness) -> RoomHarness:
     return harness
 
 
-def test_overflow_halves_the_history_once(long_room: RoomHarness) -> None:
+def test_overflow_halves_the_history_until_the_question_is_left(long_room: RoomHarness) -> None:
     answer = long_room.answer("question 4".ljust(24), overflow(), text_reply("Yes"))
     assert [long_room.model.request_numbers(n) for n in (0, 1)] == [[1, 2, 3, 4, 5, 6, 7, 8, 9], [7, 8, 9]]
     assert (answer.state, answer.text, answer.reason) == ("complete", "Yes", "")
     assert long_room.events_of(ReadingMoved) == [ReadingMoved("room", 7)]
     assert long_room.call(ChatRoom.messages).reads_from == 7
     assert len(long_room.messages()) == 10
-    answer = long_room.answer("question 5".ljust(24), busy(), overflow(), overflow(), text_reply("never"))
-    assert (answer.state, answer.reason, answer.parts) == ("failed", "The conversation is too long.", ())
-    assert (len(long_room.model.requests), answer.usage) == (5, None)
+    replies = [busy(), *[overflow() for _ in range(3)], text_reply("never")]
+    answer = long_room.answer("question 5".ljust(24), *replies)
+    assert [long_room.model.request_numbers(n)[0] for n in range(-4, 0)] == [3, 3, 9, 11]
+    reason = "Your message is too long for this model. Shorten it, or choose another model. The server said: “512!”"
+    assert (answer.state, answer.reason, answer.parts) == ("failed", reason, ())
+    assert answer.usage is None
 
 
 def test_overflow_far_below_the_budget_halves_the_history(long_room: RoomHarness) -> None:
@@ -486,9 +493,9 @@ def test_resume_while_the_file_is_locked_for_a_moment_loses_nothing(
 @pytest.mark.parametrize(
     ("reply", "expected"),
     [
-        (text_reply("x" * 40), (4 + 1, 10, True)),
+        (text_reply("x" * 40), (QUESTION_TOKENS, 10, True)),
         (ScriptedReply(TextDelta("x"), TokenCount(7, 9), ModelCut(CUT)), (7, 9, False)),
-        (ScriptedReply(ReasoningDelta("x" * 8), ModelError("It broke.")), (4 + 1, 2, True)),
+        (ScriptedReply(ReasoningDelta("x" * 8), ModelError("It broke.")), (QUESTION_TOKENS, 2, True)),
         (ScriptedReply(TokenCount(7, 0)), (7, 0, False)),
         (ScriptedReply(ModelError("It broke.")), None),
     ],
@@ -509,7 +516,7 @@ def test_usage_of_a_stopped_answer_is_estimated(harness: RoomHarness) -> None:
     harness.ask_held("one", TextDelta("x" * 40))
     harness.ask("two")
     harness.stop()
-    assert (tokens(harness.message(2)), harness.message(4).usage) == ((5, 10, True), None)
+    assert (tokens(harness.message(2)), harness.message(4).usage) == ((QUESTION_TOKENS, 10, True), None)
     harness.ask_held("three")
     harness.stop()
     assert harness.message(6).usage is None

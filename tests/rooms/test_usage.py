@@ -9,14 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overseer.domain.context import estimate_tokens, message_tokens
-from overseer.domain.messages import Message, Text, Usage
+from overseer.domain.context import estimate_tokens
+from overseer.domain.messages import Usage
 from overseer.llm import Delta, ReasoningDelta, TextDelta, TokenCount, ToolRequest
 from overseer.rooms.usage import UsageCounter
 from tests.support.waiting import DEADLINE
 
 RACE_SECONDS = 0.1  # how long a test waits for something that must not happen
-HISTORY = (Message(1, "user", "complete", (Text("x" * 40),)),)  # 14 tokens
 DELTAS: st.SearchStrategy[Delta] = st.one_of(
     st.builds(TextDelta, st.text()),
     st.builds(ReasoningDelta, st.text()),
@@ -25,9 +24,9 @@ DELTAS: st.SearchStrategy[Delta] = st.one_of(
 )
 
 
-def run_step(counter: UsageCounter, *deltas: Delta, system: str = "") -> tuple[int, int, bool] | None:
+def run_step(counter: UsageCounter, *deltas: Delta, estimated: int = 14) -> tuple[int, int, bool] | None:
     """Run one step. Return the tokens of all steps."""
-    counter.start_step(system, HISTORY)
+    counter.start_step(estimated, 32_768)
     for delta in deltas:
         counter.add(delta)
     counter.end_step()
@@ -40,8 +39,8 @@ def tokens(usage: Usage | None) -> tuple[int, int, bool] | None:
 
 def test_usage_without_a_report_is_estimated() -> None:
     counter = UsageCounter()
-    run_step(counter, ReasoningDelta("x" * 5), TextDelta("é" * 2), TextDelta("\ud83d"), system="x" * 9)
-    assert tokens(counter.usage()) == (3 + 14, 3, True)  # 5 + 4 + 1 bytes
+    run_step(counter, ReasoningDelta("x" * 5), TextDelta("é" * 2), TextDelta("\ud83d"), estimated=17)
+    assert tokens(counter.usage()) == (17, 3, True)  # 5 + 4 + 1 bytes
     assert run_step(UsageCounter(), ToolRequest("c1", "roll", "{}")) == (14, 2, True)  # 4 + 2 bytes
 
 
@@ -54,13 +53,13 @@ def test_usage_is_the_last_report_of_each_step_added_up() -> None:
     before = counter.usage()
     assert before is not None and before.seconds >= 100 and before.speaking >= 50
     run_step(counter)
-    counter.start_step("", HISTORY)
+    counter.start_step(14, 32_768)
     assert counter.usage() == before
 
 
 def test_usage_seconds_start_at_the_request_and_speaking_at_the_first_output() -> None:
     counter = UsageCounter()
-    counter.start_step("", HISTORY)
+    counter.start_step(14, 32_768)
     threading.Event().wait(0.03)
     counter.add(TextDelta("a"))
     first = counter.usage()
@@ -88,7 +87,7 @@ def test_usage_never_shrinks_and_is_the_sum_of_the_steps(steps: list[list[Delta]
     expected: list[tuple[int, int]] = []
     last = Usage()
     for deltas in steps:
-        counter.start_step("", HISTORY)
+        counter.start_step(14, 32_768)
         for delta in deltas:
             counter.add(delta)
             now = counter.usage()
@@ -109,12 +108,12 @@ def expected_tokens(deltas: Sequence[Delta]) -> tuple[int, int] | None:
     if reports:
         return reports[-1].tokens_in, reports[-1].tokens_out
     texts = [d.name + d.arguments if isinstance(d, ToolRequest) else d.text for d in deltas]  # type: ignore[union-attr]
-    return (sum(map(message_tokens, HISTORY)), estimate_tokens("".join(texts))) if deltas else None
+    return (14, estimate_tokens("".join(texts))) if deltas else None
 
 
 def test_usage_that_is_read_while_a_step_ends_counts_the_step_once(monkeypatch: pytest.MonkeyPatch) -> None:
     counter = UsageCounter()
-    counter.start_step("", HISTORY)
+    counter.start_step(14, 32_768)
     counter.add(TextDelta("a"))
     counter.add(TokenCount(10, 1))
     reader, ended = threading.current_thread(), threading.Event()

@@ -23,7 +23,7 @@ from tests.storage.rooms import Open
 DUMPS = Path(__file__).parent / "schemas"
 CREATED = 1790000000000
 PUBLISHED = {  # append only
-    "room": ["m001_messages", "m002_settings", "m003_pinned", "m004_left_out"],
+    "room": ["m001_messages", "m002_settings", "m003_pinned", "m004_left_out", "m005_context"],
     "registry": ["m001_rooms"],
 }
 MIGRATIONS: dict[str, tuple[Migration, ...]] = {"room": schema.MIGRATIONS, "registry": registry.MIGRATIONS}
@@ -62,7 +62,8 @@ def reply(
 
 def expected_messages(version: int) -> list[Message]:
     """Return the content of the room that was dumped; later versions store more."""
-    usages = (Usage(120, 30, 2.5, 1.5), Usage(9, 3, 0.5, 0.25, estimated=True)) if version >= 2 else (None, None)
+    context = (150, 4096) if version >= 5 else (0, 0)
+    usages = (Usage(120, 30, 2.5, 1.5, False, *context), Usage(9, 3, 0.5, 0.25, True)) if version >= 2 else (None, None)
     left_out = frozenset(("temperature", "tools") if version >= 4 else ())
     time = ToolCall("call-1", "get_current_time", "{}", "2026-09-21T14:13:20+00:00", "done")
     failed = ToolCall("call-2", "roll_dice", '{"sides": 1}', "A die has at least two sides.", "failed")
@@ -78,7 +79,15 @@ def expected_messages(version: int) -> list[Message]:
         question(7, "Are you there?", 6),
         reply(8, "failed", at=6, ends=7, reason="The model server cannot be reached."),
         question(9, "Still?", 8),
-        reply(10, "interrupted", Text("Half an ans"), at=8, ends=9, reason="The server went down."),
+        reply(
+            10,
+            "interrupted",
+            Text("Half an ans"),
+            at=8,
+            ends=9,
+            reason="The server went down.",
+            continuable=version < 5,
+        ),
         question(11, "Roll", 10),
         reply(12, "interrupted", Text("I roll."), abandoned, at=10, reason=INTERRUPTED),
         question(13, "And then?", 11),
@@ -134,14 +143,15 @@ def test_instance_of_an_earlier_version_opens_with_everything(version: int, tmp_
     for _ in range(2):
         overseer = opened(tmp_path)
         assert [(room.id, room.name, room.problem[:37]) for room in overseer.rooms().rooms] == [
-            ("000000000004", "Küche 🍳 4", ""),  # not in that list: adopted from its file
+            ("000000000005", "Küche 🍳 5", ""),  # not in that list: adopted from its file, and so is the next
+            ("000000000004", "Küche 🍳 4", ""),
             ("000000000003", "Küche 🍳 3", ""),
             ("000000000002", "Küche 🍳 2", ""),
             ("00000000000a", "Broken", "room-00000000000a.sqlite is missing. "),
             ("000000000001", "Küche 🍳 1", ""),
         ]
         check_rooms(overseer)
-        assert [room.active_at for room in overseer.rooms().rooms[1:]] == [CREATED + at for at in (22, 21, 23, 20)]
+        assert [room.active_at for room in overseer.rooms().rooms[2:]] == [CREATED + at for at in (22, 21, 23, 20)]
         overseer.close()
     assert not list((tmp_path / "facets").glob("room-00000000000b*"))
     for number in ROOMS:

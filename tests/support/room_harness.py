@@ -12,6 +12,7 @@ from typing import Concatenate, ParamSpec, TypeVar, Unpack
 
 import pytest
 
+from overseer.domain.context import ModelContext
 from overseer.domain.messages import Message, State
 from overseer.domain.records import Asked
 from overseer.domain.settings import Changes, Settings
@@ -36,6 +37,7 @@ class ScriptedReply:
 
     def __init__(self, *items: Delta | Exception, held: bool = False, uncloseable: bool = False) -> None:
         self.closed = threading.Event()
+        self.ahead = 0  # the answers that the server gives first
         self._items = deque(items)
         self._held = held
         self._uncloseable = uncloseable
@@ -76,6 +78,9 @@ class ScriptedReply:
                 self._consumed = True
                 self._changed.notify_all()
 
+    def answers_ahead(self) -> int:
+        return self.ahead
+
     def close(self) -> None:
         self.closed.set()
         with self._changed:
@@ -110,8 +115,13 @@ class ScriptedModel:
 
     name = "scripted"
     offline = False
+    context = ModelContext()
+
+    def note_prompt(self, *, estimated: int, counted: int) -> None:
+        self.prompt_counts.append((estimated, counted))
 
     def __init__(self) -> None:
+        self.prompt_counts: list[tuple[int, int]] = []
         self.replies: deque[ScriptedReply] = deque()
         self.requests: list[tuple[Message, ...]] = []
         self.prompts: list[tuple[str, float | None]] = []
