@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from overseer.domain.context import ModelContext
 from overseer.domain.messages import Message, Part, Reasoning, Text, ToolCall
-from overseer.llm import Delta, ModelCut, ModelError, ReasoningDelta, TextDelta, ToolRequest
+from overseer.llm import Delta, ModelCut, ModelError, ModelOverflow, ReasoningDelta, TextDelta, ToolRequest
 from overseer.llm.event_stream import MAX_EVENT_BYTES
 from overseer.llm.openai import MAX_ERROR_CHARS, OpenAIServer, Timeouts
 from overseer.llm.reply import OpenAIReply
@@ -30,6 +31,7 @@ from tests.support.model_client import (
     text_of,
 )
 from tests.support.model_server import DEADLINE, ModelServer, Reply, end, event, held, silent, text, tool_call
+from tests.support.waiting import until
 
 KEY = "sk-very-secret-0123456789abcdef"
 
@@ -386,6 +388,25 @@ def test_base_url_is_shown_without_password() -> None:
         assert "hunter2" not in str(failure_of(OpenAIServer(url).model("m"))[1])
 
 
+# The context
+
+
+def test_context_length_is_learned_from_the_list_and_from_an_overflow(model_server: ModelServer) -> None:
+    model_server.entries = {"small": {"meta": {"n_ctx": 512}}, "plain": {}}
+    server = OpenAIServer(model_server.url)
+    assert server.names() == ("small", "plain")
+    assert server.model("small").context == server.model().context == ModelContext(512)
+    plain = server.model("plain")
+    assert plain.context == ModelContext()
+    body = {"error": {"code": 400, "message": "exceeds the context size", "n_prompt_tokens": 931, "n_ctx": 1024}}
+    model_server.will(Reply(json.dumps(body).encode(), status=400))
+    error = failure_of(plain)[1]
+    assert isinstance(error, ModelOverflow) and (error.needed, error.limit) == (None, 1024)
+    assert plain.context == ModelContext(1024)
+    plain.note_prompt(estimated=1000, counted=1500)
+    assert server.model("plain").context == ModelContext(1024, 1.5)
+
+
 # Time limits
 
 
@@ -416,6 +437,36 @@ def test_gap_timeout_is_not_applied_before_the_first_event(model_server: ModelSe
     timer.start()
     assert answer_of(model_of(model_server, timeouts=Timeouts(first=DEADLINE, gap=0.1))) == [TextDelta("Yes")]
     timer.join()
+
+
+def test_first_byte_timeout_does_not_run_while_another_answer_arrives(model_server: ModelServer) -> None:
+    """A server with one slot sends nothing to the second request until the first answer has ended."""
+    server = OpenAIServer(model_server.url, timeouts=Timeouts(first=0.3, gap=DEADLINE))
+    first = model_server.will(held(text("One")))
+    one = server.model("m").answer(QUESTION, ())
+    one_thread, deltas = start(one)
+    assert deltas.get(timeout=DEADLINE) == TextDelta("One")
+    second = model_server.will(silent())
+    two = server.model("m").answer(QUESTION, ())
+    errors: SimpleQueue[str] = SimpleQueue()
+
+    def read() -> None:
+        with suppress(ModelError):
+            list(two)
+        errors.put("ended")
+
+    two_thread = threading.Thread(target=read, daemon=True)
+    two_thread.start()
+    assert second.begun.wait(DEADLINE)
+    until(lambda: two.answers_ahead() == 1)
+    assert one.answers_ahead() == 0
+    assert not second.closed.wait(1.0), "three times the timeout"
+    first.say(end())
+    first.hang_up()
+    assert second.closed.wait(DEADLINE), "now the time runs"
+    for thread in (one_thread, two_thread):
+        thread.join(DEADLINE)
+    assert two.answers_ahead() == 0
 
 
 @pytest.mark.parametrize(

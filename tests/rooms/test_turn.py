@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 
 import pytest
 
-from overseer.domain.context import estimate_tokens
+from overseer.domain.context import ModelContext, estimate_tokens
 from overseer.domain.errors import AnswerInProgress, Outdated, StorageFull
 from overseer.domain.events import MessageChanged, PartAdded, ReadingMoved, RoomEvent, TurnDelayed, TurnEnded
 from overseer.domain.messages import Message, Reasoning, Text, ToolCall
@@ -40,7 +40,7 @@ from tests.support.room_harness import (
     join_turn_threads,
     text_reply,
 )
-from tests.support.waiting import DEADLINE
+from tests.support.waiting import DEADLINE, until
 
 LONG_SECONDS = 50.0  # a delay that no test waits for
 CUT = "It broke off."
@@ -219,7 +219,79 @@ def test_every_step_has_its_own_retries(harness: RoomHarness, monkeypatch: pytes
     assert (answer.state, len(harness.model.requests)) == ("failed", 2 * turn.MAX_STEPS)
 
 
+def loading(seconds: float | None = None) -> ScriptedReply:
+    return ScriptedReply(ModelBusy("The model is still loading (503).", seconds, loading=True))
+
+
+def test_model_that_loads_is_asked_until_the_time_is_over(
+    harness: RoomHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often; the delay shows for how long it has been loading."""
+    monkeypatch.setattr("overseer.rooms.retries.LOADING_DELAY_SECONDS", 0.001)
+    harness.restart(limits=Limits(loading_seconds=DEADLINE))
+    answer = harness.answer("one", *[loading() for _ in range(20)], text_reply("Yes"))
+    assert (answer.state, answer.text, len(harness.model.requests)) == ("complete", "Yes", 21)
+    harness.script(loading(LONG_SECONDS))
+    harness.ask("two")
+    until(lambda: harness.message(4).reason == "The model is loading… 0 s")
+    assert (harness.message(4).state, harness.message(4).retry_at) == ("waiting", None)
+    harness.stop()
+    harness.restart(limits=Limits(loading_seconds=0.0))
+    answer = harness.answer("three", loading())
+    assert (answer.state, answer.reason) == (
+        "failed",
+        "The model is still loading (503). Wait a moment, then Retry.",
+    )
+
+
+def test_answer_shows_how_many_answers_the_model_gives_first(
+    harness: RoomHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turn, "QUEUE_POLL_SECONDS", 0.01)
+    reply = harness.script(held_reply())
+    reply.ahead = 2
+    harness.ask("one")
+    until(lambda: harness.message(2).reason == "Waiting for the model: 2 answers ahead")
+    reply.ahead = 1
+    until(lambda: harness.message(2).reason == "Waiting for the model: 1 answer ahead")
+    reply.send(TextDelta("At last"))
+    assert (harness.message(2).state, harness.message(2).reason) == ("streaming", "")
+    reply.end()
+    assert harness.finished(2).state == "complete"
+
+
 # A context that is too long
+
+
+def test_history_is_shortened_before_a_request_if_the_context_is_known(long_room: RoomHarness) -> None:
+    long_room.model.context = ModelContext(TOOL_TOKENS + 60)
+    answer = long_room.answer("question 4".ljust(24), text_reply("Yes"))
+    assert long_room.model.request_numbers(0) == [9] and answer.state == "complete"
+    assert long_room.call(ChatRoom.reads_from) == 9
+    assert answer.usage is not None
+    assert (answer.usage.context_used, answer.usage.context_limit) == (TOOL_TOKENS + 10 + 1, TOOL_TOKENS + 60)
+
+
+def test_counted_tokens_of_a_request_are_noted_beside_the_estimate(harness: RoomHarness) -> None:
+    harness.answer("one", ScriptedReply(TextDelta("Yes"), TokenCount(70, 9)))
+    assert harness.model.prompt_counts == [(QUESTION_TOKENS, 70)]
+
+
+def test_answer_that_fills_the_context_cannot_be_continued(harness: RoomHarness) -> None:
+    harness.model.context = ModelContext(QUESTION_TOKENS + 100)
+    answer = harness.answer("one", cut("word" * 20))
+    assert (answer.reason, answer.resumable) == (CUT, True)
+    answer = resume(harness, cut("word" * 70))
+    reason = "The answer fills the model’s context. Start a new room to go on."
+    assert (answer.state, answer.reason, answer.resumable) == ("interrupted", reason, False)
+    with pytest.raises(Outdated):
+        harness.resume()
+    harness.restart()
+    assert harness.message(2) == answer
+    answer = harness.answer("two", cut("word"))
+    answer = resume(harness, overflow(), overflow(), number=4)
+    assert (answer.state, answer.reason, answer.resumable) == ("failed", reason, False)
+    assert harness.retry() == 4 and harness.finished(4, times=3).continuable
 
 
 @pytest.fixture

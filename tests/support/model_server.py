@@ -121,6 +121,7 @@ class ModelServer:
         self.headers: list[dict[str, str]] = []
         self.replies: deque[Reply] = deque()
         self.models = ["stand-in"]
+        self.entries: dict[str, dict[str, object]] = {}  # by name, if they contain more than that; replaces `models`
         self.may_list = threading.Event()  # a request for the list waits for this
         self.may_list.set()
         self.otherwise: Callable[[dict[str, Any]], Reply] = lambda body: answer("All", " right.")
@@ -136,6 +137,10 @@ class ModelServer:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
+
+    def entries_of_list(self) -> list[dict[str, object]]:
+        """Return the entries of the list of models."""
+        return [{"id": name, **self.entries.get(name, {})} for name in self.entries or self.models]
 
     def will(self, *replies: Reply) -> Reply:
         """Send these replies next. Return the last one."""
@@ -157,7 +162,7 @@ class ModelServer:
 
             def do_GET(self) -> None:
                 server.may_list.wait(DEADLINE)
-                body = json.dumps({"object": "list", "data": [{"id": name} for name in server.models]}).encode()
+                body = json.dumps({"object": "list", "data": server.entries_of_list()}).encode()
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")
                 self.end_headers()
