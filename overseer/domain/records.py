@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from overseer.domain.messages import Message
+from overseer.domain.messages import Message, Usage
 
 ROOM_ID = re.compile(r"[0-9a-f]{12}", re.ASCII)
 PINNED = 2**52  # added to the rank of a pinned room
@@ -71,6 +71,11 @@ class Page:
     last: int
     reads_from: int = 0
     first: int = 0
+
+    @property
+    def usage(self) -> Usage | None:
+        """The usage of the last answer that has one."""
+        return next((message.usage for message in reversed(self.messages) if message.usage), None)
 
 
 @dataclass(frozen=True, slots=True)

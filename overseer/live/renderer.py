@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from overseer.domain.errors import NoSuchMessage, NoSuchRoom, StorageError
+from overseer.domain.messages import Usage
 from overseer.live.invalidation import (
     DefaultModelInvalidated,
     ExchangeAdded,
@@ -163,8 +164,9 @@ class FrameRenderer:
                 html = fragments.exchange(room_id, *room.exchange(question))
                 return partial(dom_id("after", question - 1), "outerHTML", html), state
             case MessagesInvalidated():
-                html = fragments.messages(room_id, room.messages())
-                return partial("messages", "outerMorph", html), state.with_cursor(None)
+                page = room.messages()
+                html = partial("messages", "outerMorph", fragments.messages(room_id, page))
+                return html + self._context(page.usage), state.with_cursor(None)
             case ReadingLineMoved():
                 line = fragments.reading() if (number := room.reads_from()) else ""
                 inserted = partial(dom_id("message", number), "beforebegin", line) if line else ""
@@ -178,7 +180,13 @@ class FrameRenderer:
     def _message(self, state: RoomState, number: int) -> tuple[str, RoomState]:
         message = self._overseer.room(state.room_id).message(number)
         html, cursor = self._fragments.message_and_cursor(state.room_id, message)
-        return partial(dom_id("message", number), "outerMorph", html), state.with_cursor(cursor)
+        frame = partial(dom_id("message", number), "outerMorph", html)
+        return frame + (self._context(message.usage) if message.finished and message.usage else ""), state.with_cursor(
+            cursor
+        )
+
+    def _context(self, usage: Usage | None) -> str:
+        return partial("context", "outerMorph", self._fragments.context(usage))
 
     def _growth(self, state: RoomState, number: int, position: int) -> tuple[str, RoomState]:
         cursor = state.cursor

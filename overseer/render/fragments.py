@@ -26,7 +26,7 @@ from jinja2.bccache import Bucket
 from markupsafe import Markup
 from werkzeug.routing import MapAdapter
 
-from overseer.domain.messages import Message, Part, ToolCall
+from overseer.domain.messages import Message, Part, ToolCall, Usage
 from overseer.domain.records import Page, Room, RoomList
 from overseer.domain.sessions import Session
 from overseer.domain.settings import Settings
@@ -219,6 +219,10 @@ class Fragments:
         return self._render(
             "messages/_part.html", number=number, position=position, part=part, growth=None, plain=False
         )
+
+    def context(self, usage: Usage | None) -> str:
+        """Render `#context`, how full the model's context was after the answer with this usage."""
+        return self._render("rooms/_context.html", usage=usage)
 
     def reading(self) -> str:
         """Render `#reading`, the line above the first message that the model sees."""
