@@ -24,7 +24,7 @@ class StorageError(Exception):
 
 
 class StorageDamaged(StorageError):
-    """The file is damaged or missing."""
+    """The file is damaged."""
 
 
 class StorageReplaced(StorageDamaged):
@@ -39,8 +39,11 @@ class StorageClosed(StorageError):
     """The file is closed."""
 
 
-class StorageFull(StorageError):
-    """Nothing can be written at the moment: the disk is full, or the file or its directory is read-only."""
+class StorageUnavailable(StorageError):
+    """The file cannot be used at the moment.
+
+    The disk is full, the file is read-only or locked by another program, or the server is shutting down.
+    """
 
 
 class InstanceError(Exception):

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from overseer.domain.context import DEFAULT_CONTEXT_TOKENS, estimate_tokens, message_tokens
-from overseer.domain.errors import AnswerInProgress, StorageError, StorageFull
+from overseer.domain.errors import AnswerInProgress, StorageError, StorageUnavailable
 from overseer.domain.events import (
     MessageAdded,
     MessageChanged,
@@ -467,7 +467,7 @@ class ChatRoom:
     def _save_if_possible(self, turn: Turn, position: int) -> None:
         try:
             self._save(turn, position)
-        except StorageFull as error:
+        except StorageUnavailable as error:
             self._saved_at = time.monotonic()
             log.error("turn %s/%s goes on unsaved: %s", self.room_id, turn.number, error)
 

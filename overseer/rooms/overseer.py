@@ -21,8 +21,8 @@ from overseer.domain.errors import (
     StorageDamaged,
     StorageEmpty,
     StorageError,
-    StorageFull,
     StorageReplaced,
+    StorageUnavailable,
 )
 from overseer.domain.events import (
     MessageAdded,
@@ -78,7 +78,7 @@ class Overseer:
     """The rooms of one instance directory. Only one process may use a directory at a time.
 
     Every method that takes a room id raises NoSuchRoom if there is no such room, StorageError if its file cannot be
-    used, and StorageFull if nothing can be written at the moment. `run_in_thread` runs the commits, and
+    used, and StorageUnavailable if it cannot be used at the moment. `run_in_thread` runs the commits, and
     `start_thread` starts the threads of tools.
     """
 
@@ -153,7 +153,7 @@ class Overseer:
                     if answering:
                         with suppress(NoSuchRoom, StorageError):
                             self.call(room_id, ChatRoom.stop, state="interrupted", reason=INTERRUPTED)
-            # Calls from now on raise StorageFull and open no file.
+            # Calls from now on raise StorageUnavailable and open no file.
             registry, self._registry = self._registry, None
             with ExitStack() as stack:
                 stack.callback(self._lock.release)
@@ -198,7 +198,7 @@ class Overseer:
             facet.call(ChatRoom.begin, name, by_person=by_person)
             self._require_registry().add(room_id, facet.call(ChatRoom.summary))
         except FacetAborted:
-            raise StorageFull(SHUTTING_DOWN) from None
+            raise StorageUnavailable(SHUTTING_DOWN) from None
         except BaseException:
             self._facets.delete(_facet_name(room_id))
             raise
@@ -241,9 +241,9 @@ class Overseer:
             return self._facet(room_id).call(run)
         except FacetAborted:
             if self._closed:
-                raise StorageFull(SHUTTING_DOWN) from None
+                raise StorageUnavailable(SHUTTING_DOWN) from None
             raise NoSuchRoom("This room was just deleted.") from None
-        except StorageFull:
+        except StorageUnavailable:
             raise
         except StorageError as error:
             self._record_problem(room_id, error)
@@ -275,7 +275,7 @@ class Overseer:
 
     def _require_registry(self) -> Registry:
         if self._registry is None:
-            raise StorageFull(SHUTTING_DOWN)
+            raise StorageUnavailable(SHUTTING_DOWN)
         return self._registry
 
     def _facet(self, room_id: str, *, create: bool = False) -> Facet[ChatRoom]:
@@ -461,7 +461,7 @@ class Overseer:
             self._stale.discard(room_id)
             try:
                 self.sync_state(room_id)
-            except StorageFull:
+            except StorageUnavailable:
                 self._stale.add(room_id)
             except (NoSuchRoom, StorageError):
                 pass  # there is no summary to store

@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from overseer.domain.errors import StorageError, StorageFull
+from overseer.domain.errors import StorageError, StorageUnavailable
 from overseer.storage.database import flush
 from overseer.storage.instance_lock import LIST, is_instance, room_file, room_ids
 from overseer.storage.registry import load_rooms, mark_as_backup
@@ -74,7 +74,7 @@ def _copy_all(source: Path, target: Path, progress: Callable[[int, int], None]) 
         rooms |= inspect(target / UNFINISHED, load_rooms).keys()
     except FileNotFoundError:
         problems.append(f"{LIST} is missing. {REBUILT}")
-    except StorageFull:
+    except StorageUnavailable:
         raise
     except StorageError as error:
         problems.append(f"{error} {REBUILT}")
@@ -84,7 +84,7 @@ def _copy_all(source: Path, target: Path, progress: Callable[[int, int], None]) 
             copied += 1
         except FileNotFoundError:
             missing.add(room_id)
-        except StorageFull:
+        except StorageUnavailable:
             raise
         except StorageError as error:
             problems.append(str(error))

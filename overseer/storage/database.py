@@ -20,8 +20,8 @@ from overseer.domain.errors import (
     StorageDamaged,
     StorageEmpty,
     StorageError,
-    StorageFull,
     StorageReplaced,
+    StorageUnavailable,
 )
 
 Migration = Callable[[sqlite3.Connection], None]
@@ -193,7 +193,7 @@ class Storage:
         in_place = self._is_at_path(found[""]) and found["-wal"] is not None
         self._identity = found if in_place else {**found, "": self._identity[""]}
         if not in_place:
-            raise StorageFull("was removed or replaced while it was opened. Try again.")
+            raise StorageUnavailable("was removed or replaced while it was opened. Try again.")
 
     def _commit(self, db: sqlite3.Connection) -> None:
         self._run_in_thread(partial(self._execute_commit, db))
@@ -426,25 +426,27 @@ def explain_sqlite_error(error: sqlite3.Error, path: Path) -> StorageError:
         return _not_writable(path)
     if primary == sqlite3.SQLITE_IOERR and code not in READ_ERRORS:
         # A quota raises this, and so does a full disk when the log or index cannot grow.
-        return StorageFull(
+        return StorageUnavailable(
             f"{path.name} could not be written. Nothing was lost; check whether the disk or a quota is full, and try"
             " again."
         )
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return StorageFull(f"{path.name} is locked by another program. Close it there and try again.")
+        return StorageUnavailable(f"{path.name} is locked by another program. Close it there and try again.")
     if primary in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
         return StorageDamaged(f"{path.name} is damaged or not a SQLite file. Put back a copy from a backup.")
     return StorageError(f"{path.name} could not be used: {error}.")
 
 
-def explain_os_error(error: OSError, path: Path) -> StorageFull:
+def explain_os_error(error: OSError, path: Path) -> StorageUnavailable:
     """Convert an error of the operating system to a StorageError with a sentence for people."""
     return _disk_full() if error.errno in (errno.ENOSPC, errno.EDQUOT) else _not_writable(path)
 
 
-def _disk_full() -> StorageFull:
-    return StorageFull("The disk is full. Nothing was lost; free some space and try again.")
+def _disk_full() -> StorageUnavailable:
+    return StorageUnavailable("The disk is full. Nothing was lost; free some space and try again.")
 
 
-def _not_writable(path: Path) -> StorageFull:
-    return StorageFull(f"{path.name} cannot be opened for writing. Check the permissions of the instance directory.")
+def _not_writable(path: Path) -> StorageUnavailable:
+    return StorageUnavailable(
+        f"{path.name} cannot be opened for writing. Check the permissions of the instance directory."
+    )

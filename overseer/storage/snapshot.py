@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
-from overseer.domain.errors import StorageDamaged, StorageFull
+from overseer.domain.errors import StorageDamaged, StorageUnavailable
 from overseer.storage.database import beside, explain_os_error, explain_sqlite_error, file_identity, remove, save_copy
 
 R = TypeVar("R")
@@ -40,7 +40,7 @@ def inspect(path: Path, query: Callable[[sqlite3.Connection], R]) -> R:
         after = file_identity(path)
         if after == before or (not immutable and after is not None and after.file == before.file):
             return found
-    raise StorageFull(f"{path.name} is written in all the time. Try again.")
+    raise StorageUnavailable(f"{path.name} is written in all the time. Try again.")
 
 
 def copy(path: Path, target: Path) -> int:

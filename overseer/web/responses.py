@@ -20,7 +20,7 @@ from overseer.domain.errors import (
     NoSuchRoom,
     Outdated,
     StorageError,
-    StorageFull,
+    StorageUnavailable,
 )
 from overseer.domain.records import RoomList
 from overseer.domain.text import Invalid, TooLarge, clean, escape_for_log
@@ -39,7 +39,7 @@ STATUS: dict[type[Exception], int] = {
     Invalid: 422,
     KeyReused: 422,
     InstanceError: 503,
-    StorageFull: 503,
+    StorageUnavailable: 503,
     StorageError: 500,
 }
 SENTENCES = {

@@ -8,7 +8,7 @@ import secrets
 from flask import Blueprint, Flask, Response, abort, request
 from werkzeug.routing import IntegerConverter
 
-from overseer.domain.errors import NoSuchMessage, StorageError, StorageFull
+from overseer.domain.errors import NoSuchMessage, StorageError, StorageUnavailable
 from overseer.domain.records import MAX_NUMBER, Asked
 from overseer.domain.settings import parse_changes
 from overseer.domain.text import Invalid, clean
@@ -220,7 +220,7 @@ def open_room(room_id: str) -> tuple[str, int]:
     """Return `#room` and its status; if the room's file cannot be used, with the error as its text."""
     try:
         return room_fragment(room_id), 200
-    except StorageFull:
+    except StorageUnavailable:
         raise
     except StorageError as error:
         return fragments().broken(overseer().record(room_id), sentence=str(error)), 500

@@ -22,7 +22,7 @@ from overseer.domain.errors import (
     InstanceError,
     NoSuchRoom,
     StorageError,
-    StorageFull,
+    StorageUnavailable,
 )
 from overseer.domain.events import (
     MessageAdded,
@@ -205,7 +205,7 @@ def test_delete_during_a_turn_closes_the_connection_and_is_the_last_event(
 
 def test_create_that_fails_leaves_nothing_behind(overseer: Overseer, log: EventLog, instance: Path) -> None:
     (instance / "facets").rmdir()
-    with pytest.raises(StorageFull, match="cannot be opened for writing"):
+    with pytest.raises(StorageUnavailable, match="cannot be opened for writing"):
         overseer.create("Kitchen")
     assert (overseer.rooms().rooms, log.events) == ((), [])
     (instance / "facets").mkdir()
@@ -862,7 +862,7 @@ def test_open_and_close_may_be_repeated(overseer: Overseer) -> None:
     overseer.close()
     overseer.close()
     overseer.open(reopen=False)
-    with pytest.raises(StorageFull, match="shutting down"):
+    with pytest.raises(StorageUnavailable, match="shutting down"):
         overseer.rooms()
     overseer.open()
     assert overseer.rooms().rooms == (room,)
@@ -881,10 +881,10 @@ def test_close_interrupts_answers_and_closes_connections_and_files(
     assert reply.closed.wait(DEADLINE)
     assert [log.wait_for_end(number, room_id=room.id) for number in (2, 4)] == ["interrupted"] * 2
     assert not DESCRIPTORS.is_dir() or open_room_files(instance) == set()
-    with pytest.raises(StorageFull, match="shutting down"):
+    with pytest.raises(StorageUnavailable, match="shutting down"):
         overseer.create("Cellar")
     for use in USES.values():
-        with pytest.raises(StorageFull, match="shutting down"):
+        with pytest.raises(StorageUnavailable, match="shutting down"):
             use(overseer, room.id)
     again = opened(instance)
     found = [(message.text, message.state, message.reason) for message in again.room(room.id).messages().messages[1::2]]
@@ -901,5 +901,5 @@ def test_call_during_a_close_says_that_the_server_is_shutting_down(overseer: Ove
             overseer.close()
 
     overseer.subscribe(close)
-    with pytest.raises(StorageFull, match="shutting down"):
+    with pytest.raises(StorageUnavailable, match="shutting down"):
         overseer.room(room.id).rename("Cellar")

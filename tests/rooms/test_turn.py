@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 
 import pytest
 
-from overseer.domain.errors import AnswerInProgress, Outdated, StorageFull
+from overseer.domain.errors import AnswerInProgress, Outdated, StorageUnavailable
 from overseer.domain.events import MessageChanged, PartAdded, ReadingMoved, RoomEvent, TurnDelayed, TurnEnded
 from overseer.domain.messages import Message, Reasoning, Text, ToolCall
 from overseer.domain.records import Asked
@@ -471,7 +471,7 @@ def test_resume_while_the_file_is_locked_for_a_moment_loses_nothing(
 
         harness.listeners.append(lock)
         reply = harness.script(held_reply(TextDelta(" more")))  # it ends when the file is unlocked
-        with suppress(StorageFull):
+        with suppress(StorageUnavailable):
             harness.resume()
         other.execute("ROLLBACK")
     reply.end()

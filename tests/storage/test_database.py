@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from overseer.domain.errors import StorageClosed, StorageDamaged, StorageError, StorageFull, StorageReplaced
+from overseer.domain.errors import StorageClosed, StorageDamaged, StorageError, StorageReplaced, StorageUnavailable
 from overseer.storage.database import CHECKPOINT_BYTES, SUFFIXES, Migration, Storage, beside, remove
 from tests.storage.files import JUNK, copy_database, execute, query, remove_log, write_junk
 from tests.storage.files import remove as unlink
@@ -232,12 +232,12 @@ def test_migrate_rejects_a_foreign_file_and_leaves_it_unchanged(
 
 
 def test_migrate_rejects_a_missing_file_or_folder_and_creates_nothing(opened: Open, path: Path) -> None:
-    """A missing folder may come back, so it is StorageFull: the file is not called damaged."""
+    """A missing folder may come back, so it is StorageUnavailable: the file is not called damaged."""
     with pytest.raises(StorageError, match=r"some\.sqlite is missing"):
         opened(create=False)
     assert files(path) == set()
     path.parent.rmdir()
-    with pytest.raises(StorageFull, match="cannot be opened for writing"):
+    with pytest.raises(StorageUnavailable, match="cannot be opened for writing"):
         opened()
 
 
@@ -416,7 +416,7 @@ def test_migrate_raises_when_the_file_is_replaced_while_it_is_opened(opened: Ope
         numbers_table(db)
         replace_file(path)
 
-    with pytest.raises(StorageFull, match="replaced while it was opened"):
+    with pytest.raises(StorageUnavailable, match="replaced while it was opened"):
         opened((words_table, numbers_and_replace))
     assert files(path) == {path.name}, "the log of the old file would be applied to the new one"
     add(opened((words_table, numbers_table)), "one")
