@@ -28,7 +28,7 @@ class StorageDamaged(StorageError):
 
 
 class StorageReplaced(StorageDamaged):
-    """Another file is at the path of the open file or its log. The new file may be sound."""
+    """Another file is at the path of the open file or its WAL file. The new file may be sound."""
 
 
 class StorageEmpty(StorageError):

@@ -446,8 +446,8 @@ class Overseer:
     def _may_be_newer(self, room_id: str, synced_at: int) -> bool:
         """Return whether a room's file may be newer than its summary, even if the clock was changed.
 
-        A log beside the file means that the room was open when the process died. Without one, its last summary was
-        delivered, but a power cut may have lost it; then the file's modification time decides.
+        A WAL file that is not empty means that the room was open when the process died. Without one, its last summary
+        was delivered, but a power cut may have lost it; then the file's modification time decides.
         """
         path = self._facets.path(_facet_name(room_id))
         file, wal = file_identity(path), file_identity(beside(path, "-wal"))

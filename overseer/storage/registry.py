@@ -1,4 +1,4 @@
-"""The list of rooms: `overseer.sqlite` with a summary of each room."""
+"""The registry: `overseer.sqlite` with a summary of each room."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Registry:
     def adopt(self, rooms: Iterable[tuple[str, Summary]]) -> None:
         """Insert rooms whose files were found, the most recently active at the top.
 
-        In an empty list they keep their times of activity. Otherwise they go above the others with the current time.
+        In an empty registry they keep their times of activity. Otherwise they go above the others with the current time.
         """
         with self._storage.write() as db:
             (empty,) = db.execute("SELECT NOT EXISTS (SELECT 1 FROM rooms)").fetchone()
@@ -167,7 +167,7 @@ def was_shut_down_cleanly(db: sqlite3.Connection) -> bool:
 def mark_as_backup(db: sqlite3.Connection, *, without: Iterable[str]) -> None:
     """Turn a copied registry into that of a backup.
 
-    The rooms were copied later than the list: their summaries are read again when the backup is opened.
+    The rooms were copied later than the registry: their summaries are read again when the backup is opened.
     """
     db.execute("PRAGMA journal_mode = DELETE")
     db.executemany("DELETE FROM rooms WHERE id = ?", [(room_id,) for room_id in without])

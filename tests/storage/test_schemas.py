@@ -157,7 +157,7 @@ def test_rooms_of_earlier_versions_are_adopted_without_their_list(tmp_path: Path
 def test_list_is_copied_before_its_schema_is_migrated(
     tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The copy includes what was only in the log. A list that is new or needs no migration is not copied."""
+    """The copy includes what was only in the WAL file. A registry that is new or needs no migration is not copied."""
 
     def m002_test(db: sqlite3.Connection) -> None:
         db.execute("ALTER TABLE rooms ADD COLUMN colour TEXT NOT NULL DEFAULT ''")

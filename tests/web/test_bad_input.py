@@ -326,7 +326,7 @@ def test_error_is_a_fragment_or_a_page_with_the_same_sentence(
 
 
 def in_one_file(path: Path) -> Path:
-    """Move the log into the database file, so that the file alone is complete."""
+    """Move the WAL file's content into the database file, so that the file alone is complete."""
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return path
