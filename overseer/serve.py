@@ -28,7 +28,7 @@ from overseer.config import ConfigError
 from overseer.domain.addresses import Access, is_loopback
 from overseer.domain.errors import InstanceError
 from overseer.render.markdown import render
-from overseer.tools.registry import MAX_THREADS, Outcome
+from overseer.tools.toolbox import MAX_THREADS, Outcome
 from overseer.web.extensions import hub, overseer
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from overseer.tools.registry import Toolbox
+from overseer.tools.toolbox import Toolbox
 from tests.support.model_server import NOBODY
 from tests.support.server import Server
 
@@ -77,7 +77,7 @@ def test_the_readmes_tool_is_a_tool() -> None:
     )
     ast.parse(example)
     names: dict[str, Any] = {}
-    exec("from overseer.tools.registry import *\nfrom overseer.tools.registry import datetime, tool\n" + example, names)
+    exec("from overseer.tools.toolbox import *\nfrom overseer.tools.toolbox import datetime, tool\n" + example, names)
     tool = names["TOOLS"][-1]
     assert tool.name == "days_until" and tool.parameters["required"] == ["date"]
     assert "YYYY-MM-DD" in tool.description

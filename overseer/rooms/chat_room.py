@@ -36,7 +36,7 @@ from overseer.llm import Model
 from overseer.rooms.turn import MAX_ANSWER_CHARS, Turn, TurnCancelled
 from overseer.storage.database import Storage
 from overseer.storage.room_store import RoomStore
-from overseer.tools.registry import CALL_TIMEOUT_SECONDS, Toolbox
+from overseer.tools.toolbox import CALL_TIMEOUT_SECONDS, Toolbox
 
 log = logging.getLogger(__name__)
 

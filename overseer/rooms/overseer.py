@@ -48,7 +48,7 @@ from overseer.storage.facets import Facet, FacetAborted, Facets
 from overseer.storage.instance_lock import InstanceLock
 from overseer.storage.registry import PAGE, Registry
 from overseer.storage.room_rows import now
-from overseer.tools.registry import TOOLS, StartThread, Toolbox, in_thread
+from overseer.tools.toolbox import TOOLS, StartThread, Toolbox, in_thread
 
 log = logging.getLogger(__name__)
 

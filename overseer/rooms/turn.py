@@ -25,7 +25,7 @@ from overseer.llm import (
     ToolRequest,
 )
 from overseer.rooms.usage import UsageCounter
-from overseer.tools.registry import Call, ToolAbandoned, Toolbox, ToolError
+from overseer.tools.toolbox import Call, ToolAbandoned, Toolbox, ToolError
 
 MAX_STEPS = 5  # requests to the model in one turn
 MAX_ANSWER_CHARS = 400_000

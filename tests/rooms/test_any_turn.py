@@ -15,7 +15,7 @@ from overseer.domain.messages import Message, Part, Reasoning, State, Text, Tool
 from overseer.llm import Delta, ModelBusy, ModelCut, ModelError, ReasoningDelta, TextDelta, ToolRequest
 from overseer.rooms.chat_room import ChatRoom
 from overseer.rooms.turn import MAX_STEPS, RETRY_DELAYS_SECONDS
-from overseer.tools.registry import tool
+from overseer.tools.toolbox import tool
 from tests.support.room_harness import RoomHarness, ScriptedReply, join_turn_threads
 
 WORDS = st.text("ab \n\N{GRINNING FACE}", min_size=1, max_size=4)

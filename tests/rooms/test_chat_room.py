@@ -29,7 +29,7 @@ from overseer.domain.records import Asked
 from overseer.llm import Delta, ModelCut, ModelError, ReasoningDelta, TextDelta, ToolRequest
 from overseer.rooms import chat_room
 from overseer.rooms.chat_room import INTERRUPTED, STOPPED, ChatRoom
-from overseer.tools.registry import tool
+from overseer.tools.toolbox import tool
 from tests.rooms.conftest import MakeHarness
 from tests.support.room_harness import RoomHarness, ScriptedReply, held_reply, join_turn_threads, text_reply
 from tests.support.waiting import DEADLINE

@@ -29,7 +29,7 @@ from overseer.llm import (
 from overseer.rooms import chat_room, turn
 from overseer.rooms.chat_room import INTERRUPTED, STOPPED, ChatRoom, Limits
 from overseer.rooms.turn import MAX_RETRY_DELAY_SECONDS, RETRY_DELAYS_SECONDS
-from overseer.tools.registry import tool
+from overseer.tools.toolbox import tool
 from tests.support.room_harness import (
     RoomHarness,
     ScriptedModel,
