@@ -99,7 +99,7 @@ class FrameRenderer:
             # A row that moves is not rendered at its old position.
             needed = (one for one in stale if not (isinstance(one, RowInvalidated) and one.room_id in moved))
             html = "".join(self._shared_change(state, one, shared) for one in needed)
-        return text_frame(html + partial("rooms-place", "outerHTML", self._fragments.list_place(revision)))
+        return text_frame(html + partial("rooms-place", "outerHTML", self._fragments.list_revision(revision)))
 
     def room_frames(self, state: RoomState, stale: Sequence[RoomInvalidation] | None) -> tuple[bytes, RoomState]:
         """Return the frames for a room, and the state they lead to. `stale` is None for the whole room."""

@@ -49,7 +49,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class RegistryContent:
-    """The rooms in the registry, and whether the last run was shut down cleanly, so that every summary is up to date."""
+    """The rooms in the registry, and whether the last run was shut down cleanly, so that all summaries are current."""
 
     rooms: dict[str, Room]
     clean: bool

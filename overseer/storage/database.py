@@ -237,7 +237,7 @@ class Storage:
         return self._db
 
     def _check_file(self) -> None:
-        """Raise StorageReplaced or StorageDamaged if another program has replaced or damaged the file or its WAL file."""
+        """Raise StorageReplaced or StorageDamaged if another program has replaced or damaged the file or its WAL."""
         found = file_identity(self._paths[""])
         if found != self._identity[""]:
             self._check_changed_file(found)

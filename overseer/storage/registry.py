@@ -72,7 +72,8 @@ class Registry:
     def adopt(self, rooms: Iterable[tuple[str, Summary]]) -> None:
         """Insert rooms whose files were found, the most recently active at the top.
 
-        In an empty registry they keep their times of activity. Otherwise they go above the others with the current time.
+        In an empty registry they keep their times of activity. Otherwise they go above the others with the current
+        time.
         """
         with self._storage.write() as db:
             (empty,) = db.execute("SELECT NOT EXISTS (SELECT 1 FROM rooms)").fetchone()

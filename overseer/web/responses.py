@@ -222,7 +222,7 @@ def error_response(sentence: str, status: int) -> Response:
     is_correctable = status in CORRECTABLE_STATUSES and (back or request.endpoint == "rooms.create_room")
     refused = _refused_form(status) if is_correctable else None
     body = fragments().no_room(sentence=sentence, back=back, typed=_typed_text(), refused=refused)
-    page = fragments().page(body, rooms, title="", active=None, q="", place=revision)
+    page = fragments().page(body, rooms, title="", active=None, q="", revision=revision)
     return html_response(page, status)
 
 
