@@ -82,7 +82,7 @@ class Rooms:
         found = re.search(r'role="alert">\s*<p>(.*?)</p>', response.text)
         assert found, response.text
         assert not re.search(r"Traceback|sqlite3|Error\b|/tmp", found[1])
-        return re.sub(r" \(The log says more under \w+\.\)$", "", found[1])
+        return re.sub(r" \(See \w+ in the server log\.\)$", "", found[1])
 
     def messages(self, room: str) -> str:
         shown = self.request("GET", f"/{room}/messages")

@@ -40,7 +40,7 @@ def sentence_of(response: TestResponse) -> str:
 
 def checked(sentence: str) -> str:
     """Check that an error is a sentence and contains nothing internal."""
-    assert re.fullmatch(r"\S.{8,}[.…]( \(The log says more under [0-9a-f]{8}\.\))?", sentence), sentence
+    assert re.fullmatch(r"\S.{8,}[.…]( \(See [0-9a-f]{8} in the server log\.\))?", sentence), sentence
     internal = r"Traceback|File \"|line \d|\.py\b|/tmp|/work|/home|sqlite3|Error\b|<class"
     assert not re.search(internal, sentence), sentence
     return sentence
