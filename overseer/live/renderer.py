@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 
 from overseer.domain.errors import NoSuchMessage, NoSuchRoom, StorageError
 from overseer.live.invalidation import (
+    ContextLineInvalidated,
     DefaultModelInvalidated,
     ExchangeAdded,
+    GrowingPartInvalidated,
     HeaderInvalidated,
     ListInvalidation,
     MessageInvalidated,
     MessagesInvalidated,
     MovedToTop,
-    PartGrown,
     PartInvalidated,
-    ReadingLineMoved,
     RoomGone,
     RoomInvalidation,
     RowInvalidated,
@@ -147,7 +147,7 @@ class FrameRenderer:
         room_id, fragments = state.room_id, self._fragments
         room = self._overseer.room(room_id)
         match change:
-            case PartGrown(number, position):
+            case GrowingPartInvalidated(number, position):
                 if MessageInvalidated(number) in stale:
                     return "", state
                 return self._growth(state, number, position)
@@ -165,8 +165,8 @@ class FrameRenderer:
             case MessagesInvalidated():
                 html = fragments.messages(room_id, room.messages())
                 return partial("messages", "outerMorph", html), state.with_cursor(None)
-            case ReadingLineMoved():
-                line = fragments.reading() if (number := room.reads_from()) else ""
+            case ContextLineInvalidated():
+                line = fragments.context_line() if (number := room.context_start()) else ""
                 inserted = partial(dom_id("message", number), "beforebegin", line) if line else ""
                 return partial("reading", "delete", "") + inserted, state
             case HeaderInvalidated():

@@ -220,7 +220,7 @@ class Fragments:
             "messages/_part.html", number=number, position=position, part=part, growth=None, plain=False
         )
 
-    def reading(self) -> str:
+    def context_line(self) -> str:
         """Render `#reading`, the line above the first message that the model sees."""
         return self._render("messages/_reading.html")
 

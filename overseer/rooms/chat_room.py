@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from overseer.domain.context import DEFAULT_CONTEXT_TOKENS, estimate_tokens, message_tokens
 from overseer.domain.errors import AnswerInProgress, StorageError, StorageUnavailable
 from overseer.domain.events import (
+    ContextStartMoved,
     MessageAdded,
     MessageChanged,
     MessagesCleared,
@@ -21,7 +22,6 @@ from overseer.domain.events import (
     PartAdded,
     PartChanged,
     PartGrew,
-    ReadingMoved,
     RoomConfigured,
     RoomEvent,
     RoomRenamed,
@@ -228,9 +228,9 @@ class ChatRoom:
         """
         return self._store.count_after(number, enough)
 
-    def reads_from(self) -> int:
+    def context_start(self) -> int:
         """Return the number of the first message that the model reads; 0 means the whole room."""
-        return self._store.reads_from()
+        return self._store.context_start()
 
     def settings(self) -> Settings:
         """Return the room's settings."""
@@ -291,7 +291,7 @@ class ChatRoom:
     def context_shortened(self, turn: Turn, number: int) -> None:
         with self._lock:
             self._require_running(turn)
-            self._save_reads_from(number)
+            self._save_context_start(number)
         self._deliver()
 
     def turn_ended(self, turn: Turn, state: State, reason: str) -> None:
@@ -383,7 +383,7 @@ class ChatRoom:
         budget = self._limits.context_tokens - estimate_tokens(settings.system_prompt)
         budget -= message_tokens(partial) if partial else 0
         history = self._store.history(number, budget)
-        self._save_reads_from(history[0].number if history and history[0].number > self._store.first_number() else 0)
+        self._save_context_start(history[0].number if history and history[0].number > self._store.first_number() else 0)
         turn = Turn(
             number,
             history,
@@ -408,14 +408,14 @@ class ChatRoom:
         assert isinstance(part, Text)
         self._emit(PartAdded(self.room_id, message.number, len(message.parts) - 1, part.kind, part.text))
 
-    def _save_reads_from(self, number: int) -> None:
+    def _save_context_start(self, number: int) -> None:
         try:
-            changed = self._store.set_reads_from(number)
+            changed = self._store.set_context_start(number)
         except StorageError as error:  # only the line in the page is wrong then, so the turn goes on
-            log.error("room %s: from where the model reads could not be stored: %s", self.room_id, error)
+            log.error("room %s: the start of the context could not be stored: %s", self.room_id, error)
             return
         if changed:
-            self._emit(ReadingMoved(self.room_id, number))
+            self._emit(ContextStartMoved(self.room_id, number))
 
     def _run_turn(self, turn: Turn) -> None:
         started = time.monotonic()

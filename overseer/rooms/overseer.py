@@ -25,11 +25,11 @@ from overseer.domain.errors import (
     StorageUnavailable,
 )
 from overseer.domain.events import (
+    ContextStartMoved,
     MessageAdded,
     PartAdded,
     PartChanged,
     PartGrew,
-    ReadingMoved,
     RoomCreated,
     RoomDeleted,
     RoomEvent,
@@ -58,7 +58,7 @@ Listener = Callable[[RoomEvent], None]
 
 SHUTTING_DOWN = "The server is shutting down. Try again in a moment."
 FILE_TIME_TICK_MS = 20  # the kernel rounds the times of files down to its timer tick
-EVENTS_THAT_KEEP_SUMMARY = (PartAdded, PartGrew, PartChanged, TurnDelayed, ReadingMoved)
+EVENTS_THAT_KEEP_SUMMARY = (PartAdded, PartGrew, PartChanged, TurnDelayed, ContextStartMoved)
 
 
 class QueuedEvent(NamedTuple):
@@ -122,7 +122,7 @@ class Overseer:
                 return
             self._closed = False
             if self._registry is None:
-                self._lock.take()
+                self._lock.acquire()
                 try:
                     self._open_and_recover()
                 except BaseException as error:
@@ -318,7 +318,7 @@ class Overseer:
         if registry.room(room_id).problem != str(error):
             log.error("room %s: %s", room_id, error)
             registry.mark_broken(room_id, str(error))
-            self._publish(RoomSynced(room_id, raised=False))
+            self._publish(RoomSynced(room_id, moved_to_top=False))
 
     def _queue(self, room_id: str) -> EventQueue[QueuedEvent]:
         """Return the room's queue. It exists while the room is open or its events are being delivered."""
@@ -363,7 +363,7 @@ class Overseer:
             except StorageError as error:
                 self._mark_stale(room_id, error)
             else:
-                self._notify(RoomSynced(room_id, raised=move == "raised", moved=move == "elsewhere"))
+                self._notify(RoomSynced(room_id, moved_to_top=move == "to top", moved=move == "elsewhere"))
         if queued.event is not None:
             self._notify(queued.event)
 
@@ -387,7 +387,7 @@ class Overseer:
         self._storage.close()
         try:
             self._registry = registry = self._open_registry()
-            self._recover(registry, in_order=registry.begin_run())
+            self._recover(registry, was_clean=registry.begin_run())
         except BaseException:
             self._storage.close()
             raise
@@ -403,7 +403,7 @@ class Overseer:
             log.error("%s It is kept as %s, and the list is made anew from the rooms.", error, kept.name)
             return Registry(self._storage)
 
-    def _recover(self, registry: Registry, *, in_order: bool) -> None:
+    def _recover(self, registry: Registry, *, was_clean: bool) -> None:
         """Finish deletions, update old summaries and add rooms that are not listed."""
         names = self._facets.names()
         synced = registry.synced()
@@ -411,7 +411,7 @@ class Overseer:
             if deleting:
                 with suppress(StorageError):
                     self._remove(room_id)
-            elif answering or (not in_order and self._may_be_newer(room_id, at)):
+            elif answering or (not was_clean and self._may_be_newer(room_id, at)):
                 with suppress(StorageError):  # `call` has stored the problem
                     self.sync_state(room_id)
         unlisted = {name.removeprefix("room-") for name in names if name.startswith("room-")} - synced.keys()

@@ -78,7 +78,7 @@ class RoomHandle:
     exchange = _forward(ChatRoom.exchange)
     after = _forward(ChatRoom.after)
     following = _forward(ChatRoom.following)
-    reads_from = _forward(ChatRoom.reads_from)
+    context_start = _forward(ChatRoom.context_start)
     settings = _forward(ChatRoom.settings)
 
     def record(self) -> Room:

@@ -28,7 +28,7 @@ class InstanceLock:
         self._directory = directory
         self._descriptor: int | None = None
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         """Create the directory if needed and lock it.
 
         Raises InstanceError, and holds nothing, if another process has the lock or the directory cannot be written.

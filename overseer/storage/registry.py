@@ -55,9 +55,9 @@ class Registry:
     def begin_run(self) -> bool:
         """Mark the server as running and return whether the last run was shut down cleanly."""
         with self._storage.write() as db:
-            in_order = bool(db.execute("SELECT in_order FROM runs").fetchone()[0])
+            was_clean = bool(db.execute("SELECT in_order FROM runs").fetchone()[0])
             db.execute("UPDATE runs SET in_order = 0")
-            return in_order
+            return was_clean
 
     def end_run(self) -> None:
         """Mark the run as shut down cleanly: every summary is as new as its room."""
@@ -102,7 +102,7 @@ class Registry:
             db.execute(
                 "UPDATE rooms SET rank = ? WHERE id = ? AND rank % ? < ?", (base + top + 1, room_id, PINNED, top)
             )
-            return moved or ("raised" if above else "")
+            return moved or ("to top" if above else "")
 
     def note_closed(self, room_id: str, *, at: int) -> None:
         """Record that the room's file was closed and the summary is complete up to `at` (UTC milliseconds)."""

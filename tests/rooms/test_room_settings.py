@@ -156,7 +156,7 @@ def test_overseer_sends_the_settings_to_the_model_server(overseer: Overseer, mod
     overseer.subscribe(events.append)
     assert overseer.room(configured).configure(ALL, name="  Cellar\n ").name == "Cellar"
     assert [room.name for room in overseer.rooms().rooms] == ["Cellar", "Plain"], "no room moves"
-    assert RoomSynced(configured, raised=False) in events and RoomConfigured(configured) in events
+    assert RoomSynced(configured, moved_to_top=False) in events and RoomConfigured(configured) in events
     assert (overseer.room(configured).settings(), overseer.room(plain).settings()) == (SET, Settings())
     for room_id in (plain, configured):
         overseer.room(room_id).ask("one")

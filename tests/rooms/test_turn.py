@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 import pytest
 
 from overseer.domain.errors import AnswerInProgress, Outdated, StorageUnavailable
-from overseer.domain.events import MessageChanged, PartAdded, ReadingMoved, RoomEvent, TurnDelayed, TurnEnded
+from overseer.domain.events import ContextStartMoved, MessageChanged, PartAdded, RoomEvent, TurnDelayed, TurnEnded
 from overseer.domain.messages import Message, Reasoning, Text, ToolCall
 from overseer.domain.records import Asked
 from overseer.llm import (
@@ -232,8 +232,8 @@ def test_overflow_halves_the_history_once(long_room: RoomHarness) -> None:
     answer = long_room.answer("question 4".ljust(24), overflow(), text_reply("Yes"))
     assert [long_room.model.request_numbers(n) for n in (0, 1)] == [[1, 2, 3, 4, 5, 6, 7, 8, 9], [7, 8, 9]]
     assert (answer.state, answer.text, answer.reason) == ("complete", "Yes", "")
-    assert long_room.events_of(ReadingMoved) == [ReadingMoved("room", 7)]
-    assert long_room.call(ChatRoom.messages).reads_from == 7
+    assert long_room.events_of(ContextStartMoved) == [ContextStartMoved("room", 7)]
+    assert long_room.call(ChatRoom.messages).context_start == 7
     assert len(long_room.messages()) == 10
     answer = long_room.answer("question 5".ljust(24), busy(), overflow(), overflow(), text_reply("never"))
     assert (answer.state, answer.reason, answer.parts) == ("failed", "The conversation is too long.", ())
@@ -249,7 +249,7 @@ def test_overflow_far_below_the_budget_halves_the_history(long_room: RoomHarness
 
 def test_overflow_of_a_single_question_fails_the_answer(harness: RoomHarness) -> None:
     assert harness.answer("x" * 400, overflow(), overflow()).state == "failed"
-    assert harness.call(ChatRoom.reads_from) == 0 and harness.events_of(ReadingMoved) == []
+    assert harness.call(ChatRoom.context_start) == 0 and harness.events_of(ContextStartMoved) == []
 
 
 def test_overflow_after_the_first_token_fails_the_answer(harness: RoomHarness) -> None:

@@ -97,7 +97,7 @@ def check_rooms(overseer: Overseer) -> None:
         room_id = f"{version:012}"
         assert stored_messages(overseer, version) == expected_messages(version)
         page = overseer.room(room_id).messages()
-        assert (page.more, page.last, page.reads_from) == (False, 14, 3 if version >= 2 else 0)
+        assert (page.more, page.last, page.context_start) == (False, 14, 3 if version >= 2 else 0)
         settings = Settings("other-model", "Answer in one sentence.", 0.5) if version >= 2 else Settings()
         assert overseer.room(room_id).settings() == replace(settings, pinned=version >= 3)
         room = overseer.record(room_id)

@@ -20,10 +20,10 @@ WORDS = "Some words that were said here, as many as it takes to be a message lik
 LONG_AGO = 1_000_000  # seconds
 
 
-def furnish(directory: Path, *, rooms: int, messages: int, files: bool = False, in_order: bool = True) -> str:
+def furnish(directory: Path, *, rooms: int, messages: int, files: bool = False, was_clean: bool = True) -> str:
     """Make an instance of so many rooms. Returns the one in the middle of the list, with so many messages.
 
-    The others are on the list and, without `files`, nowhere else. Not `in_order`: the last run was killed.
+    The others are on the list and, without `files`, nowhere else. Not `was_clean`: the last run was killed.
     """
     (directory / "facets").mkdir(parents=True)
     ids = [f"{number:012x}" for number in range(1, rooms + 1)]
@@ -39,7 +39,7 @@ def furnish(directory: Path, *, rooms: int, messages: int, files: bool = False, 
                 shutil.copy(room_file(directory, room_id), path)
             os.utime(path, (LONG_AGO, LONG_AGO))
             registry.note_closed(one, at=2000 * LONG_AGO)
-        if not in_order:
+        if not was_clean:
             registry.begin_run()
     return room_id
 
