@@ -20,7 +20,7 @@ NAME = "Owls 00000"  # of the same length as the name that replaces it in the fi
 CREATED_AT = 1_700_000_000_000  # ms
 
 
-def furnish(folder: Path, count: int) -> list[str]:
+def create_rooms(folder: Path, count: int) -> list[str]:
     """Create empty rooms in an empty instance directory. Return their ids."""
     (folder / "facets").mkdir(parents=True)
     model = folder / "model.sqlite"

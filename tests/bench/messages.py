@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.bench.caller import PART, Caller
 from tests.bench.figure import Figure, percentile, repeats
-from tests.bench.files import fill, furnish
+from tests.bench.files import create_rooms, fill
 from tests.bench.seeded_instance import seeded
 
 FEW, MANY, MOST = 50, 5_000, 100_000
@@ -73,11 +73,11 @@ def figures(program: tuple[str, ...]) -> Iterator[Figure]:
 
     def filled(folder: Path) -> None:
         sizes = (*SIZES, REFERENCE)
-        rooms.update(zip(sizes, furnish(folder, len(sizes)), strict=True))
+        rooms.update(zip(sizes, create_rooms(folder, len(sizes)), strict=True))
         for messages, room_id in rooms.items():
             fill(folder, room_id, messages)
 
-    with seeded(program, furnish=filled) as home, Caller(home.server.port) as caller:
+    with seeded(program, prepare=filled) as home, Caller(home.server.port) as caller:
         readers = {messages: Reader(caller, room_id, messages) for messages, room_id in rooms.items()}
         original = readers.pop(REFERENCE)
         for name, step in STEPS:

@@ -12,7 +12,7 @@ import websocket
 
 from tests.bench.caller import PART, Answer, Caller
 from tests.bench.figure import Figure, percentile, repeats
-from tests.bench.files import furnish
+from tests.bench.files import create_rooms
 from tests.bench.seeded_instance import seeded
 from tests.support.tab import Tab
 
@@ -107,7 +107,7 @@ def visitor(program: tuple[str, ...], rooms: int) -> Iterator[Visitor]:
     """Start a server with `rooms` rooms for one visitor."""
     ids: list[str] = []
     with (
-        seeded(program, warm=False, furnish=lambda folder: ids.extend(furnish(folder, rooms))) as home,
+        seeded(program, warm=False, prepare=lambda folder: ids.extend(create_rooms(folder, rooms))) as home,
         Caller(home.server.port) as caller,
     ):
         yield Visitor(caller, ids)
@@ -133,7 +133,7 @@ def rounds(visitors: dict[int, Visitor]) -> dict[str, Durations]:
 def pushed(program: tuple[str, ...], rooms: int) -> tuple[float, ...]:
     """Return the KB that a tab is sent when another room gets a message and its answer."""
     ids: list[str] = []
-    with seeded(program, furnish=lambda folder: ids.extend(furnish(folder, rooms))) as home:
+    with seeded(program, prepare=lambda folder: ids.extend(create_rooms(folder, rooms))) as home:
         tab = Tab(home.server.url, f"room={ids[0]}")
         tab.read_until('hx-target="#messages"')
         tab.socket.settimeout(QUIET_SECONDS)

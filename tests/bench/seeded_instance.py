@@ -44,14 +44,14 @@ class SeededInstance:
 
 @contextmanager
 def seeded(
-    program: tuple[str, ...], *, warm: bool = True, furnish: Callable[[Path], object] = lambda folder: None
+    program: tuple[str, ...], *, warm: bool = True, prepare: Callable[[Path], object] = lambda folder: None
 ) -> Iterator[SeededInstance]:
     """Start a server with its model.
 
-    `furnish` fills the instance directory before. `warm` posts a message, which loads what is loaded at first use.
+    `prepare` fills the instance directory before. `warm` posts a message, which loads what is loaded at first use.
     """
     with tempfile.TemporaryDirectory() as folder, Model() as model:
-        furnish(Path(folder))
+        prepare(Path(folder))
         environment = {"OPENAI_BASE_URL": model.url, "OPENAI_MODEL": "stand-in"}
         server = Server(Path(folder), environment=environment, program=program).start()
         try:

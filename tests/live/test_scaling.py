@@ -31,7 +31,7 @@ from overseer.rooms import chat_room
 from overseer.rooms.chat_room import Limits
 from overseer.rooms.overseer import Overseer
 from tests.support.model_server import NOBODY, ModelServer, Reply, end, held, text
-from tests.support.seed_data import furnish
+from tests.support.seed_data import create_instance
 from tests.support.served import served
 from tests.support.tab import Tab
 from tests.support.work_counter import Work, WorkCounter
@@ -64,7 +64,7 @@ class Harness:
     """An app with many rooms, and a room in the middle of the list with many messages and a tab."""
 
     def __init__(self, directory: Path, *, rooms: int, messages: int) -> None:
-        self.room_id = furnish(directory, rooms=rooms, messages=messages)
+        self.room_id = create_instance(directory, rooms=rooms, messages=messages)
         self.path = f"/rooms/{self.room_id}"
         self.model = ModelServer()
         settings = ModelSettings(base_url=self.model.url, name="stand-in")
@@ -476,7 +476,7 @@ def test_start_opens_no_room(counter: WorkCounter, tmp_path: Path, was_clean: bo
     works = []
     for rooms in (5, 100):
         directory = tmp_path / str(rooms)
-        furnish(directory, rooms=rooms, messages=20, files=True, was_clean=was_clean)
+        create_instance(directory, rooms=rooms, messages=20, files=True, was_clean=was_clean)
         overseer = Overseer(directory, models=Models(ModelSettings(base_url=NOBODY)))
         works.append(counter.count(overseer.open))
         overseer.close()
