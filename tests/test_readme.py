@@ -42,7 +42,7 @@ def same(told: str) -> str:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
-def test_the_readmes_curl_transcript_is_true(instance: Path) -> None:
+def test_readme_curl_transcript_matches_the_output(instance: Path) -> None:
     """Every command in order against the offline responder; `…` stands for any further lines."""
     server = Server(instance, environment={"OLLAMA_HOST": NOBODY}).start()
     room, before = "", ""
@@ -70,7 +70,7 @@ def test_the_readmes_curl_transcript_is_true(instance: Path) -> None:
     assert compared >= 8
 
 
-def test_the_readmes_tool_is_a_tool() -> None:
+def test_development_guide_tool_example_works() -> None:
     """The example can be pasted: it gets its schema from its signature and docstring, and it works."""
     example = next(
         block for block in re.findall(r"```python\n(.*?)```", DEVELOPMENT.read_text(), re.S) if "@tool" in block

@@ -130,5 +130,5 @@ class Message:
 
     @property
     def resumable(self) -> bool:
-        """Whether the answer broke off within a text part, so that a model can continue it."""
+        """Whether the answer ended within a text part, so that a model can continue it."""
         return self.finished and self.state != "complete" and bool(self.parts) and isinstance(self.parts[-1], Text)

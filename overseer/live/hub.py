@@ -115,7 +115,7 @@ class Hub:
         """Serve this socket, beginning with everything that its tab lacks.
 
         The revisions are those of the room and of the list that the tab shows; one that is empty or from another run
-        stands for a tab that shows nothing yet. `session` is the id of its login session.
+        stands for a tab that shows nothing yet. `session` is the id of its session.
         """
         tab = Tab(ws, session=session, room_id=room_id, on_ready=self._serve_soon)
         with self._lock:
@@ -139,7 +139,7 @@ class Hub:
                     self._remember(tab.room_id, self._followed.pop(tab.room_id))
 
     def log_out(self, session: str, html: str) -> None:
-        """Send `html` to the tabs of this login session, and close them."""
+        """Send `html` to the tabs of this session, and close them."""
         for tab in list(self._tabs):
             if tab.session == session:
                 tab.writer.send(text_frame(html))

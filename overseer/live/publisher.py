@@ -63,7 +63,7 @@ Render = Callable[[S, Sequence[Invalidation] | None, int, dict[object, str]], tu
 
 
 class Tab:
-    """One connected WebSocket, its login session, and the room it has open.
+    """One connected WebSocket, its session, and the room it has open.
 
     `on_ready` is called whenever more can be sent to it.
     """

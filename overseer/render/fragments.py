@@ -130,7 +130,7 @@ class Fragments:
         return self._render("login.html", title="Log in", wanted=wanted, sentence=sentence, typed=typed, again=again)
 
     def sessions(self, sessions: Sequence[Session], *, current: str, page: bool) -> str:
-        """Render `#sessions`, the live log-ins, alone or as a page; `current` is the id of the reader's own."""
+        """Render `#sessions`, the valid sessions, alone or as a page; `current` is the id of the reader's own."""
         template = "sessions.html" if page else "_sessions.html"
         return self._render(template, title="Log-ins", sessions=sessions, current=current)
 

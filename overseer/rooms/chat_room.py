@@ -481,7 +481,7 @@ class ChatRoom:
         self._save_final_states()
         self._start_next_turn()
         if self._turn is not None or self._queued:
-            raise AnswerInProgress("An answer is being made in this room. Stop it, or wait until it has ended.")
+            raise AnswerInProgress("An answer is being generated in this room. Stop it, or wait until it has ended.")
 
     def _with_live_state(self, message: Message) -> Message:
         """Return a stored message with what is only in memory: a final state that is not saved, or a growing answer."""

@@ -474,7 +474,7 @@ class Overseer:
         try:
             summary = self._facet(room_id).call(ChatRoom.summary)
             if not summary.name:
-                raise StorageEmpty("was never named: its making was cut off.")
+                raise StorageEmpty("was never named: its creation was interrupted.")
             return summary
         except StorageEmpty:
             self._facets.delete(_facet_name(room_id))

@@ -1,4 +1,4 @@
-"""A turn: making one answer, from the history through the model's deltas and tool calls to a final state."""
+"""A turn: the generation of one answer, from the history through the model's deltas and tool calls to a final state."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class RetryDelay:
 
 
 class Turn:
-    """The making of one answer. `run` makes it, in a thread of its own; `cancel` ends it from another thread.
+    """The generation of one answer. `run` generates it, in a thread of its own; `cancel` ends it from another thread.
 
     `history` is the conversation before the answer. `partial` is the answer if it is to be continued. The model reads
     the newest messages that fit into `budget` tokens.
@@ -166,7 +166,7 @@ class Turn:
         return self._usage_counter.usage()
 
     def run(self) -> None:
-        """Make the answer and record its final state. Errors of the model or a tool end it; they are not raised."""
+        """Generate the answer and record its final state. Errors of the model or a tool end it; they are not raised."""
         try:
             state, reason = self._answer()
             self._recorder.turn_ended(self, state, reason)
@@ -195,14 +195,14 @@ class Turn:
             return "interrupted", str(error)
         except ModelError as error:
             return "failed", str(error)
-        return "failed", f"The model used tools {MAX_STEPS} times without coming to an answer. Retry, or ask otherwise."
+        return "failed", f"The model used tools {MAX_STEPS} times without answering. Retry, or rephrase your message."
 
     def _final_state(self) -> tuple[State, str]:
         parts = self.buffer.parts()
         if not parts:
             return "failed", "The model returned an empty answer."
         if all(isinstance(part, Reasoning) for part in parts):
-            return "failed", "The model thought, but said nothing. Retry, or ask otherwise."
+            return "failed", "The model sent reasoning but no text. Retry, or rephrase your message."
         return "complete", ""
 
     def _run_step_with_retries(self, model: Model) -> list[ToolRequest]:

@@ -420,7 +420,7 @@ def _migrate(db: sqlite3.Connection, migrations: Sequence[Migration], applicatio
 
 
 def explain_sqlite_error(error: sqlite3.Error, path: Path) -> StorageError:
-    """Convert a SQLite error to a StorageError with a sentence for people."""
+    """Convert a SQLite error to a StorageError with an error message for people."""
     code = getattr(error, "sqlite_errorcode", None)
     primary = code & 0xFF if code is not None else None
     if primary == sqlite3.SQLITE_FULL:
@@ -441,7 +441,7 @@ def explain_sqlite_error(error: sqlite3.Error, path: Path) -> StorageError:
 
 
 def explain_os_error(error: OSError, path: Path) -> StorageUnavailable:
-    """Convert an error of the operating system to a StorageError with a sentence for people."""
+    """Convert an error of the operating system to a StorageError with an error message for people."""
     return _disk_full() if error.errno in (errno.ENOSPC, errno.EDQUOT) else _not_writable(path)
 
 

@@ -294,7 +294,7 @@ def test_stop_during_the_request_closes_the_reply(harness: RoomHarness) -> None:
 
 @pytest.mark.parametrize("end", [ChatRoom.stop, ChatRoom.clear])
 def test_deltas_after_stop_or_clear_are_ignored(harness: RoomHarness, end: Callable[[ChatRoom], None]) -> None:
-    """Also while the next answer is being made."""
+    """Also while the next answer is being generated."""
     late = harness.ask_held("A", TextDelta("Before"), uncloseable=True)
     harness.call(end)
     count = len(harness.events)

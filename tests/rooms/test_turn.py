@@ -521,7 +521,7 @@ def test_usage_of_a_stopped_answer_is_estimated(harness: RoomHarness) -> None:
 def test_answer_of_reasoning_only_is_failed(harness: RoomHarness) -> None:
     answer = harness.answer("one", ScriptedReply(ReasoningDelta("H"), ReasoningDelta("m")))
     assert (answer.state, answer.parts, answer.resumable) == ("failed", (Reasoning("Hm"),), False)
-    assert "thought, but said nothing" in answer.reason and "Retry" in answer.reason
+    assert "sent reasoning but no text" in answer.reason and "Retry" in answer.reason
 
 
 def test_answer_over_the_limit_is_ended_and_can_be_resumed(harness: RoomHarness) -> None:
