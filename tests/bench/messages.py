@@ -113,7 +113,7 @@ def grown(name: str, found: dict[int, list[list[float]]]) -> Iterator[Figure]:
         yield Figure("the same, p99", late[messages], "ms")
     for messages in (MANY, MOST):
         ratios = tuple(one / other for one, other in zip(late[messages], late[FEW], strict=True))
-        yield Figure(f"{name}, p99 with {messages:,} messages beside {FEW}", ratios, "×", MAX_GROWTH)
+        yield Figure(f"{name}, p99 with {messages:,} messages relative to {FEW}", ratios, "×", MAX_GROWTH)
 
 
 def scrolled(readers: dict[int, Reader]) -> Iterator[Figure]:
@@ -129,4 +129,4 @@ def scrolled(readers: dict[int, Reader]) -> Iterator[Figure]:
         )
         yield Figure(what, values, "ms")
     ratios = tuple(one / other for one, other in zip(took[MOST], took[MANY], strict=True))
-    yield Figure(f"{PAGES} pages back with {MOST:,} messages beside {MANY:,}", ratios, "×", MAX_GROWTH)
+    yield Figure(f"{PAGES} pages back with {MOST:,} messages relative to {MANY:,}", ratios, "×", MAX_GROWTH)

@@ -58,7 +58,7 @@ class Visitor:
         return self._caller.call("DELETE", self._newest, headers=PART)
 
     def listen(self) -> None:
-        """Wait for the answer, so that the next request does not share the processor with it."""
+        """Wait for the answer, so that the next request does not share the CPU with it."""
         while b"complete" not in self._caller.call("GET", f"{self._newest}/messages/2", headers=PLAIN).body:
             time.sleep(0.002)
 
@@ -91,15 +91,15 @@ def figures(program: tuple[str, ...]) -> Iterator[Figure]:
         for size, by_percent in late.items():
             yield Figure(f"{name}, {size:,} rooms, p50", by_percent[50], "ms", bound)
             yield Figure("the same, p99", by_percent[99], "ms")
-        for size, beside in ((MANY, FEW), (MOST, FEW), (MOST, MANY)):
-            if beside in (FEW, base):
-                ratios = tuple(one / other for one, other in zip(late[size][99], late[beside][99], strict=True))
-                limit = MAX_GROWTH if beside == base else None
-                yield Figure(f"{name}, p99 at {size:,} rooms beside {beside:,}", ratios, "×", limit)
+        for size, fewer in ((MANY, FEW), (MOST, FEW), (MOST, MANY)):
+            if fewer in (FEW, base):
+                ratios = tuple(one / other for one, other in zip(late[size][99], late[fewer][99], strict=True))
+                limit = MAX_GROWTH if fewer == base else None
+                yield Figure(f"{name}, p99 at {size:,} rooms relative to {fewer:,}", ratios, "×", limit)
     sent = {size: pushed(program, size) for size in PUSHED_SIZES}
     for size, values in sent.items():
         bound = None if size == FEW else MAX_GROWTH * statistics.median(sent[FEW])
-        yield Figure(f"a tab's list is told of a message elsewhere, {size:,} rooms", values, "KB", bound)
+        yield Figure(f"bytes sent to a tab's list for a message in another room, {size:,} rooms", values, "KB", bound)
 
 
 @contextmanager

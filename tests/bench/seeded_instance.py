@@ -64,7 +64,7 @@ def seeded(
 
 
 def cpu(pid: int) -> float:
-    """Return the processor time of all threads of a process, in seconds."""
+    """Return the CPU time of all threads of a process, in seconds."""
     tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
 
