@@ -87,7 +87,7 @@ class Hub:
     def models_changed(self) -> None:
         """Send every tab the default model, which changed or got its name.
 
-        The cost grows with the number of rooms that are watched or remembered, not with the number of all rooms.
+        The cost grows with the number of rooms that are followed or remembered, not with the number of all rooms.
         """
         with self._lock:
             self._revision = next(self._revisions)
