@@ -30,7 +30,7 @@ audit: .venv/installed-test  ## ask pip-audit for known vulnerabilities
 	@$(PIP) --editable '.[audit]'
 	@exec $(BIN)/python -m pip_audit --skip-editable
 
-bench: .venv/installed-test  ## measure everything beside its bound (ONLY=fanout for one group)
+bench: .venv/installed-test  ## measure everything and compare it with its bound (ONLY=fanout for one group)
 	@CHROMIUM="$$(sh tests/chromium.sh)" && export CHROMIUM && exec $(BIN)/python -m tests.bench $(ONLY) $(ARGS)
 
 crash: .venv/installed-test  ## kill the server under load 200 times (N=200)

@@ -25,7 +25,7 @@ from overseer.rooms.chat_room import Limits
 from overseer.rooms.overseer import Overseer
 from overseer.storage.database import RunInThread, run_inline
 from overseer.storage.sessions import SessionStorage
-from overseer.tools.registry import StartThread, in_thread
+from overseer.tools.toolbox import StartThread, in_thread
 from overseer.web import auth, compression, extensions, login, responses, views, websocket
 from overseer.web.auth import AccessPolicy
 from overseer.web.forms import MAX_FIELDS, BoundedRequest

@@ -23,7 +23,7 @@ MIN_ROOMS_FOR_PROGRESS = 200
 
 
 def create_app() -> Flask:
-    """Return the app; an invalid setting ends the command with a sentence."""
+    """Return the app; an invalid setting ends the command with an error message."""
     from overseer.application import create_app
 
     try:

@@ -201,7 +201,8 @@ MAX_TABS = _number_setting("OVERSEER_MAX_TABS", TabLimits().total, "Tabs that ma
 MAX_TABS_EACH = _number_setting(
     "OVERSEER_MAX_TABS_EACH",
     TabLimits().per_client,
-    "Tabs of one address, or IPv6 /64 network. This machine, and so a proxy on it, has no limit of its own.",
+    "Tabs of one client: an IPv4 address or an IPv6 /64 network. Loopback addresses, and so a proxy on this machine,"
+    " are exempt.",
 )
 FIRST_BYTE_SECONDS = _number_setting(
     "OVERSEER_FIRST_BYTE_SECONDS", Timeouts().first, "Seconds until a model must begin. Local ones load slowly."

@@ -28,7 +28,7 @@ from overseer.config import ConfigError
 from overseer.domain.addresses import Access, is_loopback
 from overseer.domain.errors import InstanceError
 from overseer.render.markdown import render
-from overseer.tools.registry import MAX_THREADS, Outcome
+from overseer.tools.toolbox import MAX_THREADS, Outcome
 from overseer.web.extensions import hub, overseer
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def open_app(instance: str, access: Access) -> Flask:
 
 
 def listen_error(options: argparse.Namespace, error: OSError) -> str:
-    """Return a sentence for an address that cannot be listened on."""
+    """Return the error message for an address that cannot be listened on."""
     if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
         return (
             f"--host {options.host} is no address of this machine ({error.strerror}). Set --host or OVERSEER_HOST "
@@ -217,7 +217,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def raise_file_limit() -> None:
-    """Raise the limit of file descriptors: an open room uses three, a tab one, and the usual limit is 1,024."""
+    """Raise the limit of file descriptors: an open room uses three, a tab two, and the default limit is 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 65536 if hard == resource.RLIM_INFINITY else min(65536, hard)
     if soft < wanted:

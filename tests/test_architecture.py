@@ -65,7 +65,7 @@ def test_architecture_names_every_package() -> None:
 
 
 @pytest.mark.parametrize("name", MAY_IMPORT)
-def test_architecture_package_imports_only_packages_below_it(name: str) -> None:
+def test_architecture_package_imports_only_packages_above_it(name: str) -> None:
     files = [path for module, path in SOURCES.items() if package(module) == name]
     known = {parts[1] for path in files for parts in imported(path) if parts[0] == "overseer"}
     assert known <= {name, *MAY_IMPORT[name].split()}
@@ -85,7 +85,7 @@ def test_urlsplit_is_called_where_its_errors_are_handled() -> None:
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_no_module_holds_state(name: str) -> None:
+def test_architecture_module_has_no_mutable_global(name: str) -> None:
     """What changes belongs to an object: no list, dict or set has a lower-case name at the top of a module."""
     for node in ast.parse(SOURCES[name].read_text()).body:
         if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, DISPLAYS):

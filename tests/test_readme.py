@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from overseer.tools.registry import Toolbox
+from overseer.tools.toolbox import Toolbox
 from tests.support.model_server import NOBODY
 from tests.support.server import Server
 
@@ -42,7 +42,7 @@ def same(told: str) -> str:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
-def test_the_readmes_curl_transcript_is_true(instance: Path) -> None:
+def test_readme_curl_transcript_matches_the_output(instance: Path) -> None:
     """Every command in order against the offline responder; `…` stands for any further lines."""
     server = Server(instance, environment={"OLLAMA_HOST": NOBODY}).start()
     room, before = "", ""
@@ -70,14 +70,14 @@ def test_the_readmes_curl_transcript_is_true(instance: Path) -> None:
     assert compared >= 8
 
 
-def test_the_readmes_tool_is_a_tool() -> None:
+def test_development_guide_tool_example_works() -> None:
     """The example can be pasted: it gets its schema from its signature and docstring, and it works."""
     example = next(
         block for block in re.findall(r"```python\n(.*?)```", DEVELOPMENT.read_text(), re.S) if "@tool" in block
     )
     ast.parse(example)
     names: dict[str, Any] = {}
-    exec("from overseer.tools.registry import *\nfrom overseer.tools.registry import datetime, tool\n" + example, names)
+    exec("from overseer.tools.toolbox import *\nfrom overseer.tools.toolbox import datetime, tool\n" + example, names)
     tool = names["TOOLS"][-1]
     assert tool.name == "days_until" and tool.parameters["required"] == ["date"]
     assert "YYYY-MM-DD" in tool.description

@@ -24,11 +24,11 @@ class StorageError(Exception):
 
 
 class StorageDamaged(StorageError):
-    """The file is damaged or missing."""
+    """The file is damaged."""
 
 
 class StorageReplaced(StorageDamaged):
-    """Another file is at the path of the open file or its log. The new file may be sound."""
+    """Another file is at the path of the open file or its WAL file. The new file may be sound."""
 
 
 class StorageEmpty(StorageError):
@@ -39,8 +39,11 @@ class StorageClosed(StorageError):
     """The file is closed."""
 
 
-class StorageFull(StorageError):
-    """Nothing can be written at the moment: the disk is full, or the file or its directory is read-only."""
+class StorageUnavailable(StorageError):
+    """The file cannot be used at the moment.
+
+    The disk is full, the file is read-only or locked by another program, or the server is shutting down.
+    """
 
 
 class InstanceError(Exception):

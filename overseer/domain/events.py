@@ -27,7 +27,7 @@ class MessageAdded(RoomEvent):
 
 @dataclass(frozen=True, slots=True)
 class MessageChanged(RoomEvent):
-    """The answer `number` is to be made again or continued."""
+    """The answer `number` is to be generated again or continued."""
 
     number: int
 
@@ -78,7 +78,7 @@ class TurnDelayed(RoomEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class ReadingMoved(RoomEvent):
+class ContextStartMoved(RoomEvent):
     """The model now reads the room from the message `number` on; 0 means the whole room."""
 
     number: int
@@ -91,7 +91,10 @@ class MessagesCleared(RoomEvent):
 
 @dataclass(frozen=True, slots=True)
 class MessagesDropped(RoomEvent):
-    """The question `number` was edited. The messages after its answer were deleted; the answer is to be made again."""
+    """The question `number` was edited and the messages after its answer were deleted.
+
+    The answer is to be generated again.
+    """
 
     number: int
 
@@ -115,10 +118,10 @@ class RoomConfigured(RoomEvent):
 class RoomSynced(RoomEvent):
     """The registry's summary of the room was updated.
 
-    `raised` if the room moved to the top of its part of the list (pinned or not), `moved` if it moved elsewhere.
+    `moved_to_top` if the room moved to the top of its part of the list (pinned or not), `moved` if it moved elsewhere.
     """
 
-    raised: bool
+    moved_to_top: bool
     moved: bool = False
 
 

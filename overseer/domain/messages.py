@@ -136,6 +136,6 @@ class Message:
 
     @property
     def resumable(self) -> bool:
-        """Whether the answer broke off within a text part, so that a model can continue it."""
+        """Whether the answer ended within a text part, so that a model can continue it."""
         broke_off = self.finished and self.state != "complete" and self.continuable
         return broke_off and bool(self.parts) and isinstance(self.parts[-1], Text)

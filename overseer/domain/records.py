@@ -11,7 +11,7 @@ from overseer.domain.messages import Message, Usage
 ROOM_ID = re.compile(r"[0-9a-f]{12}", re.ASCII)
 PINNED = 2**52  # added to the rank of a pinned room
 MAX_NUMBER = 2**63 - 1
-Move = Literal["", "raised", "elsewhere"]
+Move = Literal["", "to top", "elsewhere"]  # how a sync changes a room's position in the list
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +62,14 @@ class Asked:
 class Page:
     """A page of messages in reading order. `more` if there are earlier ones.
 
-    `last` is the highest number that was ever used in the room. `reads_from` is the first message that the model reads,
-    0 for the whole room. `first` is the number of the room's first message, 0 in an empty room.
+    `last` is the highest number that was ever used in the room. `context_start` is the first message that the model
+    reads, 0 for the whole room. `first` is the number of the room's first message, 0 in an empty room.
     """
 
     messages: tuple[Message, ...]
     more: bool
     last: int
-    reads_from: int = 0
+    context_start: int = 0
     first: int = 0
 
     @property

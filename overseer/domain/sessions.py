@@ -1,4 +1,4 @@
-"""A log-in, as the store keeps it and the web layer shows it."""
+"""A session, as the store keeps it and the web layer shows it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A log-in, with the address and user agent it was made from. Times are in Unix seconds."""
+    """What a log-in begins, with the address and user agent it came from. Times are in Unix seconds."""
 
     id: str
     created_at: int

@@ -5,40 +5,39 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
-MAX_NAMES = 200  # a tab that is further behind gets the whole topic
+MAX_INVALIDATIONS = 200  # a tab that is further behind gets the whole topic
 
-Name = TypeVar("Name", bound=Hashable)
+Invalidation = TypeVar("Invalidation", bound=Hashable)
 
 
-class Changelog(Generic[Name]):
-    """Names of stale fragments, each once, ordered by the revision at which they last became stale.
+class Changelog(Generic[Invalidation]):
+    """Invalidations, each once, ordered by the revision at which they were last marked.
 
     A revision is a number that grows with every event. A tab at revision N shows all changes up to and including N.
     """
 
     def __init__(self, revision: int) -> None:
-        self._oldest = revision  # changes up to this revision are no longer known by name
-        self._revisions: dict[Name, int] = {}
+        self._oldest = revision  # changes up to this revision are no longer known one by one
+        self._revisions: dict[Invalidation, int] = {}
 
-    def mark(self, name: Name, revision: int) -> None:
-        """Record that the fragment `name` became stale at `revision`."""
-        self._revisions.pop(name, None)
-        self._revisions[name] = revision
-        if len(self._revisions) > MAX_NAMES:
-            oldest_name = next(iter(self._revisions))
-            self._oldest = self._revisions.pop(oldest_name)
+    def mark(self, invalidation: Invalidation, revision: int) -> None:
+        """Record an invalidation at `revision`."""
+        self._revisions.pop(invalidation, None)
+        self._revisions[invalidation] = revision
+        if len(self._revisions) > MAX_INVALIDATIONS:
+            self._oldest = self._revisions.pop(next(iter(self._revisions)))
 
     def mark_all(self, revision: int) -> None:
         """Record that everything became stale at `revision`."""
         self._revisions.clear()
         self._oldest = revision
 
-    def since(self, revision: int) -> list[Name] | None:
-        """Return the names that became stale after `revision`, oldest first, or None if they are not all known."""
+    def since(self, revision: int) -> list[Invalidation] | None:
+        """Return the invalidations after `revision`, oldest first, or None if they are not all known."""
         return None if revision < self._oldest else list(self._after(revision))[::-1]
 
-    def _after(self, revision: int) -> Iterator[Name]:
-        for name, marked in reversed(self._revisions.items()):
+    def _after(self, revision: int) -> Iterator[Invalidation]:
+        for invalidation, marked in reversed(self._revisions.items()):
             if marked <= revision:
                 return
-            yield name
+            yield invalidation

@@ -49,10 +49,10 @@ class Hub:
         self._lock = threading.Lock()
         self._tabs: dict[Tab, None] = {}
         self._list = ListPublisher(
-            self._lock, self._newest, render=self._render_list, pacing=LIST_PACING, dismiss=self._dismiss
+            self._lock, self._newest, render=self._render_list, pacing=LIST_PACING, disconnect=self._disconnect
         )
-        self._watched: dict[str, RoomPublisher] = {}  # rooms with a tab
-        self._unwatched: OrderedDict[str, RoomPublisher] = OrderedDict()  # other rooms, most recently changed last
+        self._followed: dict[str, RoomPublisher] = {}  # rooms with a tab
+        self._unfollowed: OrderedDict[str, RoomPublisher] = OrderedDict()  # other rooms, most recently changed last
 
     def revision(self, room_id: str | None = None) -> str:
         """Return the current revision as text.
@@ -87,7 +87,7 @@ class Hub:
     def models_changed(self) -> None:
         """Send every tab the default model, which changed or got its name.
 
-        The cost grows with the number of rooms that are watched or remembered, not with the number of all rooms.
+        The cost grows with the number of rooms that are followed or remembered, not with the number of all rooms.
         """
         with self._lock:
             self._revision = next(self._revisions)
@@ -95,7 +95,7 @@ class Hub:
             self._list.changelog.mark(DefaultModelInvalidated(), self._revision)
             if self._list.note_change():
                 changed.append(self._list)
-            for room in (*self._watched.values(), *self._unwatched.values()):
+            for room in (*self._followed.values(), *self._unfollowed.values()):
                 room.changelog.mark(HeaderInvalidated(), self._revision)
                 if room.note_change():
                     changed.append(room)
@@ -115,15 +115,15 @@ class Hub:
         """Serve this socket, beginning with everything that its tab lacks.
 
         The revisions are those of the room and of the list that the tab shows; one that is empty or from another run
-        stands for a tab that shows nothing yet. `session` is the id of its login session.
+        stands for a tab that shows nothing yet. `session` is the id of its session.
         """
         tab = Tab(ws, session=session, room_id=room_id, on_ready=self._serve_soon)
         with self._lock:
             self._tabs[tab] = None
             self._list.add(tab, ListState(prefix, room_id, self.parse_revision(list_revision)))
             if room_id is not None:
-                room = self._watched[room_id] = self._room(room_id)
-                self._unwatched.pop(room_id, None)
+                room = self._followed[room_id] = self._room(room_id)
+                self._unfollowed.pop(room_id, None)
                 room.add(tab, RoomState(prefix, room_id, self.parse_revision(room_revision)))
         self._serve_soon(tab)
         return tab
@@ -133,23 +133,23 @@ class Hub:
         with self._lock:
             self._tabs.pop(tab, None)
             self._list.discard(tab)
-            if tab.room_id is not None and (room := self._watched.get(tab.room_id)) is not None:
+            if tab.room_id is not None and (room := self._followed.get(tab.room_id)) is not None:
                 room.discard(tab)
                 if not room.followed:
-                    self._remember(tab.room_id, self._watched.pop(tab.room_id))
+                    self._remember(tab.room_id, self._followed.pop(tab.room_id))
 
     def log_out(self, session: str, html: str) -> None:
-        """Send `html` to the tabs of this login session, and close them."""
+        """Send `html` to the tabs of this session, and close them."""
         for tab in list(self._tabs):
             if tab.session == session:
                 tab.writer.send(text_frame(html))
-                self._dismiss(tab, LOGGED_OUT, "logged out")
+                self._disconnect(tab, LOGGED_OUT, "logged out")
 
     def close(self) -> None:
         """Close every tab with a code that makes it reconnect."""
         with self._lock:
             self._list.close()
-            for room in self._watched.values():
+            for room in self._followed.values():
                 room.close()
         for tab in list(self._tabs):
             tab.writer.close_with(RESTART, "the server restarts")
@@ -160,20 +160,20 @@ class Hub:
         return self._revision
 
     def _room(self, room_id: str) -> RoomPublisher:
-        room = self._watched.get(room_id) or self._unwatched.get(room_id)
+        room = self._followed.get(room_id) or self._unfollowed.get(room_id)
         if room is None:
             room = RoomPublisher(
-                self._lock, self._newest, render=self._render_room, pacing=ROOM_PACING, dismiss=self._dismiss
+                self._lock, self._newest, render=self._render_room, pacing=ROOM_PACING, disconnect=self._disconnect
             )
         if not room.followed:
             self._remember(room_id, room)
         return room
 
     def _remember(self, room_id: str, room: RoomPublisher) -> None:
-        self._unwatched[room_id] = room
-        self._unwatched.move_to_end(room_id)
-        if len(self._unwatched) > ROOMS_REMEMBERED:
-            self._unwatched.popitem(last=False)
+        self._unfollowed[room_id] = room
+        self._unfollowed.move_to_end(room_id)
+        if len(self._unfollowed) > ROOMS_REMEMBERED:
+            self._unfollowed.popitem(last=False)
 
     def _mark_in_list(self, event: RoomEvent) -> Sequence[ListPublisher]:
         invalidations = list(list_invalidations(event))
@@ -198,7 +198,7 @@ class Hub:
 
     def _serve_soon(self, tab: Tab) -> None:
         self._list.serve_soon(tab)
-        if tab.room_id is not None and (room := self._watched.get(tab.room_id)) is not None:
+        if tab.room_id is not None and (room := self._followed.get(tab.room_id)) is not None:
             room.serve_soon(tab)
 
     def _render_list(
@@ -214,6 +214,6 @@ class Hub:
         frames, state = self._renderer(state.prefix).room_frames(state, stale)
         return frames, state.at(revision)
 
-    def _dismiss(self, tab: Tab, code: int, reason: str) -> None:
+    def _disconnect(self, tab: Tab, code: int, reason: str) -> None:
         self.leave(tab)
         tab.writer.close_with(code, reason)

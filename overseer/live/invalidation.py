@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from overseer.domain.events import (
+    ContextStartMoved,
     MessageAdded,
     MessageChanged,
     MessagesCleared,
@@ -13,7 +14,6 @@ from overseer.domain.events import (
     PartAdded,
     PartChanged,
     PartGrew,
-    ReadingMoved,
     RoomConfigured,
     RoomCreated,
     RoomDeleted,
@@ -87,7 +87,7 @@ class PartInvalidated:
 
 
 @dataclass(frozen=True, slots=True)
-class PartGrown:
+class GrowingPartInvalidated:
     """The last part of a streaming answer has new text."""
 
     number: int
@@ -95,7 +95,7 @@ class PartGrown:
 
 
 @dataclass(frozen=True, slots=True)
-class ReadingLineMoved:
+class ContextLineInvalidated:
     """The line above which the model no longer reads has moved."""
 
 
@@ -107,8 +107,8 @@ RoomInvalidation = (
     | ExchangeAdded
     | MessageInvalidated
     | PartInvalidated
-    | PartGrown
-    | ReadingLineMoved
+    | GrowingPartInvalidated
+    | ContextLineInvalidated
 )
 
 
@@ -117,7 +117,7 @@ def list_invalidations(event: RoomEvent) -> Iterator[ListInvalidation | ListInva
     match event:
         case RoomSynced(moved=True):
             yield ListInvalidated()
-        case RoomCreated(room_id) | RoomSynced(room_id, raised=True):
+        case RoomCreated(room_id) | RoomSynced(room_id, moved_to_top=True):
             yield MovedToTop(room_id)
         case RoomDeleted(room_id) | RoomSynced(room_id):
             yield RowInvalidated(room_id)
@@ -127,7 +127,7 @@ def room_invalidations(event: RoomEvent) -> Iterator[RoomInvalidation]:
     """Yield what `event` makes stale in its room."""
     match event:
         case PartGrew(_, number, position):
-            yield PartGrown(number, position)
+            yield GrowingPartInvalidated(number, position)
         case PartChanged(_, number, position):
             yield PartInvalidated(number, position)
         case MessageAdded(_, question):
@@ -136,8 +136,8 @@ def room_invalidations(event: RoomEvent) -> Iterator[RoomInvalidation]:
             yield MessageInvalidated(number)
         case MessagesCleared() | MessagesDropped():
             yield MessagesInvalidated()
-        case ReadingMoved():
-            yield ReadingLineMoved()
+        case ContextStartMoved():
+            yield ContextLineInvalidated()
         case RoomRenamed() | RoomConfigured():
             yield HeaderInvalidated()
         case RoomDeleted():

@@ -29,8 +29,8 @@ IDLE_SECONDS = 5.0  # a publisher's thread ends after so long without a change
 class Pacing:
     """How often a publisher sends.
 
-    A round sends all tabs of the topic what changed. The next round comes later than `interval_seconds` after an
-    expensive rendering or a large frame, but by no more than `max_delay_seconds`.
+    A round sends all tabs of the topic what changed. After an expensive rendering or a large frame, the next round is
+    delayed, by at most `max_delay_seconds`.
     """
 
     interval_seconds: float  # least average interval between two rounds
@@ -57,13 +57,13 @@ class State(Hashable, Protocol):
         """Return the same state at another revision."""
 
 
-Name = TypeVar("Name", bound=Hashable)
+Invalidation = TypeVar("Invalidation", bound=Hashable)
 S = TypeVar("S", bound=State)
-Render = Callable[[S, Sequence[Name] | None, int, dict[object, str]], tuple[bytes, S]]
+Render = Callable[[S, Sequence[Invalidation] | None, int, dict[object, str]], tuple[bytes, S]]
 
 
 class Tab:
-    """One connected WebSocket, its login session, and the room it has open.
+    """One connected WebSocket, its session, and the room it has open.
 
     `on_ready` is called whenever more can be sent to it.
     """
@@ -87,15 +87,15 @@ class RenderCache(Generic[S]):
         self.shared: dict[object, str] = {}
 
 
-class Publisher(Generic[Name, S]):
+class Publisher(Generic[Invalidation, S]):
     """The tabs that follow one topic, and the thread that sends them what changed.
 
     The thread waits for a change, renders once for each distinct state, writes, and paces itself. It runs only while
     there are changes, and IDLE_SECONDS longer, so that an idle tab costs no thread.
 
     `lock` guards the changelog and the methods that the hub calls. It is shared with the hub, and never held while
-    anything is rendered or sent. `revision` returns the current revision; `dismiss` forgets a tab and closes it with a
-    code and a reason.
+    anything is rendered or sent. `revision` returns the current revision; `disconnect` forgets a tab and closes it with
+    a code and a reason.
     """
 
     def __init__(
@@ -103,16 +103,16 @@ class Publisher(Generic[Name, S]):
         lock: threading.Lock,
         revision: Callable[[], int],
         *,
-        render: Render[S, Name],
+        render: Render[S, Invalidation],
         pacing: Pacing,
-        dismiss: Callable[[Tab, int, str], None],
+        disconnect: Callable[[Tab, int, str], None],
     ) -> None:
-        self.changelog: Changelog[Name] = Changelog(revision())
+        self.changelog: Changelog[Invalidation] = Changelog(revision())
         self._lock = lock
         self._revision = revision
         self._render = render
         self._pacing = pacing
-        self._dismiss = dismiss
+        self._disconnect = disconnect
         self._tabs: dict[Tab, S] = {}
         self._cache: RenderCache[S] = RenderCache()
         self._changed = False  # since the last round
@@ -223,13 +223,13 @@ class Publisher(Generic[Name, S]):
             if frames:
                 tab.writer.send(frames)
             if state is not None and state.gone:
-                self._dismiss(tab, ROOM_GONE, "the room was deleted")
+                self._disconnect(tab, ROOM_GONE, "the room was deleted")
         except StorageError as error:
             log.error("cannot serve a tab: %s", error)
-            self._dismiss(tab, RESTART, "try again in a moment")
+            self._disconnect(tab, RESTART, "try again in a moment")
         except Exception:
             log.exception("cannot serve a tab")
-            self._dismiss(tab, CloseReason.INTERNAL_ERROR, "see the server log")
+            self._disconnect(tab, CloseReason.INTERNAL_ERROR, "see the server log")
 
     def _frames(self, tab: Tab) -> tuple[bytes, S | None]:
         """Return the frames for the tab and the state they lead to, which is None for a tab that has left."""
@@ -253,7 +253,7 @@ class Publisher(Generic[Name, S]):
         return frames, renewed
 
     def _rendered(
-        self, state: S, stale: Sequence[Name] | None, revision: int, cache: RenderCache[S]
+        self, state: S, stale: Sequence[Invalidation] | None, revision: int, cache: RenderCache[S]
     ) -> tuple[bytes, S]:
         began = time.monotonic()
         frames, renewed = self._render(state, stale, revision, cache.shared)

@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 from overseer.domain.errors import NoSuchMessage, NoSuchRoom, StorageError
 from overseer.domain.messages import Usage
 from overseer.live.invalidation import (
+    ContextLineInvalidated,
     DefaultModelInvalidated,
     ExchangeAdded,
+    GrowingPartInvalidated,
     HeaderInvalidated,
     ListInvalidation,
     MessageInvalidated,
     MessagesInvalidated,
     MovedToTop,
-    PartGrown,
     PartInvalidated,
-    ReadingLineMoved,
     RoomGone,
     RoomInvalidation,
     RowInvalidated,
@@ -100,7 +100,7 @@ class FrameRenderer:
             # A row that moves is not rendered at its old position.
             needed = (one for one in stale if not (isinstance(one, RowInvalidated) and one.room_id in moved))
             html = "".join(self._shared_change(state, one, shared) for one in needed)
-        return text_frame(html + partial("rooms-place", "outerHTML", self._fragments.list_place(revision)))
+        return text_frame(html + partial("rooms-place", "outerHTML", self._fragments.list_revision(revision)))
 
     def room_frames(self, state: RoomState, stale: Sequence[RoomInvalidation] | None) -> tuple[bytes, RoomState]:
         """Return the frames for a room, and the state they lead to. `stale` is None for the whole room."""
@@ -148,7 +148,7 @@ class FrameRenderer:
         room_id, fragments = state.room_id, self._fragments
         room = self._overseer.room(room_id)
         match change:
-            case PartGrown(number, position):
+            case GrowingPartInvalidated(number, position):
                 if MessageInvalidated(number) in stale:
                     return "", state
                 return self._growth(state, number, position)
@@ -167,8 +167,8 @@ class FrameRenderer:
                 page = room.messages()
                 html = partial("messages", "outerMorph", fragments.messages(room_id, page))
                 return html + self._context(page.usage), state.with_cursor(None)
-            case ReadingLineMoved():
-                line = fragments.reading() if (number := room.reads_from()) else ""
+            case ContextLineInvalidated():
+                line = fragments.context_line() if (number := room.context_start()) else ""
                 inserted = partial(dom_id("message", number), "beforebegin", line) if line else ""
                 return partial("reading", "delete", "") + inserted, state
             case HeaderInvalidated():

@@ -100,7 +100,7 @@ def _format_wait(seconds: float | None) -> str:
 
 
 class Reply(Protocol):
-    """One answer while it is generated."""
+    """The model's response to one request. An answer has one reply per step."""
 
     def __iter__(self) -> Iterator[Delta]:
         """Yield the answer as it arrives. Raises ModelError after the deltas that arrived before the error."""

@@ -102,7 +102,7 @@ class Fragments:
         title: str,
         active: str | None,
         q: str,
-        place: str,
+        revision: str,
         growing: bool = False,
     ) -> str:
         """Render the page: the list of rooms beside `open_room`, which is the HTML of `#room`.
@@ -116,7 +116,7 @@ class Fragments:
             rooms=rooms,
             active=active,
             q=q,
-            place=place,
+            revision=revision,
             under="",
             growing_at=time.time_ns() // 1_000_000 if growing else 0,
             htmx_config=json.dumps(HTMX_CONFIG),
@@ -130,7 +130,7 @@ class Fragments:
         return self._render("login.html", title="Log in", wanted=wanted, sentence=sentence, typed=typed, again=again)
 
     def sessions(self, sessions: Sequence[Session], *, current: str, page: bool) -> str:
-        """Render `#sessions`, the live log-ins, alone or as a page; `current` is the id of the reader's own."""
+        """Render `#sessions`, the valid sessions, alone or as a page; `current` is the id of the reader's own."""
         template = "sessions.html" if page else "_sessions.html"
         return self._render(template, title="Log-ins", sessions=sessions, current=current)
 
@@ -143,18 +143,18 @@ class Fragments:
         here = room.id == active
         return self._cached((room.id, here, hash(room)), "rooms/_room.html", room=room, here=here)
 
-    def list_place(self, place: str) -> str:
+    def list_revision(self, revision: str) -> str:
         """Render `#rooms-place`, the revision of the list of rooms."""
-        return self._render("rooms/_place.html", place=place)
+        return self._render("rooms/_place.html", revision=revision)
 
     def default_model(self) -> str:
         """Render `#model`, the default model."""
         return self._render("rooms/_model.html")
 
-    def room(self, room: Room, settings: Settings, page: Page, *, place: str, newest: bool, key: str) -> str:
-        """Render `#room`, the open room. `place` is its revision, `key` the idempotency key of the next question."""
+    def room(self, room: Room, settings: Settings, page: Page, *, revision: str, newest: bool, key: str) -> str:
+        """Render `#room`, the open room. `key` is the idempotency key of the next question."""
         return self._render(
-            "rooms/_open.html", room=room, settings=settings, page=page, place=place, newest=newest, key=key
+            "rooms/_open.html", room=room, settings=settings, page=page, revision=revision, newest=newest, key=key
         )
 
     def broken(self, room: Room, *, sentence: str) -> str:
@@ -224,7 +224,7 @@ class Fragments:
         """Render `#context`, how full the model's context was after the answer with this usage."""
         return self._render("rooms/_context.html", usage=usage)
 
-    def reading(self) -> str:
+    def context_line(self) -> str:
         """Render `#reading`, the line above the first message that the model sees."""
         return self._render("messages/_reading.html")
 

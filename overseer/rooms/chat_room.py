@@ -12,8 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from overseer.domain.context import DEFAULT_CONTEXT_TOKENS, estimate_tokens, message_tokens
-from overseer.domain.errors import AnswerInProgress, StorageError, StorageFull
+from overseer.domain.errors import AnswerInProgress, StorageError, StorageUnavailable
 from overseer.domain.events import (
+    ContextStartMoved,
     MessageAdded,
     MessageChanged,
     MessagesCleared,
@@ -21,7 +22,6 @@ from overseer.domain.events import (
     PartAdded,
     PartChanged,
     PartGrew,
-    ReadingMoved,
     RoomConfigured,
     RoomEvent,
     RoomRenamed,
@@ -37,7 +37,7 @@ from overseer.rooms.history import History
 from overseer.rooms.turn import MAX_ANSWER_CHARS, Turn, TurnCancelled
 from overseer.storage.database import Storage
 from overseer.storage.room_store import RoomStore
-from overseer.tools.registry import CALL_TIMEOUT_SECONDS, Toolbox
+from overseer.tools.toolbox import CALL_TIMEOUT_SECONDS, Toolbox
 
 log = logging.getLogger(__name__)
 
@@ -231,9 +231,9 @@ class ChatRoom:
         """
         return self._store.count_after(number, enough)
 
-    def reads_from(self) -> int:
+    def context_start(self) -> int:
         """Return the number of the first message that the model reads; 0 means the whole room."""
-        return self._store.reads_from()
+        return self._store.context_start()
 
     def settings(self) -> Settings:
         """Return the room's settings."""
@@ -294,7 +294,7 @@ class ChatRoom:
     def context_shortened(self, turn: Turn, number: int) -> None:
         with self._lock:
             self._require_running(turn)
-            self._save_reads_from(number)
+            self._save_context_start(number)
         self._deliver()
 
     def turn_ended(self, turn: Turn, state: State, reason: str) -> None:
@@ -386,7 +386,7 @@ class ChatRoom:
         budget = self._limits.context_tokens - estimate_tokens(settings.system_prompt)
         budget -= message_tokens(partial) if partial else 0
         history = self._store.history(number, budget)
-        self._save_reads_from(history[0].number if history and history[0].number > self._store.first_number() else 0)
+        self._save_context_start(history[0].number if history and history[0].number > self._store.first_number() else 0)
         turn = Turn(
             number,
             History(
@@ -417,14 +417,14 @@ class ChatRoom:
         assert isinstance(part, Text)
         self._emit(PartAdded(self.room_id, message.number, len(message.parts) - 1, part.kind, part.text))
 
-    def _save_reads_from(self, number: int) -> None:
+    def _save_context_start(self, number: int) -> None:
         try:
-            changed = self._store.set_reads_from(number)
+            changed = self._store.set_context_start(number)
         except StorageError as error:  # only the line in the page is wrong then, so the turn goes on
-            log.error("room %s: from where the model reads could not be stored: %s", self.room_id, error)
+            log.error("room %s: the start of the context could not be stored: %s", self.room_id, error)
             return
         if changed:
-            self._emit(ReadingMoved(self.room_id, number))
+            self._emit(ContextStartMoved(self.room_id, number))
 
     def _run_turn(self, turn: Turn) -> None:
         started = time.monotonic()
@@ -477,7 +477,7 @@ class ChatRoom:
     def _save_if_possible(self, turn: Turn, position: int) -> None:
         try:
             self._save(turn, position)
-        except StorageFull as error:
+        except StorageUnavailable as error:
             self._saved_at = time.monotonic()
             log.error("turn %s/%s goes on unsaved: %s", self.room_id, turn.number, error)
 
@@ -491,7 +491,7 @@ class ChatRoom:
         self._save_final_states()
         self._start_next_turn()
         if self._turn is not None or self._queued:
-            raise AnswerInProgress("An answer is being made in this room. Stop it, or wait until it has ended.")
+            raise AnswerInProgress("An answer is being generated in this room. Stop it, or wait until it has ended.")
 
     def _with_live_state(self, message: Message) -> Message:
         """Return a stored message with what is only in memory: a final state that is not saved, or a growing answer."""

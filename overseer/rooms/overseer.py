@@ -21,15 +21,15 @@ from overseer.domain.errors import (
     StorageDamaged,
     StorageEmpty,
     StorageError,
-    StorageFull,
     StorageReplaced,
+    StorageUnavailable,
 )
 from overseer.domain.events import (
+    ContextStartMoved,
     MessageAdded,
     PartAdded,
     PartChanged,
     PartGrew,
-    ReadingMoved,
     RoomCreated,
     RoomDeleted,
     RoomEvent,
@@ -48,7 +48,7 @@ from overseer.storage.facets import Facet, FacetAborted, Facets
 from overseer.storage.instance_lock import InstanceLock
 from overseer.storage.registry import PAGE, Registry
 from overseer.storage.room_rows import now
-from overseer.tools.registry import TOOLS, StartThread, Toolbox, in_thread
+from overseer.tools.toolbox import TOOLS, StartThread, Toolbox, in_thread
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ Listener = Callable[[RoomEvent], None]
 
 SHUTTING_DOWN = "The server is shutting down. Try again in a moment."
 FILE_TIME_TICK_MS = 20  # the kernel rounds the times of files down to its timer tick
-EVENTS_THAT_KEEP_SUMMARY = (PartAdded, PartGrew, PartChanged, TurnDelayed, ReadingMoved)
+EVENTS_THAT_KEEP_SUMMARY = (PartAdded, PartGrew, PartChanged, TurnDelayed, ContextStartMoved)
 
 
 class QueuedEvent(NamedTuple):
@@ -78,7 +78,7 @@ class Overseer:
     """The rooms of one instance directory. Only one process may use a directory at a time.
 
     Every method that takes a room id raises NoSuchRoom if there is no such room, StorageError if its file cannot be
-    used, and StorageFull if nothing can be written at the moment. `run_in_thread` runs the commits, and
+    used, and StorageUnavailable if it cannot be used at the moment. `run_in_thread` runs the commits, and
     `start_thread` starts the threads of tools.
     """
 
@@ -122,7 +122,7 @@ class Overseer:
                 return
             self._closed = False
             if self._registry is None:
-                self._lock.take()
+                self._lock.acquire()
                 try:
                     self._open_and_recover()
                 except BaseException as error:
@@ -153,7 +153,7 @@ class Overseer:
                     if answering:
                         with suppress(NoSuchRoom, StorageError):
                             self.call(room_id, ChatRoom.stop, state="interrupted", reason=INTERRUPTED)
-            # Calls from now on raise StorageFull and open no file.
+            # Calls from now on raise StorageUnavailable and open no file.
             registry, self._registry = self._registry, None
             with ExitStack() as stack:
                 stack.callback(self._lock.release)
@@ -198,7 +198,7 @@ class Overseer:
             facet.call(ChatRoom.begin, name, by_person=by_person)
             self._require_registry().add(room_id, facet.call(ChatRoom.summary))
         except FacetAborted:
-            raise StorageFull(SHUTTING_DOWN) from None
+            raise StorageUnavailable(SHUTTING_DOWN) from None
         except BaseException:
             self._facets.delete(_facet_name(room_id))
             raise
@@ -241,9 +241,9 @@ class Overseer:
             return self._facet(room_id).call(run)
         except FacetAborted:
             if self._closed:
-                raise StorageFull(SHUTTING_DOWN) from None
+                raise StorageUnavailable(SHUTTING_DOWN) from None
             raise NoSuchRoom("This room was just deleted.") from None
-        except StorageFull:
+        except StorageUnavailable:
             raise
         except StorageError as error:
             self._record_problem(room_id, error)
@@ -275,7 +275,7 @@ class Overseer:
 
     def _require_registry(self) -> Registry:
         if self._registry is None:
-            raise StorageFull(SHUTTING_DOWN)
+            raise StorageUnavailable(SHUTTING_DOWN)
         return self._registry
 
     def _facet(self, room_id: str, *, create: bool = False) -> Facet[ChatRoom]:
@@ -318,7 +318,7 @@ class Overseer:
         if registry.room(room_id).problem != str(error):
             log.error("room %s: %s", room_id, error)
             registry.mark_broken(room_id, str(error))
-            self._publish(RoomSynced(room_id, raised=False))
+            self._publish(RoomSynced(room_id, moved_to_top=False))
 
     def _queue(self, room_id: str) -> EventQueue[QueuedEvent]:
         """Return the room's queue. It exists while the room is open or its events are being delivered."""
@@ -363,7 +363,7 @@ class Overseer:
             except StorageError as error:
                 self._mark_stale(room_id, error)
             else:
-                self._notify(RoomSynced(room_id, raised=move == "raised", moved=move == "elsewhere"))
+                self._notify(RoomSynced(room_id, moved_to_top=move == "to top", moved=move == "elsewhere"))
         if queued.event is not None:
             self._notify(queued.event)
 
@@ -387,7 +387,7 @@ class Overseer:
         self._storage.close()
         try:
             self._registry = registry = self._open_registry()
-            self._recover(registry, in_order=registry.begin_run())
+            self._recover(registry, was_clean=registry.begin_run())
         except BaseException:
             self._storage.close()
             raise
@@ -403,7 +403,7 @@ class Overseer:
             log.error("%s It is kept as %s, and the list is made anew from the rooms.", error, kept.name)
             return Registry(self._storage)
 
-    def _recover(self, registry: Registry, *, in_order: bool) -> None:
+    def _recover(self, registry: Registry, *, was_clean: bool) -> None:
         """Finish deletions, update old summaries and add rooms that are not listed."""
         names = self._facets.names()
         synced = registry.synced()
@@ -411,7 +411,7 @@ class Overseer:
             if deleting:
                 with suppress(StorageError):
                     self._remove(room_id)
-            elif answering or (not in_order and self._may_be_newer(room_id, at)):
+            elif answering or (not was_clean and self._may_be_newer(room_id, at)):
                 with suppress(StorageError):  # `call` has stored the problem
                     self.sync_state(room_id)
         unlisted = {name.removeprefix("room-") for name in names if name.startswith("room-")} - synced.keys()
@@ -446,8 +446,8 @@ class Overseer:
     def _may_be_newer(self, room_id: str, synced_at: int) -> bool:
         """Return whether a room's file may be newer than its summary, even if the clock was changed.
 
-        A log beside the file means that the room was open when the process died. Without one, its last summary was
-        delivered, but a power cut may have lost it; then the file's modification time decides.
+        A WAL file that is not empty means that the room was open when the process died. Without one, its last summary
+        was delivered, but a power cut may have lost it; then the file's modification time decides.
         """
         path = self._facets.path(_facet_name(room_id))
         file, wal = file_identity(path), file_identity(beside(path, "-wal"))
@@ -461,7 +461,7 @@ class Overseer:
             self._stale.discard(room_id)
             try:
                 self.sync_state(room_id)
-            except StorageFull:
+            except StorageUnavailable:
                 self._stale.add(room_id)
             except (NoSuchRoom, StorageError):
                 pass  # there is no summary to store
@@ -474,7 +474,7 @@ class Overseer:
         try:
             summary = self._facet(room_id).call(ChatRoom.summary)
             if not summary.name:
-                raise StorageEmpty("was never named: its making was cut off.")
+                raise StorageEmpty("was never named: its creation was interrupted.")
             return summary
         except StorageEmpty:
             self._facets.delete(_facet_name(room_id))

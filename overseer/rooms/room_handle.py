@@ -37,9 +37,9 @@ class RoomHandle:
     """A room of an Overseer, by its id. It holds no file open and need not exist.
 
     Each method runs the method of ChatRoom with the same name under the room's lock, then delivers the events that it
-    queued. All raise NoSuchRoom if there is no such room, StorageError if its file cannot be used, and StorageFull
-    if nothing can be written at the moment. Those that take a text or a name check it first and raise Invalid or
-    TooLarge.
+    queued. All raise NoSuchRoom if there is no such room, StorageError if its file cannot be used, and
+    StorageUnavailable if it cannot be used at the moment. Those that take a text or a name check it first and raise
+    Invalid or TooLarge.
     """
 
     def __init__(self, room_id: str, rooms: Rooms) -> None:
@@ -78,7 +78,7 @@ class RoomHandle:
     exchange = _forward(ChatRoom.exchange)
     after = _forward(ChatRoom.after)
     following = _forward(ChatRoom.following)
-    reads_from = _forward(ChatRoom.reads_from)
+    context_start = _forward(ChatRoom.context_start)
     settings = _forward(ChatRoom.settings)
 
     def record(self) -> Room:

@@ -1,4 +1,4 @@
-"""A turn: making one answer, from the history through the model's deltas and tool calls to a final state."""
+"""A turn: the generation of one answer, from the history through the model's deltas and tool calls to a final state."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from overseer.llm import (
 from overseer.rooms.history import CONTEXT_IS_FULL, ContextIsFull, History
 from overseer.rooms.retries import Delay, Retries
 from overseer.rooms.usage import UsageCounter
-from overseer.tools.registry import Call, ToolAbandoned, Toolbox, ToolError
+from overseer.tools.toolbox import Call, ToolAbandoned, Toolbox, ToolError
 
 MAX_STEPS = 5  # requests to the model in one turn
 MAX_ANSWER_CHARS = 400_000
@@ -112,7 +112,7 @@ class AnswerBuffer:
 
 
 class Turn:
-    """The making of one answer. `run` makes it, in a thread of its own; `cancel` ends it from another thread.
+    """The generation of one answer. `run` generates it, in a thread of its own; `cancel` ends it from another thread.
 
     `history` is the conversation before the answer. `partial` is the answer if it is to be continued. A model that
     loads is asked again for `loading_seconds`.
@@ -159,7 +159,7 @@ class Turn:
         return self._usage_counter.usage()
 
     def run(self) -> None:
-        """Make the answer and record its final state. Errors of the model or a tool end it; they are not raised."""
+        """Generate the answer and record its final state. Errors of the model or a tool end it; they are not raised."""
         try:
             state, reason = self._answer()
             self._recorder.turn_ended(self, state, reason)
@@ -192,14 +192,14 @@ class Turn:
             return "failed", str(error)
         except ModelError as error:
             return "failed", str(error)
-        return "failed", f"The model used tools {MAX_STEPS} times without coming to an answer. Retry, or ask otherwise."
+        return "failed", f"The model used tools {MAX_STEPS} times without answering. Retry, or rephrase your message."
 
     def _final_state(self) -> tuple[State, str]:
         parts = self.buffer.parts()
         if not parts:
             return "failed", "The model returned an empty answer."
         if all(isinstance(part, Reasoning) for part in parts):
-            return "failed", "The model thought, but said nothing. Retry, or ask otherwise."
+            return "failed", "The model sent reasoning but no text. Retry, or rephrase your message."
         return "complete", ""
 
     def _run_step_with_retries(self, model: Model) -> list[ToolRequest]:

@@ -1,7 +1,7 @@
 """The WSGI server: gevent's, with limits on the number, size and time of connections and requests, and strict parsing.
 
-Each connection has a greenlet. A slow, silent, endless or numerous client affects only itself. Errors at this level are
-plain text, because neither the client nor the page it wants is known yet.
+Each connection has a greenlet. A client that is slow or silent, sends without end or opens many connections affects
+only itself. Errors at this level are plain text, because neither the client nor the page it wants is known yet.
 """
 
 from __future__ import annotations
@@ -262,7 +262,7 @@ class BoundedHandler(WSGIHandler):  # type: ignore[misc]
         if self._wants_websocket() and not self.content_length and self._stream.has_buffered(self.rfile):
             raise BadRequest(400)  # frames before the handshake is done, which the WebSocket would not see
         if line.target == "*":
-            raise BadRequest(204)
+            raise BadRequest(204)  # not an error: OPTIONS * is answered here
         return True
 
     def MessageClass(self, rfile: io.BufferedReader, _: int) -> HTTPMessage:

@@ -10,13 +10,13 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from overseer.domain.errors import StorageError, StorageFull
+from overseer.domain.errors import StorageError, StorageUnavailable
 from overseer.storage.database import flush
-from overseer.storage.instance_lock import LIST, is_instance, room_file, room_ids
+from overseer.storage.instance_lock import REGISTRY_FILE, is_instance, room_file, room_ids
 from overseer.storage.registry import load_rooms, mark_as_backup
 from overseer.storage.snapshot import copy, inspect
 
-UNFINISHED = "overseer.sqlite.unfinished"  # the list while the rooms are being copied
+UNFINISHED = "overseer.sqlite.unfinished"  # the registry while the rooms are being copied
 REBUILT = "A server started on the copy rebuilds the list from the rooms."
 
 
@@ -34,7 +34,7 @@ class Backup:
 
 
 def backup(source: Path, target: Path, *, progress: Callable[[int, int], None]) -> Backup:
-    """Copy the list and then the rooms to a new or empty directory. Each copy is a verified snapshot of its file.
+    """Copy the registry and then the rooms to a new or empty directory. Each copy is a verified snapshot of its file.
 
     A room that is deleted meanwhile is left out of both. `progress` is called with the number of rooms done and the
     total. On an error, everything copied is removed and BackupError is raised.
@@ -70,11 +70,11 @@ def _copy_all(source: Path, target: Path, progress: Callable[[int, int], None]) 
     size, copied, problems, missing = 0, 0, list[str](), set[str]()
     rooms = room_ids(source)
     try:
-        size += copy(source / LIST, target / UNFINISHED)
+        size += copy(source / REGISTRY_FILE, target / UNFINISHED)
         rooms |= inspect(target / UNFINISHED, load_rooms).keys()
     except FileNotFoundError:
-        problems.append(f"{LIST} is missing. {REBUILT}")
-    except StorageFull:
+        problems.append(f"{REGISTRY_FILE} is missing. {REBUILT}")
+    except StorageUnavailable:
         raise
     except StorageError as error:
         problems.append(f"{error} {REBUILT}")
@@ -84,25 +84,26 @@ def _copy_all(source: Path, target: Path, progress: Callable[[int, int], None]) 
             copied += 1
         except FileNotFoundError:
             missing.add(room_id)
-        except StorageFull:
+        except StorageUnavailable:
             raise
         except StorageError as error:
             problems.append(str(error))
         progress(number, len(rooms))
     if (target / UNFINISHED).exists():
-        lost = missing & inspect(source / LIST, load_rooms).keys()  # the other missing rooms were deleted meanwhile
+        # The other missing rooms were deleted meanwhile.
+        lost = missing & inspect(source / REGISTRY_FILE, load_rooms).keys()
         problems += [f"room-{room_id}.sqlite is missing. Put back a copy from a backup." for room_id in sorted(lost)]
-        _finish_list(target, without=missing - lost)
+        _finish_registry(target, without=missing - lost)
     return Backup(copied, size, tuple(problems))
 
 
-def _finish_list(target: Path, *, without: set[str]) -> None:
-    """Remove the rooms that were deleted from the copied list, and give the list its final name."""
+def _finish_registry(target: Path, *, without: set[str]) -> None:
+    """Remove the rooms that were deleted from the copied registry, and give it its final name."""
     unfinished = target / UNFINISHED
     with closing(sqlite3.connect(unfinished, isolation_level=None)) as db:
         mark_as_backup(db, without=without)
     flush(unfinished)
-    os.rename(unfinished, target / LIST)
+    os.rename(unfinished, target / REGISTRY_FILE)
 
 
 def _remove_backup(target: Path, *, remove: bool) -> None:

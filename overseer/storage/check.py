@@ -13,7 +13,7 @@ from overseer.domain.errors import StorageError
 from overseer.domain.records import Room
 from overseer.storage import registry, room_store, schema
 from overseer.storage.database import version_of
-from overseer.storage.instance_lock import LIST, is_instance, owner, room_file, room_ids
+from overseer.storage.instance_lock import REGISTRY_FILE, is_instance, owner, room_file, room_ids
 from overseer.storage.room_rows import unfinished_numbers
 from overseer.storage.snapshot import faults, inspect
 
@@ -28,7 +28,11 @@ class CheckError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A sentence that says what was found and what to do. It is not a `fault` if the next start corrects it."""
+    """A sentence that says what was found and what to do.
+
+    What a crash left and the next start corrects is no `fault`. A missing or damaged registry is one, although the next
+    start rebuilds it.
+    """
 
     sentence: str
     fault: bool = True
@@ -44,8 +48,8 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class RoomIndex:
-    """The rooms in the list, and whether the last run was shut down cleanly, so that every summary is up to date."""
+class RegistryContent:
+    """The rooms in the registry, and whether the last run was shut down cleanly, so that all summaries are current."""
 
     rooms: dict[str, Room]
     clean: bool
@@ -63,17 +67,17 @@ class RoomContent:
 
 
 def check(directory: Path, *, progress: Callable[[int, int], None]) -> Report:
-    """Check every file and compare the list with the rooms. Changes nothing; a server may be running.
+    """Check every file and compare the registry with the rooms. Changes nothing; a server may be running.
 
     Raises CheckError if the directory is not an instance.
     """
     if not is_instance(directory):
         raise CheckError(f"There are no rooms in {directory}. Set OVERSEER_INSTANCE to the directory that has them.")
     checker = Check(directory, server=owner(directory))
-    index, findings = checker.read_list()
-    rooms = sorted(room_ids(directory) | index.rooms.keys())
+    listed, findings = checker.read_registry()
+    rooms = sorted(room_ids(directory) | listed.rooms.keys())
     for number, room_id in enumerate(rooms, 1):
-        findings += checker.room(room_id, index)
+        findings += checker.room(room_id, listed)
         progress(number, len(rooms))
     findings += checker.leftovers()
     return Report(len(rooms), tuple(findings), checker.server)
@@ -86,29 +90,29 @@ class Check:
         self.server = server
         self._directory = directory
 
-    def read_list(self) -> tuple[RoomIndex, list[Finding]]:
-        """Return the content of the list and the faults of its file."""
+    def read_registry(self) -> tuple[RegistryContent, list[Finding]]:
+        """Return the content of the registry and the faults of its file."""
         again = "The next start rebuilds it from the rooms."
         try:
-            index, errors = inspect(self._directory / LIST, _read_list)
+            listed, errors = inspect(self._directory / REGISTRY_FILE, _read_registry)
         except FileNotFoundError:
-            return RoomIndex({}, clean=False), [Finding(f"{LIST} is missing. {again}")]
+            return RegistryContent({}, clean=False), [Finding(f"{REGISTRY_FILE} is missing. {again}")]
         except StorageError as error:
-            return RoomIndex({}, clean=False), [Finding(_sentence(error, LIST))]
-        return index, [Finding(f"{LIST} is damaged: {error}. {again}") for error in errors]
+            return RegistryContent({}, clean=False), [Finding(_sentence(error, REGISTRY_FILE))]
+        return listed, [Finding(f"{REGISTRY_FILE} is damaged: {error}. {again}") for error in errors]
 
-    def room(self, room_id: str, index: RoomIndex) -> list[Finding]:
+    def room(self, room_id: str, listed: RegistryContent) -> list[Finding]:
         """Return the findings about a room.
 
-        The list and the room's file are read one after the other, so a room that a running server is changing may
-        seem wrong. Only findings that every recheck repeats are returned.
+        The registry and the room's file are read one after the other, so a room that a running server is changing
+        may seem wrong. Only findings that every recheck repeats are returned.
         """
-        findings = list(self._room(room_id, index.rooms.get(room_id), index.clean))
+        findings = list(self._room(room_id, listed.rooms.get(room_id), listed.clean))
         for _ in range(RECHECKS if self.server else 0):
             if not findings:
                 break
             time.sleep(RECHECK_SECONDS)
-            now, errors = self.read_list()
+            now, errors = self.read_registry()
             if errors:
                 break
             if room_id not in now.rooms and not room_file(self._directory, room_id).exists():
@@ -118,7 +122,7 @@ class Check:
         return findings
 
     def leftovers(self) -> list[Finding]:
-        """Return findings about logs and indexes without a database."""
+        """Return findings about WAL and shared-memory files without a database."""
         return [
             Finding(f"{path.name} belongs to no file. Move it out of the directory.")
             for path in sorted((self._directory / "facets").glob("room-*"))
@@ -151,7 +155,7 @@ class Check:
             yield from self._compare(label, row, content, clean)
 
     def _compare(self, label: str, row: Room, content: RoomContent, clean: bool) -> Iterator[Finding]:
-        streaming = content.unfinished and self.server  # then the list does not have the newest text
+        streaming = content.unfinished and self.server  # then the registry does not have the newest text
         same = row.name == content.name and row.messages == content.messages
         if not streaming and content.preview is not None:
             same = same and (row.preview, row.pinned) == (content.preview, content.pinned)
@@ -160,16 +164,16 @@ class Check:
         elif not same:
             yield Finding(
                 f"{label} has {content.messages} messages and the list says {row.messages}, or another name or preview."
-                f" Stop the server, move {LIST} away, and start: the list is rebuilt."
+                f" Stop the server, move {REGISTRY_FILE} away, and start: the list is rebuilt."
             )
         if content.unfinished and not self.server:
             answers = "an answer" if content.unfinished == 1 else f"{content.unfinished} answers"
             yield Finding(f"{label} has {answers} cut off. The next start marks it as interrupted.", fault=False)
 
 
-def _read_list(db: sqlite3.Connection) -> tuple[RoomIndex, list[str]]:
+def _read_registry(db: sqlite3.Connection) -> tuple[RegistryContent, list[str]]:
     version_of(db, registry.MIGRATIONS, registry.APPLICATION_ID)
-    return RoomIndex(registry.load_rooms(db), registry.was_shut_down_cleanly(db)), faults(db)
+    return RegistryContent(registry.load_rooms(db), registry.was_shut_down_cleanly(db)), faults(db)
 
 
 def _read_room(db: sqlite3.Connection) -> tuple[RoomContent | None, list[str]]:

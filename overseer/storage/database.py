@@ -20,8 +20,8 @@ from overseer.domain.errors import (
     StorageDamaged,
     StorageEmpty,
     StorageError,
-    StorageFull,
     StorageReplaced,
+    StorageUnavailable,
 )
 
 Migration = Callable[[sqlite3.Connection], None]
@@ -43,7 +43,7 @@ def run_inline(work: Callable[[], object]) -> object:
 class FileIdentity(NamedTuple):
     """The result of `stat` that tells whether a path still leads to the same file, and whether the file has changed.
 
-    `link` is set if the path is a symbolic link: SQLite keeps the log beside the target, not beside the link.
+    `link` is set if the path is a symbolic link: SQLite keeps the WAL file beside the target, not beside the link.
     """
 
     device: int
@@ -110,7 +110,7 @@ class Storage:
         """Run a transaction: committed at the end of the block, rolled back if the block raises.
 
         A transaction that is not durable does not wait for the disk: it survives a crash of the process, but possibly
-        not a power cut. Raises StorageReplaced after the commit if the file or its log was replaced meanwhile.
+        not a power cut. Raises StorageReplaced after the commit if the file or its WAL file was replaced meanwhile.
         """
         with self.lock:
             db = self._connection()
@@ -150,9 +150,9 @@ class Storage:
                 raise StorageDamaged(f"{self.path.name} is damaged. Put back a copy from a backup.")
 
     def in_place(self) -> bool:
-        """Return whether the open file and its log are still at their paths; True if no file is open."""
+        """Return whether the open file and its WAL file are still at their paths; True if no file is open."""
         with self.lock:
-            return self._db is None or (self._is_at_path(file_identity(self.path)) and self._has_its_log())
+            return self._db is None or (self._is_at_path(file_identity(self.path)) and self._has_its_wal())
 
     def is_sound(self) -> bool:
         """Return whether the file is open and has not been removed, replaced or damaged."""
@@ -193,7 +193,7 @@ class Storage:
         in_place = self._is_at_path(found[""]) and found["-wal"] is not None
         self._identity = found if in_place else {**found, "": self._identity[""]}
         if not in_place:
-            raise StorageFull("was removed or replaced while it was opened. Try again.")
+            raise StorageUnavailable("was removed or replaced while it was opened. Try again.")
 
     def _commit(self, db: sqlite3.Connection) -> None:
         self._run_in_thread(partial(self._execute_commit, db))
@@ -211,15 +211,15 @@ class Storage:
             pass  # the file is in place but locked by another program; the next use checks it again
 
     def _checkpoint(self, db: sqlite3.Connection) -> None:
-        """Copy a log of CHECKPOINT_BYTES or more into the file and truncate it.
+        """Copy a WAL file of CHECKPOINT_BYTES or more into the database and truncate it.
 
         SQLite's automatic checkpoints are off: only this method changes the main file, so every other change is
         another program's.
         """
-        log = file_identity(self._paths["-wal"])
-        if log is None or log.size < CHECKPOINT_BYTES:
+        wal = file_identity(self._paths["-wal"])
+        if wal is None or wal.size < CHECKPOINT_BYTES:
             return
-        with suppress(sqlite3.Error):  # the log still has everything; the next write tries again
+        with suppress(sqlite3.Error):  # the WAL file still has everything; the next write tries again
             self._run_in_thread(partial(self._execute_checkpoint, db))
         found = file_identity(self._paths[""])
         if self._is_at_path(found):
@@ -237,19 +237,19 @@ class Storage:
         return self._db
 
     def _check_file(self) -> None:
-        """Raise StorageReplaced or StorageDamaged if another program has replaced or damaged the file or its log."""
+        """Raise StorageReplaced or StorageDamaged if another program has replaced or damaged the file or its WAL."""
         found = file_identity(self._paths[""])
         if found != self._identity[""]:
             self._check_changed_file(found)
-        if not self._has_its_log():
+        if not self._has_its_wal():
             raise StorageReplaced(f"{self.path.name}-wal was removed while it was open. Leave it there, and try again.")
 
     def _is_at_path(self, found: FileIdentity | None) -> bool:
         known = self._identity.get("")
         return known is None or (found is not None and found.file == known.file)
 
-    def _has_its_log(self) -> bool:
-        """Return whether the log is still at its path. If not, closing the connection still saves its content."""
+    def _has_its_wal(self) -> bool:
+        """Return whether the WAL file is still at its path. If not, closing the connection still saves its content."""
         known, found = self._identity.get("-wal"), file_identity(self._paths["-wal"])
         return known is None or (found is not None and found.file == known.file)
 
@@ -264,7 +264,10 @@ class Storage:
         raise StorageDamaged(f"{self.path.name} is damaged: it was overwritten. Put back a copy from a backup.")
 
     def _remove_companions(self) -> None:
-        """Remove the log and index of a file that is gone: SQLite would apply the log to a file put in its place."""
+        """Remove the WAL and shared-memory files of a file that is gone.
+
+        SQLite would apply the WAL file to a file put in its place.
+        """
         for suffix in SUFFIXES[1:]:
             known, found = self._identity.get(suffix), file_identity(self._paths[suffix])
             if known is not None and found is not None and found.file == known.file:
@@ -290,7 +293,7 @@ def file_identity(path: Path | str) -> FileIdentity | None:
 
 
 def remove(path: Path) -> None:
-    """Delete a database with its log and index. Missing files are ignored."""
+    """Delete a database with its WAL and shared-memory files. Missing files are ignored."""
     # The main file last: after a crash in between, the next start finds the rest by its name.
     for suffix in reversed(SUFFIXES):
         beside(path, suffix).unlink(missing_ok=True)
@@ -299,7 +302,7 @@ def remove(path: Path) -> None:
 
 
 def quarantine(path: Path, suffix: str) -> Path:
-    """Rename a database, its log and its index by appending `suffix`. Return the new path."""
+    """Rename a database, its WAL file and its shared-memory file by appending `suffix`. Return the new path."""
     target = beside(path, suffix)
     for companion in SUFFIXES:
         with suppress(FileNotFoundError):
@@ -400,7 +403,7 @@ def _migrate(db: sqlite3.Connection, migrations: Sequence[Migration], applicatio
     # The journal mode is stored in the file, so only a new file needs it. It cannot change inside a transaction.
     if db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         db.execute("PRAGMA journal_mode = WAL")
-        db.execute("SELECT 1 FROM sqlite_schema").fetchone()  # creates the log, whose identity is then recorded
+        db.execute("SELECT 1 FROM sqlite_schema").fetchone()  # creates the WAL file, whose identity is then recorded
     # The first durable commit afterwards also flushes the migrations.
     db.execute("PRAGMA synchronous = NORMAL")
     for number, migration in list(enumerate(migrations, 1))[version:]:
@@ -417,7 +420,7 @@ def _migrate(db: sqlite3.Connection, migrations: Sequence[Migration], applicatio
 
 
 def explain_sqlite_error(error: sqlite3.Error, path: Path) -> StorageError:
-    """Convert a SQLite error to a StorageError with a sentence for people."""
+    """Convert a SQLite error to a StorageError with an error message for people."""
     code = getattr(error, "sqlite_errorcode", None)
     primary = code & 0xFF if code is not None else None
     if primary == sqlite3.SQLITE_FULL:
@@ -425,26 +428,28 @@ def explain_sqlite_error(error: sqlite3.Error, path: Path) -> StorageError:
     if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         return _not_writable(path)
     if primary == sqlite3.SQLITE_IOERR and code not in READ_ERRORS:
-        # A quota raises this, and so does a full disk when the log or index cannot grow.
-        return StorageFull(
+        # A quota raises this, and so does a full disk when the WAL or shared-memory file cannot grow.
+        return StorageUnavailable(
             f"{path.name} could not be written. Nothing was lost; check whether the disk or a quota is full, and try"
             " again."
         )
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return StorageFull(f"{path.name} is locked by another program. Close it there and try again.")
+        return StorageUnavailable(f"{path.name} is locked by another program. Close it there and try again.")
     if primary in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
         return StorageDamaged(f"{path.name} is damaged or not a SQLite file. Put back a copy from a backup.")
     return StorageError(f"{path.name} could not be used: {error}.")
 
 
-def explain_os_error(error: OSError, path: Path) -> StorageFull:
-    """Convert an error of the operating system to a StorageError with a sentence for people."""
+def explain_os_error(error: OSError, path: Path) -> StorageUnavailable:
+    """Convert an error of the operating system to a StorageError with an error message for people."""
     return _disk_full() if error.errno in (errno.ENOSPC, errno.EDQUOT) else _not_writable(path)
 
 
-def _disk_full() -> StorageFull:
-    return StorageFull("The disk is full. Nothing was lost; free some space and try again.")
+def _disk_full() -> StorageUnavailable:
+    return StorageUnavailable("The disk is full. Nothing was lost; free some space and try again.")
 
 
-def _not_writable(path: Path) -> StorageFull:
-    return StorageFull(f"{path.name} cannot be opened for writing. Check the permissions of the instance directory.")
+def _not_writable(path: Path) -> StorageUnavailable:
+    return StorageUnavailable(
+        f"{path.name} cannot be opened for writing. Check the permissions of the instance directory."
+    )

@@ -54,7 +54,7 @@ class Slot(Generic[T]):
 
 
 class Facet(Generic[T]):
-    """A handle on a named child. The first call opens the file."""
+    """One facet: runs calls on its child one at a time. The first call opens the file."""
 
     def __init__(self, name: str, storage: Storage, start: Start[T], slot: Slot[T], facets: Facets[T]) -> None:
         self.name = name

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from overseer.domain.errors import InstanceError
 
-LIST = "overseer.sqlite"
+REGISTRY_FILE = "overseer.sqlite"
 OWNER_FILE = "overseer.lock"
 ROOM_FILE = re.compile(r"room-([0-9a-f]{12})\.sqlite", re.ASCII)
 
@@ -28,7 +28,7 @@ class InstanceLock:
         self._directory = directory
         self._descriptor: int | None = None
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         """Create the directory if needed and lock it.
 
         Raises InstanceError, and holds nothing, if another process has the lock or the directory cannot be written.
@@ -79,8 +79,8 @@ def owner(directory: Path) -> str | None:
 
 
 def is_instance(directory: Path) -> bool:
-    """Return whether the directory holds a room list or a folder of rooms."""
-    return (directory / LIST).exists() or (directory / "facets").is_dir()
+    """Return whether the directory holds a registry or a folder of rooms."""
+    return (directory / REGISTRY_FILE).exists() or (directory / "facets").is_dir()
 
 
 def room_file(directory: Path, room_id: str) -> Path:

@@ -1,4 +1,4 @@
-"""The list of rooms: `overseer.sqlite` with a summary of each room."""
+"""The registry: `overseer.sqlite` with a summary of each room."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ class Registry:
     def begin_run(self) -> bool:
         """Mark the server as running and return whether the last run was shut down cleanly."""
         with self._storage.write() as db:
-            in_order = bool(db.execute("SELECT in_order FROM runs").fetchone()[0])
+            was_clean = bool(db.execute("SELECT in_order FROM runs").fetchone()[0])
             db.execute("UPDATE runs SET in_order = 0")
-            return in_order
+            return was_clean
 
     def end_run(self) -> None:
         """Mark the run as shut down cleanly: every summary is as new as its room."""
@@ -72,7 +72,8 @@ class Registry:
     def adopt(self, rooms: Iterable[tuple[str, Summary]]) -> None:
         """Insert rooms whose files were found, the most recently active at the top.
 
-        In an empty list they keep their times of activity. Otherwise they go above the others with the current time.
+        In an empty registry they keep their times of activity. Otherwise they go above the others with the current
+        time.
         """
         with self._storage.write() as db:
             (empty,) = db.execute("SELECT NOT EXISTS (SELECT 1 FROM rooms)").fetchone()
@@ -101,7 +102,7 @@ class Registry:
             db.execute(
                 "UPDATE rooms SET rank = ? WHERE id = ? AND rank % ? < ?", (base + top + 1, room_id, PINNED, top)
             )
-            return moved or ("raised" if above else "")
+            return moved or ("to top" if above else "")
 
     def note_closed(self, room_id: str, *, at: int) -> None:
         """Record that the room's file was closed and the summary is complete up to `at` (UTC milliseconds)."""
@@ -167,7 +168,7 @@ def was_shut_down_cleanly(db: sqlite3.Connection) -> bool:
 def mark_as_backup(db: sqlite3.Connection, *, without: Iterable[str]) -> None:
     """Turn a copied registry into that of a backup.
 
-    The rooms were copied later than the list: their summaries are read again when the backup is opened.
+    The rooms were copied later than the registry: their summaries are read again when the backup is opened.
     """
     db.execute("PRAGMA journal_mode = DELETE")
     db.executemany("DELETE FROM rooms WHERE id = ?", [(room_id,) for room_id in without])

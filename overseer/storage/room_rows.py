@@ -175,7 +175,7 @@ def last_used_number(db: sqlite3.Connection) -> int:
     return row["seq"] if row else 0
 
 
-def reads_from(db: sqlite3.Connection) -> int:
+def context_start(db: sqlite3.Connection) -> int:
     """Return the number of the first message that the model receives; 0 means all messages."""
     row = db.execute("SELECT reads_from FROM room").fetchone()
     return row["reads_from"] if row else 0

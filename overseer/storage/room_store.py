@@ -105,7 +105,7 @@ class RoomStore:
                     return message
             raise Outdated("The last answer is not cut off, so it can’t be continued.")
 
-    def set_reads_from(self, number: int) -> bool:
+    def set_context_start(self, number: int) -> bool:
         """Store the number of the first message that the model receives. Return whether it changed."""
         with self._storage.write(durable=False) as db:
             done = db.execute("UPDATE room SET reads_from = ? WHERE reads_from != ?", (number, number))
@@ -175,7 +175,7 @@ class RoomStore:
                 messages,
                 more,
                 room_rows.last_used_number(db),
-                reads_from=room_rows.reads_from(db),
+                context_start=room_rows.context_start(db),
                 first=room_rows.first_number(db),
             )
 
@@ -187,10 +187,10 @@ class RoomStore:
             )
             return tuple(room_rows.select_messages(db, [row["number"] for row in found]))
 
-    def reads_from(self) -> int:
+    def context_start(self) -> int:
         """Return the number of the first message that the model receives; 0 means all messages."""
         with self._storage.read() as db:
-            return room_rows.reads_from(db)
+            return room_rows.context_start(db)
 
     def count_after(self, number: int, enough: int = MAX_NUMBER) -> tuple[int, int]:
         """Count the messages after a question and its answer, up to `enough`.

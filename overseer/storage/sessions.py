@@ -1,4 +1,4 @@
-"""The log-ins of an instance directory: the SQL of sessions.sqlite."""
+"""The sessions of an instance directory: the SQL of sessions.sqlite."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ Write = Callable[[sqlite3.Connection], object]
 
 
 def m001_ended(db: sqlite3.Connection) -> None:
-    """The signed log-ins that were ended before they expired."""
+    """The signed sessions that were ended before they expired."""
     db.execute("CREATE TABLE ended (id TEXT PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID")
 
 
 def m002_era(db: sqlite3.Connection) -> None:
-    """A random part of the key that signed log-ins."""
+    """A random part of the key that signed sessions."""
     db.execute("CREATE TABLE era (id TEXT NOT NULL)")
     db.execute("INSERT INTO era (id) VALUES (?)", (secrets.token_hex(16),))
 
 
 def m003_sessions(db: sqlite3.Connection) -> None:
-    """Stored log-ins instead of signed ones, the name of their cookie, and a fingerprint of the password."""
+    """Stored sessions instead of signed ones, the name of their cookie, and a fingerprint of the password."""
     db.execute("DROP TABLE ended")
     db.execute("DROP TABLE era")
     db.execute(
@@ -65,11 +65,11 @@ MIGRATIONS = (m001_ended, m002_era, m003_sessions)  # append only
 
 
 class SessionStorage:
-    """Stores the log-ins of one instance directory; another password ends them all.
+    """Stores the sessions of one instance directory; another password ends them all.
 
-    The cookie holds a random token, the file only its SHA-256. All log-ins are in memory as well, so a request reads no
-    file. The file is opened with the first use. One that is damaged or gone is created anew, which ends all log-ins.
-    Raises StorageError and OSError for files that cannot be used.
+    The cookie holds a random token, the file only its SHA-256. All sessions are in memory as well, so a request reads
+    no file. The file is opened with the first use. One that is damaged or gone is created anew, which ends all
+    sessions. Raises StorageError and OSError for files that cannot be used.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class SessionStorage:
         return self._cookie_name
 
     def create(self, address: str, user_agent: str) -> tuple[str, Session]:
-        """Store a new log-in; return its token and itself."""
+        """Store a new session. Return its token and the session."""
         self._open()
         token, now = secrets.token_urlsafe(TOKEN_BYTES), int(self._clock())
         expires_at = now + self._lifetime_seconds
@@ -107,7 +107,7 @@ class SessionStorage:
         return token, session
 
     def find(self, token: str) -> Session | None:
-        """Return the log-in of a token, or None if there is none or it has expired."""
+        """Return the session of a token, or None if there is none or it has expired."""
         self._open()
         token_hash, now = _token_hash(token), self._clock()
         session = self._sessions.get(token_hash)
@@ -118,14 +118,14 @@ class SessionStorage:
         return session
 
     def live(self) -> Sequence[Session]:
-        """Return the log-ins that have not expired, the most recently seen first."""
+        """Return the sessions that have not expired, the most recently seen first."""
         self._open()
         now = self._clock()
         live = [session for session in self._sessions.values() if now < session.expires_at]
         return sorted(live, key=lambda session: session.last_seen_at, reverse=True)
 
     def delete(self, session_id: str) -> bool:
-        """End a log-in for good; return whether it was valid until now."""
+        """End a session for good. Return whether it was valid until now."""
         was_live = any(session.id == session_id for session in self.live())
         self._write(lambda db: db.execute("DELETE FROM sessions WHERE id = ?", (session_id,)))
         return was_live
@@ -155,7 +155,7 @@ class SessionStorage:
                 remove(self._storage.path)
                 self._load()
             with suppress(OSError):
-                (self._directory / "secret").unlink(missing_ok=True)  # earlier versions signed log-ins with it
+                (self._directory / "secret").unlink(missing_ok=True)  # earlier versions signed sessions with it
             self._is_open = True
 
     def _load(self) -> None:
@@ -191,7 +191,7 @@ class SessionStorage:
 
     def _touch(self, token_hash: bytes, now: int) -> None:
         if not self._lock.acquire(blocking=False):
-            return  # a log-in is being stored; a later request updates this one
+            return  # a session is being stored; a later request updates this one
         try:
             if (session := self._sessions.get(token_hash)) is not None:
                 self._sessions[token_hash] = replace(session, last_seen_at=now)

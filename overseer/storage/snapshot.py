@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
-from overseer.domain.errors import StorageDamaged, StorageFull
+from overseer.domain.errors import StorageDamaged, StorageUnavailable
 from overseer.storage.database import beside, explain_os_error, explain_sqlite_error, file_identity, remove, save_copy
 
 R = TypeVar("R")
@@ -26,8 +26,8 @@ def inspect(path: Path, query: Callable[[sqlite3.Connection], R]) -> R:
         before = file_identity(path)
         if before is None:
             raise FileNotFoundError(path)
-        # A reader creates a log and an index beside a file that has none, and leaves them there. `immutable` prevents
-        # it but takes no lock, so the file is compared afterwards.
+        # A reader creates a WAL file and a shared-memory file beside a database that has none, and leaves them there.
+        # `immutable` prevents it but takes no lock, so the file is compared afterwards.
         immutable = file_identity(beside(path, "-wal")) is None
         try:
             found = _query(path, query, "mode=ro&immutable=1" if immutable else "mode=ro")
@@ -36,11 +36,11 @@ def inspect(path: Path, query: Callable[[sqlite3.Connection], R]) -> R:
                 raise explain_sqlite_error(error, path) from error
             continue
         finally:
-            _remove_empty_log(path)
+            _remove_empty_wal(path)
         after = file_identity(path)
         if after == before or (not immutable and after is not None and after.file == before.file):
             return found
-    raise StorageFull(f"{path.name} is written in all the time. Try again.")
+    raise StorageUnavailable(f"{path.name} is written in all the time. Try again.")
 
 
 def copy(path: Path, target: Path) -> int:
@@ -67,10 +67,10 @@ def faults(db: sqlite3.Connection) -> list[str]:
     return [*(fault for fault in found if fault != "ok"), *missing]
 
 
-def _remove_empty_log(path: Path) -> None:
-    """Remove the log that a reader creates if the database is being deleted and its log is already gone."""
-    log = file_identity(beside(path, "-wal"))
-    if file_identity(path) is None and log is not None and not log.size:
+def _remove_empty_wal(path: Path) -> None:
+    """Remove the WAL file that a reader creates if the database is being deleted and its own is already gone."""
+    wal = file_identity(beside(path, "-wal"))
+    if file_identity(path) is None and wal is not None and not wal.size:
         remove(path)
 
 

@@ -33,13 +33,13 @@ class AnswerStream:
         self._room = overseer.room(room_id)
         self._events: SimpleQueue[RoomEvent] = SimpleQueue()
         self._unsubscribe = overseer.subscribe(self._events.put, room_id)
-        self._closed_by_client = False
+        self._closed_by_iterable = False
 
     def __enter__(self) -> AnswerStream:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if not self._closed_by_client:
+        if not self._closed_by_iterable:
             self.close()
 
     def close(self) -> None:
@@ -56,7 +56,7 @@ class AnswerStream:
 
     def plain_text(self, asked: Asked) -> PlainText:
         """Return the text of the answer as it grows. The iterable closes this stream; the answer continues anyway."""
-        self._closed_by_client = True
+        self._closed_by_iterable = True
         return PlainText(self, self._whole_text(asked) if asked.repeated else self._growing_text(asked))
 
     def _events_until(self, deadline: float) -> Iterator[RoomEvent]:

@@ -25,7 +25,7 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 # What needs no log-in: the log-in itself, the files of its page, and the health check.
 OPEN_ENDPOINTS = frozenset({"login.show_login", "login.create_login", "static", "joined", "rooms.healthz"})
 MAX_LOGIN_BYTES = 16_000  # of a form with a password
-MAX_UNAUTHORIZED_BYTES = 400_000  # of another form: its text is shown again if the log-in ended while it was typed
+MAX_UNAUTHORIZED_BYTES = 400_000  # of another form: its text is shown again if the session ended while it was typed
 LOGGED_OUT = "You’ve been logged out. Log in to continue."
 POLICY = "; ".join(
     [
@@ -62,23 +62,23 @@ HEADERS = {
 
 
 class SessionStore(Protocol):
-    """Where log-ins are kept."""
+    """Where sessions are kept."""
 
     @property
     def cookie_name(self) -> str:
-        """The name of the cookie that holds the token of a log-in."""
+        """The name of the cookie that holds the token of a session."""
 
     def create(self, address: str, user_agent: str) -> tuple[str, Session]:
-        """Store a new log-in; return its token and itself."""
+        """Store a new session. Return its token and the session."""
 
     def find(self, token: str) -> Session | None:
-        """Return the live log-in of a token, if there is one."""
+        """Return the valid session of a token, if there is one."""
 
     def live(self) -> Sequence[Session]:
-        """Return all live log-ins."""
+        """Return all valid sessions."""
 
     def delete(self, session_id: str) -> bool:
-        """End a log-in for good; return whether it was live until now."""
+        """End a session for good. Return whether it was valid until now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class AccessPolicy:
             self.rate_limiter.refund(client)
 
     def session(self) -> Session | None:
-        """Return the log-in of the cookie. Another port of the host may have set a cookie of that name too."""
+        """Return the session of the cookie. Another port of the host may have set a cookie of that name too."""
         found = map(self.sessions.find, request.cookies.getlist(self.sessions.cookie_name))
         return next(filter(None, found), None)
 
@@ -153,7 +153,7 @@ def init_app(app: Flask, policy: AccessPolicy) -> None:
 
 
 def current_session() -> Session | None:
-    """Return the log-in that authorized the request; None if the password itself did, or none is set."""
+    """Return the session that authorized the request; None if the password itself did, or none is set."""
     found: Session | None = g.get("session")
     return found
 

@@ -1,4 +1,4 @@
-"""Logging in and out, and the list of log-ins: `/login`, `/logout`, `/sessions`."""
+"""Logging in and out, and the list of sessions: `/login`, `/logout`, `/sessions`."""
 
 from __future__ import annotations
 
@@ -75,19 +75,22 @@ def destroy_session(session_id: str) -> Response:
 
 
 def check_password_is_set() -> None:
-    """Abort with 404 if the server has no password, and so no log-ins."""
+    """Abort with 404 if the server has no password, and so no sessions."""
     if access_policy().password is None:
         abort(404, "This server has no password, so there are no log-ins.")
 
 
 def sessions_html(*, page: bool) -> str:
-    """Render the live log-ins as a page or as a fragment."""
+    """Render the valid sessions as a page or as a fragment."""
     current = current_session()
     return fragments().sessions(access_policy().sessions.live(), current=current.id if current else "", page=page)
 
 
 def end_session(session_id: str, response: Response) -> bool:
-    """End a log-in, close its WebSockets and delete its cookie if it is the current one. Return whether it was live."""
+    """End a session, close its WebSockets and delete its cookie if it is the current one.
+
+    Return whether it was valid.
+    """
     if not access_policy().sessions.delete(session_id):
         return False
     hub().log_out(session_id, logged_out_frame())
@@ -104,7 +107,7 @@ def end_session(session_id: str, response: Response) -> bool:
 
 
 def logged_out_frame() -> str:
-    """Return the last frame for a tab whose log-in has ended."""
+    """Return the last frame for a tab whose session has ended."""
     error = fragments().error(LOGGED_OUT, log_in=fragments().url("login.show_login"))
     return partial("error", "outerHTML", error)
 

@@ -20,7 +20,7 @@ from overseer.domain.errors import (
     NoSuchRoom,
     Outdated,
     StorageError,
-    StorageFull,
+    StorageUnavailable,
 )
 from overseer.domain.records import RoomList
 from overseer.domain.text import Invalid, TooLarge, clean, escape_for_log
@@ -39,7 +39,7 @@ STATUS: dict[type[Exception], int] = {
     Invalid: 422,
     KeyReused: 422,
     InstanceError: 503,
-    StorageFull: 503,
+    StorageUnavailable: 503,
     StorageError: 500,
 }
 SENTENCES = {
@@ -73,7 +73,7 @@ ERROR_HEADERS = ("Allow", "Retry-After", "Sec-WebSocket-Version", "Upgrade", "WW
 
 
 def init_app(app: Flask) -> None:
-    """Let forms send PATCH and DELETE, and respond to every error with a sentence."""
+    """Let forms send PATCH and DELETE, and respond to every error with an error message."""
     app.before_request(reject_unreadable_form)
     app.before_request(override_method)
     app.after_request(replace_precondition_failed)
@@ -157,17 +157,17 @@ def override_method() -> None:
 
 
 def handle_known_error(error: Exception) -> Response:
-    """Respond with the sentence of an error of ours. One that the client did not cause is logged, with a number."""
+    """Respond with the message of an error of ours. One that the client did not cause is logged, with an identifier."""
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     if status < 500:
         return error_response(str(error), status)
-    number = error_number()
-    log.error("error %s: %s %s: %s", number, request.method, path_in_log(), error)
-    return error_response(f"{error} (The log says more under {number}.)", status)
+    error_id = new_error_id()
+    log.error("error %s: %s %s: %s", error_id, request.method, path_in_log(), error)
+    return error_response(f"{error} (See {error_id} in the server log.)", status)
 
 
 def handle_http_error(error: HTTPException) -> Response:
-    """Respond to an error of Werkzeug, or one raised by `abort`, with a sentence."""
+    """Respond to an error of Werkzeug, or one raised by `abort`, with an error message."""
     response = error.get_response()
     if error.code is None or error.code < 400:
         return Response(response.get_data(), response.status, response.headers)
@@ -194,10 +194,10 @@ def handle_disconnect(error: ConnectionError) -> Response:
 
 
 def handle_unknown_error(error: Exception) -> Response:
-    """Log an unexpected error with its traceback, and respond with its number."""
-    number = error_number()
-    log.exception("error %s: %s %s", number, request.method, path_in_log())
-    return error_response(f"Something went wrong. See {number} in the server log.", 500)
+    """Log an unexpected error with its traceback, and respond with its identifier."""
+    error_id = new_error_id()
+    log.exception("error %s: %s %s", error_id, request.method, path_in_log())
+    return error_response(f"Something went wrong. See {error_id} in the server log.", 500)
 
 
 def path_in_log() -> str:
@@ -205,8 +205,8 @@ def path_in_log() -> str:
     return escape_for_log(request.path)
 
 
-def error_number() -> str:
-    """Return a number that the page and the log both show, so that the error can be found in the log."""
+def new_error_id() -> str:
+    """Return an identifier that the page and the log both show, so that the error can be found in the log."""
     return secrets.token_hex(4)
 
 
@@ -222,7 +222,7 @@ def error_response(sentence: str, status: int) -> Response:
     is_correctable = status in CORRECTABLE_STATUSES and (back or request.endpoint == "rooms.create_room")
     refused = _refused_form(status) if is_correctable else None
     body = fragments().no_room(sentence=sentence, back=back, typed=_typed_text(), refused=refused)
-    page = fragments().page(body, rooms, title="", active=None, q="", place=revision)
+    page = fragments().page(body, rooms, title="", active=None, q="", revision=revision)
     return html_response(page, status)
 
 

@@ -8,7 +8,7 @@ import secrets
 from flask import Blueprint, Flask, Response, abort, request
 from werkzeug.routing import IntegerConverter
 
-from overseer.domain.errors import NoSuchMessage, StorageError, StorageFull
+from overseer.domain.errors import NoSuchMessage, StorageError, StorageUnavailable
 from overseer.domain.records import MAX_NUMBER, Asked
 from overseer.domain.settings import parse_changes
 from overseer.domain.text import Invalid, clean
@@ -220,7 +220,7 @@ def open_room(room_id: str) -> tuple[str, int]:
     """Return `#room` and its status; if the room's file cannot be used, with the error as its text."""
     try:
         return room_fragment(room_id), 200
-    except StorageFull:
+    except StorageUnavailable:
         raise
     except StorageError as error:
         return fragments().broken(overseer().record(room_id), sentence=str(error)), 500
@@ -233,7 +233,7 @@ def room_fragment(room_id: str) -> str:
     before = number_arg("before")
     page = room.messages(before=before)
     key = secrets.token_urlsafe(12)
-    return fragments().room(record, room.settings(), page, place=revision, newest=before is None, key=key)
+    return fragments().room(record, room.settings(), page, revision=revision, newest=before is None, key=key)
 
 
 def page_without_room(sentence: str) -> Response:
@@ -248,7 +248,7 @@ def page_with(room_html: str, room_id: str | None) -> str:
     if room_id:
         record = overseer().record(room_id)
         title, growing = record.name, record.answering and "before" not in request.args
-    return fragments().page(room_html, rooms, title=title, active=room_id, q=q, place=revision, growing=growing)
+    return fragments().page(room_html, rooms, title=title, active=room_id, q=q, revision=revision, growing=growing)
 
 
 def messages_response(room_id: str) -> Response:

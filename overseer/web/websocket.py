@@ -106,7 +106,7 @@ def live(ws: Server) -> None:
 
 
 def serve(ws: Server) -> None:
-    """Serve a tab until it closes or its log-in ends. Raises ConnectionClosed.
+    """Serve a tab until it closes or its session ends. Raises ConnectionClosed.
 
     In the query, `room` is the room that is open in the tab, and `seen` and `rooms` are the revisions of what the tab
     shows of that room and of the list.

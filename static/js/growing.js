@@ -2,7 +2,7 @@
 // position stay, also when the answer ends.
 //
 // The server sends finished blocks once, to `.part__done`, and the open block with every update, to `.part__open`; a long
-// list, table or code block is sent in pieces (`--more`). This script joins them: `.part__done` holds whole blocks, as it
+// list, table or code block is sent in chunks (`--more`). This script joins them: `.part__done` holds whole blocks, as it
 // does when the answer has ended. `data-blocks` is the number of finished blocks, `data-nodes` the number of finished nodes
 // in the last block, and `data-end` the length of that block's last text.
 
@@ -68,7 +68,7 @@ class Cursor {
     dataset.end = this.end;
   }
 
-  /** Adds a block, or the next piece of the last block; returns whether it is a new block. */
+  /** Adds a block, or the next chunk of the last block; returns whether it is a new block. */
   add(element) {
     if (this.block && isMore(element)) {
       this.continue([...contentOf(element).childNodes]);

@@ -20,20 +20,23 @@ LENGTHS = {1_000: 5, 10_000: 3, 50_000: 1}  # tokens, and how often they are sen
 
 
 def figures(program: tuple[str, ...]) -> Iterator[Figure]:
-    """Yield processor time and bytes by length, and tokens a second of a model that does not wait."""
+    """Yield CPU time and bytes by length, and tokens a second of a model that does not wait."""
     with seeded(program) as home:
         yield from by_length(home)
         for form in ("code", "list", "table", "paragraph"):
+            block = "code block" if form == "code" else form
             short, long = (streamed(home, Script(tokens, RATE, form)) for tokens in (1_000, 10_000))
-            yield Figure(f"processor for one {form} of 10,000 tokens, beside 1,000", (long[0] / short[0],), "×", 12)
+            yield Figure(
+                f"CPU time for one {block} of 10,000 tokens, relative to 1,000", (long[0] / short[0],), "×", 12
+            )
             # A paragraph is one block, which every frame repeats, so its frames are paced by their size.
             paced = 1.2 * ROOM_PACING.bytes_per_second * 10_000 / RATE / 1024
             most, times = (paced, None) if form == "paragraph" else (None, 12)
-            yield Figure(f"sent to a tab for one {form} of 10,000 tokens", (long[1] / 1024,), "KB", most)
-            yield Figure("the same, beside 1,000", (long[1] / short[1],), "×", times)
+            yield Figure(f"sent to a tab for one {block} of 10,000 tokens", (long[1] / 1024,), "KB", most)
+            yield Figure("the same, relative to 1,000", (long[1] / short[1],), "×", times)
         spent, sent = streamed(home, Script(50_000, RATE, "code"))
-        yield Figure("processor for one code of 50,000 tokens", (1000 * spent,), "ms")
-        yield Figure("sent to a tab for one code of 50,000 tokens", (sent / 1024,), "KB")
+        yield Figure("CPU time for one code block of 50,000 tokens", (1000 * spent,), "ms")
+        yield Figure("sent to a tab for one code block of 50,000 tokens", (sent / 1024,), "KB")
         yield from full_speed(home)
 
 
@@ -44,17 +47,17 @@ def by_length(home: SeededInstance) -> Iterator[Figure]:
         runs = [streamed(home, Script(tokens, RATE)) for _ in range(repeats(usual))]
         spent[tokens] = tuple(1000 * one for one, _ in runs)
         sent[tokens] = tuple(one / 1024 for _, one in runs)
-    for what, unit, by_tokens in (("processor for", "ms", spent), ("sent to a tab for", "KB", sent)):
+    for what, unit, by_tokens in (("CPU time for", "ms", spent), ("sent to a tab for", "KB", sent)):
         for tokens, values in by_tokens.items():
             yield Figure(f"{what} {tokens:,} tokens of Markdown, {RATE:,.0f}/s", values, unit)
         first = statistics.median(by_tokens[1_000])
         for tokens, values in list(by_tokens.items())[1:]:
             ratios = tuple(value / first for value in values)
-            yield Figure(f"the same, {tokens:,} beside 1,000", ratios, "×", 1.2 * tokens / 1_000)
+            yield Figure(f"the same, {tokens:,} relative to 1,000", ratios, "×", 1.2 * tokens / 1_000)
 
 
 def streamed(home: SeededInstance, script: Script) -> tuple[float, int]:
-    """Return the processor seconds that the server spends on an answer, and the bytes that a tab is sent."""
+    """Return the CPU seconds that the server spends on an answer, and the bytes that a tab is sent."""
     room = home.new_room()
     watch = Watch(home.server.port, [room], each=1)
     until_quiet(home.server.pid)

@@ -64,7 +64,7 @@ class Watched:
     first: float  # from Enter to the first token
     last: float  # from Enter to the whole answer
     longest: float  # of the tasks of more than 50 ms
-    busy: dict[str, float]  # processor time of the main thread
+    busy: dict[str, float]  # CPU time of the main thread
 
 
 @contextmanager

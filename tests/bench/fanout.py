@@ -29,7 +29,7 @@ BOUNDS: dict[int, tuple[float | None, float]] = {
 
 
 def figures(program: tuple[str, ...]) -> Iterator[Figure]:
-    """Yield figures of tabs on one room, of tabs on many rooms, and of a room beside a busy one."""
+    """Yield figures of tabs on one room, of tabs on many rooms, and of a room while another one is busy."""
     with seeded(program) as home:
         for tabs, (p50, p99) in BOUNDS.items():
             rounds = repeats(5 if tabs == 1 else 3)
@@ -47,16 +47,16 @@ def figures(program: tuple[str, ...]) -> Iterator[Figure]:
                     times=times if percent == (50 if tabs == 1 else 99) else None,
                 )
             bound = 0.7 if tabs == 500 else None
-            name = f"processor for that, {tabs:,} tab{'s' * (tabs > 1)}"
+            name = f"CPU time for that, {tabs:,} tab{'s' * (tabs > 1)}"
             yield Figure(name, spent, "s/s", bound, floor=floor_spent, times=3.0 if tabs == 500 else None)
-        yield from beside_a_busy_room(home)
+        yield from with_a_busy_room(home)
         rooms = [home.new_room() for _ in range(100)]
         (one,), spent = watched(home, [rooms], 5)
         yield Figure(f"token to socket, 100 rooms × 5 tabs, each {RATE:g}/s, p50", (percentile(one.late, 50),), "ms")
         yield Figure("the same, p99", (percentile(one.late, 99),), "ms", 250)
 
 
-def beside_a_busy_room(home: SeededInstance) -> Iterator[Figure]:
+def with_a_busy_room(home: SeededInstance) -> Iterator[Figure]:
     """Yield figures of a room with one tab, while another room with a tab receives messages at an even rate."""
     seen, rates = [], []
     for _ in range(3):
@@ -71,7 +71,7 @@ def beside_a_busy_room(home: SeededInstance) -> Iterator[Figure]:
     )
     for percent, bound in ((50, None), (99, 50)):
         late = tuple(percentile(one.late, percent) for one in seen)
-        yield Figure(f"token to socket beside that room, 1 tab, {RATE:g}/s, p{percent}", late, "ms", bound)
+        yield Figure(f"token to socket while that room is busy, 1 tab, {RATE:g}/s, p{percent}", late, "ms", bound)
 
 
 class Messages:
@@ -103,7 +103,7 @@ class Messages:
 def watched(
     home: SeededInstance, rounds: list[str] | list[list[str]], tabs: int, rate: float = RATE
 ) -> tuple[list[Seen], tuple[float, ...]]:
-    """Return, for each round, what the tabs on each room received, and the processor seconds per second."""
+    """Return, for each round, what the tabs on each room received, and the CPU seconds per second."""
     seen, spent = [], []
     script = Script(tokens=round(4 * rate), rate=rate, form="stamped")
     for one in rounds:

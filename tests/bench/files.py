@@ -12,7 +12,7 @@ from pathlib import Path
 
 from overseer.domain.records import Summary
 from overseer.storage.database import Storage
-from overseer.storage.instance_lock import LIST, room_file
+from overseer.storage.instance_lock import REGISTRY_FILE, room_file
 from overseer.storage.registry import Registry
 from overseer.storage.room_store import RoomStore
 
@@ -20,7 +20,7 @@ NAME = "Owls 00000"  # of the same length as the name that replaces it in the fi
 CREATED_AT = 1_700_000_000_000  # ms
 
 
-def furnish(folder: Path, count: int) -> list[str]:
+def create_rooms(folder: Path, count: int) -> list[str]:
     """Create empty rooms in an empty instance directory. Return their ids."""
     (folder / "facets").mkdir(parents=True)
     model = folder / "model.sqlite"
@@ -30,7 +30,7 @@ def furnish(folder: Path, count: int) -> list[str]:
     names = [f"Owls {n:05d}" for n in range(count)]
     for room_id, name in zip(ids, names, strict=True):
         room_file(folder, room_id).write_bytes(empty.replace(NAME.encode(), name.encode()))
-    storage = Storage(folder / LIST)
+    storage = Storage(folder / REGISTRY_FILE)
     registry = Registry(storage)
     registry.adopt(
         (room_id, replace(summary, name=name, active_at=CREATED_AT + 1000 * n))

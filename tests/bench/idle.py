@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.bench.caller import Caller
 from tests.bench.figure import Figure
-from tests.bench.files import furnish
+from tests.bench.files import create_rooms
 from tests.bench.seeded_instance import memory, resident, seeded, until_quiet
 from tests.bench.tabs import Watch
 
@@ -19,7 +19,7 @@ MB = 1_000_000
 def figures(program: tuple[str, ...]) -> Iterator[Figure]:
     """Yield the memory for each tab and each open room, and the descriptors."""
     ids: list[str] = []
-    with seeded(program, furnish=lambda folder: ids.extend(furnish(folder, ROOMS + 2))) as home:
+    with seeded(program, prepare=lambda folder: ids.extend(create_rooms(folder, ROOMS + 2))) as home:
         server = home.server
         with Caller(server.port) as caller:
             for room in ids[:2]:  # load what is loaded at first use

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.bench.caller import PART, Caller
 from tests.bench.figure import Figure, percentile, repeats
-from tests.bench.files import fill, furnish
+from tests.bench.files import create_rooms, fill
 from tests.bench.seeded_instance import seeded
 
 FEW, MANY, MOST = 50, 5_000, 100_000
@@ -73,11 +73,11 @@ def figures(program: tuple[str, ...]) -> Iterator[Figure]:
 
     def filled(folder: Path) -> None:
         sizes = (*SIZES, REFERENCE)
-        rooms.update(zip(sizes, furnish(folder, len(sizes)), strict=True))
+        rooms.update(zip(sizes, create_rooms(folder, len(sizes)), strict=True))
         for messages, room_id in rooms.items():
             fill(folder, room_id, messages)
 
-    with seeded(program, furnish=filled) as home, Caller(home.server.port) as caller:
+    with seeded(program, prepare=filled) as home, Caller(home.server.port) as caller:
         readers = {messages: Reader(caller, room_id, messages) for messages, room_id in rooms.items()}
         original = readers.pop(REFERENCE)
         for name, step in STEPS:
@@ -113,7 +113,7 @@ def grown(name: str, found: dict[int, list[list[float]]]) -> Iterator[Figure]:
         yield Figure("the same, p99", late[messages], "ms")
     for messages in (MANY, MOST):
         ratios = tuple(one / other for one, other in zip(late[messages], late[FEW], strict=True))
-        yield Figure(f"{name}, p99 with {messages:,} messages beside {FEW}", ratios, "×", MAX_GROWTH)
+        yield Figure(f"{name}, p99 with {messages:,} messages relative to {FEW}", ratios, "×", MAX_GROWTH)
 
 
 def scrolled(readers: dict[int, Reader]) -> Iterator[Figure]:
@@ -129,4 +129,4 @@ def scrolled(readers: dict[int, Reader]) -> Iterator[Figure]:
         )
         yield Figure(what, values, "ms")
     ratios = tuple(one / other for one, other in zip(took[MOST], took[MANY], strict=True))
-    yield Figure(f"{PAGES} pages back with {MOST:,} messages beside {MANY:,}", ratios, "×", MAX_GROWTH)
+    yield Figure(f"{PAGES} pages back with {MOST:,} messages relative to {MANY:,}", ratios, "×", MAX_GROWTH)

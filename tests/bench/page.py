@@ -164,7 +164,7 @@ def full_speed(home: SeededInstance, browser: Browser) -> Iterator[Figure]:
 
 
 def by_rooms(home: SeededInstance, browser: Browser, count: int) -> list[Watched]:
-    """Measure a steady answer a few times, beside a list of `count` rooms that are all loaded."""
+    """Measure a steady answer a few times, with a list of `count` rooms that are all loaded."""
     room = home.new_room()
     watch = Watch(browser, f"{home.server.url}/rooms/{room}")
     have = watch.page.locator("#rooms > .row").count()
@@ -185,13 +185,13 @@ def by_rooms(home: SeededInstance, browser: Browser, count: int) -> list[Watched
 
 
 def many_rooms(few: list[Watched], many: list[Watched]) -> Iterator[Figure]:
-    """Yield figures of the same answer beside a short and a long list."""
+    """Yield figures of the same answer with a short and a long list."""
     for percent in (50, 99):
         one, other = (sorted(percentile(seen.late, percent) for seen in runs) for runs in (few, many))
-        name = f"token to the document beside {MANY} rooms, p{percent}"
+        name = f"token to the document with {MANY} rooms in the list, p{percent}"
         yield Figure(name, tuple(other), "ms", floor=percentile(one, 50), times=1.5)
     one, other = (sorted(seen.busy["Task"] / STEADY.tokens for seen in runs) for runs in (few, many))
-    name = f"main thread, a token, beside {MANY} rooms"
+    name = f"main thread, a token, with {MANY} rooms in the list"
     yield Figure(name, tuple(other), "ms", floor=percentile(one, 50), times=1.5)
 
 
@@ -219,7 +219,7 @@ def long_rooms(home: SeededInstance, browser: Browser) -> Iterator[Figure]:
         yield Figure(f"longest task over 50 ms, 1,000/s into {what}", (seen.followed.longest,), "ms", 50)
         busy = (seen.followed.busy["Task"],)
         yield Figure(f"main thread for 3,000 tokens, {what}", busy, "ms", floor=floor.followed.busy["Task"])
-        for name, gaps, beside in (
+        for name, gaps, reference in (
             ("scrolling", seen.alone, floor.alone),
             ("scrolling meanwhile", seen.meanwhile, floor.meanwhile),
         ):
@@ -228,7 +228,7 @@ def long_rooms(home: SeededInstance, browser: Browser) -> Iterator[Figure]:
                     f"between two frames, {name}, {what}, p{percent}",
                     tuple(percentile(one, percent) for one in gaps),
                     "ms",
-                    floor=statistics.median(percentile(one, percent) for one in beside) if count > 50 else None,
+                    floor=statistics.median(percentile(one, percent) for one in reference) if count > 50 else None,
                     times=2 if count > 50 else None,
                 )
 

@@ -12,7 +12,7 @@ import websocket
 
 from tests.bench.caller import PART, Answer, Caller
 from tests.bench.figure import Figure, percentile, repeats
-from tests.bench.files import furnish
+from tests.bench.files import create_rooms
 from tests.bench.seeded_instance import seeded
 from tests.support.tab import Tab
 
@@ -58,7 +58,7 @@ class Visitor:
         return self._caller.call("DELETE", self._newest, headers=PART)
 
     def listen(self) -> None:
-        """Wait for the answer, so that the next request does not share the processor with it."""
+        """Wait for the answer, so that the next request does not share the CPU with it."""
         while b"complete" not in self._caller.call("GET", f"{self._newest}/messages/2", headers=PLAIN).body:
             time.sleep(0.002)
 
@@ -91,15 +91,15 @@ def figures(program: tuple[str, ...]) -> Iterator[Figure]:
         for size, by_percent in late.items():
             yield Figure(f"{name}, {size:,} rooms, p50", by_percent[50], "ms", bound)
             yield Figure("the same, p99", by_percent[99], "ms")
-        for size, beside in ((MANY, FEW), (MOST, FEW), (MOST, MANY)):
-            if beside in (FEW, base):
-                ratios = tuple(one / other for one, other in zip(late[size][99], late[beside][99], strict=True))
-                limit = MAX_GROWTH if beside == base else None
-                yield Figure(f"{name}, p99 at {size:,} rooms beside {beside:,}", ratios, "×", limit)
+        for size, fewer in ((MANY, FEW), (MOST, FEW), (MOST, MANY)):
+            if fewer in (FEW, base):
+                ratios = tuple(one / other for one, other in zip(late[size][99], late[fewer][99], strict=True))
+                limit = MAX_GROWTH if fewer == base else None
+                yield Figure(f"{name}, p99 at {size:,} rooms relative to {fewer:,}", ratios, "×", limit)
     sent = {size: pushed(program, size) for size in PUSHED_SIZES}
     for size, values in sent.items():
         bound = None if size == FEW else MAX_GROWTH * statistics.median(sent[FEW])
-        yield Figure(f"a tab's list is told of a message elsewhere, {size:,} rooms", values, "KB", bound)
+        yield Figure(f"bytes sent to a tab's list for a message in another room, {size:,} rooms", values, "KB", bound)
 
 
 @contextmanager
@@ -107,7 +107,7 @@ def visitor(program: tuple[str, ...], rooms: int) -> Iterator[Visitor]:
     """Start a server with `rooms` rooms for one visitor."""
     ids: list[str] = []
     with (
-        seeded(program, warm=False, furnish=lambda folder: ids.extend(furnish(folder, rooms))) as home,
+        seeded(program, warm=False, prepare=lambda folder: ids.extend(create_rooms(folder, rooms))) as home,
         Caller(home.server.port) as caller,
     ):
         yield Visitor(caller, ids)
@@ -133,7 +133,7 @@ def rounds(visitors: dict[int, Visitor]) -> dict[str, Durations]:
 def pushed(program: tuple[str, ...], rooms: int) -> tuple[float, ...]:
     """Return the KB that a tab is sent when another room gets a message and its answer."""
     ids: list[str] = []
-    with seeded(program, furnish=lambda folder: ids.extend(furnish(folder, rooms))) as home:
+    with seeded(program, prepare=lambda folder: ids.extend(create_rooms(folder, rooms))) as home:
         tab = Tab(home.server.url, f"room={ids[0]}")
         tab.read_until('hx-target="#messages"')
         tab.socket.settimeout(QUIET_SECONDS)

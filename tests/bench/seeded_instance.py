@@ -44,14 +44,14 @@ class SeededInstance:
 
 @contextmanager
 def seeded(
-    program: tuple[str, ...], *, warm: bool = True, furnish: Callable[[Path], object] = lambda folder: None
+    program: tuple[str, ...], *, warm: bool = True, prepare: Callable[[Path], object] = lambda folder: None
 ) -> Iterator[SeededInstance]:
     """Start a server with its model.
 
-    `furnish` fills the instance directory before. `warm` posts a message, which loads what is loaded at first use.
+    `prepare` fills the instance directory before. `warm` posts a message, which loads what is loaded at first use.
     """
     with tempfile.TemporaryDirectory() as folder, Model() as model:
-        furnish(Path(folder))
+        prepare(Path(folder))
         environment = {"OPENAI_BASE_URL": model.url, "OPENAI_MODEL": "stand-in"}
         server = Server(Path(folder), environment=environment, program=program).start()
         try:
@@ -64,7 +64,7 @@ def seeded(
 
 
 def cpu(pid: int) -> float:
-    """Return the processor time of all threads of a process, in seconds."""
+    """Return the CPU time of all threads of a process, in seconds."""
     tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
 

@@ -400,11 +400,11 @@ def test_line_marks_the_messages_that_the_model_no_longer_sees(
     expect(message(page, 4, state="complete")).to_be_visible()
     line = page.locator("#reading")
     expect(line).to_have_count(0)
-    for asked, reads_from in ((3, 3), (4, 5)):
+    for asked, context_start in ((3, 3), (4, 5)):
         ask(server, path, f"Number {asked} " + 400 * "x")
         assert len(model_server.requests[-1]["messages"]) < 2 * asked
         for _ in range(2):
-            expect(page.locator(f"#reading + #message-{reads_from}")).to_be_visible()
+            expect(page.locator(f"#reading + #message-{context_start}")).to_be_visible()
             expect(line).to_have_count(1)
             page.reload()
     expect(line).to_have_text("The model no longer sees messages above this line")

@@ -1,22 +1,22 @@
-"""The changelog: which names became stale after a revision."""
+"""The changelog: which invalidations came after a revision."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overseer.live.changelog import MAX_NAMES, Changelog
+from overseer.live.changelog import MAX_INVALIDATIONS, Changelog
 
 
 def filled(count: int) -> Changelog[str]:
-    """Return a changelog from revision 0 with names n1, n2, … marked at 1, 2, …"""
+    """Return a changelog from revision 0 with invalidations n1, n2, … marked at 1, 2, …"""
     changelog = Changelog[str](0)
     for revision in range(1, count + 1):
         changelog.mark(f"n{revision}", revision)
     return changelog
 
 
-def test_since_returns_later_names_once_in_the_order_of_their_last_mark() -> None:
+def test_since_returns_later_invalidations_once_in_the_order_of_their_last_mark() -> None:
     changelog = filled(3)
     assert changelog.since(0) == ["n1", "n2", "n3"]
     assert changelog.since(-1) is None, "nothing is known of revisions before the first"
@@ -36,14 +36,18 @@ def test_since_a_revision_before_mark_all_is_none() -> None:
     assert changelog.since(7) == ["n1"]
 
 
-def test_changelog_keeps_a_limited_number_of_names() -> None:
-    """Revisions before the name that is dropped are no longer known."""
-    changelog = filled(MAX_NAMES + 1)
+def test_changelog_keeps_a_limited_number_of_invalidations() -> None:
+    """Revisions before the invalidation that is dropped are no longer known."""
+    changelog = filled(MAX_INVALIDATIONS + 1)
     assert changelog.since(0) is None
-    names = changelog.since(1)
-    assert names is not None and (len(names), names[0], names[-1]) == (MAX_NAMES, "n2", f"n{MAX_NAMES + 1}")
-    changelog.mark("n2", MAX_NAMES + 2)
-    assert changelog.since(1) is not None, "a name that is marked again takes no more space"
+    found = changelog.since(1)
+    assert found is not None and (len(found), found[0], found[-1]) == (
+        MAX_INVALIDATIONS,
+        "n2",
+        f"n{MAX_INVALIDATIONS + 1}",
+    )
+    changelog.mark("n2", MAX_INVALIDATIONS + 2)
+    assert changelog.since(1) is not None, "an invalidation that is marked again takes no more space"
 
 
 @given(
@@ -51,18 +55,20 @@ def test_changelog_keeps_a_limited_number_of_names() -> None:
     st.lists(st.booleans(), min_size=60, max_size=60),
     st.integers(0, 60),
 )
-def test_since_returns_every_later_name_or_none(names: list[int], resets: list[bool], since: int) -> None:
+def test_since_returns_every_later_invalidation_or_none(
+    invalidations: list[int], resets: list[bool], since: int
+) -> None:
     changelog = Changelog[int](0)
     history: list[tuple[int, int]] = []
     reset_at = 0
-    for revision, name in enumerate(names, 1):
-        if resets[revision - 1] and name % 7 == 0:
+    for revision, invalidation in enumerate(invalidations, 1):
+        if resets[revision - 1] and invalidation % 7 == 0:
             changelog.mark_all(revision)
             history, reset_at = [], revision
         else:
-            changelog.mark(name, revision)
-            history.append((revision, name))
+            changelog.mark(invalidation, revision)
+            history.append((revision, invalidation))
     found = changelog.since(since)
     assert (found is None) == (since < reset_at)
     if found is not None:
-        assert sorted(found) == sorted({name for revision, name in history if revision > since})
+        assert sorted(found) == sorted({invalidation for revision, invalidation in history if revision > since})

@@ -28,7 +28,7 @@ def test_tab_without_a_revision_is_sent_everything(server: Server, tab: OpenTab)
     one.read_until('hx-target="#messages"')
     page = fetch(server, f"/rooms/{room_id}")
     pushed = {target: html for target, _, html in one.partials()}
-    assert set(pushed) == {"rooms", "rooms-place", "model", "header", "messages"}
+    assert set(pushed) == {"rooms", "rooms-place", "model", "header", "messages", "context"}
     assert pushed["header"] in page and pushed["messages"] in page
     assert pushed["messages"] == fetch(server, f"/rooms/{room_id}/messages")
     row = re.search(rf'<li id="room-{room_id}".*?</li>', pushed["rooms"], re.S)

@@ -11,7 +11,7 @@ from overseer.domain.messages import Message, Part, Text, ToolCall
 from overseer.llm import Delta, ReasoningDelta, TextDelta, ToolRequest
 from overseer.llm.offline import ABOUT, HELP, OfflineResponder
 from overseer.render.markdown import render
-from overseer.tools.registry import TOOLS, Tool
+from overseer.tools.toolbox import TOOLS, Tool
 from tests.support.model_client import text_of
 from tests.support.model_server import DEADLINE
 

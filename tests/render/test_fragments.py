@@ -77,7 +77,7 @@ def all_fragments(f: Fragments, text: str) -> Iterator[tuple[str, str]]:
     """Yield the expected id and the HTML of every fragment, with `text` wherever text from outside can be."""
     named, settings = room(name=text, preview=text), Settings(text, text, 0.5)
     rooms, nothing = RoomList((named, room(id="ba9876543210", name=text)), after=5), RoomList((), None)
-    yield "room", f.room(named, settings, a_page(text), place="p.1", newest=True, key="k")
+    yield "room", f.room(named, settings, a_page(text), revision="p.1", newest=True, key="k")
     yield "room", f.broken(named, sentence=text)
     yield "room", f.no_room(sentence=text, typed=text)
     yield "room", f.editing(ROOM_ID, question(text), drops=0, last=2, alone=True)
@@ -86,7 +86,7 @@ def all_fragments(f: Fragments, text: str) -> Iterator[tuple[str, str]]:
         yield "rooms", f.rooms(listed, active=active, q=q)
     for row, active in ((named, None), (room(name=text, answering=True), ROOM_ID), (room(problem=text), None)):
         yield f"room-{ROOM_ID}", f.row(row, active=active)
-    yield "rooms-place", f.list_place("p.1")
+    yield "rooms-place", f.list_revision("p.1")
     yield "model", f.default_model()
     yield "header", f.header(named, settings)
     for models, problem in (([text, text], ""), ([], ""), ([], text)):
@@ -97,7 +97,7 @@ def all_fragments(f: Fragments, text: str) -> Iterator[tuple[str, str]]:
     yield "messages", f.messages(ROOM_ID, a_page(text))
     yield "messages", f.messages(ROOM_ID, a_page(text), newest=False)
     yield "messages", f.messages(ROOM_ID, Page((), more=False, last=0))
-    yield "reading", f.reading()
+    yield "reading", f.context_line()
     yield "message-1", f.message(ROOM_ID, question(text))
     for answer in replies(text):
         yield "message-2", f.message(ROOM_ID, answer)
@@ -111,10 +111,10 @@ def all_fragments(f: Fragments, text: str) -> Iterator[tuple[str, str]]:
 def whole_page(fragments: Fragments, text: str = "x", *, q: str = "") -> str:
     """A page with a room open and every kind of message in it."""
     answers = (replace(message, number=number) for number, message in enumerate(replies(text), 2))
-    page = Page((question(text), *answers), more=True, last=19, reads_from=3)
-    opened = fragments.room(room(name=text), Settings(text, text, 0.5), page, place="p.1", newest=True, key="k")
+    page = Page((question(text), *answers), more=True, last=19, context_start=3)
+    opened = fragments.room(room(name=text), Settings(text, text, 0.5), page, revision="p.1", newest=True, key="k")
     rooms = RoomList((room(name=text), room(id="ba9876543210")), after=5)
-    return fragments.page(opened, rooms, title="A room", active=ROOM_ID, q=q, place="p.1")
+    return fragments.page(opened, rooms, title="A room", active=ROOM_ID, q=q, revision="p.1")
 
 
 def shape(element: Element) -> list[tuple[str, list[str]]]:
@@ -250,9 +250,9 @@ def test_page_contains_the_fragments_that_are_pushed(fragments: Fragments) -> No
     """A reload and a push show the same."""
     page = whole_page(fragments)
     assert fragments.header(room(name="x"), Settings("x", "x", 0.5)) in page
-    assert fragments.reading() in page
+    assert fragments.context_line() in page
     assert fragments.row(room(name="x"), active=ROOM_ID) in page
-    assert fragments.list_place("p.1") in page
+    assert fragments.list_revision("p.1") in page
     assert fragments.message(ROOM_ID, question("x")) in page
     ids = {element["id"] for element in parsed(page).all}
     assert {"room", "rooms", "rooms-place", "header", "messages", "error", "after-19"} <= ids

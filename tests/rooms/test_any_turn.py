@@ -16,7 +16,7 @@ from overseer.llm import Delta, ModelBusy, ModelCut, ModelError, ReasoningDelta,
 from overseer.rooms.chat_room import ChatRoom
 from overseer.rooms.retries import RETRY_DELAYS_SECONDS
 from overseer.rooms.turn import MAX_STEPS
-from overseer.tools.registry import tool
+from overseer.tools.toolbox import tool
 from tests.support.room_harness import RoomHarness, ScriptedReply, join_turn_threads
 
 WORDS = st.text("ab \n\N{GRINNING FACE}", min_size=1, max_size=4)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from overseer.domain.errors import AnswerInProgress, KeyReused, NoSuchMessage, StorageError, StorageFull
+from overseer.domain.errors import AnswerInProgress, KeyReused, NoSuchMessage, StorageError, StorageUnavailable
 from overseer.domain.events import (
     MessageAdded,
     MessageChanged,
@@ -29,7 +29,7 @@ from overseer.domain.records import Asked
 from overseer.llm import Delta, ModelCut, ModelError, ReasoningDelta, TextDelta, ToolRequest
 from overseer.rooms import chat_room
 from overseer.rooms.chat_room import INTERRUPTED, STOPPED, ChatRoom
-from overseer.tools.registry import tool
+from overseer.tools.toolbox import tool
 from tests.rooms.conftest import MakeHarness
 from tests.support.room_harness import RoomHarness, ScriptedReply, held_reply, join_turn_threads, text_reply
 from tests.support.waiting import DEADLINE
@@ -294,7 +294,7 @@ def test_stop_during_the_request_closes_the_reply(harness: RoomHarness) -> None:
 
 @pytest.mark.parametrize("end", [ChatRoom.stop, ChatRoom.clear])
 def test_deltas_after_stop_or_clear_are_ignored(harness: RoomHarness, end: Callable[[ChatRoom], None]) -> None:
-    """Also while the next answer is being made."""
+    """Also while the next answer is being generated."""
     late = harness.ask_held("A", TextDelta("Before"), uncloseable=True)
     harness.call(end)
     count = len(harness.events)
@@ -377,10 +377,10 @@ def test_full_disk_fails_the_answer_and_the_room_works_when_there_is_space(
     failed = harness.message(2)
     assert (failed.state, failed.text) == ("failed", "x" * 100_001) and "disk is full" in failed.reason
     second.wait_consumed()
-    with suppress(StorageFull):
+    with suppress(StorageUnavailable):
         harness.stop()
     assert second.closed.is_set() and not harness.is_answering()
-    with pytest.raises(StorageFull):
+    with pytest.raises(StorageUnavailable):
         harness.ask("x" * 100_000)
     harness.free_disk()
     harness.answer("three")
@@ -393,7 +393,7 @@ def test_stop_ends_queued_answers_while_the_file_is_locked(harness: RoomHarness)
     harness.ask_held("one", TextDelta("Half"))
     harness.ask("two")
     with harness.locked():
-        with pytest.raises(StorageFull):
+        with pytest.raises(StorageUnavailable):
             harness.stop()
         assert harness.wait_for_end(2) == harness.wait_for_end(4) == "stopped"
         assert harness.states() == ["stopped", "stopped"]
@@ -473,7 +473,7 @@ def test_tool_that_is_running_when_the_answer_ends_is_abandoned(
     else:
         with monkeypatch.context() as patch:
             patch.setattr("overseer.storage.room_store.RoomStore.finish_answer", no_space)
-            with pytest.raises(StorageFull):
+            with pytest.raises(StorageUnavailable):
                 harness.stop()
             assert harness.message(2).parts == (call,)
     join_turn_threads()
@@ -485,7 +485,7 @@ def test_tool_that_is_running_when_the_answer_ends_is_abandoned(
 
 
 def no_space(*args: object, **kwargs: object) -> None:
-    raise StorageFull("The disk is full.")
+    raise StorageUnavailable("The disk is full.")
 
 
 # Retry, edit, clear and delete
@@ -569,7 +569,7 @@ def test_clear_during_a_turn_closes_the_reply_and_deletes_everything(harness: Ro
 
 def test_clear_that_cannot_be_written_changes_nothing(harness: RoomHarness) -> None:
     reply = harness.ask_held("one", TextDelta("Half"))
-    with harness.locked(), pytest.raises(StorageFull, match="locked by another program"):
+    with harness.locked(), pytest.raises(StorageUnavailable, match="locked by another program"):
         harness.clear()
     reply.send(TextDelta(" and half"))
     reply.end()

@@ -22,7 +22,7 @@ from overseer.domain.errors import (
     InstanceError,
     NoSuchRoom,
     StorageError,
-    StorageFull,
+    StorageUnavailable,
 )
 from overseer.domain.events import (
     MessageAdded,
@@ -153,7 +153,7 @@ def test_rename_changes_the_name_in_the_list_and_the_file(overseer: Overseer, lo
     assert overseer.room(room.id).rename(" Bath\n").name == "Bath"
     assert names(overseer) == ["Cellar", "Bath"]
     assert query(room_file(instance, room.id), "SELECT name, named_by FROM room") == [("Bath", "person")]
-    assert log.events[-2:] == [RoomSynced(room.id, raised=False), RoomRenamed(room.id)]
+    assert log.events[-2:] == [RoomSynced(room.id, moved_to_top=False), RoomRenamed(room.id)]
 
 
 def test_room_is_named_after_its_first_question_unless_a_person_named_it(overseer: Overseer, log: EventLog) -> None:
@@ -205,7 +205,7 @@ def test_delete_during_a_turn_closes_the_connection_and_is_the_last_event(
 
 def test_create_that_fails_leaves_nothing_behind(overseer: Overseer, log: EventLog, instance: Path) -> None:
     (instance / "facets").rmdir()
-    with pytest.raises(StorageFull, match="cannot be opened for writing"):
+    with pytest.raises(StorageUnavailable, match="cannot be opened for writing"):
         overseer.create("Kitchen")
     assert (overseer.rooms().rooms, log.events) == ((), [])
     (instance / "facets").mkdir()
@@ -277,14 +277,14 @@ def test_room_synced_event_comes_after_its_summary_is_in_the_list(
     overseer: Overseer, log: EventLog, model_server: ModelServer
 ) -> None:
     seen: list[tuple[int, str, bool]] = []
-    raised: list[bool] = []
+    moved_to_top: list[bool] = []
     room = overseer.create("Kitchen")
 
     def read(event: RoomEvent) -> None:
         if isinstance(event, RoomSynced):
             found = overseer.record(room.id)
             seen.append((found.messages, found.preview, found.answering))
-            raised.append(event.raised)
+            moved_to_top.append(event.moved_to_top)
 
     log.listeners.append(read)
     reply = model_server.will(held(text("- Half an")))
@@ -296,11 +296,11 @@ def test_room_synced_event_comes_after_its_summary_is_in_the_list(
     assert seen[-1] == (2, "Half an answer", False)
     overseer.room(room.id).clear()
     assert seen[-1] == (0, "", False)
-    assert raised == [False, False, False], "the room is at the top already"
+    assert moved_to_top == [False, False, False], "the room is at the top already"
     overseer.create("Cellar")
     model_server.will(answer("word " * 1000))
     ask(overseer, room.id, "two")
-    assert raised[3:] == [True, False]
+    assert moved_to_top[3:] == [True, False]
     assert len(seen[-1][1]) <= 120
 
 
@@ -350,8 +350,8 @@ def test_sync_state_updates_the_summary_from_the_file(overseer: Overseer, instan
     again.sync_state(kitchen.id, active=True)
     assert names(again) == ["Bath", "Cellar"]
     # The first event is from opening the file, whose name differs from the one in the list.
-    synced = RoomSynced(kitchen.id, raised=False)
-    assert log.events == [synced, synced, RoomSynced(kitchen.id, raised=True)]
+    synced = RoomSynced(kitchen.id, moved_to_top=False)
+    assert log.events == [synced, synced, RoomSynced(kitchen.id, moved_to_top=True)]
 
 
 def test_rooms_over_the_limit_are_closed_and_reopened(instance: Path, opened: OpenOverseer) -> None:
@@ -703,7 +703,7 @@ def test_broken_file_breaks_one_room(
     row = again.record(broken.id)
     assert row.problem and re.search(sentence, row.problem)
     assert (row.name, row.answering) == ("Broken", False)
-    assert log.events == ([] if crashed else [RoomSynced(broken.id, raised=False)])
+    assert log.events == ([] if crashed else [RoomSynced(broken.id, moved_to_top=False)])
     assert (path.read_bytes() if path.exists() else None) == before
     assert names(again) == ["Other", "Broken"]
     assert again.record(other.id).problem == ""
@@ -740,7 +740,7 @@ def test_second_overseer_on_a_directory_is_rejected_with_the_process_that_uses_i
     with pytest.raises(InstanceError, match=rf"is in use by process {process}\. Stop that one, or"):
         opened(instance)
     code = "import pathlib, sys; from overseer.storage.instance_lock import InstanceLock as Lock\n"
-    code += "Lock(pathlib.Path(sys.argv[1])).take()"
+    code += "Lock(pathlib.Path(sys.argv[1])).acquire()"
     command = [sys.executable, "-c", code, str(instance)]
     result = subprocess.run(command, cwd=ROOT, timeout=60, stderr=subprocess.PIPE)
     assert result.returncode == 1 and re.search(process, result.stderr.decode())
@@ -862,7 +862,7 @@ def test_open_and_close_may_be_repeated(overseer: Overseer) -> None:
     overseer.close()
     overseer.close()
     overseer.open(reopen=False)
-    with pytest.raises(StorageFull, match="shutting down"):
+    with pytest.raises(StorageUnavailable, match="shutting down"):
         overseer.rooms()
     overseer.open()
     assert overseer.rooms().rooms == (room,)
@@ -881,10 +881,10 @@ def test_close_interrupts_answers_and_closes_connections_and_files(
     assert reply.closed.wait(DEADLINE)
     assert [log.wait_for_end(number, room_id=room.id) for number in (2, 4)] == ["interrupted"] * 2
     assert not DESCRIPTORS.is_dir() or open_room_files(instance) == set()
-    with pytest.raises(StorageFull, match="shutting down"):
+    with pytest.raises(StorageUnavailable, match="shutting down"):
         overseer.create("Cellar")
     for use in USES.values():
-        with pytest.raises(StorageFull, match="shutting down"):
+        with pytest.raises(StorageUnavailable, match="shutting down"):
             use(overseer, room.id)
     again = opened(instance)
     found = [(message.text, message.state, message.reason) for message in again.room(room.id).messages().messages[1::2]]
@@ -901,5 +901,5 @@ def test_call_during_a_close_says_that_the_server_is_shutting_down(overseer: Ove
             overseer.close()
 
     overseer.subscribe(close)
-    with pytest.raises(StorageFull, match="shutting down"):
+    with pytest.raises(StorageUnavailable, match="shutting down"):
         overseer.room(room.id).rename("Cellar")

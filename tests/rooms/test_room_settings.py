@@ -12,7 +12,7 @@ from typing import Unpack
 
 import pytest
 
-from overseer.domain.errors import StorageError, StorageFull
+from overseer.domain.errors import StorageError, StorageUnavailable
 from overseer.domain.events import RoomConfigured, RoomEvent, RoomRenamed, RoomSynced
 from overseer.domain.settings import Changes, Settings
 from overseer.llm import ModelCut, TextDelta, ToolRequest
@@ -79,7 +79,7 @@ def test_configure_from_several_threads_keeps_every_change(harness: RoomHarness)
 def test_configure_that_cannot_be_written_changes_nothing(harness: RoomHarness) -> None:
     """Name and settings are one transaction."""
     harness.fill_disk()
-    with pytest.raises(StorageFull, match="disk is full"):
+    with pytest.raises(StorageUnavailable, match="disk is full"):
         harness.configure("Cellar", system_prompt="x" * 30_000)
     harness.free_disk()
     with closing(sqlite3.connect(harness.file, isolation_level=None)) as db:
@@ -156,7 +156,7 @@ def test_overseer_sends_the_settings_to_the_model_server(overseer: Overseer, mod
     overseer.subscribe(events.append)
     assert overseer.room(configured).configure(ALL, name="  Cellar\n ").name == "Cellar"
     assert [room.name for room in overseer.rooms().rooms] == ["Cellar", "Plain"], "no room moves"
-    assert RoomSynced(configured, raised=False) in events and RoomConfigured(configured) in events
+    assert RoomSynced(configured, moved_to_top=False) in events and RoomConfigured(configured) in events
     assert (overseer.room(configured).settings(), overseer.room(plain).settings()) == (SET, Settings())
     for room_id in (plain, configured):
         overseer.room(room_id).ask("one")

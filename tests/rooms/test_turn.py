@@ -13,8 +13,8 @@ from contextlib import closing, suppress
 import pytest
 
 from overseer.domain.context import ModelContext, estimate_tokens
-from overseer.domain.errors import AnswerInProgress, Outdated, StorageFull
-from overseer.domain.events import MessageChanged, PartAdded, ReadingMoved, RoomEvent, TurnDelayed, TurnEnded
+from overseer.domain.errors import AnswerInProgress, Outdated, StorageUnavailable
+from overseer.domain.events import ContextStartMoved, MessageChanged, PartAdded, RoomEvent, TurnDelayed, TurnEnded
 from overseer.domain.messages import Message, Reasoning, Text, ToolCall
 from overseer.domain.records import Asked
 from overseer.llm import (
@@ -31,7 +31,7 @@ from overseer.llm import (
 from overseer.rooms import chat_room, turn
 from overseer.rooms.chat_room import INTERRUPTED, STOPPED, ChatRoom, Limits
 from overseer.rooms.retries import MAX_RETRY_DELAY_SECONDS, RETRY_DELAYS_SECONDS
-from overseer.tools.registry import TOOLS, tool
+from overseer.tools.toolbox import TOOLS, tool
 from tests.support.room_harness import (
     RoomHarness,
     ScriptedModel,
@@ -267,7 +267,7 @@ def test_history_is_shortened_before_a_request_if_the_context_is_known(long_room
     long_room.model.context = ModelContext(TOOL_TOKENS + 60)
     answer = long_room.answer("question 4".ljust(24), text_reply("Yes"))
     assert long_room.model.request_numbers(0) == [9] and answer.state == "complete"
-    assert long_room.call(ChatRoom.reads_from) == 9
+    assert long_room.call(ChatRoom.context_start) == 9
     assert answer.usage is not None
     assert (answer.usage.context_used, answer.usage.context_limit) == (TOOL_TOKENS + 10 + 1, TOOL_TOKENS + 60)
 
@@ -308,8 +308,8 @@ def test_overflow_halves_the_history_until_the_question_is_left(long_room: RoomH
     answer = long_room.answer("question 4".ljust(24), overflow(), text_reply("Yes"))
     assert [long_room.model.request_numbers(n) for n in (0, 1)] == [[1, 2, 3, 4, 5, 6, 7, 8, 9], [7, 8, 9]]
     assert (answer.state, answer.text, answer.reason) == ("complete", "Yes", "")
-    assert long_room.events_of(ReadingMoved) == [ReadingMoved("room", 7)]
-    assert long_room.call(ChatRoom.messages).reads_from == 7
+    assert long_room.events_of(ContextStartMoved) == [ContextStartMoved("room", 7)]
+    assert long_room.call(ChatRoom.messages).context_start == 7
     assert len(long_room.messages()) == 10
     replies = [busy(), *[overflow() for _ in range(3)], text_reply("never")]
     answer = long_room.answer("question 5".ljust(24), *replies)
@@ -328,7 +328,7 @@ def test_overflow_far_below_the_budget_halves_the_history(long_room: RoomHarness
 
 def test_overflow_of_a_single_question_fails_the_answer(harness: RoomHarness) -> None:
     assert harness.answer("x" * 400, overflow(), overflow()).state == "failed"
-    assert harness.call(ChatRoom.reads_from) == 0 and harness.events_of(ReadingMoved) == []
+    assert harness.call(ChatRoom.context_start) == 0 and harness.events_of(ContextStartMoved) == []
 
 
 def test_overflow_after_the_first_token_fails_the_answer(harness: RoomHarness) -> None:
@@ -550,7 +550,7 @@ def test_resume_while_the_file_is_locked_for_a_moment_loses_nothing(
 
         harness.listeners.append(lock)
         reply = harness.script(held_reply(TextDelta(" more")))  # it ends when the file is unlocked
-        with suppress(StorageFull):
+        with suppress(StorageUnavailable):
             harness.resume()
         other.execute("ROLLBACK")
     reply.end()
@@ -600,7 +600,7 @@ def test_usage_of_a_stopped_answer_is_estimated(harness: RoomHarness) -> None:
 def test_answer_of_reasoning_only_is_failed(harness: RoomHarness) -> None:
     answer = harness.answer("one", ScriptedReply(ReasoningDelta("H"), ReasoningDelta("m")))
     assert (answer.state, answer.parts, answer.resumable) == ("failed", (Reasoning("Hm"),), False)
-    assert "thought, but said nothing" in answer.reason and "Retry" in answer.reason
+    assert "sent reasoning but no text" in answer.reason and "Retry" in answer.reason
 
 
 def test_answer_over_the_limit_is_ended_and_can_be_resumed(harness: RoomHarness) -> None:

@@ -21,7 +21,7 @@ CHUNKED = "Transfer-Encoding: chunked\r\n"
 
 def check(server: Server, call: Call, wanted: dict[str, int]) -> None:
     """Check that each request gets one response with this status, and then the connection ends."""
-    callers = {words: call(server).say(words) for words in wanted}
+    callers = {words: call(server).send(words) for words in wanted}
     for caller in callers.values():
         caller.socket.shutdown(socket.SHUT_WR)
     received = {words: caller.answers() for words, caller in callers.items()}
@@ -104,7 +104,7 @@ AMBIGUOUS = [
 def test_body_length_that_is_ambiguous_is_rejected_and_ends_the_connection(shared_server: Server, call: Call) -> None:
     """The request that is smuggled into the body gets no response."""
     words = {headers: post("/rooms", headers + "\r\n", "0\r\n\r\n" + get(), close=False) for headers in AMBIGUOUS}
-    callers = {headers: call(shared_server).say(one) for headers, one in words.items()}
+    callers = {headers: call(shared_server).send(one) for headers, one in words.items()}
     assert {headers: caller.answers() for headers, caller in callers.items()} == dict.fromkeys(AMBIGUOUS, [400])
     end = "0\r\n\r\n"
     wanted = {
@@ -134,45 +134,45 @@ GOOD_CHUNKS = [
 
 def test_chunk_that_breaks_the_syntax_is_rejected_at_once(shared_server: Server, call: Call) -> None:
     """The server does not wait for the end of a chunk that is too large. A request may follow a valid body."""
-    callers = {words: call(shared_server).say(post("/rooms", CHUNKED, words, close=False)) for words in BAD_CHUNKS}
+    callers = {words: call(shared_server).send(post("/rooms", CHUNKED, words, close=False)) for words in BAD_CHUNKS}
     assert {words: caller.answers() for words, caller in callers.items()} == dict.fromkeys(callers, [400])
     for words in GOOD_CHUNKS:
-        assert call(shared_server).say(post("/rooms", CHUNKED, words, close=False), get()).answers() == [201, 200]
+        assert call(shared_server).send(post("/rooms", CHUNKED, words, close=False), get()).answers() == [201, 200]
 
 
 def test_response_to_head_has_no_body(shared_server: Server, call: Call) -> None:
     """Neither has the response to a request that is rejected."""
     requests = [get(path, "Accept-Encoding: gzip\r\n", close=False) for path in ("/", "/healthz", "/nothing", "/rooms")]
     head = [request.replace("GET", "HEAD", 1) for request in requests]
-    received = call(shared_server).say(*head, get()).hear()
+    received = call(shared_server).send(*head, get()).receive()
     assert re.fullmatch(r"(HTTP/1\.1 \d+ [^\0]*?\r\n\r\n){5}ok", received) and "<" not in received
-    rejected = call(shared_server).say("HEAD / HTTP/1.1\r\n\r\n").hear()
+    rejected = call(shared_server).send("HEAD / HTTP/1.1\r\n\r\n").receive()
     assert rejected.startswith("HTTP/1.1 400 ") and rejected.endswith("\r\n\r\n")
 
 
 def test_connection_header_says_whether_the_connection_goes_on(shared_server: Server, call: Call) -> None:
     for option in ("Close", "keep-alive, close", "x,close ,y", "close\r\nConnection: keep-alive"):
-        received = call(shared_server).say(get(headers=f"Connection: {option}\r\n", close=False), get()).hear()
+        received = call(shared_server).send(get(headers=f"Connection: {option}\r\n", close=False), get()).receive()
         assert received.count("HTTP/1.1 200") == 1 and "\r\nConnection: close\r\n" in received, option
     kept = get(headers="Connection: X, Keep-Alive\r\n", close=False).replace("HTTP/1.1", "HTTP/1.0")
-    received = call(shared_server).say(kept, get()).hear()
+    received = call(shared_server).send(kept, get()).receive()
     assert received.count("HTTP/1.1 200") == 2 and "\r\nConnection: keep-alive\r\n" in received
 
 
 def test_100_continue_is_sent_to_a_client_that_expects_it(shared_server: Server, call: Call) -> None:
     """HTTP/1.0 has no expectations."""
     headers = "Expect: 100-Continue\r\nContent-Length: 6\r\n"
-    caller = call(shared_server).say(post("/rooms", headers))
+    caller = call(shared_server).send(post("/rooms", headers))
     assert caller.socket.recv(1000).startswith(b"HTTP/1.1 100 Continue")
-    assert caller.say("name=x").answers() == [201]
+    assert caller.send("name=x").answers() == [201]
     old = post("/rooms", headers, "name=x").replace("HTTP/1.1", "HTTP/1.0")
-    assert call(shared_server).say(old).answers() == [201]
+    assert call(shared_server).send(old).answers() == [201]
 
 
 def test_early_response_reaches_a_client_that_still_sends(shared_server: Server, call: Call) -> None:
     """Unread bytes do not reset the connection before the client has read the response."""
     for words in ("GET / HTTP/9.9\r\n\r\n", post("/rooms", CHUNKED, "zz\r\n", close=False)):
-        assert call(shared_server).say(words, "x" * 3_000_000).answers() in ([400], [505])
+        assert call(shared_server).send(words, "x" * 3_000_000).answers() in ([400], [505])
 
 
 PIECES = [
@@ -193,8 +193,8 @@ def joined(pieces: Iterable[bytes]) -> bytes:
 def test_any_bytes_get_an_http_response_or_a_close(shared_server: Server, words: bytes) -> None:
     caller = Caller(shared_server)
     try:
-        caller.say(words).socket.shutdown(socket.SHUT_WR)
-        received = caller.hear()
+        caller.send(words).socket.shutdown(socket.SHUT_WR)
+        received = caller.receive()
     finally:
         caller.close()
     assert received == "" or re.match(r"HTTP/1\.1 [1-4]\d\d |HTTP/1\.1 50[15] ", received), received

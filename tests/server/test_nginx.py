@@ -65,22 +65,22 @@ def test_requests_in_a_tunnel_through_nginx_are_not_served(nginx: Nginx, call: C
     attack = "".join(map(wrong_log_in, range(9)))
     for at_once in (True, False):
         caller = call(nginx)
-        caller.say(handshake("/chat/live", f"Authorization: Bearer {PASSWORD}\r\n", host=NAME))
-        received = caller.hear_until(b"rooms")
+        caller.send(handshake("/chat/live", f"Authorization: Bearer {PASSWORD}\r\n", host=NAME))
+        received = caller.receive_until(b"rooms")
         if at_once:
-            caller.say(CLOSE_FRAME + attack.encode())
+            caller.send(CLOSE_FRAME + attack.encode())
         else:
-            received += caller.say(CLOSE_FRAME).hear_until(CLOSE_FRAME[-2:])
+            received += caller.send(CLOSE_FRAME).receive_until(CLOSE_FRAME[-2:])
             with suppress(ConnectionError):
-                caller.say(attack)
-        received += caller.hear().encode("latin-1")
+                caller.send(attack)
+        received += caller.receive().encode("latin-1")
         assert received.count(b"HTTP/1.1") == 1 and b"\x88\x02\x03\xe8" in received
-    caller = call(nginx).say(handshake("/chat/live", host=NAME))
-    assert b"401" in caller.hear_until(b"</div>")
+    caller = call(nginx).send(handshake("/chat/live", host=NAME))
+    assert b"401" in caller.receive_until(b"</div>")
     with suppress(ConnectionError):
-        caller.say(attack)
+        caller.send(attack)
         caller.socket.shutdown(socket.SHUT_WR)
-    assert " 401 " not in caller.hear()
+    assert " 401 " not in caller.receive()
     assert tries_left(nginx) == TRIES
 
 

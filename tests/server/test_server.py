@@ -18,7 +18,7 @@ import requests
 
 from tests.support.model_server import ModelServer, held, text
 from tests.support.rooms import ask, fetch, new_room
-from tests.support.server import DEADLINE, ROOT, Server, is_well
+from tests.support.server import DEADLINE, ROOT, Server, is_healthy
 from tests.support.server_pool import ServerPool
 from tests.support.slow_disk import held as hold_commits
 from tests.support.tab import Tab
@@ -43,7 +43,7 @@ def test_server_that_cannot_start_prints_why(server: Server, server_pool: Server
     printed = refused(server_pool, "--port", port, *instance)
     assert f"Port {port} cannot be used" in printed and "--port" in printed
     printed = refused(server_pool, "--port", "0", "--instance", str(server.instance))
-    assert str(server.pid) in printed and "in use" in printed and is_well(server)
+    assert str(server.pid) in printed and "in use" in printed and is_healthy(server)
     printed = refused(server_pool, "--port", "0", "--instance", str(tmp_path / "file" / "instance"))
     assert "cannot be written" in printed
     for invalid in ("99999", "http"):
@@ -64,7 +64,7 @@ def test_server_flags_win_over_the_environment(tmp_path: Path) -> None:
     server = Server(tmp_path / "flag", environment={"OVERSEER_PORT": "1", "OVERSEER_INSTANCE": str(tmp_path / "env")})
     server.start()
     assert [line for line in server.log if "ready" in line] == [f"Overseer is ready on {server.url}\n"]
-    assert is_well(server)
+    assert is_healthy(server)
     server.stop()
     assert (tmp_path / "flag" / "overseer.sqlite").exists() and not (tmp_path / "env").exists()
 
@@ -128,7 +128,7 @@ def test_message_is_acknowledged_after_its_commit_and_delays_no_request(slow_dis
             asked = pool.submit(ask, slow_disk, room_id, "Owls?", wait=True)
             until(lambda: marker.stat().st_size > 0)
             for _ in range(5):
-                assert is_well(slow_disk)
+                assert is_healthy(slow_disk)
                 new_room(slow_disk)
             assert not asked.done()
         assert asked.result(DEADLINE).status_code == 201

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import requests
 
-from overseer.domain.errors import StorageFull
+from overseer.domain.errors import StorageUnavailable
 from overseer.live.hub import Hub
 from overseer.storage.database import BUSY_SECONDS
 from tests.support.model_server import ModelServer, Reply, held, silent, text
@@ -181,7 +181,7 @@ class UnreadableRenderer:
     """Renders for a tab when nothing can be read any more."""
 
     def list_frame(self, *_: object, **__: object) -> bytes:
-        raise StorageFull("The server is shutting down. Try again in a moment.")
+        raise StorageUnavailable("The server is shutting down. Try again in a moment.")
 
 
 class FakeWebSocket:

@@ -17,7 +17,7 @@ from overseer.application import MAX_BODY
 from overseer.server.wsgi_server import MAX_HEADER_LINES, MAX_HEADERS_BYTES
 from tests.support.model_server import ModelServer
 from tests.support.raw import Caller, get, post
-from tests.support.server import Server, descriptors, is_well, short_timeouts
+from tests.support.server import Server, descriptors, is_healthy, short_timeouts
 from tests.support.server_pool import ServerPool
 from tests.support.tab import DEADLINE, Tab
 from tests.support.waiting import until
@@ -37,8 +37,8 @@ def impatient(instance: Path, model_server: ModelServer, server_pool: ServerPool
 
 def test_request_line_over_8_kb_is_414(shared_server: Server, call: Call) -> None:
     rest = len("GET /healthz?q= HTTP/1.1\r\n")
-    assert call(shared_server).say(get("/healthz?q=" + "x" * (MAX_LINE - 1 - rest))).answers() == [200]
-    assert call(shared_server).say(get("/healthz?q=" + "x" * (MAX_LINE - rest))).answers() == [414]
+    assert call(shared_server).send(get("/healthz?q=" + "x" * (MAX_LINE - 1 - rest))).answers() == [200]
+    assert call(shared_server).send(get("/healthz?q=" + "x" * (MAX_LINE - rest))).answers() == [414]
 
 
 def test_headers_over_90_lines_or_32_kb_are_431(shared_server: Server, call: Call) -> None:
@@ -49,28 +49,28 @@ def test_headers_over_90_lines_or_32_kb_are_431(shared_server: Server, call: Cal
         (f"X: {'y' * size}\r\n", 200),
         (f"X: {'y' * (size + 1)}\r\n", 431),
     ):
-        assert call(shared_server).say(get(headers=headers)).answers() == [status]
-    assert call(shared_server).say("GET / HTTP/1.1\r\nX: " + "y" * 300_000).answers() == [431]
+        assert call(shared_server).send(get(headers=headers)).answers() == [status]
+    assert call(shared_server).send("GET / HTTP/1.1\r\nX: " + "y" * 300_000).answers() == [431]
 
 
 def test_body_over_the_limit_is_413(shared_server: Server, call: Call) -> None:
     """A client that sends all of a body gets the response. A body that was read completely keeps the connection."""
     large = post("/rooms", "Content-Length: 10000000\r\n", close=False)
-    assert call(shared_server).say(large, "x" * 10_000_000, get()).answers() == [413, 200]
-    caller = call(shared_server).say(post("/rooms", CHUNKED), "5\r\nname=\r\n")
+    assert call(shared_server).send(large, "x" * 10_000_000, get()).answers() == [413, 200]
+    caller = call(shared_server).send(post("/rooms", CHUNKED), "5\r\nname=\r\n")
     with suppress(ConnectionError):
-        caller.say(*itertools.repeat("10000\r\n" + "x" * 65536 + "\r\n", MAX_BODY // 65536 + 1), "0\r\n\r\n")
+        caller.send(*itertools.repeat("10000\r\n" + "x" * 65536 + "\r\n", MAX_BODY // 65536 + 1), "0\r\n\r\n")
     assert caller.answers() == [413]
     expecting = post("/rooms", f"Expect: 100-continue\r\nContent-Length: {MAX_BODY + 1}\r\n")
-    assert call(shared_server).say(expecting).answers() == [413]
+    assert call(shared_server).send(expecting).answers() == [413]
 
 
 def test_client_that_sends_one_byte_at_a_time_is_disconnected(impatient: Server, call: Call) -> None:
     """In the request line, the headers or the body. Other clients are served meanwhile."""
     callers = {
         call(impatient): itertools.chain("GET /", itertools.repeat("x")),
-        call(impatient).say("GET / HTTP/1.1\r\n"): itertools.cycle("X: y\r\n"),
-        call(impatient).say(post("/rooms", "Content-Length: 100000\r\n")): itertools.repeat("x"),
+        call(impatient).send("GET / HTTP/1.1\r\n"): itertools.cycle("X: y\r\n"),
+        call(impatient).send(post("/rooms", "Content-Length: 100000\r\n")): itertools.repeat("x"),
     }
     open_sockets = {caller.socket: bytes_ for caller, bytes_ in callers.items()}
     received = []
@@ -81,7 +81,7 @@ def test_client_that_sends_one_byte_at_a_time_is_disconnected(impatient: Server,
         for sock in select.select(list(open_sockets), [], [], 0.05)[0]:
             received.append(sock.recv(1000)[:12])
             del open_sockets[sock]
-        assert is_well(impatient)
+        assert is_healthy(impatient)
     assert sorted(received) == [b"", b"HTTP/1.1 400", b"HTTP/1.1 408"], "a request line gets no response"
 
 
@@ -98,20 +98,20 @@ SILENT = {
 
 def test_client_that_falls_silent_is_disconnected(impatient: Server, call: Call) -> None:
     """Before, within and after a request."""
-    callers = {words: call(impatient).say(words) for words in SILENT}
-    assert is_well(impatient)
+    callers = {words: call(impatient).send(words) for words in SILENT}
+    assert is_healthy(impatient)
     assert {words: caller.answers() for words, caller in callers.items()} == SILENT
 
 
 def test_client_that_never_reads_is_disconnected(impatient: Server, call: Call) -> None:
     page = next(line.split('"')[1] for line in requests.get(impatient.url).text.split("<script src=")[1:])
-    assert is_well(impatient)
+    assert is_healthy(impatient)
     before = descriptors(impatient)
     for _ in range(5):
-        call(impatient, buffer=4096).say(get(page, close=False) * 100)
+        call(impatient, buffer=4096).send(get(page, close=False) * 100)
     until(lambda: descriptors(impatient) >= before + 3)
     until(lambda: descriptors(impatient) <= before)
-    assert is_well(impatient)
+    assert is_healthy(impatient)
 
 
 def test_client_that_pipelines_requests_does_not_starve_others(shared_server: Server, call: Call) -> None:
@@ -126,14 +126,14 @@ def test_client_that_pipelines_requests_does_not_starve_others(shared_server: Se
     def write() -> None:
         with suppress(OSError):
             for _ in range(sent // 100):
-                caller.say(get(close=False) * 100)
+                caller.send(get(close=False) * 100)
 
     threads = [threading.Thread(target=run, daemon=True) for run in (read, write)]
     for thread in threads:
         thread.start()
     until(lambda: answered[0] > 10)
     for _ in range(3):
-        assert is_well(shared_server)
+        assert is_healthy(shared_server)
     assert answered[0] < sent
     enough.set()
     caller.socket.shutdown(socket.SHUT_RDWR)
@@ -149,7 +149,7 @@ def test_connections_over_the_limits_are_503_and_rooms_stay_usable(
     server = short_timeouts(instance, model_server, server_pool, descriptors=400, limit_loopback=True, **times)
 
     def is_served(source: str) -> bool:
-        answers = call(server, source=source).say(get()).answers()
+        answers = call(server, source=source).send(get()).answers()
         assert answers in ([200], [503], []), "a refused connection may be reset"
         return answers == [200]
 

@@ -43,7 +43,7 @@ def remove_with_companions(path: Path) -> None:
         companion.unlink()
 
 
-def remove_log(path: Path) -> None:
+def remove_wal(path: Path) -> None:
     beside(path, "-wal").unlink()
 
 

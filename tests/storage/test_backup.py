@@ -235,7 +235,7 @@ def test_inspect_of_a_room_that_is_deleted_meanwhile_leaves_no_file(overseer: Ov
 
 
 def test_inspect_between_the_removal_of_the_log_and_of_the_file_leaves_no_file(overseer: Overseer) -> None:
-    """SQLite creates the log again."""
+    """SQLite creates the WAL file again."""
     path = room_file(overseer.directory, create_room(overseer, "Kitchen", "Hello"))
     overseer.close()
     beside(path, "-wal").touch()

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from overseer.domain.errors import StorageClosed, StorageDamaged, StorageError, StorageFull, StorageReplaced
+from overseer.domain.errors import StorageClosed, StorageDamaged, StorageError, StorageReplaced, StorageUnavailable
 from overseer.storage.database import CHECKPOINT_BYTES, SUFFIXES, Migration, Storage, beside, remove
-from tests.storage.files import JUNK, copy_database, execute, query, remove_log, write_junk
+from tests.storage.files import JUNK, copy_database, execute, query, remove_wal, write_junk
 from tests.storage.files import remove as unlink
 
 DEADLINE = 20.0
@@ -232,12 +232,12 @@ def test_migrate_rejects_a_foreign_file_and_leaves_it_unchanged(
 
 
 def test_migrate_rejects_a_missing_file_or_folder_and_creates_nothing(opened: Open, path: Path) -> None:
-    """A missing folder may come back, so it is StorageFull: the file is not called damaged."""
+    """A missing folder may come back, so it is StorageUnavailable: the file is not called damaged."""
     with pytest.raises(StorageError, match=r"some\.sqlite is missing"):
         opened(create=False)
     assert files(path) == set()
     path.parent.rmdir()
-    with pytest.raises(StorageFull, match="cannot be opened for writing"):
+    with pytest.raises(StorageUnavailable, match="cannot be opened for writing"):
         opened()
 
 
@@ -306,7 +306,7 @@ def replace_by_link(path: Path) -> None:
 
 
 def move_and_link(path: Path) -> None:
-    """Keep the file but change where SQLite looks for its log."""
+    """Keep the file but change where SQLite looks for its WAL file."""
     elsewhere = path.with_name("elsewhere")
     elsewhere.mkdir()
     path.rename(elsewhere / path.name)
@@ -317,12 +317,12 @@ def rename_folder(path: Path) -> None:
     path.parent.rename(path.parents[1] / "away")
 
 
-def replace_log(path: Path) -> None:
+def replace_wal(path: Path) -> None:
     shutil.copy(beside(path, "-wal"), beside(path, ".log"))
     os.replace(beside(path, ".log"), beside(path, "-wal"))
 
 
-REPLACED = (replace_file, replace_by_link, move_and_link, rename_folder, unlink, remove_log, replace_log)
+REPLACED = (replace_file, replace_by_link, move_and_link, rename_folder, unlink, remove_wal, replace_wal)
 
 
 @pytest.mark.parametrize("harm", REPLACED)
@@ -333,7 +333,7 @@ def test_write_raises_when_the_file_or_its_log_is_replaced_during_the_transactio
     storage = opened()
     add(storage, "before")
     copy_database(path, path.parents[1] / "copy")
-    durable = harm is not replace_log
+    durable = harm is not replace_wal
     with pytest.raises(StorageReplaced, match="while it was open"), storage.write(durable=durable) as db:
         db.execute("INSERT INTO words VALUES ('during')")
         harm(path)
@@ -351,7 +351,7 @@ def test_write_raises_when_the_file_or_its_log_is_replaced_during_the_transactio
 
 
 def test_write_raises_when_the_file_is_overwritten_during_the_transaction(opened: Open, path: Path) -> None:
-    opened().close()  # the log is empty
+    opened().close()  # the WAL file is empty
     storage = opened()
     with pytest.raises(StorageDamaged, match="overwritten"), storage.write() as db:
         db.execute("INSERT INTO words VALUES ('during')")
@@ -382,7 +382,7 @@ def test_write_checkpoints_a_long_log(opened: Open, path: Path) -> None:
 
 
 def test_close_removes_the_log_of_a_removed_file(opened: Open, path: Path) -> None:
-    """SQLite would apply the log to a copy that is put in its place."""
+    """SQLite would apply the WAL file to a copy that is put in its place."""
     storage = opened()
     add(storage, "one")
     path.unlink()
@@ -393,7 +393,7 @@ def test_close_removes_the_log_of_a_removed_file(opened: Open, path: Path) -> No
 def test_close_saves_the_content_of_a_removed_log(opened: Open, path: Path) -> None:
     storage = opened()
     add(storage, "one")
-    remove_log(path)
+    remove_wal(path)
     storage.close()
     assert query(path, WORDS) == ["one"]
 
@@ -416,18 +416,18 @@ def test_migrate_raises_when_the_file_is_replaced_while_it_is_opened(opened: Ope
         numbers_table(db)
         replace_file(path)
 
-    with pytest.raises(StorageFull, match="replaced while it was opened"):
+    with pytest.raises(StorageUnavailable, match="replaced while it was opened"):
         opened((words_table, numbers_and_replace))
-    assert files(path) == {path.name}, "the log of the old file would be applied to the new one"
+    assert files(path) == {path.name}, "the WAL file of the old file would be applied to the new one"
     add(opened((words_table, numbers_table)), "one")
 
 
 def test_in_place_notices_a_removed_log_of_a_restored_file_and_of_a_linked_file(opened: Open, path: Path) -> None:
-    """A restored copy has no log before it is opened; SQLite keeps the log of a linked file beside its target."""
+    """A restored copy has no WAL file before it is opened; SQLite keeps that of a linked file beside its target."""
     opened().close()
     execute(path, "PRAGMA journal_mode = DELETE")
     storage = opened(create=False)
-    remove_log(path)
+    remove_wal(path)
     assert not storage.in_place()
     storage.close()
     target = path.with_name("target.sqlite")
@@ -436,5 +436,5 @@ def test_in_place_notices_a_removed_log_of_a_restored_file_and_of_a_linked_file(
     storage = opened()
     add(storage, "one")
     assert storage.in_place()
-    remove_log(target)
+    remove_wal(target)
     assert not storage.in_place()

@@ -30,7 +30,7 @@ from tests.storage.files import (
     overwrite,
     query,
     remove,
-    remove_log,
+    remove_wal,
     remove_with_companions,
     replace_by_junk,
     truncate,
@@ -82,7 +82,7 @@ class Rooms:
         found = re.search(r'role="alert">\s*<p>(.*?)</p>', response.text)
         assert found, response.text
         assert not re.search(r"Traceback|sqlite3|Error\b|/tmp", found[1])
-        return re.sub(r" \(The log says more under \w+\.\)$", "", found[1])
+        return re.sub(r" \(See \w+ in the server log\.\)$", "", found[1])
 
     def messages(self, room: str) -> str:
         shown = self.request("GET", f"/{room}/messages")
@@ -177,7 +177,7 @@ def check_full_disk(
         with fill(server):
             for method, path, form in (
                 ("POST", f"/{opened}/messages", {"text": LONG_TEXT}),
-                ("GET", f"/{unopened}/messages", {}),  # SQLite cannot create the log
+                ("GET", f"/{unopened}/messages", {}),  # SQLite cannot create the WAL file
                 ("POST", f"/{unopened}/messages", {"text": "Hello"}),
                 ("POST", "", {"name": "One more"}),
             ):
@@ -299,7 +299,7 @@ def test_removed_logs_lose_nothing_even_when_the_server_is_killed(server: Server
 def test_file_or_log_that_is_removed_during_an_answer_ends_the_answer(
     rooms: Rooms, model_server: ModelServer, tab: OpenTab
 ) -> None:
-    """The request to the model is aborted. A room that lost its log shows the answer as interrupted."""
+    """The request to the model is aborted. A room that lost its WAL file shows the answer as interrupted."""
     removed, logless = rooms.acknowledged
     copy = rooms.copy(removed)
     reply = rooms.begin(removed, model_server, tab(removed))
@@ -310,7 +310,7 @@ def test_file_or_log_that_is_removed_during_an_answer_ends_the_answer(
     rooms.ask(removed, "There again?")
     one = tab(logless)
     reply = rooms.begin(logless, model_server, one)
-    remove_log(rooms.file(logless))
+    remove_wal(rooms.file(logless))
     assert "Speak" in rooms.messages(logless)
     one.read_until(lambda frame: 'id="message-4"' in frame and 'data-state="interrupted"' in frame)
     assert reply.closed.wait(DEADLINE)
@@ -435,7 +435,7 @@ def create(browser: FlaskClient) -> str:
     return browser.post("/rooms", data={"name": "Kitchen"}).headers["Location"].rsplit("/", 1)[-1]
 
 
-@pytest.mark.parametrize("harm", [None, remove_log])
+@pytest.mark.parametrize("harm", [None, remove_wal])
 def test_question_is_not_acknowledged_when_its_file_is_replaced_during_the_transaction(
     browser: FlaskClient, commits: CommitHook, instance: Path, harm: Callable[[Path], None] | None
 ) -> None:

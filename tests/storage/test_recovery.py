@@ -193,7 +193,7 @@ def test_start_that_fails_unlocks_the_directory(
     opened(overseer.directory)
 
 
-# File modes and the log
+# File modes and the WAL file
 
 
 def test_new_files_are_private_and_the_modes_of_existing_ones_are_kept(tmp_path: Path, opened: Open) -> None:

@@ -106,7 +106,7 @@ def check_rooms(overseer: Overseer) -> None:
         room_id = f"{version:012}"
         assert stored_messages(overseer, version) == expected_messages(version)
         page = overseer.room(room_id).messages()
-        assert (page.more, page.last, page.reads_from) == (False, 14, 3 if version >= 2 else 0)
+        assert (page.more, page.last, page.context_start) == (False, 14, 3 if version >= 2 else 0)
         settings = Settings("other-model", "Answer in one sentence.", 0.5) if version >= 2 else Settings()
         assert overseer.room(room_id).settings() == replace(settings, pinned=version >= 3)
         room = overseer.record(room_id)
@@ -167,7 +167,7 @@ def test_rooms_of_earlier_versions_are_adopted_without_their_list(tmp_path: Path
 def test_list_is_copied_before_its_schema_is_migrated(
     tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The copy includes what was only in the log. A list that is new or needs no migration is not copied."""
+    """The copy includes what was only in the WAL file. A registry that is new or needs no migration is not copied."""
 
     def m002_test(db: sqlite3.Connection) -> None:
         db.execute("ALTER TABLE rooms ADD COLUMN colour TEXT NOT NULL DEFAULT ''")

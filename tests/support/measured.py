@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def measured() -> Iterator[list[int]]:
-    """Measure the bytes that are held at the end more than at the beginning; the one number is there after the end."""
+    """Yield a list whose only item is, after the block, the growth in allocated bytes."""
     gc.collect()
     tracemalloc.start()
     held = [0]

@@ -13,7 +13,7 @@ import pytest
 from overseer.domain.messages import Message, Text
 from overseer.llm import Delta, Model, ModelError, TextDelta
 from overseer.llm.openai import OpenAIModel, OpenAIServer, Timeouts
-from overseer.tools.registry import TOOLS
+from overseer.tools.toolbox import TOOLS
 from tests.support.model_server import DEADLINE, ModelServer
 
 QUESTION = (Message(1, "user", "complete", (Text("Hello?"),)),)

@@ -29,13 +29,13 @@ class Caller:
         self.socket.settimeout(DEADLINE)
         self.socket.connect(("127.0.0.1", server.port))
 
-    def say(self, *words: str | bytes) -> Caller:
+    def send(self, *words: str | bytes) -> Caller:
         """Send text or bytes."""
         for one in words:
             self.socket.sendall(one if isinstance(one, bytes) else one.encode("latin-1"))
         return self
 
-    def hear_until(self, wanted: bytes) -> bytes:
+    def receive_until(self, wanted: bytes) -> bytes:
         """Receive until `wanted` has come. Return everything up to then."""
         received = b""
         while wanted not in received:
@@ -44,7 +44,7 @@ class Caller:
             received += data
         return received
 
-    def hear(self) -> str:
+    def receive(self) -> str:
         """Receive until the server closes the connection."""
         received = b""
         with suppress(ConnectionResetError):
@@ -54,7 +54,7 @@ class Caller:
 
     def answers(self) -> list[int]:
         """Return the statuses of all responses, and check that each plain text is a sentence."""
-        received = self.hear()
+        received = self.receive()
         for words in re.findall(
             r"Content-Type: text/plain; charset=utf-8\r\n.*?\r\n\r\n(.*?)(?=HTTP/1.1|\Z)", received, re.S
         ):

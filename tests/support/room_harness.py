@@ -21,7 +21,7 @@ from overseer.llm import Delta, TextDelta
 from overseer.rooms.chat_room import ChatRoom, Limits
 from overseer.storage.database import Storage
 from overseer.storage.facets import Facet, Facets
-from overseer.tools.registry import TOOLS, Tool, Toolbox
+from overseer.tools.toolbox import TOOLS, Tool, Toolbox
 from tests.support.event_log import EventLog
 from tests.support.waiting import DEADLINE
 

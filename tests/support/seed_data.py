@@ -1,4 +1,4 @@
-"""An instance directory that has been lived in, made in no time."""
+"""Create an instance directory with rooms and messages."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ WORDS = "Some words that were said here, as many as it takes to be a message lik
 LONG_AGO = 1_000_000  # seconds
 
 
-def furnish(directory: Path, *, rooms: int, messages: int, files: bool = False, in_order: bool = True) -> str:
-    """Make an instance of so many rooms. Returns the one in the middle of the list, with so many messages.
+def create_instance(directory: Path, *, rooms: int, messages: int, files: bool = False, was_clean: bool = True) -> str:
+    """Create an instance. Return the id of the room in the middle of the list, which has `messages` messages.
 
-    The others are on the list and, without `files`, nowhere else. Not `in_order`: the last run was killed.
+    The others are on the list and, without `files`, nowhere else. Not `was_clean`: the last run was killed.
     """
     (directory / "facets").mkdir(parents=True)
     ids = [f"{number:012x}" for number in range(1, rooms + 1)]
     room_id = ids[rooms // 2]
-    summary = _converse(room_file(directory, room_id), messages)
+    summary = _create_messages(room_file(directory, room_id), messages)
     storage = Storage(directory / "overseer.sqlite")
     with closing(storage):
         registry = Registry(storage)
@@ -39,12 +39,12 @@ def furnish(directory: Path, *, rooms: int, messages: int, files: bool = False, 
                 shutil.copy(room_file(directory, room_id), path)
             os.utime(path, (LONG_AGO, LONG_AGO))
             registry.note_closed(one, at=2000 * LONG_AGO)
-        if not in_order:
+        if not was_clean:
             registry.begin_run()
     return room_id
 
 
-def _converse(path: Path, messages: int) -> Summary:
+def _create_messages(path: Path, messages: int) -> Summary:
     storage = Storage(path)
     with closing(storage):
         transcript = RoomStore(storage, create=True)

@@ -130,6 +130,6 @@ def descriptors(server: Server) -> int:
     return len(os.listdir(f"/proc/{server.pid}/fd"))
 
 
-def is_well(server: Server) -> bool:
+def is_healthy(server: Server) -> bool:
     """Return whether the server responds."""
     return requests.get(f"{server.url}/healthz", timeout=DEADLINE).text == "ok"

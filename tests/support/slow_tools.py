@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from overseer.tools.registry import tool
+from overseer.tools.toolbox import tool
 
 
 def hang(seconds: float) -> str:

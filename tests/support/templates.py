@@ -1,4 +1,4 @@
-"""Templates are compiled once in a process, however many apps it makes: for most tests that is most of the work."""
+"""Compile templates once per process, since compiling them takes most of the time of most tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from overseer.render.fragments import prepare
 
 
 def compile_once() -> None:
-    """From now on a template that was compiled before, from the same words, is taken as it is."""
+    """Cache compiled templates by source for the rest of the process."""
     compiled: dict[tuple[str, str | None, str | None], CodeType] = {}
     compile_anew: Any = Environment.compile
 
@@ -31,7 +31,7 @@ def compile_once() -> None:
 
 
 def compile_all() -> None:
-    """Compile those of the app."""
+    """Compile all templates of the app."""
     app = Flask("overseer", template_folder=str(ROOT / "templates"))
     prepare(app)
     for name in app.jinja_env.list_templates():

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-DEADLINE = 20.0
-BETWEEN_LOOKS = 0.01
+DEADLINE = 20.0  # seconds
+INTERVAL_SECONDS = 0.01
 
 
-def until(so: Callable[[], bool]) -> None:
-    """Look again and again until it is so."""
+def until(condition: Callable[[], bool]) -> None:
+    """Poll until `condition` returns True. Fails after DEADLINE seconds."""
     deadline = time.monotonic() + DEADLINE
-    while not so():
-        assert time.monotonic() < deadline, "it never came to be so"
-        time.sleep(BETWEEN_LOOKS)
+    while not condition():
+        assert time.monotonic() < deadline, "the condition was not met"
+        time.sleep(INTERVAL_SECONDS)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from overseer.tools.registry import (
+from overseer.tools.toolbox import (
     MAX_ABANDONED_CALLS,
     TOOLS,
     Outcome,

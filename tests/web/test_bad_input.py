@@ -40,7 +40,7 @@ def sentence_of(response: TestResponse) -> str:
 
 def checked(sentence: str) -> str:
     """Check that an error is a sentence and contains nothing internal."""
-    assert re.fullmatch(r"\S.{8,}[.…]( \(The log says more under [0-9a-f]{8}\.\))?", sentence), sentence
+    assert re.fullmatch(r"\S.{8,}[.…]( \(See [0-9a-f]{8} in the server log\.\))?", sentence), sentence
     internal = r"Traceback|File \"|line \d|\.py\b|/tmp|/work|/home|sqlite3|Error\b|<class"
     assert not re.search(internal, sentence), sentence
     return sentence
@@ -326,7 +326,7 @@ def test_error_is_a_fragment_or_a_page_with_the_same_sentence(
 
 
 def in_one_file(path: Path) -> Path:
-    """Move the log into the database file, so that the file alone is complete."""
+    """Move the WAL file's content into the database file, so that the file alone is complete."""
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return path

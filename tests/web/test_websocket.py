@@ -15,7 +15,7 @@ from tests.support.frames import CLOSE, PONG, TEXT, frame
 from tests.support.model_server import ModelServer, answer
 from tests.support.raw import Caller, get, handshake, post
 from tests.support.rooms import new_room
-from tests.support.server import Server, descriptors, is_well, short_timeouts
+from tests.support.server import Server, descriptors, is_healthy, short_timeouts
 from tests.support.server_pool import ServerPool
 from tests.support.waiting import until
 
@@ -30,7 +30,7 @@ def close_of(code: int) -> bytes:
 
 def connected(caller: Caller, path: str = "/live") -> Caller:
     """Complete the handshake, and receive the first frame."""
-    caller.say(handshake(path)).hear_until(b'hx-target="#rooms"')
+    caller.send(handshake(path)).receive_until(b'hx-target="#rooms"')
     return caller
 
 
@@ -47,13 +47,13 @@ ENDINGS = {
 def test_connection_serves_no_http_after_the_socket_has_ended(server: Server, call: Call) -> None:
     """Whether a request comes with the last frame or after it."""
     for name, (sent, code) in ENDINGS.items():
-        received = connected(call(server)).say(sent + get().encode()).hear()
+        received = connected(call(server)).send(sent + get().encode()).receive()
         assert "HTTP/1.1" not in received and code in received.encode("latin-1"), name
         caller = connected(call(server))
-        received = caller.say(sent).hear_until(code).decode("latin-1")
+        received = caller.send(sent).receive_until(code).decode("latin-1")
         with suppress(ConnectionError):
-            caller.say(get())
-        assert "HTTP/1.1" not in received + caller.hear(), name
+            caller.send(get())
+        assert "HTTP/1.1" not in received + caller.receive(), name
     assert "Traceback" not in "".join(server.log)
 
 
@@ -62,7 +62,7 @@ def test_socket_that_is_closed_or_reset_frees_its_descriptors(server: Server, ca
     before = descriptors(server)
     silent, lost = ([connected(call(server)) for _ in range(3)] for _ in range(2))
     for caller in silent:
-        caller.say(BYE).hear()
+        caller.send(BYE).receive()
     for caller in lost:
         caller.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         caller.close()
@@ -77,12 +77,12 @@ def test_socket_that_the_server_closes_serves_no_http(server: Server, call: Call
     waiting = connected(call(server))
     requests.delete(f"{server.url}/rooms/{room_id}")
     for caller, sent in ((answering, BYE), (silent, b"")):
-        received = caller.hear_until(close_of(4404)).decode("latin-1")
+        received = caller.receive_until(close_of(4404)).decode("latin-1")
         with suppress(ConnectionError):
-            caller.say(sent + get().encode())
-        assert "HTTP/1.1" not in received + caller.hear()
+            caller.send(sent + get().encode())
+        assert "HTTP/1.1" not in received + caller.receive()
     server.stop()
-    assert close_of(1012) in waiting.hear().encode("latin-1")
+    assert close_of(1012) in waiting.receive().encode("latin-1")
 
 
 def test_peer_that_answers_no_ping_is_closed_with_1008(
@@ -90,7 +90,7 @@ def test_peer_that_answers_no_ping_is_closed_with_1008(
 ) -> None:
     server = short_timeouts(instance, model_server, server_pool, ping=0.2)
     try:
-        received = connected(call(server)).hear()
+        received = connected(call(server)).receive()
         assert close_of(1008) in received.encode("latin-1") and "HTTP/1.1" not in received
     finally:
         server.stop()
@@ -102,10 +102,10 @@ def test_error_of_the_server_closes_the_socket_with_1011(
     """It is logged; no error page is written into the WebSocket."""
     server = short_timeouts(instance, model_server, server_pool, broken_hub=True)
     try:
-        received = call(server).say(handshake()).hear()
+        received = call(server).send(handshake()).receive()
         assert received.count("HTTP/1.1") == 1 and "<" not in received
         assert close_of(1011) in received.encode("latin-1")
-        assert is_well(server)
+        assert is_healthy(server)
     finally:
         server.stop()
     assert "a fault in the hub" in "".join(server.log)
@@ -120,14 +120,14 @@ REJECTED = {
 
 @pytest.mark.parametrize(("status", "request_"), REJECTED.items(), ids=REJECTED)
 def test_rejected_handshake_ends_the_connection(server: Server, call: Call, status: int, request_: str) -> None:
-    received = call(server).say(request_).hear()
+    received = call(server).send(request_).receive()
     assert received.startswith(f"HTTP/1.1 {status} ")
     assert ("Connection: upgrade, close" if status == 426 else "Connection: close") in received
-    caller = call(server).say(request_)
-    caller.hear_until(b"</div>")
+    caller = call(server).send(request_)
+    caller.receive_until(b"</div>")
     with suppress(ConnectionError):
-        caller.say(get())
-    assert caller.hear() == ""
+        caller.send(get())
+    assert caller.receive() == ""
 
 
 def test_handshake_without_a_log_in_or_over_the_limit_ends_the_connection(
@@ -136,10 +136,10 @@ def test_handshake_without_a_log_in_or_over_the_limit_ends_the_connection(
     environment = {"OPENAI_BASE_URL": model_server.url, "OVERSEER_PASSWORD": "password", "OVERSEER_MAX_TABS": "1"}
     server = Server(instance, environment=environment, server_pool=server_pool).start()
     try:
-        assert call(server).say(handshake()).answers() == [401]
+        assert call(server).send(handshake()).answers() == [401]
         authorized = handshake(headers="Authorization: Bearer password\r\n")
-        call(server).say(authorized).hear_until(b'hx-target="#rooms"')
-        assert call(server).say(authorized).answers() == [503]
+        call(server).send(authorized).receive_until(b'hx-target="#rooms"')
+        assert call(server).send(authorized).answers() == [503]
     finally:
         server.stop()
 
@@ -147,7 +147,7 @@ def test_handshake_without_a_log_in_or_over_the_limit_ends_the_connection(
 def test_other_websocket_version_is_426_with_the_supported_one(server: Server, call: Call) -> None:
     """RFC 6455, section 4.4, and RFC 9110, section 15.5.22."""
     for version in ("8", "130", "13, 8", "x"):
-        received = call(server).say(handshake(version=version)).hear()
+        received = call(server).send(handshake(version=version)).receive()
         assert received.startswith("HTTP/1.1 426 "), version
         assert "\r\nSec-WebSocket-Version: 13\r\n" in received and "\r\nUpgrade: websocket\r\n" in received
 
@@ -155,10 +155,10 @@ def test_other_websocket_version_is_426_with_the_supported_one(server: Server, c
 def test_bytes_after_a_handshake_are_not_parsed_as_http(server: Server, call: Call) -> None:
     """A client must wait for the response. A handshake with a body is rejected, too."""
     for sent in (get(), BYE.decode("latin-1") + get()):
-        assert call(server).say(handshake() + sent).answers() == [400], sent
+        assert call(server).send(handshake() + sent).answers() == [400], sent
     for header in ("Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n"):
-        assert call(server).say(handshake(headers=header)).answers() == [400], header
-    received = call(server).say(handshake(headers="Expect: 100-continue\r\n")).hear_until(b"rooms")
+        assert call(server).send(handshake(headers=header)).answers() == [400], header
+    received = call(server).send(handshake(headers="Expect: 100-continue\r\n")).receive_until(b"rooms")
     assert received.startswith(b"HTTP/1.1 101")
 
 
@@ -174,11 +174,11 @@ def test_request_for_another_protocol_is_the_last_on_its_connection(server: Serv
         (handshake().replace("HTTP/1.1", "HTTP/1.0"), 400),
         (handshake("/healthz"), 400),
     ):
-        received = call(server).say(sent).hear()
+        received = call(server).send(sent).receive()
         assert received.startswith(f"HTTP/1.1 {status} ") and "Connection: close" in received, sent
-        assert call(server).say(sent + get()).answers() in ([status], [400]), sent
+        assert call(server).send(sent + get()).answers() in ([status], [400]), sent
     without_upgrade = "Connection: Upgrade\r\n" + form
-    assert call(server).say(post("/rooms", without_upgrade, "name=x", close=False) + get()).answers() == [201, 200]
+    assert call(server).send(post("/rooms", without_upgrade, "name=x", close=False) + get()).answers() == [201, 200]
 
 
 def test_http_1_0_stream_ends_with_its_connection(server: Server, model_server: ModelServer, call: Call) -> None:
@@ -186,6 +186,6 @@ def test_http_1_0_stream_ends_with_its_connection(server: Server, model_server: 
     path = f"/rooms/{new_room(server)}/messages"
     sent = post(path, "Accept: text/plain\r\nContent-Length: 7\r\n", "text=Hi", close=False)
     sent = sent.replace("HTTP/1.1\r\n", "HTTP/1.0\r\nConnection: keep-alive\r\nExpect: 100-continue\r\n")
-    received = call(server).say(sent).hear()
+    received = call(server).send(sent).receive()
     assert received.startswith("HTTP/1.1 201"), "no 100 Continue for HTTP/1.0"
     assert "Hello there" in received and "Connection: close" in received and "chunked" not in received

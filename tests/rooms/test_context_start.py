@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from overseer.domain.errors import AnswerInProgress, NoSuchMessage, Outdated
-from overseer.domain.events import MessagesDropped, PartAdded, ReadingMoved
+from overseer.domain.events import ContextStartMoved, MessagesDropped, PartAdded
 from overseer.domain.records import MAX_NUMBER
 from overseer.llm import ModelOverflow, TextDelta
 from overseer.rooms.chat_room import ChatRoom, Limits
@@ -24,60 +24,62 @@ def add_exchanges(harness: RoomHarness, count: int) -> None:
         harness.answer(f"question {n}".ljust(24), text_reply(f"answer {n}".ljust(24)))
 
 
-def reads_from(harness: RoomHarness) -> int:
+def context_start(harness: RoomHarness) -> int:
     """Return the first message that the model reads, which is the same on every page and in the file."""
-    found = {harness.call(ChatRoom.messages, before=before, limit=2).reads_from for before in (None, 3, 1)}
-    found |= {harness.call(ChatRoom.reads_from)}
+    found = {harness.call(ChatRoom.messages, before=before, limit=2).context_start for before in (None, 3, 1)}
+    found |= {harness.call(ChatRoom.context_start)}
     (number,) = found
     assert harness.query("SELECT reads_from FROM room") == [(number,)]
     return number
 
 
 def moves(harness: RoomHarness) -> list[int]:
-    return [event.number for event in harness.events_of(ReadingMoved)]
+    return [event.number for event in harness.events_of(ContextStartMoved)]
 
 
-def test_reading_start_moves_when_the_room_exceeds_the_context(harness: RoomHarness) -> None:
-    assert reads_from(harness) == 0
+def test_context_start_moves_when_the_room_exceeds_the_context(harness: RoomHarness) -> None:
+    assert context_start(harness) == 0
     add_exchanges(harness, 3)
     assert harness.model.request_numbers() == [1, 2, 3, 4, 5]
-    assert (reads_from(harness), moves(harness)) == (0, [])
+    assert (context_start(harness), moves(harness)) == (0, [])
     add_exchanges(harness, 3)
     assert [request[0].number for request in harness.model.requests] == [1, 1, 1, 3, 5, 7]
-    assert (reads_from(harness), moves(harness)) == (7, [3, 5, 7])
+    assert (context_start(harness), moves(harness)) == (7, [3, 5, 7])
     harness.retry()
     harness.wait_for_end(12, times=2)
     assert moves(harness) == [3, 5, 7], "a retry reads the same"
     harness.restart(limits=LIMITS)
-    assert (reads_from(harness), moves(harness)) == (7, [])
+    assert (context_start(harness), moves(harness)) == (7, [])
 
 
-def test_reading_start_is_stored_and_emitted_before_the_first_token(harness: RoomHarness) -> None:
+def test_context_start_is_stored_and_emitted_before_the_first_token(harness: RoomHarness) -> None:
     """For a queued question, when its turn starts and not when it is asked."""
     add_exchanges(harness, 2)
     stored: list[object] = []
     harness.listeners.append(
         lambda event: (
-            stored.extend(harness.query("SELECT reads_from FROM room")) if isinstance(event, ReadingMoved) else None
+            stored.extend(harness.query("SELECT reads_from FROM room"))
+            if isinstance(event, ContextStartMoved)
+            else None
         )
     )
     reply = harness.ask_held("question".ljust(24))
     harness.ask("question".ljust(24))
-    assert (reads_from(harness), moves(harness)) == (0, [])
+    assert (context_start(harness), moves(harness)) == (0, [])
     reply.send(TextDelta("answer".ljust(24)))
     reply.end()
     harness.wait_for_end(8)
-    assert (stored, reads_from(harness), moves(harness)) == ([(3,)], 3, [3])
+    assert (stored, context_start(harness), moves(harness)) == ([(3,)], 3, [3])
     first_part = next(event for event in harness.events if isinstance(event, PartAdded) and event.number == 8)
-    assert harness.events.index(ReadingMoved("room", 3)) < harness.events.index(first_part)
+    assert harness.events.index(ContextStartMoved("room", 3)) < harness.events.index(first_part)
 
 
-def test_reading_start_returns_to_0_when_more_fits(harness: RoomHarness) -> None:
+def test_context_start_returns_to_0_when_more_fits(harness: RoomHarness) -> None:
     """With a larger context, a shorter system prompt, after an edit and after a clear."""
     add_exchanges(harness, 4)
     harness.restart()
     add_exchanges(harness, 1)
-    assert (reads_from(harness), moves(harness)) == (0, [0])
+    assert (context_start(harness), moves(harness)) == (0, [0])
     harness.restart(limits=Limits(context_tokens=300))
     harness.configure(system_prompt="x" * 4 * 280)
     harness.answer("question".ljust(24), text_reply("answer"))
@@ -85,28 +87,28 @@ def test_reading_start_returns_to_0_when_more_fits(harness: RoomHarness) -> None
     harness.configure(system_prompt="")
     harness.retry()
     harness.wait_for_end(12, times=2)
-    assert (reads_from(harness), moves(harness)) == (0, [11, 0])
+    assert (context_start(harness), moves(harness)) == (0, [11, 0])
     harness.restart(limits=LIMITS)
     add_exchanges(harness, 1)
     harness.script(text_reply("again".ljust(24)))
     harness.edit(3, "changed".ljust(24))
     harness.wait_for_end(4)
-    assert (reads_from(harness), moves(harness)) == (0, [9, 0])
+    assert (context_start(harness), moves(harness)) == (0, [9, 0])
     assert harness.model.request_numbers() == [1, 2, 3]
     add_exchanges(harness, 2)
-    assert reads_from(harness) == 3
+    assert context_start(harness) == 3
     harness.clear()
-    assert reads_from(harness) == 0
+    assert context_start(harness) == 0
     add_exchanges(harness, 3)
     assert harness.model.request_numbers()[0] == 19
-    assert (reads_from(harness), moves(harness)) == (0, [9, 0, 3])
+    assert (context_start(harness), moves(harness)) == (0, [9, 0, 3])
 
 
-def test_reading_start_moves_once_more_after_an_overflow(harness: RoomHarness) -> None:
+def test_context_start_moves_once_more_after_an_overflow(harness: RoomHarness) -> None:
     add_exchanges(harness, 3)
     harness.answer("question".ljust(24), ScriptedReply(ModelOverflow("Too long.")), text_reply("Yes"))
     assert [request[0].number for request in harness.model.requests[-2:]] == [3, 7]
-    assert (reads_from(harness), moves(harness)) == (7, [3, 7])
+    assert (context_start(harness), moves(harness)) == (7, [3, 7])
 
 
 # Edits

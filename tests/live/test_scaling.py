@@ -21,7 +21,7 @@ import pytest
 
 from overseer import create_app
 from overseer.domain.events import MessageAdded, PartAdded, PartGrew, RoomEvent, TurnEnded
-from overseer.live.invalidation import PartGrown
+from overseer.live.invalidation import GrowingPartInvalidated
 from overseer.live.renderer import FrameRenderer, RoomState
 from overseer.llm import Model
 from overseer.llm.choice import Models, ModelSettings
@@ -31,7 +31,7 @@ from overseer.rooms import chat_room
 from overseer.rooms.chat_room import Limits
 from overseer.rooms.overseer import Overseer
 from tests.support.model_server import NOBODY, ModelServer, Reply, end, held, text
-from tests.support.seed_data import furnish
+from tests.support.seed_data import create_instance
 from tests.support.served import served
 from tests.support.tab import Tab
 from tests.support.work_counter import Work, WorkCounter
@@ -64,7 +64,7 @@ class Harness:
     """An app with many rooms, and a room in the middle of the list with many messages and a tab."""
 
     def __init__(self, directory: Path, *, rooms: int, messages: int) -> None:
-        self.room_id = furnish(directory, rooms=rooms, messages=messages)
+        self.room_id = create_instance(directory, rooms=rooms, messages=messages)
         self.path = f"/rooms/{self.room_id}"
         self.model = ModelServer()
         settings = ModelSettings(base_url=self.model.url, name="stand-in")
@@ -470,13 +470,13 @@ def test_token_is_delivered_to_no_listener_of_another_room(small: Harness) -> No
     assert delivered == [small.room_id]
 
 
-@pytest.mark.parametrize("in_order", [True, False], ids=["stopped", "killed"])
-def test_start_opens_no_room(counter: WorkCounter, tmp_path: Path, in_order: bool) -> None:
+@pytest.mark.parametrize("was_clean", [True, False], ids=["stopped", "killed"])
+def test_start_opens_no_room(counter: WorkCounter, tmp_path: Path, was_clean: bool) -> None:
     """Whether the last run was stopped or killed."""
     works = []
     for rooms in (5, 100):
         directory = tmp_path / str(rooms)
-        furnish(directory, rooms=rooms, messages=20, files=True, in_order=in_order)
+        create_instance(directory, rooms=rooms, messages=20, files=True, was_clean=was_clean)
         overseer = Overseer(directory, models=Models(ModelSettings(base_url=NOBODY)))
         works.append(counter.count(overseer.open))
         overseer.close()
@@ -530,7 +530,7 @@ def stream(
     for count, token in enumerate(itertools.chain([""], tokens)):
         answers.apply(PartGrew(harness.room_id, number, 0, token))
         if count % TOKENS_PER_FRAME == 0:
-            frames, state = renderer.room_frames(state, [PartGrown(number, 0)])
+            frames, state = renderer.room_frames(state, [GrowingPartInvalidated(number, 0)])
             sent_bytes += len(frames)
             work = counter.work
             cost = [work.markdown_chars, work.sanitised_chars, work.rendered_chars, work.statements, sent_bytes]
