@@ -13,12 +13,14 @@ from overseer.domain.messages import CallState, Message, Part, Reasoning, State,
 from overseer.domain.settings import Settings
 from overseer.domain.text import clean
 from overseer.llm import (
+    AnsweredBy,
     LeftOut,
     Model,
     ModelBusy,
     ModelCut,
     ModelError,
     ModelOverflow,
+    ReasoningEnded,
     Reply,
     TextDelta,
     TokenCount,
@@ -199,11 +201,12 @@ class Turn:
 
     def _final_state(self) -> tuple[State, str]:
         parts = self.buffer.parts()
-        if not parts:
-            return "failed", "The model returned an empty answer."
-        if all(isinstance(part, Reasoning) for part in parts):
-            return "failed", "The model thought, but said nothing. Retry, or ask otherwise."
-        return "complete", ""
+        calls = [position for position, part in enumerate(parts) if isinstance(part, ToolCall)]
+        last_step = parts[calls[-1] + 1 :] if calls else parts
+        if any(isinstance(part, Text) for part in last_step):
+            return "complete", ""
+        thought = " It thought, but said nothing. Retry, or ask otherwise." if last_step else ""
+        return "failed", f"The model returned an empty answer.{thought}"
 
     def _run_step_with_retries(self, model: Model) -> list[ToolRequest]:
         """Run a step. Repeat it if the server is busy or the context is too long, and no text has arrived yet."""
@@ -234,18 +237,24 @@ class Turn:
         if self._cancelled.is_set():
             reply.close()
         requests: list[ToolRequest] = []
+        answered_by = ""
         self._held_back = ""
         yielded_at = time.monotonic()
         try:
             for delta in reply:
+                if isinstance(delta, AnsweredBy):
+                    answered_by = delta.name
                 if not self._usage_counter.has_output:
-                    self.model_name = clean(model.name)  # a server may name its default model in the reply only
+                    # A server may name its default model in the reply only, or answer with another one.
+                    self.model_name = clean(answered_by or model.name)
                 self._usage_counter.add(delta)
                 if isinstance(delta, ToolRequest):
                     requests.append(delta)
                 elif isinstance(delta, LeftOut):
                     self.left_out |= delta.names
-                elif not isinstance(delta, TokenCount):
+                elif isinstance(delta, ReasoningEnded):
+                    self._mark_as_reasoning(first=len(parts))
+                elif not isinstance(delta, TokenCount | AnsweredBy):
                     self._append(Text if isinstance(delta, TextDelta) else Reasoning, delta.text)
                 # A greenlet that never waits starves the others, so a fast model would block its readers.
                 if time.monotonic() - yielded_at > YIELD_INTERVAL_SECONDS:
@@ -256,7 +265,7 @@ class Turn:
             self._append_held_back()
             raise
         finally:
-            self.model_name = clean(model.name)
+            self.model_name = clean(answered_by or model.name)
             self._usage_counter.end_step()
             reply.close()
         return requests
@@ -307,13 +316,23 @@ class Turn:
         if excess:
             raise ModelError(f"The answer was ended at {self._max_answer_chars:,} characters.")
 
+    def _mark_as_reasoning(self, *, first: int) -> None:
+        """Make the last text reasoning, if it is at position `first` or later."""
+        self._append_held_back()
+        position = len(self.buffer) - 1
+        if position >= first and self.buffer.ends_with(Text):
+            text = self.buffer.parts()[position]
+            assert isinstance(text, Text)
+            self.buffer.replace(position, Reasoning(text.text))
+            self._recorder.part_added(self, position)
+
     def _finish_part(self) -> None:
         if len(self.buffer) and not self.buffer.ends_with(ToolCall):
             self._recorder.part_changed(self, len(self.buffer) - 1)
 
     def _call_tool(self, request: ToolRequest) -> None:
         self._finish_part()
-        call = ToolCall(clean(request.call_id), clean(request.name), clean(request.arguments))
+        call = ToolCall(clean(request.call_id), clean(request.name), clean(request.arguments), extra=request.extra)
         position = self.buffer.add(call)
         self._recorder.part_added(self, position)
         try:

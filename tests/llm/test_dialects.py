@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from overseer import create_app
 from overseer.domain.messages import Message, Part, Reasoning, Text, ToolCall
 from overseer.domain.settings import Changes
-from overseer.llm import Delta, ModelError, ReasoningDelta, TextDelta, TokenCount, ToolRequest, refusal
+from overseer.llm import AnsweredBy, Delta, ModelError, ReasoningDelta, TextDelta, TokenCount, ToolRequest, refusal
 from overseer.llm.choice import ModelSettings
+from overseer.llm.model_name import short_model_name
 from overseer.llm.openai import OpenAIServer
 from overseer.rooms.chat_room import Limits
 from overseer.rooms.overseer import Overseer
@@ -140,6 +141,7 @@ def test_answer_in_every_dialect_is_stored_as_the_same_parts(harness: Harness, d
         message = room.ask(dialect.stream(*parts), *(dialect.stream(part) for part in later))
         assert (message.state, message.reason) == ("complete", "")
         assert normalized(message.parts) == normalized([*parts, *later])
+        assert message.model == short_model_name(dialect.head["model"])
         assert message.usage is not None and message.usage.estimated == (dialect.usage_in == "nowhere")
         if not message.usage.estimated:
             steps = len(later) + 1
@@ -154,11 +156,15 @@ def assert_request_has_results(request: Json, message: Message) -> None:
     _, step, *results = request["messages"]
     assert {call.state for call in calls} == {"done"}
     assert step["role"] == "assistant"
+    ids = [call["id"] for call in step["tool_calls"]]
     assert step["tool_calls"] == [
-        {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-        for call in calls
+        {"id": call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        for call_id, call in zip(ids, calls, strict=True)
     ]
-    assert results == [{"role": "tool", "tool_call_id": call.call_id, "content": call.result} for call in calls]
+    assert results == [
+        {"role": "tool", "tool_call_id": call_id, "content": call.result}
+        for call_id, call in zip(ids, calls, strict=True)
+    ]
     assert len({call.call_id for call in calls}) == len(calls)
 
 
@@ -431,6 +437,7 @@ def expected(dialect: Dialect, parts: Sequence[Part]) -> list[Delta]:
             deltas.append(ToolRequest(part.call_id, part.name, part.arguments))
         else:
             deltas.append(TextDelta(part.text) if isinstance(part, Text) else ReasoningDelta(part.text))
+    deltas.insert(0, AnsweredBy(short_model_name(dialect.head["model"])))
     at = sum(not isinstance(delta, ToolRequest) for delta in deltas)
     return deltas if dialect.usage_in == "nowhere" else [*deltas[:at], TokenCount(TOKENS_IN, TOKENS_OUT), *deltas[at:]]
 

@@ -13,12 +13,10 @@ from typing import Any
 
 import pytest
 
-from overseer.domain.messages import Message, Part, Reasoning, Text, ToolCall
 from overseer.llm import Delta, ModelCut, ModelError, ReasoningDelta, TextDelta, ToolRequest
 from overseer.llm.event_stream import MAX_EVENT_BYTES
 from overseer.llm.openai import MAX_ERROR_CHARS, OpenAIServer, Timeouts
 from overseer.llm.reply import OpenAIReply
-from overseer.llm.wire import GO_ON
 from tests.support.model_client import (
     CHUNKED,
     QUESTION,
@@ -270,11 +268,42 @@ def test_answer_is_complete_with_a_finish_reason_or_done_alone(model_server: Mod
     assert answer_of(model_of(model_server)) == [TextDelta("Yes")]
 
 
-def test_answer_that_is_not_streamed_is_accepted(model_server: ModelServer) -> None:
-    choice = {"index": 0, "message": {"role": "assistant", "content": "All at once."}, "finish_reason": "stop"}
-    body = json.dumps({"object": "chat.completion", "choices": [choice]}).encode()
-    model_server.will(Reply(body, headers={"Content-Type": "application/json"}))
-    assert answer_of(model_of(model_server)) == [TextDelta("All at once.")]
+JSON_TYPE, EVENTS_TYPE = {"Content-Type": "application/json"}, {"Content-Type": "text/event-stream"}
+
+
+@pytest.mark.parametrize("headers", [JSON_TYPE, EVENTS_TYPE, {}], ids=["JSON", "events", "no type"])
+def test_answer_is_read_as_what_it_is_whatever_its_content_type(
+    model_server: ModelServer, headers: dict[str, str]
+) -> None:
+    """An event stream, JSON, lines of JSON, or a list of chunks."""
+    message = {"role": "assistant", "content": "All at once."}
+    whole = {"object": "chat.completion", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    chunks = [{"choices": [{"delta": {"content": word}}]} for word in ("All at ", "once.")]
+    stream = b": hi\n\n" + b"".join(map(event, chunks)) + end()
+    lines = "\r\n".join(map(json.dumps, chunks)).encode()
+    indented = b"\n" + json.dumps(whole, indent=2).encode() + b"\n"
+    for body in (stream, json.dumps(whole).encode(), indented, lines, json.dumps(chunks).encode()):
+        model_server.will(Reply(body, headers=headers))
+        assert text_of(answer_of(model_of(model_server))) == "All at once."
+
+
+@pytest.mark.parametrize("headers", [JSON_TYPE, EVENTS_TYPE], ids=["JSON", "events"])
+def test_answer_that_is_too_large_is_ended(headers: dict[str, str]) -> None:
+    """A line without an end, or a whole that is larger than any answer."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\n\r\n" % headers["Content-Type"].encode()
+    for begin in (b"data: {", b'{"choices": "'):
+        with raw_server(head + begin, repeat=b"x" * 65536) as url:
+            deltas, error = failure_of(OpenAIServer(url).model("m"))
+        assert deltas == [] and "without an end" in str(error)
+
+
+@pytest.mark.parametrize("body", [b"", b": keep-alive\n\n" * 5, b"data: : ping\n\n", b"data: [DONE]\n\n", b"\n"])
+def test_stream_without_an_answer_is_an_empty_answer(model_server: ModelServer, body: bytes) -> None:
+    """llama-cpp-python answers so if the conversation exceeds the context."""
+    model_server.will(Reply(body))
+    deltas, error = failure_of(model_of(model_server))
+    assert deltas == [] and "The model returned an empty answer." in str(error) and "log" in str(error)
+    assert "OPENAI_BASE_URL" not in str(error)
 
 
 @pytest.mark.parametrize("connection", ["close", "keep-alive"])
@@ -297,9 +326,8 @@ def test_connection_is_closed_however_the_answer_ends(connection: str) -> None:
     "body",
     [
         b"<!doctype html><title>Welcome to nginx</title>",
-        b'{"choices": [{"message": {"content": "not streamed"}}]}',
-        b"",
-        b": keep-alive\n\n" * 5,
+        b'{"object": "list"}',
+        b"Internal Server Error",
         b"data: hello\n\n",
         bytes(range(256)) * 20,
     ],
@@ -527,65 +555,11 @@ def test_key_that_cannot_be_sent_names_the_setting(model_server: ModelServer, ke
 # The request
 
 
-def sent(server: ModelServer, *parts: Part) -> list[dict[str, Any]]:
-    """Return the messages that are sent for an answer with these parts, after its question."""
-    answer_of(model_of(server), [*QUESTION, Message(2, "assistant", "streaming", parts)])
-    rest: list[dict[str, Any]]
-    question, *rest = server.requests[-1]["messages"]
-    assert question == {"role": "user", "content": "Hello?"}
-    return rest
-
-
 def test_request_names_the_model_and_asks_for_a_stream(model_server: ModelServer) -> None:
     assert text_of(answer_of(OpenAIServer(model_server.url + "/").model("stand-in"))) == "All right."
     body = model_server.requests[0]
     assert body["model"] == "stand-in" and body["stream"] is True
     assert model_server.headers[0]["Accept-Encoding"] == "identity"
-
-
-def test_request_joins_texts_and_asks_to_continue_a_cut_off_answer(model_server: ModelServer) -> None:
-    assert sent(model_server, Reasoning("Hm."), Text("One."), Reasoning("Hm!"), Text("Two.")) == [
-        {"role": "assistant", "content": "One.\n\nTwo."},
-        {"role": "user", "content": GO_ON},
-    ]
-    assert sent(model_server) == [], "an empty answer is not sent"
-
-
-def test_request_has_one_message_per_step_of_an_answer_with_tools(model_server: ModelServer) -> None:
-    roll = ToolCall("a", "roll_dice", '{"sides": 20}', "17", "done")
-    time = ToolCall("b", "get_current_time", "{}", "There is no clock.", "failed")
-    sent_time = {"id": "b", "type": "function", "function": {"name": "get_current_time", "arguments": "{}"}}
-    sent_roll = {"id": "a", "type": "function", "function": {"name": "roll_dice", "arguments": '{"sides": 20}'}}
-    parts = (Reasoning("Hm."), Text("Let me see."), roll, time, Reasoning("So."), Text("17."), time)
-    assert sent(model_server, *parts, Reasoning("Again."), roll) == [
-        {"role": "assistant", "content": "Let me see.", "tool_calls": [sent_roll, sent_time]},
-        {"role": "tool", "tool_call_id": "a", "content": "17"},
-        {"role": "tool", "tool_call_id": "b", "content": "There is no clock."},
-        {"role": "assistant", "content": "17.", "tool_calls": [sent_time]},
-        {"role": "tool", "tool_call_id": "b", "content": "There is no clock."},
-        {"role": "assistant", "content": "", "tool_calls": [sent_roll]},
-        {"role": "tool", "tool_call_id": "a", "content": "17"},
-    ]
-
-
-def test_request_replaces_invalid_names_and_arguments_of_earlier_calls(model_server: ModelServer) -> None:
-    """Strict servers would reject the whole conversation because of them."""
-    calls = [ToolCall("a", "roll_dice", '{"sides":', "x", "failed"), ToolCall("b", "", "[]", "x", "failed")]
-    assert [call["function"] for call in sent(model_server, *calls)[0]["tool_calls"]] == [
-        {"name": "roll_dice", "arguments": "{}"},
-        {"name": "unknown_tool", "arguments": "{}"},
-    ]
-
-
-def test_request_joins_questions_without_an_answer(model_server: ModelServer) -> None:
-    """Strict chat templates require that user and assistant messages alternate."""
-    history = [
-        Message(1, "user", "complete", (Text("one"),)),
-        Message(2, "assistant", "failed", ()),
-        Message(3, "user", "complete", (Text("two"),)),
-    ]
-    answer_of(model_of(model_server), history)
-    assert model_server.requests[0]["messages"] == [{"role": "user", "content": "one\n\ntwo"}]
 
 
 def test_request_to_this_machine_ignores_the_proxy(model_server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from overseer.llm import ModelBusy, ModelError, ModelOverflow
+from overseer.llm.complaint import OPTIONAL
 from overseer.llm.refusal import (
     FORGET_AFTER_SECONDS,
     MAX_REMEMBERED,
-    OPTIONAL,
     ErrorResponse,
     RefusalMemory,
     error_in_stream,
