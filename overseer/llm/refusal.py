@@ -100,6 +100,8 @@ class ErrorResponse:
 
     def _refused(self) -> list[tuple[str, bool]]:
         """Return the name of each thing that is refused, with `is_permanent` for it."""
+        if self.is_malformed_call:
+            return [("tools", False)]
         if self._is_overflow():
             return []
         possible = OPTIONAL if self._status in OPTIONAL_STATUS else OTHER_STATUS.get(self._status, ())

@@ -237,10 +237,7 @@ class OpenAIReply:
         if error is None:
             return
         response = refusal_in_stream(error)
-        name = None if begun else response.unsupported(sent)
-        if response.is_malformed_call and "tools" in sent:
-            name = "tools"
-        if name:
+        if (not begun or response.is_malformed_call) and (name := response.unsupported(sent)):
             raise _Unsupported(name, response)
         raise error_in_stream(error, self._server.sanitize)
 

@@ -8,15 +8,18 @@ import threading
 import warnings
 from collections.abc import Callable
 from contextlib import closing, suppress
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any
 
 import pytest
 
-from overseer.llm import Delta, ModelCut, ModelError, ReasoningDelta, TextDelta, ToolRequest
+from overseer.llm import Delta, LeftOut, ModelCut, ModelError, ReasoningDelta, TextDelta, ToolRequest
+from overseer.llm.call_extras import CallExtras
 from overseer.llm.event_stream import MAX_EVENT_BYTES
 from overseer.llm.openai import MAX_ERROR_CHARS, OpenAIServer, Timeouts
 from overseer.llm.reply import OpenAIReply
+from overseer.llm.wire import GO_ON
 from tests.support.model_client import (
     CHUNKED,
     QUESTION,
@@ -175,6 +178,64 @@ def call(call_id: object, name: str, arguments: object, **rest: object) -> dict[
             + [ToolRequest("call-2", "get_current_time", "{}")],
             id="empty ids, index always 0 (Gemini)",
         ),
+        pytest.param(
+            [fragments(call("a", "roll_dice", "{}", index=0)), fragments(more('{"sides"', index=0))]
+            + [fragments(more(": 20}", index=0))],
+            [A],
+            id="an empty object before the arguments (Bedrock)",
+        ),
+        pytest.param(
+            [fragments(call("a", "roll_dice", '{"sides": 20}{"sides": 6}\n{"sides": 4}', index=0))],
+            [A, ToolRequest("a-2", "roll_dice", '{"sides": 6}'), ToolRequest("a-3", "roll_dice", '{"sides": 4}')],
+            id="several objects in one call (Gemini)",
+        ),
+        pytest.param([fragments(call("b", "get_current_time", "{}{} {}", index=0))], [B], id="several empty objects"),
+        pytest.param(
+            [fragments(call("a", "roll_dice", json.dumps('{"sides": 20}'), index=0))], [A], id="arguments encoded twice"
+        ),
+        pytest.param(
+            [fragments(call("a", "roll_", "", index=0)), fragments({"index": 0, "function": {"name": "dice"}})]
+            + [fragments(more('{"sides": 20}', index=0))],
+            [A],
+            id="the name in two pieces",
+        ),
+        pytest.param(
+            [fragments(call("a", "roll_", None)), fragments(call("a", "dice", None)), fragments(more('{"sides": 20}'))],
+            [A],
+            id="the name in two pieces, id in both",
+        ),
+        pytest.param(
+            [fragments(call("a", "roll_dice", '{"sides"', index=0), call("a", "get_current_time", "{", index=1))]
+            + [fragments(more(": 20}", id="a", index=0), more("}", id="a", index=1))],
+            [A, ToolRequest("a-2", "get_current_time", "{}")],
+            id="two calls with the same id and another index",
+        ),
+        pytest.param(
+            [fragments(call("a", "roll_dice", "", index=0)), fragments(more('{"sides"', id="x", index=0))]
+            + [fragments(more(": 20}", id="y", index=0))],
+            [A],
+            id="another id in every fragment (older vLLM)",
+        ),
+        pytest.param(
+            [event({"choices": [{"delta": {"tool_calls": call("a", "roll_dice", '{"sides": 20}')}}]})],
+            [A],
+            id="a call that is not in a list",
+        ),
+        pytest.param(
+            [fragments(call("a", "roll_dice", '{"sides": 20}', extra_content={"x": "y"}, other=None))],
+            [replace(A, extra=CallExtras({"extra_content": {"x": "y"}}).encode("stand-in"))],
+            id="extra fields (Gemini)",
+        ),
+        pytest.param(
+            [fragments(call("a__thought__c2ln", "roll_dice", '{"sides": 20}'))],
+            [replace(A, call_id="a__thought__c2ln", extra=CallExtras(keep_id=True).encode("stand-in"))],
+            id="a signature in the id (LiteLLM)",
+        ),
+        pytest.param(
+            [fragments(call("a", "roll_dice", '{"sides": 20}', extra_content="x" * 100_000))],
+            [A],
+            id="extra fields over the limit",
+        ),
     ],
 )
 def test_tool_call_fragments_are_joined(
@@ -223,6 +284,20 @@ def test_tool_calls_over_the_limits_end_the_answer(model_server: ModelServer, st
         (event({"error": {"message": "GPU on fire", "code": 500}}), "GPU on fire"),
         (b"event: error\n" + event({"error": "GPU on fire", "choices": [{"finish_reason": "error"}]}), "GPU on fire"),
         (event({"object": "error", "message": "GPU on fire"}), "GPU on fire"),
+        (event({"base_resp": {"status_code": 1013, "status_msg": "GPU on fire"}, "choices": None}), "GPU on fire"),
+        (event({"code": 50001, "msg": "GPU on fire"}), "“GPU on fire”"),
+        (event({"code": "InternalError", "message": "GPU on fire"}), "“GPU on fire”"),
+        (event({"detail": "GPU on fire"}), "“GPU on fire”"),
+        (event({"detail": [{"loc": ["body", "x"], "msg": "GPU on fire", "input": "y"}]}), "“body.x: GPU on fire”"),
+        (event([{"error": {"code": 500, "message": "GPU on fire"}}]), "“GPU on fire”"),
+        (
+            event({"success": False, "errors": [{"code": 7, "message": "GPU"}, {"message": "on fire"}]}),
+            "“GPU; on fire”",
+        ),
+        (event({"error_code": 17, "error_msg": "GPU on fire"}), "“GPU on fire”"),
+        (event({"type": "error", "error": {"type": "overloaded_error", "message": "GPU on fire"}}), "“GPU on fire”"),
+        (event({"choices": [{"delta": {}, "error": {"message": "GPU on fire"}, "finish_reason": "error"}]}), "“GPU on"),
+        (end("SAFETY"), "content filter"),
         (b'data: {"choices": [\n\n', "invalid JSON"),
         (b"data: " + b'{"a":' * 100_000 + b"\n\n", "invalid JSON"),
         (b'data: {"choices": ' + b"1" * 10_000 + b"}\n\n", "invalid JSON"),
@@ -251,6 +326,51 @@ def test_answer_without_an_end_or_with_a_finish_reason_of_failure_is_cut_off(
     deltas, error = failure_of(model_of(model_server))
     assert deltas == [TextDelta("Once upon")]
     assert isinstance(error, ModelCut) and ("try again" in str(error) or how == "length")
+
+
+def test_answer_with_done_but_without_any_finish_reason_is_cut_off(model_server: ModelServer) -> None:
+    """llama-cpp-python, if another request comes. Every chunk of its answers has the field."""
+    model_server.will(
+        Reply(event({"choices": [{"delta": {"content": "Yes"}, "finish_reason": None}]}), b"data: [DONE]\n\n")
+    )
+    deltas, error = failure_of(model_of(model_server))
+    assert deltas == [TextDelta("Yes")] and isinstance(error, ModelCut) and "Continue" in str(error)
+
+
+def test_codes_that_mean_success_are_no_errors(model_server: ModelServer) -> None:
+    success = {"base_resp": {"status_code": 0, "status_msg": ""}, "choices": []}
+    model_server.will(
+        Reply(
+            text("Yes"), event(success), event({"code": 200, "msg": "ok"}), event({"code": 0, "msg": "success"}), end()
+        )
+    )
+    assert answer_of(model_of(model_server)) == [TextDelta("Yes")]
+
+
+PEG = {"code": 500, "message": "The model output does not match the expected peg-native format", "type": "server_error"}
+
+
+@pytest.mark.parametrize("begun", [[], [text("Let me "), text("see: ")]], ids=["at once", "after text"])
+@pytest.mark.parametrize("status", [200, 500])
+def test_malformed_tool_call_is_followed_by_one_try_without_tools(
+    model_server: ModelServer, begun: list[bytes], status: int
+) -> None:
+    """llama.cpp. Text that came is continued. If that fails too, the answer does."""
+    malformed = [*begun, event({"error": PEG})] if status == 200 else [json.dumps({"error": PEG}).encode()]
+    model_server.will(Reply(*malformed, status=status), Reply(text("17."), end()))
+    model = model_of(model_server)
+    deltas = answer_of(model)
+    kept = begun if status == 200 else []
+    assert text_of(deltas) == ("Let me see: 17." if kept else "17.")
+    assert LeftOut(frozenset({"malformed_call"})) in deltas
+    first, second = model_server.requests
+    assert "tools" in first and "tools" not in second
+    asked = [{"role": "user", "content": "Hello?"}]
+    said = [{"role": "assistant", "content": "Let me see: "}, {"role": "user", "content": GO_ON}]
+    assert second["messages"] == (asked + said if kept else asked)
+    model_server.will(Reply(*malformed, status=status), Reply(event({"error": PEG})))
+    _, error = failure_of(model)
+    assert "peg-native" in str(error) and "tools" in model_server.requests[2] and len(model_server.requests) == 4
 
 
 @pytest.mark.parametrize(
@@ -535,9 +655,11 @@ def test_key_is_sent_without_surrounding_white_space(model_server: ModelServer, 
         Reply(b"x" * (MAX_ERROR_CHARS - 15) + KEY.encode(), status=500),
         Reply(b"", status=302, headers={"Location": f"/login?key={KEY}"}),
         Reply(event({"error": {KEY: KEY}})),
+        Reply(event({"base_resp": {"status_code": 1, "status_msg": f"bad {KEY}"}})),
+        Reply(event({"detail": [{"loc": [KEY], "msg": KEY}]})),
         Reply(b"data: {" + b"x" * 60 + KEY.encode() + b"}\n\n"),
     ],
-    ids=["message", "cut short", "redirect", "event", "invalid JSON, cut short"],
+    ids=["message", "cut short", "redirect", "event", "base_resp", "detail", "invalid JSON, cut short"],
 )
 def test_error_contains_no_part_of_the_key(model_server: ModelServer, reply: Reply) -> None:
     model_server.will(reply)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from overseer.llm import Delta, ReasoningDelta, TextDelta, TokenCount, ToolRequest
+from overseer.llm.finish import error_of_finish_reason
 from overseer.llm.stream import StreamParser
 from tests.support.deltas import joined
 
@@ -61,7 +62,96 @@ def test_content_may_be_a_list_of_typed_parts() -> None:
     assert parse(*({"content": content} for content in chunks)) == [R("Hm."), T("Yes."), R("Hm.")]
 
 
+def test_text_of_white_space_only_is_dropped() -> None:
+    """Before reasoning, after it, between it, and at the end."""
+    assert parse({"content": " \n"}, {"content": "\n"}) == []
+    assert parse({"content": "\n"}, {"reasoning": "\n"}, {"reasoning": "Hm."}, {"content": " \n"}) == [R("\nHm.")]
+    assert parse({"content": "<think>\n\n</think>\n\n"}) == []
+    assert parse({"content": "<think>a</think>\n"}, {"content": " "}, {"content": "\n"}) == [R("a")]
+    assert parse({"content": "    "}, {"content": "code\n"}, {"content": " "}) == [T("    code\n ")]
+    assert parse({"content": "Yes."}, {"reasoning": "Hm."}, {"content": "\n"}) == [T("Yes."), R("Hm.")]
+    assert parse(*[{"content": " "}] * 100_000) == []
+
+
 # Chunks
+
+
+def chunk(delta: object, **choice: object) -> dict[str, Any]:
+    return {"choices": [{"delta": delta, **choice}]}
+
+
+def parse_chunks(*chunks: dict[str, Any]) -> tuple[list[Delta], str]:
+    """Return the deltas and the finish reason of an answer with these chunks."""
+    parser = StreamParser()
+    found = [one for chunk in chunks for one in parser.parse(chunk)]
+    return joined([*found, *parser.flush(), *parser.tool_requests()]), parser.finish
+
+
+CALL = {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize("last", [{}, {"delta": {}}, {"delta": None}, {"delta": {"content": ""}}])
+def test_message_after_deltas_is_ignored(last: dict[str, Any]) -> None:
+    """MiniMax repeats the whole answer in it."""
+    whole = {"content": "Yes, sir.", "reasoning_content": "Hm.", "tool_calls": [CALL]}
+    pieces = [{"role": "assistant", "reasoning_content": "Hm."}, {"content": "Yes, "}, {"content": "sir."}]
+    deltas = list(map(chunk, [*pieces, {"tool_calls": [CALL]}]))
+    repeated = {"choices": [{"message": whole, "finish_reason": "stop", **last}]}
+    expected = ([R("Hm."), T("Yes, sir."), ToolRequest("a", "f", "{}")], "stop")
+    assert parse_chunks(*deltas, repeated) == expected
+    assert parse_chunks(chunk({"tool_calls": [CALL]}), repeated)[0] == [ToolRequest("a", "f", "{}")]
+    if not last.get("delta"):
+        assert parse_chunks(chunk({"role": "assistant"}), repeated) == expected
+
+
+def test_message_in_every_chunk_is_joined() -> None:
+    chunks = [{"choices": [{"message": {"content": word}}]} for word in ("Yes, ", "sir.")]
+    assert parse_chunks(*chunks)[0] == [T("Yes, sir.")]
+
+
+def test_second_choice_is_ignored() -> None:
+    """With its text, its calls and its finish reason, also in a chunk of its own and before the first choice."""
+    other = {"index": 1, "delta": {"content": "No.", "tool_calls": [CALL]}, "finish_reason": "length"}
+    first = {"index": 0, "delta": {"content": "Yes."}}
+    done = {"index": 0, "delta": {}, "finish_reason": "stop"}
+    chunks = [{"choices": choices} for choices in ([first, other], [other, first], [other], [done, other], [other])]
+    assert parse_chunks(*chunks) == ([T("Yes.Yes.")], "stop")
+
+
+@pytest.mark.parametrize("choices", [None, 7, True, "x", {}, [], [None], [[]], {"index": 0}, [{"delta": 7}], [7, {}]])
+def test_choices_of_another_type_are_ignored(choices: object) -> None:
+    assert parse_chunks({"choices": choices}, chunk({"content": "Yes."}))[0] == [T("Yes.")]
+
+
+def test_choice_that_is_not_in_a_list_is_read() -> None:
+    assert parse_chunks({"choices": {"index": 0, "delta": {"content": "Yes."}}})[0] == [T("Yes.")]
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        *((one, None) for one in ("stop", "STOP", "end_turn", "tool_use", "tool_calls", "eos", "COMPLETE")),
+        *((one, "length") for one in ("length", "MAX_TOKENS", "max_output_tokens", "maxTokens")),
+        ("FinishReason.MAX_TOKENS", "length"),
+        *((one, "filter") for one in ("content_filter", "SAFETY", "RECITATION", "sensitive", "PROHIBITED_CONTENT")),
+        *((one, "aborted") for one in ("error", "ABORT", "insufficient_system_resource", "MALFORMED_FUNCTION_CALL")),
+        ({"type": "MAX_TOKENS"}, "length"),
+        ({"reason": "stop"}, None),
+        ({"x": 1}, None),
+        ("x" * 100_000, None),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_finish_reason_in_other_words_is_understood(reason: object, kind: str | None) -> None:
+    _, finish = parse_chunks(chunk({"content": "Yes."}, finish_reason=reason))
+    error = error_of_finish_reason(finish)
+    assert finish and len(finish) < 100
+    assert (kind is None) == (error is None) and (kind or "") in str(error)
+
+
+@pytest.mark.parametrize("reason", [None, "", 0, 7, True, [], ["stop"]])
+def test_finish_reason_of_another_type_is_none(reason: object) -> None:
+    assert parse_chunks(chunk({"content": "Yes."}, finish_reason=reason)) == ([T("Yes.")], "")
 
 
 @pytest.mark.parametrize(

@@ -74,8 +74,8 @@ def expected_answer(partial: Answer, replies: Sequence[Reply]) -> Answer:
         if error is not None:
             return Answer(tuple(parts), "interrupted" if isinstance(error, ModelCut) else "failed", tokens)
         if not requests:
-            kinds = [type(part) for part in parts]
-            empty = Text not in kinds[len(kinds) - (kinds[::-1].index(ToolCall) if ToolCall in kinds else len(kinds)) :]
+            calls = [position for position, part in enumerate(parts) if isinstance(part, ToolCall)]
+            empty = not any(isinstance(part, Text) for part in parts[calls[-1] + 1 if calls else 0 :])
             return Answer(tuple(parts), "failed" if empty else "complete", tokens)
         parts += [ToolCall("c", "ring", "{}", "dong", "done") for _ in requests]
     return Answer(tuple(parts), "failed", tokens)
