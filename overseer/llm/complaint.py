@@ -43,7 +43,7 @@ REFUSALS = (
     r"no \w+ found that support F",
     rf"{UNKNOWN}(?: request| keyword| body| input)? {KIND}(?: \w+)?{LISTED} F",
     rf"{KIND} (?:is|are) not {ALLOWED}{LISTED} F",
-    rf"F is not a valid {KIND}",
+    rf"F is not an? (?:valid|{ALLOWED}) {KIND}",
     rf"invalid {KIND}{LISTED} F(?! (?:must|should|value))",
 )
 ROLES = (

@@ -16,7 +16,7 @@ from itertools import chain, count
 
 from overseer.domain.messages import Message, Text, ToolCall
 from overseer.domain.tools import ToolDescription
-from overseer.llm.call_extras import extras_for
+from overseer.llm.call_extras import SIGNATURE_IN_ID, extras_for
 
 Json = dict[str, object]
 
@@ -162,7 +162,7 @@ def _call(call: ToolCall, ids: _CallIds) -> Json:
     # Servers parse both fields, and would reject the whole conversation because of one invalid call.
     name = call.name if TOOL_NAME.fullmatch(call.name) else "unknown_tool"
     extras = extras_for(ids.model, call.extra)
-    call_id = ids.assign(call.call_id, keep=extras.keep_id)
+    call_id = ids.assign(call.call_id, keep=extras.keep_id and SIGNATURE_IN_ID in call.call_id)
     function = {**extras.function, "name": name, "arguments": _arguments(call)}
     return {**extras.call, "id": call_id, "type": "function", "function": function}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from overseer.domain.messages import CallState, Message, Part, Reasoning, State, Text, ToolCall
 from overseer.llm.call_extras import CallExtras
 from overseer.llm.wire import ENDED_NOTE, GO_ON, NO_RESULT, OPENING_NOTE, conversation
+from tests.support.legal_requests import assert_legal
 
 Json = dict[str, Any]
 SIGNATURE = {"google": {"thought_signature": "c2ln"}}
@@ -38,38 +38,6 @@ ANSWERS = st.builds(Message, st.just(2), st.just("assistant"), STATES, PARTS)
 HISTORIES = st.lists(QUESTIONS | ANSWERS, max_size=8)
 
 
-def check(messages: Sequence[Mapping[str, Any]], *, system: bool) -> None:
-    """Assert what the strictest servers require."""
-    roles = [message["role"] for message in messages]
-    assert roles.count("system") == system and (not system or roles[0] == "system")
-    rest = [message for message in messages if message["role"] != "system"]
-    assert rest and rest[0]["role"] == "user" and rest[-1]["role"] in ("user", "tool")
-    waiting: list[str] = []  # ids of calls that have no result yet
-    ids: list[str] = []
-    before = ""
-    for message in rest:
-        role, calls = message["role"], message.get("tool_calls")
-        if role == "tool":
-            assert before in ("tool", "assistant") and message["tool_call_id"] == waiting.pop(0)
-        else:
-            assert not waiting
-            assert role == ("assistant" if before in ("user", "tool") else "user")
-        assert (
-            isinstance(message["content"], str) and message["content"].strip() or (calls and message["content"] is None)
-        )
-        assert calls is None or calls
-        for call in calls or ():
-            ids.append(call["id"])
-            waiting.append(call["id"])
-            assert re.fullmatch(r"[A-Za-z0-9]{9}|a__thought__b64=", call["id"]) and call["type"] == "function"
-            assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}", call["function"]["name"])
-            arguments = json.loads(call["function"]["arguments"], parse_constant=lambda name: pytest.fail(name))
-            assert isinstance(arguments, dict)
-        before = role
-    assert not waiting and len(set(ids)) == len(ids)
-    json.dumps(messages, allow_nan=False)
-
-
 @given(
     history=HISTORIES,
     model=st.sampled_from(["", "gemini", "mistral"]),
@@ -84,7 +52,8 @@ def test_request_of_any_history_is_legal(
 ) -> None:
     options: Json = {"system": system, "tools": tools, "system_role": system_role, "reasoning": reasoning}
     sent = list(conversation(history, model=model, **options))
-    check(sent, system=bool(system.strip()) and system_role)
+    assert_legal(sent)
+    assert (sent[0]["role"] == "system") == (bool(system.strip()) and system_role)
     assert sent == list(conversation(history, model=model, **options)), "the same history is sent in the same way"
     text = json.dumps(sent, ensure_ascii=False)
     for message in history:
