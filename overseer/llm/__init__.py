@@ -55,7 +55,7 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class AnsweredBy:
-    """The name of the model that answers, as it may be shown. It may be another one than was asked for."""
+    """The name of the model that answers, as its server writes it. It may be another one than was asked for."""
 
     name: str
 

@@ -17,7 +17,7 @@ def short_model_name(name: str) -> str:
 
     llama.cpp and vLLM name a model by its path unless they are told another name.
     """
-    name = "".join(filter(str.isprintable, " ".join(clean(name[:10_000]).split())))
+    name = "".join(filter(str.isprintable, " ".join(clean(name).split())))
     if PATH.match(name):
         name = re.split(r"[/\\]", name.rstrip("/\\"))[-1] or name
         name = MODEL_FILE.sub("", name)

@@ -137,7 +137,7 @@ class OpenAIReply:
             self._history,
             model=model,
             system=self._system,
-            tools="tools" not in without,
+            tools=bool(self._tools) and "tools" not in without,
             system_role="system" not in without,
             reasoning=REASONING_OMITTED in without,
         )
@@ -191,7 +191,8 @@ class OpenAIReply:
             raise error
         # llama-cpp-python ends an answer that another request cuts off with [DONE], and without a finish reason. There
         # are servers that never send one: then no chunk has the field.
-        if not parser.finish and not (done and not parser.expects_finish):
+        complete = done and not (parser.expects_finish and parser.has_output)
+        if not parser.finish and not complete:
             raise ModelCut("The model server ended the answer early. Continue, or try again.")
 
     def _events(self, body: Body) -> Iterator[str]:

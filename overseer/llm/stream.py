@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from overseer.llm import AnsweredBy, Delta, ReasoningDelta, TextDelta, TokenCount, ToolRequest
@@ -13,22 +14,25 @@ from overseer.llm.tool_calls import ToolCalls
 
 REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_details")
 MAX_FINISH_CHARS = 40
+MAX_RAW_NAME_CHARS = 10_000
 
 
 class StreamParser:
     """Parses one streamed answer, chunk by chunk. `model` is the one that was asked.
 
     `finish` is the finish reason, once there is one, and `expects_finish` whether the server names that field at all.
+    `has_output` is set once there is text, reasoning or a call.
     """
 
     def __init__(self, model: str = "") -> None:
         self.finish = ""
         self.expects_finish = False
+        self.has_output = False
         self._calls = ToolCalls(model)
         self._content = ThoughtParser()
         self._blank = BlankFilter()
         self._reasoning_field: str | None = None  # the one that this server uses
-        self._answered_by = ""
+        self._model_named = False
         self._has_deltas = False
 
     def parse(self, chunk: Mapping[str, Any]) -> Iterator[Delta]:
@@ -49,17 +53,15 @@ class StreamParser:
         yield from self._calls.requests()
 
     def _answering_model(self, name: object) -> Iterator[Delta]:
-        if isinstance(name, str) and not self._answered_by and (short := short_model_name(name)):
-            self._answered_by = short
-            yield AnsweredBy(short)
+        if isinstance(name, str) and not self._model_named and short_model_name(name):
+            self._model_named = True
+            yield AnsweredBy(name[:MAX_RAW_NAME_CHARS])
 
     def _choice(self, choice: Mapping[str, Any]) -> Iterator[Delta]:
         delta, message = choice.get("delta"), choice.get("message")
         if isinstance(delta, dict) and delta:
-            for one in self._delta(delta):
-                self._has_deltas = True
-                yield one
-            self._has_deltas |= bool(self._calls)
+            yield from self._delta(delta)
+            self._has_deltas |= self.has_output
         elif isinstance(message, dict) and not self._has_deltas:
             # A server that does not stream sends a message. Others repeat the whole answer in one, at the end.
             yield from self._delta(message)
@@ -67,10 +69,11 @@ class StreamParser:
         self.finish = _finish_reason(choice.get("finish_reason")) or self.finish
 
     def _delta(self, delta: Mapping[str, Any]) -> Iterator[Delta]:
-        yield from self._reasoning(delta)
-        yield from self._text(delta.get("content"))
-        yield from self._text(delta.get("refusal"))
+        for one in chain(self._reasoning(delta), self._text(delta.get("content")), self._text(delta.get("refusal"))):
+            self.has_output = True
+            yield one
         self._calls.add(delta.get("tool_calls"))
+        self.has_output |= bool(self._calls)
 
     def _reasoning(self, delta: Mapping[str, Any]) -> Iterator[Delta]:
         # Servers that send two of the fields send the same text in both.
@@ -109,7 +112,7 @@ def _finish_reason(reason: object) -> str:
     if isinstance(reason, dict):
         names = (reason.get(name) for name in ("type", "reason", "name", "value"))
         reason = next((name for name in names if isinstance(name, str)), "stop")
-    return reason[:MAX_FINISH_CHARS].strip() if isinstance(reason, str) else ""
+    return "".join(filter(str.isprintable, reason))[:MAX_FINISH_CHARS].strip() if isinstance(reason, str) else ""
 
 
 def _join_text(value: object) -> str:

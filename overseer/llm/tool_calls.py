@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,8 @@ from overseer.llm import ModelError, ToolRequest
 from overseer.llm.call_extras import SIGNATURE_IN_ID, CallExtras
 
 MAX_TOOL_NAME_CHARS = 200
-MAX_CALL_ID_CHARS = 200
+UNKNOWN_TOOL = "unknown_tool"  # instead of a longer name
+MAX_CALL_ID_CHARS = 200  # of a longer one, the hash is used
 MAX_SIGNED_ID_CHARS = 64_000  # of an id that contains a signature
 MAX_CALLS = 32  # in one step
 MAX_ARGUMENTS_CHARS = 400_000  # of all calls in one step
@@ -35,7 +37,9 @@ class _Call:
     def add_name(self, name: str) -> None:
         """Add a piece of the name. Some servers repeat it in every fragment."""
         if name != self.name:
-            self.name = (self.name + name)[:MAX_TOOL_NAME_CHARS]
+            self.name = name = self.name + name
+        if len(name) > MAX_TOOL_NAME_CHARS:
+            self.name = UNKNOWN_TOOL  # not a part of it, which might be a part of the key
 
 
 class ToolCalls:
@@ -95,7 +99,8 @@ class ToolCalls:
         or a second one in the same chunk.
         """
         signed = SIGNATURE_IN_ID in call_id
-        call_id = call_id[: MAX_SIGNED_ID_CHARS if signed else MAX_CALL_ID_CHARS]
+        if len(call_id) > (MAX_SIGNED_ID_CHARS if signed else MAX_CALL_ID_CHARS):
+            call_id, signed = hashlib.sha256(call_id.encode(errors="replace")).hexdigest(), False
         same_index = [call for call in self._calls if None in (index, call.index) or call.index == index]
         if call_id:
             found = [call for call in same_index if call.call_id == call_id]

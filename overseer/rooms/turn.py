@@ -26,6 +26,7 @@ from overseer.llm import (
     TokenCount,
     ToolRequest,
 )
+from overseer.llm.model_name import short_model_name
 from overseer.rooms.usage import UsageCounter
 from overseer.tools.registry import Call, ToolAbandoned, Toolbox, ToolError
 
@@ -243,7 +244,7 @@ class Turn:
         try:
             for delta in reply:
                 if isinstance(delta, AnsweredBy):
-                    answered_by = delta.name
+                    answered_by = short_model_name(delta.name)
                 if not self._usage_counter.has_output:
                     # A server may name its default model in the reply only, or answer with another one.
                     self.model_name = clean(answered_by or model.name)

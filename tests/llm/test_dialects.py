@@ -513,7 +513,7 @@ def expected(dialect: Dialect, parts: Sequence[Part]) -> list[Delta]:
             deltas.append(ToolRequest(part.call_id, part.name, part.arguments))
         else:
             deltas.append(TextDelta(part.text) if isinstance(part, Text) else ReasoningDelta(part.text))
-    deltas.insert(0, AnsweredBy(short_model_name(dialect.head["model"])))
+    deltas.insert(0, AnsweredBy(dialect.head["model"]))
     at = sum(not isinstance(delta, ToolRequest) for delta in deltas)
     return deltas if dialect.usage_in == "nowhere" else [*deltas[:at], TokenCount(TOKENS_IN, TOKENS_OUT), *deltas[at:]]
 

@@ -335,6 +335,9 @@ def test_answer_with_done_but_without_any_finish_reason_is_cut_off(model_server:
     )
     deltas, error = failure_of(model_of(model_server))
     assert deltas == [TextDelta("Yes")] and isinstance(error, ModelCut) and "Continue" in str(error)
+    chunk = {"choices": [{"delta": {"role": "assistant", "content": ""}, "finish_reason": None}]}
+    model_server.will(Reply(event(chunk), b"data: [DONE]\n\n"))
+    assert answer_of(model_of(model_server)) == [], "empty, not cut off"
 
 
 def test_codes_that_mean_success_are_no_errors(model_server: ModelServer) -> None:
@@ -666,6 +669,14 @@ def test_error_contains_no_part_of_the_key(model_server: ModelServer, reply: Rep
     error = failure_of(model_of(model_server, api_key=KEY))[1]
     assert not any(KEY[at : at + 8] in str(error) for at in range(len(KEY) - 8)), str(error)
     assert KEY not in repr(error.__context__)
+
+
+def test_call_and_model_that_repeat_the_key_contain_no_part_of_it(model_server: ModelServer) -> None:
+    """Nor where a name is shortened."""
+    calls = [call(f"{190 * 'x'}{KEY}", f"{190 * 'x'}{KEY}", "{}"), call("a", "f", "{}", extra_content={KEY: KEY})]
+    model_server.will(Reply(event({"model": f"{90 * 'x'}{KEY}"}), fragments(*calls), end("tool_calls")))
+    answer = repr(answer_of(model_of(model_server, api_key=KEY)))
+    assert KEY[:6] not in answer and "extra_content" in answer
 
 
 @pytest.mark.parametrize("key", ["…", f"{KEY}\n{KEY}"])
