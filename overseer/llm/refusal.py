@@ -31,8 +31,12 @@ QUOTA = re.compile(r"insufficient_quota|exceeded your current quota|(no|insuffic
 BUSY_STATUS = (503, 529)
 LOADING = re.compile(r"loading model|model is loading", re.I)
 OVERLOADED = re.compile(r"overloaded|server busy|at capacity", re.I)
-# llama.cpp, when the model's tool call cannot be parsed.
-MALFORMED_CALL = re.compile(r"does not match the expected [\w-]+ format|failed to parse (?:the )?tool call", re.I)
+# llama.cpp, Ollama and Groq, when the model's tool call cannot be parsed.
+MALFORMED_CALL = re.compile(
+    r"expected peg-[\w-]+ format|output\b.{0,30} not match the expected [\w-]+ format|failed to parse (?:the )?tool call"
+    r"|error parsing tool call|tool_use_failed",
+    re.I,
+)
 
 
 class RefusalMemory:

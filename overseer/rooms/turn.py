@@ -14,16 +14,17 @@ from overseer.domain.settings import Settings
 from overseer.domain.text import clean
 from overseer.llm import (
     AnsweredBy,
+    Delta,
     LeftOut,
     Model,
     ModelBusy,
     ModelCut,
     ModelError,
     ModelOverflow,
+    ReasoningDelta,
     ReasoningEnded,
     Reply,
     TextDelta,
-    TokenCount,
     ToolRequest,
 )
 from overseer.llm.model_name import short_model_name
@@ -251,12 +252,8 @@ class Turn:
                 self._usage_counter.add(delta)
                 if isinstance(delta, ToolRequest):
                     requests.append(delta)
-                elif isinstance(delta, LeftOut):
-                    self.left_out |= delta.names
-                elif isinstance(delta, ReasoningEnded):
-                    self._mark_as_reasoning(first=len(parts))
-                elif not isinstance(delta, TokenCount | AnsweredBy):
-                    self._append(Text if isinstance(delta, TextDelta) else Reasoning, delta.text)
+                else:
+                    self._take(delta, first=len(parts))
                 # A greenlet that never waits starves the others, so a fast model would block its readers.
                 if time.monotonic() - yielded_at > YIELD_INTERVAL_SECONDS:
                     time.sleep(0)
@@ -270,6 +267,15 @@ class Turn:
             self._usage_counter.end_step()
             reply.close()
         return requests
+
+    def _take(self, delta: Delta, *, first: int) -> None:
+        """Take in a delta other than a tool request. `first` is the position of the step's first part."""
+        if isinstance(delta, LeftOut):
+            self.left_out |= delta.names
+        elif isinstance(delta, ReasoningEnded):
+            self._mark_as_reasoning(first=first)
+        elif isinstance(delta, TextDelta | ReasoningDelta):
+            self._append(Text if isinstance(delta, TextDelta) else Reasoning, delta.text)
 
     def _wait(self, busy: ModelBusy, seconds: float, *, retries: int) -> None:
         """Wait before the next request. `retries` counts that request and those that may follow."""

@@ -390,7 +390,7 @@ def test_refusal_of_the_order_of_messages_costs_nothing(harness: Harness) -> Non
 
 
 def test_signature_of_a_call_is_stored_and_returned_to_the_model_that_sent_it(harness: Harness) -> None:
-    """Also after a restart; another model does not get it."""
+    """Another model in the same room does not get it."""
     room = harness.room()
     model = harness.overseer.room(room.room_id).settings().model
     room.ask(GEMINI.stream(DIE, CLOCK), GEMINI.stream(Text("There.")))
@@ -550,6 +550,7 @@ def test_stream_in_any_pieces_gives_the_same_deltas(dialect: Dialect, content: i
 KEYS = st.sampled_from(
     ["choices", "delta", "content", "reasoning", "reasoning_details", "tool_calls", "function", "name", "arguments"]
     + ["index", "id", "usage", "prompt_tokens", "completion_tokens", "error", "message", "finish_reason", "code"]
+    + ["model", "base_resp", "status_code", "status_msg", "detail", "msg", "loc", "errors", "extra_content", "type"]
 )
 LEAVES = st.sampled_from([None, True, 0, -1, 1.5, 2**70, "", "<think>", "</think>", "x", "stop", "error", "\ud83e"])
 VALUES: st.SearchStrategy[object] = st.recursive(

@@ -154,6 +154,22 @@ def test_unsupported_value_is_distinguished_from_an_unsupported_field(body: obje
     assert refused.unsupported(OPTIONAL) == "temperature" and refused.is_permanent("temperature") == permanent
 
 
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (500, openai_error("The model produced output that does not match the expected peg-native format")),
+        (500, openai_error("Failed to parse tool call arguments as JSON: [json.exception.parse_error.101]")),
+        (500, openai_error("error parsing tool call: raw='{\"sides\"', err=unexpected end of JSON input")),
+        (400, openai_error("Failed to call a function. Please adjust your prompt.", code="tool_use_failed")),
+    ],
+    ids=label,
+)
+def test_malformed_tool_call_is_no_refusal_of_tools_for_later_answers(status: int, body: object) -> None:
+    found = response(status, body)
+    assert found.is_malformed_call and found.unsupported({"tools"}) == "tools" and not found.is_permanent("tools")
+    assert not response(status, openai_error("The image does not match the expected png format")).is_malformed_call
+
+
 REQUEST: Json = {
     "model": "tool-use",
     "messages": [{"role": "system", "content": "x"}, {"role": "user", "content": "too many tokens? context length?"}],
