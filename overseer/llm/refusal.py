@@ -33,8 +33,8 @@ LOADING = re.compile(r"loading model|model is loading", re.I)
 OVERLOADED = re.compile(r"overloaded|server busy|at capacity", re.I)
 # llama.cpp, Ollama and Groq, when the model's tool call cannot be parsed.
 MALFORMED_CALL = re.compile(
-    r"expected peg-[\w-]+ format|output\b.{0,30} not match the expected [\w-]+ format|failed to parse (?:the )?tool call"
-    r"|error parsing tool call|tool_use_failed",
+    r"expected peg-[\w-]+ format|output\b.{0,30} not match the expected [\w-]+ format"
+    r"|failed to parse (?:the )?tool call|error parsing tool call|tool_use_failed",
     re.I,
 )
 
