@@ -14,6 +14,7 @@ LEFT_OUT = {
     "tools": "Without tools: the server refused them.",
     "temperature": "Without temperature: the server refused it.",
     "system": "System prompt sent with the first message: the server refused the system role.",
+    "malformed_call": "Without tools: the model’s tool call was malformed.",
 }
 UNFINISHED: tuple[State, ...] = ("waiting", "streaming")
 
@@ -38,7 +39,8 @@ class Reasoning:
 class ToolCall:
     """A call of a tool. `arguments` is the JSON from the model, `result` the output or error of the tool.
 
-    An abandoned call was given up before the tool returned; its `result` says why.
+    An abandoned call was given up before the tool returned; its `result` says why. `extra` is what only the model that
+    sent the call understands, as JSON; see `overseer.llm.call_extras`.
     """
 
     kind: ClassVar[str] = "tool_call"
@@ -47,6 +49,7 @@ class ToolCall:
     arguments: str
     result: str = ""
     state: CallState = "running"
+    extra: str = ""
 
     @property
     def in_brackets(self) -> str:

@@ -28,11 +28,15 @@ class ReasoningDelta:
 
 @dataclass(frozen=True, slots=True)
 class ToolRequest:
-    """A complete tool call that the model asks for. `arguments` is the JSON text as the model sent it."""
+    """A complete tool call that the model asks for. `arguments` is the JSON text as the model sent it.
+
+    `extra` is what only this model understands; see `ToolCall.extra`.
+    """
 
     call_id: str
     name: str
     arguments: str
+    extra: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,19 @@ class LeftOut:
     names: frozenset[str]
 
 
-Delta = TextDelta | ReasoningDelta | ToolRequest | TokenCount | LeftOut
+@dataclass(frozen=True, slots=True)
+class AnsweredBy:
+    """The name of the model that answers, as its server writes it. It may be another one than was asked for."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningEnded:
+    """The text of this reply until now was reasoning: the model marked its end, but not its beginning."""
+
+
+Delta = TextDelta | ReasoningDelta | ReasoningEnded | ToolRequest | TokenCount | LeftOut | AnsweredBy
 
 
 class ModelError(Exception):

@@ -1,4 +1,4 @@
-"""Server-sent events, read from the body of a response.
+"""Server-sent events, or JSON, read from the body of a response.
 
 Format: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
@@ -8,14 +8,16 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import chain
 from typing import Protocol
 
 from overseer.llm import ModelError
 
 READ_BYTES = 65536
 MAX_EVENT_BYTES = 1_000_000
+MAX_JSON_BYTES = 4_000_000  # of an answer that is not streamed
 PAUSE_INTERVAL_SECONDS = 0.005
 DONE = "[DONE]"
 
@@ -26,6 +28,11 @@ DATA_FIELD = re.compile(rb"^(?:data|error)(?::|$) ?(.*)", re.M)
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
+# The first line of an event stream. A stream may begin with blank lines.
+FIRST_FIELD = re.compile(rb"(?:data|event|id|retry|error)?[:\r\n]|(?:data|event|id|retry|error)$")
+WHITE_SPACE = b" \t\r\n"
+
+
 class Stream(Protocol):
     """The body of a response."""
 
@@ -33,7 +40,49 @@ class Stream(Protocol):
         """Return the bytes that have arrived, at most `amount`; no bytes at the end."""
 
 
-def read_events(stream: Stream) -> Iterator[str]:
+class Body:
+    """The data of a response, whatever its content type says: events, or JSON of a server that does not stream.
+
+    After the iteration, `empty` says whether there were only comments and white space, or nothing at all, and `whole`
+    whether it was JSON.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self.empty = True
+        self.whole = False
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the data of each event, or each JSON value, as it arrives.
+
+        Raises ModelError for more than MAX_EVENT_BYTES without an end, and UnicodeDecodeError.
+        """
+        chunks = read_chunks(self._stream)
+        first = b""
+        for chunk in chunks:
+            first = (first + chunk).removeprefix(BYTE_ORDER_MARK).lstrip(WHITE_SPACE)
+            if len(first) >= len(b"retry:"):
+                break
+        whole = chain([first], chunks)
+        if first[:1] in (b"{", b"["):
+            self.empty, self.whole = False, True
+            yield from read_json(whole)
+        else:
+            self.empty = not first or FIRST_FIELD.match(first) is not None
+            for data in read_events(whole):
+                self.empty &= data.lstrip().startswith(":")  # a keep-alive comment, sent as data
+                yield data
+
+
+def read_chunks(stream: Stream) -> Iterator[bytes]:
+    """Yield the bytes as they arrive. Let other greenlets run in between, also if the server never pauses."""
+    paused = time.monotonic()
+    for chunk in iter(partial(stream.read1, READ_BYTES), b""):
+        yield chunk
+        paused = _pause(paused)
+
+
+def read_events(chunks: Iterable[bytes]) -> Iterator[str]:
     """Yield the data of each event as it arrives. Skip events without data, such as comments.
 
     An event that the end of the stream cuts off is dropped. Raises ModelError for an event over MAX_EVENT_BYTES, and
@@ -41,7 +90,7 @@ def read_events(stream: Stream) -> Iterator[str]:
     """
     buffer = bytearray()
     paused = time.monotonic()
-    for chunk in iter(partial(stream.read1, READ_BYTES), b""):
+    for chunk in chunks:
         start = max(0, len(buffer) - 3)
         buffer += chunk
         while blank_line := BLANK_LINE.search(buffer, start):
@@ -52,10 +101,28 @@ def read_events(stream: Stream) -> Iterator[str]:
                 yield data
             paused = _pause(paused)
         if len(buffer) > MAX_EVENT_BYTES:
-            raise ModelError("The model server sent an event without an end. Look at its log, then Retry.")
-        paused = _pause(paused)
+            raise _endless()
     if data := _unterminated(bytes(buffer)):
         yield data
+
+
+def read_json(chunks: Iterable[bytes]) -> Iterator[str]:
+    """Yield the whole body if it is JSON, else its lines. Raises ModelError for a body over MAX_JSON_BYTES."""
+    buffer = bytearray()
+    for chunk in chunks:
+        buffer += chunk
+        if len(buffer) > MAX_JSON_BYTES:
+            raise _endless()
+    text = buffer.decode()
+    try:
+        json.loads(text)
+        yield text
+    except (ValueError, RecursionError):
+        yield from re.split(r"(?<=\})\r?\n(?=\{)", text)
+
+
+def _endless() -> ModelError:
+    return ModelError("The model server sent an event without an end. Look at its log, then Retry.")
 
 
 def _pause(last: float) -> float:

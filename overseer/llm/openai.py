@@ -26,6 +26,7 @@ from overseer.llm import ModelError
 from overseer.llm.connection import AbortableConnection, Deadline, open_session
 from overseer.llm.context import ContextMemory, listed_context
 from overseer.llm.event_stream import READ_BYTES
+from overseer.llm.model_name import short_model_name
 from overseer.llm.redaction import MIN_SECRET_CHARS, REDACTED
 from overseer.llm.refusal import ErrorResponse, RefusalMemory
 from overseer.llm.reply import OpenAIReply
@@ -224,7 +225,7 @@ class OpenAIModel:
 
     @property
     def name(self) -> str:
-        return self._name or self._server.first_name or self._server.placeholder_name
+        return short_model_name(self._name or self._server.first_name) or self._server.placeholder_name
 
     @property
     def where(self) -> str:

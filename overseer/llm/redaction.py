@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 
-from overseer.llm import Delta, LeftOut, ReasoningDelta, TextDelta, TokenCount, ToolRequest
+from overseer.llm import AnsweredBy, Delta, LeftOut, ReasoningDelta, ReasoningEnded, TextDelta, TokenCount, ToolRequest
 
 REDACTED = "[key]"
 MIN_SECRET_CHARS = 12  # a shorter key is a placeholder such as "ollama" or "EMPTY", and is not removed
@@ -27,6 +27,9 @@ def _redacted(deltas: Iterator[Delta], secret: str) -> Iterator[Delta]:
             if isinstance(delta, TokenCount | LeftOut):
                 yield delta  # some servers send a count with every delta, also in the middle of a word
                 continue
+            if isinstance(delta, AnsweredBy):
+                yield AnsweredBy(delta.name.replace(secret, REDACTED))
+                continue
             if held is not None and type(held) is type(delta):
                 delta = replace(held, text=held.text + delta.text)
             elif held is not None:
@@ -34,6 +37,9 @@ def _redacted(deltas: Iterator[Delta], secret: str) -> Iterator[Delta]:
             held = None
             if isinstance(delta, ToolRequest):
                 yield _redact_request(delta, secret)
+                continue
+            if isinstance(delta, ReasoningEnded):
+                yield delta
                 continue
             text = delta.text.replace(secret, REDACTED)
             certain = len(text) - _prefix_length(text, secret)
@@ -53,6 +59,7 @@ def _redact_request(request: ToolRequest, secret: str) -> ToolRequest:
         request.call_id.replace(secret, REDACTED),
         request.name.replace(secret, REDACTED),
         _redact_json(request.arguments, secret),
+        request.extra.replace(secret, REDACTED),
     )
 
 

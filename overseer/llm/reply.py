@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
@@ -11,21 +12,24 @@ from typing import TYPE_CHECKING, Any
 import requests
 import urllib3
 
-from overseer.domain.messages import Message
+from overseer.domain.messages import Message, Text
 from overseer.domain.tools import ToolDescription
-from overseer.llm import Delta, LeftOut, ModelCut, ModelError, ModelOverflow
+from overseer.llm import Delta, LeftOut, ModelCut, ModelError, ModelOverflow, TextDelta
+from overseer.llm.complaint import OPTIONAL, REASONING_OMITTED
 from overseer.llm.connection import AbortableConnection, Deadline, FirstByteDeadline, open_session
-from overseer.llm.event_stream import DONE, MAX_EVENT_BYTES, read_events
+from overseer.llm.error_body import reported_error
+from overseer.llm.event_stream import DONE, Body
+from overseer.llm.finish import error_of_finish_reason
 from overseer.llm.redaction import redacted
-from overseer.llm.refusal import OPTIONAL, REASONING_OMITTED, ErrorResponse, error_in_stream, refusal_in_stream
-from overseer.llm.stream import StreamParser
+from overseer.llm.refusal import ErrorResponse, error_in_stream, refusal_in_stream
+from overseer.llm.stream import StreamParser, first_choice
 from overseer.llm.wire import conversation, tool_schema
 
 if TYPE_CHECKING:
     from overseer.llm.openai import OpenAIServer
 
-# Finish reasons of OpenRouter, vLLM and DeepSeek for an incomplete answer.
-INCOMPLETE = ("error", "abort", "insufficient_system_resource")
+JSON_START = re.compile(r"\{|\[\s*\{")
+MALFORMED_CALL = "malformed_call"  # the key of LEFT_OUT for tools that only this answer does without
 
 
 class OpenAIReply:
@@ -54,6 +58,7 @@ class OpenAIReply:
         self._on_first_event: Callable[[], None] = lambda: None
         self._has_response = False
         self.has_begun = False  # whether a part of the answer has arrived
+        self._malformed_call = False
 
     def __iter__(self) -> Iterator[Delta]:
         seconds = self._server.timeouts.total
@@ -78,13 +83,26 @@ class OpenAIReply:
             model = self._model or self._server.first(session)
             while True:
                 with self._first_byte_limit(), closing(self._request_accepted(session, model)) as response:
-                    if left_out := self._optional() & self._without(model):
+                    if left_out := self._left_out(model):
                         yield LeftOut(left_out)
                     try:
-                        yield from redacted(self._deltas(response, model), self._server.secret)
+                        yield from self._collect_text(redacted(self._deltas(response, model), self._server.secret))
                         return
                     except _Unsupported as error:
                         self._leave_out(error.name, error.response)
+
+    def _collect_text(self, deltas: Iterator[Delta]) -> Iterator[Delta]:
+        """Yield the deltas. If the request is to be sent again, add their text to the history, to be continued."""
+        text: list[str] = []
+        try:
+            for delta in deltas:
+                if isinstance(delta, TextDelta):
+                    text.append(delta.text)
+                yield delta
+        except _Unsupported:
+            if text:
+                self._history = [*self._history, Message(0, "assistant", "streaming", (Text("".join(text)),))]
+            raise
 
     def _request_accepted(self, session: requests.Session, model: str) -> requests.Response:
         """Return the first response with status 200. After each refusal of an optional field, retry without it."""
@@ -123,12 +141,19 @@ class OpenAIReply:
                     raise server.no_response() from None
                 raise
 
+    def _left_out(self, model: str) -> frozenset[str]:
+        """Return the keys of LEFT_OUT for what this request does without."""
+        left_out = self._optional() & self._without(model)
+        return left_out - {"tools"} | {MALFORMED_CALL} if self._malformed_call else left_out
+
     def _without(self, model: str) -> frozenset[str]:
         return self._server.memory.unsupported(self._room, model) | self._refused
 
     def _leave_out(self, name: str, error: ErrorResponse) -> None:
         self._refused |= {name}
-        if error.is_permanent(name):
+        if error.is_malformed_call:
+            self._malformed_call = True
+        elif error.is_permanent(name):
             self._unsupported |= {name}
 
     def _optional(self) -> frozenset[str]:
@@ -139,8 +164,9 @@ class OpenAIReply:
     def _request(self, model: str, without: frozenset[str]) -> dict[str, object]:
         messages = conversation(
             self._history,
+            model=model,
             system=self._system,
-            tools="tools" not in without,
+            tools=bool(self._tools) and "tools" not in without,
             system_role="system" not in without,
             reasoning=REASONING_OMITTED in without,
         )
@@ -157,55 +183,59 @@ class OpenAIReply:
         }
 
     def _deltas(self, response: requests.Response, model: str = "") -> Iterator[Delta]:
-        parser = StreamParser()
+        parser = StreamParser(model)
         sent = self._optional() - self._without(model)
-        done = False
-        chunks = 0
+        done = begun = False
+        body = Body(response.raw)
         try:
-            for data in self._events(response):
-                if data == DONE:
-                    done = True
+            for data in self._events(body):
+                if done := data == DONE:
                     break
-                chunk = self._parse(data, model, () if chunks else sent)
-                chunks += "choices" in chunk
-                yield from parser.parse(chunk)
-        except ModelError:
+                for chunk in self._chunks(data):
+                    self._check_error(chunk, model, sent, begun=begun)
+                    begun |= "choices" in chunk
+                    yield from parser.parse(chunk)
+        except (ModelError, _Unsupported):
             yield from parser.flush()
             raise
         yield from parser.flush()
-        self._check_end(parser.finish, done=done, empty=not chunks)
+        if not begun:
+            streamed = response.headers.get("Content-Type", "").startswith("text/event-stream")
+            self._raise_empty(empty=done or (body.empty and streamed))
+        self._check_end(parser, done=done or body.whole)
         yield from parser.tool_requests()
 
-    def _check_end(self, finish: str, *, done: bool, empty: bool) -> None:
+    def _raise_empty(self, *, empty: bool) -> None:
+        """Raise ModelError for a response without a chunk of an answer."""
+        if empty:  # llama-cpp-python, if the conversation exceeds the context
+            raise ModelError("The model returned an empty answer. Nothing came: look at the server's log, then Retry.")
+        raise ModelError(
+            f"{self._server.where} answered, but not with a streamed chat answer. Check OPENAI_BASE_URL; "
+            "it usually ends in /v1."
+        )
+
+    def _check_end(self, parser: StreamParser, *, done: bool) -> None:
         """Raise ModelError unless the answer is complete."""
-        if empty and not done:
-            raise ModelError(
-                f"{self._server.where} answered, but not with a streamed chat answer. Check OPENAI_BASE_URL; "
-                "it usually ends in /v1."
-            )
-        if finish == "length":
-            raise ModelCut("The answer reached the model's length limit.")
-        if finish == "content_filter":
-            raise ModelError("The model server's content filter ended the answer. Rephrase your message.")
-        if finish in INCOMPLETE:
-            raise ModelCut(f"The model server aborted the answer ({finish}). Continue, or try again.")
-        if not done and not finish:
+        if error := error_of_finish_reason(parser.finish):
+            raise error
+        # llama-cpp-python ends an answer that another request cuts off with [DONE], and without a finish reason. There
+        # are servers that never send one: then no chunk has the field.
+        complete = done and not (parser.expects_finish and parser.has_output)
+        if not parser.finish and not complete:
             raise ModelCut("The model server ended the answer early. Continue, or try again.")
 
-    def _events(self, response: requests.Response) -> Iterator[str]:
-        """Yield the JSON text of each chunk, and DONE. Raises ModelError if the connection fails."""
+    def _events(self, body: Body) -> Iterator[str]:
+        """Yield the JSON text of each event, and DONE. Raises ModelError if the connection fails."""
         timeouts = self._server.timeouts
         begun = False
         try:
-            if response.headers.get("Content-Type", "").startswith("application/json"):
-                yield from _json_objects(response.raw.read(MAX_EVENT_BYTES).decode())  # a server that does not stream
-                return
-            for data in read_events(response.raw):
+            for data in body:
                 if not begun:
                     begun = self.has_begun = True
                     self._on_first_event()
-                    self._connection.settimeout(timeouts.gap)
-                yield from _json_objects(data)
+                    if not body.whole:  # after the whole body, the connection may be closed
+                        self._connection.settimeout(timeouts.gap)
+                yield from _json_texts(data)
         except UnicodeDecodeError:
             raise ModelError(
                 f"{self._server.where} sent text that is not UTF-8. Look at its log, then Retry."
@@ -218,24 +248,28 @@ class OpenAIReply:
                 ) from None
             raise ModelCut("Lost connection to the model. Continue, or try again.") from None
 
-    def _parse(self, data: str, model: str, sent: Collection[str]) -> Mapping[str, Any]:
-        """Return one chunk.
-
-        Raises ModelError if it is not valid JSON or reports an error, and _Unsupported if the error is about one of
-        the optional things that were `sent`.
-        """
-        server = self._server
+    def _chunks(self, data: str) -> list[dict[str, Any]]:
+        """Return the chunks of an event, usually one. Raises ModelError if it is not valid JSON."""
         try:
-            chunk: dict[str, Any] = json.loads(data)
+            value = json.loads(data)
         except (ValueError, RecursionError):
+            server = self._server
             raise ModelError(f"{server.where} sent invalid JSON: {server.sanitize(data)[:80]}") from None
-        bare = chunk.get("object") == "error" or ("choices" not in chunk and isinstance(chunk.get("message"), str))
-        if error := chunk.get("error") or (chunk if bare else None) or _choice_error(chunk):
-            response = refusal_in_stream(error)
-            if name := response.unsupported(sent):
-                raise _Unsupported(name, response)
-            raise self._noted(error_in_stream(error, server.sanitize), model)
-        return chunk
+        return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, dict)]
+
+    def _check_error(self, chunk: Mapping[str, Any], model: str, sent: Collection[str], *, begun: bool) -> None:
+        """Raise ModelError if a chunk reports an error.
+
+        Raises _Unsupported if the error is about one of the optional things that were `sent`. After the answer has
+        begun, it can only be about a tool call.
+        """
+        error = reported_error(chunk, first_choice(chunk))
+        if error is None:
+            return
+        response = refusal_in_stream(error)
+        if (not begun or response.is_malformed_call) and (name := response.unsupported(sent)):
+            raise _Unsupported(name, response)
+        raise self._noted(error_in_stream(error, self._server.sanitize), model)
 
 
 class _Unsupported(Exception):
@@ -247,14 +281,8 @@ class _Unsupported(Exception):
         self.response = response
 
 
-def _json_objects(data: str) -> Iterator[str]:
-    """Yield the data of an event if it is a JSON object or DONE."""
+def _json_texts(data: str) -> Iterator[str]:
+    """Yield the data of an event if it is a JSON object or list, or DONE."""
     data = data.strip()
-    if data.startswith("{") or data == DONE:
+    if data == DONE or JSON_START.match(data):
         yield data
-
-
-def _choice_error(chunk: Mapping[str, Any]) -> object:
-    """Return the error within a choice: OpenRouter reports a failed provider there."""
-    choices = chunk.get("choices")
-    return choices[0].get("error") if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None

@@ -1,52 +1,79 @@
-"""Parsers of a streamed answer: text, reasoning in any of four forms, tool calls in fragments, token counts."""
+"""The parser of a streamed answer: text, reasoning in any of several forms, tool calls, token counts, the end."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from itertools import count
+from itertools import chain
 from typing import Any
 
-from overseer.llm import Delta, ModelError, ReasoningDelta, TextDelta, TokenCount, ToolRequest
+from overseer.llm import AnsweredBy, Delta, ReasoningDelta, TextDelta, TokenCount, ToolRequest
+from overseer.llm.blank import BlankFilter
+from overseer.llm.model_name import short_model_name
+from overseer.llm.thoughts import ThoughtParser
+from overseer.llm.tool_calls import ToolCalls
 
 REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_details")
-MAX_TOOL_NAME_CHARS = 200
-MAX_CALLS = 32  # in one step
-MAX_ARGUMENTS_CHARS = 400_000  # of all calls in one step
-THINK_TAGS = {"<think>": "</think>", "<thinking>": "</thinking>"}
+MAX_FINISH_CHARS = 40
+MAX_RAW_NAME_CHARS = 10_000
 
 
 class StreamParser:
-    """Parses one streamed answer, chunk by chunk. `finish` is the finish reason, once there is one."""
+    """Parses one streamed answer, chunk by chunk. `model` is the one that was asked.
 
-    def __init__(self) -> None:
+    `finish` is the finish reason, once there is one, and `expects_finish` whether the server names that field at all.
+    `has_output` is set once there is text, reasoning or a call.
+    """
+
+    def __init__(self, model: str = "") -> None:
         self.finish = ""
-        self._calls = ToolCalls()
-        self._content = ThinkTagParser()
+        self.expects_finish = False
+        self.has_output = False
+        self._calls = ToolCalls(model)
+        self._content = ThoughtParser()
+        self._blank = BlankFilter()
         self._reasoning_field: str | None = None  # the one that this server uses
+        self._model_named = False
+        self._has_deltas = False
 
     def parse(self, chunk: Mapping[str, Any]) -> Iterator[Delta]:
         """Yield what a chunk adds. Raises ModelError for too many tool calls."""
-        choices = chunk.get("choices")
-        choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-        delta = choice.get("delta") or choice.get("message")  # a server that does not stream sends a message
-        if isinstance(delta, dict):
-            yield from self._reasoning(delta)
-            yield from self._text(delta.get("content"))
-            yield from self._text(delta.get("refusal"))
-            self._calls.add(delta.get("tool_calls"))
-        if choice.get("finish_reason"):
-            self.finish = str(choice["finish_reason"])
+        yield from self._answering_model(chunk.get("model"))
+        if (choice := first_choice(chunk)) is not None:
+            for delta in self._choice(choice):
+                yield from self._blank.add(delta)
         yield from _token_count(chunk.get("usage"))
 
     def flush(self) -> Iterator[Delta]:
         """Yield the text that was held back."""
-        yield from self._content.flush()
+        for delta in self._content.flush():
+            yield from self._blank.add(delta)
 
     def tool_requests(self) -> Iterator[ToolRequest]:
         """Yield the complete tool calls, at the end of the answer."""
         yield from self._calls.requests()
+
+    def _answering_model(self, name: object) -> Iterator[Delta]:
+        if isinstance(name, str) and not self._model_named and short_model_name(name):
+            self._model_named = True
+            yield AnsweredBy(name[:MAX_RAW_NAME_CHARS])
+
+    def _choice(self, choice: Mapping[str, Any]) -> Iterator[Delta]:
+        delta, message = choice.get("delta"), choice.get("message")
+        if isinstance(delta, dict) and delta:
+            yield from self._delta(delta)
+            self._has_deltas |= self.has_output
+        elif isinstance(message, dict) and not self._has_deltas:
+            # A server that does not stream sends a message. Others repeat the whole answer in one, at the end.
+            yield from self._delta(message)
+        self.expects_finish |= "finish_reason" in choice
+        self.finish = _finish_reason(choice.get("finish_reason")) or self.finish
+
+    def _delta(self, delta: Mapping[str, Any]) -> Iterator[Delta]:
+        for one in chain(self._reasoning(delta), self._text(delta.get("content")), self._text(delta.get("refusal"))):
+            self.has_output = True
+            yield one
+        self._calls.add(delta.get("tool_calls"))
+        self.has_output |= bool(self._calls)
 
     def _reasoning(self, delta: Mapping[str, Any]) -> Iterator[Delta]:
         # Servers that send two of the fields send the same text in both.
@@ -59,128 +86,33 @@ class StreamParser:
                 return
 
     def _text(self, content: object) -> Iterator[Delta]:
-        if isinstance(content, list):  # Mistral sends a list of typed parts
-            for part in content:
-                if isinstance(part, dict) and part.get("type") == "thinking":
-                    yield from map(ReasoningDelta, filter(None, [_join_text(part.get("thinking"))]))
-                elif text := _join_text([part]):
-                    yield TextDelta(text)
-        elif isinstance(content, str) and content:
-            if self._reasoning_field is None:
-                yield from self._content.add(content)
-            else:
-                yield TextDelta(content)
+        for part in content if isinstance(content, list) else [{"text": content}]:
+            if not isinstance(part, dict):
+                continue
+            if part.get("type") == "thinking":  # Mistral sends a list of typed parts
+                yield from self._content.flush()
+                yield from map(ReasoningDelta, filter(None, [_join_text(part.get("thinking"))]))
+            elif (text := _join_text([part])) and self._reasoning_field is None:
+                yield from self._content.add(text)
+            elif text:
+                yield TextDelta(text)
 
 
-class ThinkTagParser:
-    """Separates reasoning in tags (`<think>…</think>`) at the beginning of the text from the text after it."""
-
-    def __init__(self) -> None:
-        self._held = ""
-        self._close_tag: str | None = None  # while within the reasoning
-        self._begun = False
-        self._in_reasoning = False  # blank lines before it are dropped
-        self._after_reasoning = False  # blank lines after it are dropped
-
-    def add(self, text: str) -> Iterator[Delta]:
-        """Yield what is certain now. A possible beginning of a tag is held back."""
-        text, self._held = self._held + text, ""
-        if not self._begun:
-            stripped = text.lstrip()
-            opened = next((tag for tag in THINK_TAGS if stripped.startswith(tag)), None)
-            if opened is None and any(tag.startswith(stripped) for tag in THINK_TAGS):
-                self._held = text
-                return
-            self._begun = True
-            if opened is not None:
-                self._close_tag = THINK_TAGS[opened]
-                text = stripped[len(opened) :]
-        if self._close_tag is not None:
-            yield from self._reasoning(text, self._close_tag)
-        else:
-            yield from self._text(text)
-
-    def flush(self) -> Iterator[Delta]:
-        """Yield what was held back, at the end."""
-        text, self._held = self._held, ""
-        if text.strip():
-            yield ReasoningDelta(text) if self._close_tag is not None else TextDelta(text)
-
-    def _reasoning(self, text: str, close_tag: str) -> Iterator[Delta]:
-        if not self._in_reasoning:
-            text = text.lstrip("\r\n")
-            self._in_reasoning = bool(text)
-        reasoning, closed, text = text.partition(close_tag)
-        if closed:
-            self._close_tag, self._after_reasoning = None, True
-        else:
-            half = next((n for n in range(len(close_tag) - 1, 0, -1) if reasoning.endswith(close_tag[:n])), 0)
-            reasoning, self._held = reasoning[: len(reasoning) - half], reasoning[len(reasoning) - half :]
-        if reasoning:
-            yield ReasoningDelta(reasoning)
-        yield from self._text(text)
-
-    def _text(self, text: str) -> Iterator[Delta]:
-        if self._after_reasoning:
-            text = text.lstrip()
-            self._after_reasoning = not text
-        if text:
-            yield TextDelta(text)
+def first_choice(chunk: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the choice with index 0, or without an index; None if the chunk has none. Others are other answers."""
+    choices = chunk.get("choices")
+    for choice in choices if isinstance(choices, list) else [choices]:
+        if isinstance(choice, dict) and choice.get("index") in (None, 0, "0"):
+            return choice
+    return None
 
 
-@dataclass(slots=True)
-class _Call:
-    call_id: str
-    index: object
-    name: str = ""
-    arguments: list[str] = field(default_factory=list)
-
-
-class ToolCalls:
-    """Joins the fragments of tool calls, however the server numbers them."""
-
-    def __init__(self) -> None:
-        self._calls: list[_Call] = []
-        self._length = 0
-
-    def add(self, fragments: object) -> None:
-        """Add the fragments of one chunk. Raises ModelError over MAX_CALLS or MAX_ARGUMENTS_CHARS."""
-        for fragment in fragments if isinstance(fragments, list) else ():
-            if isinstance(fragment, dict):
-                function = fragment.get("function")
-                function = function if isinstance(function, dict) else {}
-                call = self._find(fragment.get("id"), fragment.get("index"), function.get("name"))
-                call.name = call.name or str(function.get("name") or "")[:MAX_TOOL_NAME_CHARS]
-                arguments = function.get("arguments")
-                if isinstance(arguments, dict):
-                    arguments = json.dumps(arguments)
-                call.arguments.append(str(arguments or ""))
-                self._length += len(call.arguments[-1])
-                if len(self._calls) > MAX_CALLS or self._length > MAX_ARGUMENTS_CHARS:
-                    raise ModelError(
-                        "The model requested too many tool calls at once. Retry, or rephrase your message."
-                    )
-
-    def requests(self) -> Iterator[ToolRequest]:
-        """Yield the complete calls, in order."""
-        for call in self._calls:
-            arguments = "".join(call.arguments).strip()
-            yield ToolRequest(call.call_id, call.name, arguments if arguments not in ("", "null") else "{}")
-
-    def _find(self, call_id: object, index: object, name: object) -> _Call:
-        # A new id begins a call, whatever its index: some servers number every call 0, others none.
-        # Without an id, a new index begins a call, and so does a second name.
-        if call_id:
-            found = [call for call in self._calls if call.call_id == str(call_id)]
-        else:
-            found = [call for call in self._calls if index is None or call.index == index][-1:]
-            found = [call for call in found if not (name and call.name)]
-        if found:
-            return found[-1]
-        taken = {call.call_id for call in self._calls}
-        generated = (f"call-{number}" for number in count(len(self._calls)))
-        self._calls.append(_Call(str(call_id or next(name for name in generated if name not in taken)), index))
-        return self._calls[-1]
+def _finish_reason(reason: object) -> str:
+    """Return the finish reason, shortened; empty if there is none. Some servers send an object with a type."""
+    if isinstance(reason, dict):
+        names = (reason.get(name) for name in ("type", "reason", "name", "value"))
+        reason = next((name for name in names if isinstance(name, str)), "stop")
+    return "".join(filter(str.isprintable, reason))[:MAX_FINISH_CHARS].strip() if isinstance(reason, str) else ""
 
 
 def _join_text(value: object) -> str:

@@ -31,6 +31,7 @@ from overseer.domain.records import Page, Room, RoomList
 from overseer.domain.sessions import Session
 from overseer.domain.settings import Settings
 from overseer.llm import Model
+from overseer.llm.model_name import short_model_name
 from overseer.render.assets import Assets
 from overseer.render.days import grouped
 from overseer.render.markdown import render, render_typed
@@ -334,6 +335,7 @@ def prepare(app: Flask) -> None:
     app.jinja_env.filters["typed"] = lambda text: Markup(render_typed(text))
     app.jinja_env.filters["number"] = lambda number: f"{number:,}"
     app.jinja_env.filters["level"] = lambda text: BIDI_CONTROLS.sub("", text)
+    app.jinja_env.filters["short_model_name"] = short_model_name
     app.jinja_env.filters["rate"] = lambda rate: f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
     # Times are in UTC, so that a fragment is the same for all readers. times.js converts them.
     for name, form in {

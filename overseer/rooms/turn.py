@@ -13,17 +13,21 @@ from overseer.domain.messages import CallState, Message, Part, Reasoning, State,
 from overseer.domain.settings import Settings
 from overseer.domain.text import clean
 from overseer.llm import (
+    AnsweredBy,
+    Delta,
     LeftOut,
     Model,
     ModelBusy,
     ModelCut,
     ModelError,
     ModelOverflow,
+    ReasoningDelta,
+    ReasoningEnded,
     Reply,
     TextDelta,
-    TokenCount,
     ToolRequest,
 )
+from overseer.llm.model_name import short_model_name
 from overseer.rooms.history import CONTEXT_IS_FULL, ContextIsFull, History
 from overseer.rooms.retries import Delay, Retries
 from overseer.rooms.usage import UsageCounter
@@ -196,11 +200,12 @@ class Turn:
 
     def _final_state(self) -> tuple[State, str]:
         parts = self.buffer.parts()
-        if not parts:
-            return "failed", "The model returned an empty answer."
-        if all(isinstance(part, Reasoning) for part in parts):
-            return "failed", "The model sent reasoning but no text. Retry, or rephrase your message."
-        return "complete", ""
+        calls = [position for position, part in enumerate(parts) if isinstance(part, ToolCall)]
+        last_step = parts[calls[-1] + 1 :] if calls else parts
+        if any(isinstance(part, Text) for part in last_step):
+            return "complete", ""
+        thought = " It sent reasoning but no text. Retry, or rephrase your message." if last_step else ""
+        return "failed", f"The model returned an empty answer.{thought}"
 
     def _run_step_with_retries(self, model: Model) -> list[ToolRequest]:
         """Run a step. Repeat it if the server is busy or the context is too long, and no text has arrived yet."""
@@ -236,21 +241,23 @@ class Turn:
         if self._cancelled.is_set():
             reply.close()
         requests: list[ToolRequest] = []
+        answered_by, first = "", len(answer.parts) if answer else 0
         self._held_back = ""
         yielded_at = time.monotonic()
         arrived = self._watch_queue(reply)
         try:
             for delta in reply:
+                if isinstance(delta, AnsweredBy):
+                    answered_by = short_model_name(delta.name)
                 if not self._usage_counter.has_output:
                     arrived()
-                    self.model_name = clean(model.name)  # a server may name its default model in the reply only
+                    # A server may name its default model in the reply only, or answer with another one.
+                    self.model_name = clean(answered_by or model.name)
                 self._usage_counter.add(delta)
                 if isinstance(delta, ToolRequest):
                     requests.append(delta)
-                elif isinstance(delta, LeftOut):
-                    self.left_out |= delta.names
-                elif not isinstance(delta, TokenCount):
-                    self._append(Text if isinstance(delta, TextDelta) else Reasoning, delta.text)
+                else:
+                    self._take(delta, first=first)
                 # A greenlet that never waits starves the others, so a fast model would block its readers.
                 if time.monotonic() - yielded_at > YIELD_INTERVAL_SECONDS:
                     time.sleep(0)
@@ -261,7 +268,7 @@ class Turn:
             raise
         finally:
             arrived(keep_delay=True)
-            self.model_name = clean(model.name)
+            self.model_name = clean(answered_by or model.name)
             self._usage_counter.end_step()
             reply.close()
         if counted := self._usage_counter.counted_prompt_tokens:
@@ -272,6 +279,15 @@ class Turn:
         """Return the answer so far, or None if it has no parts."""
         parts = self.buffer.parts()
         return Message(self.number, "assistant", "streaming", parts) if parts else None
+
+    def _take(self, delta: Delta, *, first: int) -> None:
+        """Take in a delta other than a tool request. `first` is the position of the step's first part."""
+        if isinstance(delta, LeftOut):
+            self.left_out |= delta.names
+        elif isinstance(delta, ReasoningEnded):
+            self._mark_as_reasoning(first=first)
+        elif isinstance(delta, TextDelta | ReasoningDelta):
+            self._append(Text if isinstance(delta, TextDelta) else Reasoning, delta.text)
 
     def _wait(self, seconds: float, delay: Delay) -> None:
         """Wait before the next request. A model that loads stays shown as loading during the request."""
@@ -333,13 +349,23 @@ class Turn:
         if excess:
             raise ModelError(f"The answer was ended at {self._max_answer_chars:,} characters.")
 
+    def _mark_as_reasoning(self, *, first: int) -> None:
+        """Make the last text reasoning, if it is at position `first` or later."""
+        self._append_held_back()
+        position = len(self.buffer) - 1
+        if position >= first and self.buffer.ends_with(Text):
+            text = self.buffer.parts()[position]
+            assert isinstance(text, Text)
+            self.buffer.replace(position, Reasoning(text.text))
+            self._recorder.part_added(self, position)
+
     def _finish_part(self) -> None:
         if len(self.buffer) and not self.buffer.ends_with(ToolCall):
             self._recorder.part_changed(self, len(self.buffer) - 1)
 
     def _call_tool(self, request: ToolRequest) -> None:
         self._finish_part()
-        call = ToolCall(clean(request.call_id), clean(request.name), clean(request.arguments))
+        call = ToolCall(clean(request.call_id), clean(request.name), clean(request.arguments), extra=request.extra)
         position = self.buffer.add(call)
         self._recorder.part_added(self, position)
         try:

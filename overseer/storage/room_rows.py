@@ -37,6 +37,8 @@ def _columns(part: Part) -> tuple[str, str | None]:
     if not isinstance(part, ToolCall):
         return part.text, None
     call = {"id": part.call_id, "name": part.name, "arguments": part.arguments, "state": part.state}
+    if part.extra:
+        call["extra"] = part.extra
     return part.result, json.dumps(call)
 
 
@@ -46,7 +48,7 @@ def _part(row: sqlite3.Row) -> Part:
     if row["kind"] == "reasoning":
         return Reasoning(row["text"])
     call = json.loads(row["call"])
-    return ToolCall(call["id"], call["name"], call["arguments"], row["text"], call["state"])
+    return ToolCall(call["id"], call["name"], call["arguments"], row["text"], call["state"], call.get("extra", ""))
 
 
 def select_messages(db: sqlite3.Connection, numbers: Sequence[int]) -> Iterable[Message]:

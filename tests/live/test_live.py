@@ -77,6 +77,24 @@ def test_every_tab_is_sent_question_reasoning_tools_and_answer(
     assert not [frame for frame in elsewhere.frames if 'id="message-' in frame]
 
 
+def test_text_that_turns_out_to_be_reasoning_is_pushed_as_such(
+    server: Server, tab: OpenTab, model_server: ModelServer
+) -> None:
+    room_id = new_room(server)
+    one = tab(room_id)
+    reply = model_server.will(held(text("They greet me.")))
+    ask(server, room_id, "Hello")
+    one.read_until("They greet me.")
+    assert not any("part--reasoning" in frame for frame in one.frames)
+    reply.say(text("</think>Good"))
+    frame = one.read_until("part--reasoning")
+    assert re.search(r'<details id="part-2-0"[^>]*reasoning.*They greet me', frame, re.S) and "think" not in frame
+    reply.say(text(" day."), end())
+    reply.hang_up()
+    final = re.search(r'<article id="message-2".*?</article>', one.read_until(ended), re.S)
+    assert final is not None and final[0] in fetch(server, f"/rooms/{room_id}")
+
+
 def test_pushed_answer_is_the_same_html_as_in_page_and_response(
     server: Server, tab: OpenTab, model_server: ModelServer
 ) -> None:

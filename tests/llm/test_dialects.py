@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from overseer import create_app
 from overseer.domain.messages import Message, Part, Reasoning, Text, ToolCall
 from overseer.domain.settings import Changes
-from overseer.llm import Delta, ModelError, ReasoningDelta, TextDelta, TokenCount, ToolRequest, refusal
+from overseer.llm import AnsweredBy, Delta, ModelError, ReasoningDelta, TextDelta, TokenCount, ToolRequest, refusal
 from overseer.llm.choice import ModelSettings
+from overseer.llm.model_name import short_model_name
 from overseer.llm.openai import OpenAIServer
 from overseer.rooms.chat_room import Limits
 from overseer.rooms.overseer import Overseer
@@ -28,8 +29,12 @@ from tests.support.dialects import (
     DEEPSEEK,
     DIALECTS,
     ERROR_MESSAGE,
+    GEMINI,
+    LLAMA_CPP,
+    MISTRAL,
     OPENAI,
     OPENROUTER,
+    SIGNATURE,
     TOKENS_IN,
     TOKENS_OUT,
     VLLM,
@@ -39,6 +44,7 @@ from tests.support.dialects import (
     openai_error,
     that_refuse,
 )
+from tests.support.legal_requests import assert_legal
 from tests.support.model_client import QUESTION
 from tests.support.model_server import ModelServer, Reply, answer
 from tests.support.waiting import until
@@ -87,7 +93,10 @@ class Room:
     def ask(self, *replies: Reply | bytes, text: str = "Hello?") -> Message:
         """Ask a question that the server answers with these replies, and return the stored answer."""
         self.harness.server.will(*(Reply(reply) if isinstance(reply, bytes) else reply for reply in replies))
-        return ask(self.harness.overseer, text, room_id=self.room_id)
+        message = ask(self.harness.overseer, text, room_id=self.room_id)
+        for request in self.requests:
+            assert_legal(request["messages"])
+        return message
 
     @property
     def requests(self) -> list[Json]:
@@ -111,7 +120,7 @@ def normalized(parts: Sequence[Part]) -> list[Part]:
     found: list[Part] = []
     for part in parts:
         if isinstance(part, ToolCall):
-            part = replace(part, arguments=part.arguments or "{}", result="", state="running")
+            part = replace(part, arguments=part.arguments or "{}", result="", state="running", extra="")
         elif isinstance(part, Reasoning):
             part = Reasoning(part.text.strip("\n"))
         found.append(part)
@@ -140,6 +149,7 @@ def test_answer_in_every_dialect_is_stored_as_the_same_parts(harness: Harness, d
         message = room.ask(dialect.stream(*parts), *(dialect.stream(part) for part in later))
         assert (message.state, message.reason) == ("complete", "")
         assert normalized(message.parts) == normalized([*parts, *later])
+        assert message.model == short_model_name(dialect.head["model"])
         assert message.usage is not None and message.usage.estimated == (dialect.usage_in == "nowhere")
         if not message.usage.estimated:
             steps = len(later) + 1
@@ -154,11 +164,15 @@ def assert_request_has_results(request: Json, message: Message) -> None:
     _, step, *results = request["messages"]
     assert {call.state for call in calls} == {"done"}
     assert step["role"] == "assistant"
-    assert step["tool_calls"] == [
-        {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-        for call in calls
+    ids = [call["id"] for call in step["tool_calls"]]
+    assert [{name: call[name] for name in ("id", "type", "function")} for call in step["tool_calls"]] == [
+        {"id": call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        for call_id, call in zip(ids, calls, strict=True)
     ]
-    assert results == [{"role": "tool", "tool_call_id": call.call_id, "content": call.result} for call in calls]
+    assert results == [
+        {"role": "tool", "tool_call_id": call_id, "content": call.result}
+        for call_id, call in zip(ids, calls, strict=True)
+    ]
     assert len({call.call_id for call in calls}) == len(calls)
 
 
@@ -367,6 +381,74 @@ def test_reasoning_is_sent_back_to_a_server_that_requires_it(harness: Harness) -
     assert "reasoning_content" not in room.requests[1]["messages"][1]
 
 
+def test_refusal_of_the_order_of_messages_costs_nothing(harness: Harness) -> None:
+    room = harness.room(temperature=0.7, system_prompt=PROMPT)
+    message = room.ask(MISTRAL.refuses["order"].reply())
+    assert message.state == "failed" and "Unexpected role" in message.reason and not message.note
+    room.ask(MISTRAL.stream(Text("Yes.")))
+    assert [[contains(request, one) for one in OPTIONAL] for request in room.requests] == [[True] * 4] * 2
+
+
+def test_signature_of_a_call_is_stored_and_returned_to_the_model_that_sent_it(harness: Harness) -> None:
+    """Another model in the same room does not get it."""
+    room = harness.room()
+    model = harness.overseer.room(room.room_id).settings().model
+    room.ask(GEMINI.stream(DIE, CLOCK), GEMINI.stream(Text("There.")))
+    room.ask(GEMINI.stream(Text("Again.")))
+    harness.overseer.room(room.room_id).configure({"model": "other"})
+    room.ask(GEMINI.stream(Text("Another.")))
+    harness.overseer.room(room.room_id).configure({"model": model})
+    room.ask(GEMINI.stream(Text("Back.")))
+    _, *later = [request["messages"][1]["tool_calls"] for request in room.requests[1:]]
+    assert [[call.get("extra_content") for call in calls] for calls in later] == [
+        [SIGNATURE, None],
+        [None, None],
+        [SIGNATURE, None],
+    ]
+
+
+def test_malformed_tool_call_is_answered_without_tools_and_says_so(harness: Harness) -> None:
+    """Only that answer: the server does not refuse tools."""
+    malformed = {"code": 500, "message": "The output does not match the expected peg-native format", "type": "x"}
+    room = harness.room()
+    message = room.ask(
+        LLAMA_CPP.cut(Reasoning("Hm.")) + LLAMA_CPP.event({"error": malformed}), LLAMA_CPP.stream(Text("17."))
+    )
+    assert (message.state, message.parts) == ("complete", (Reasoning("Hm."), Text("17.")))
+    assert message.note == "Without tools: the model’s tool call was malformed."
+    assert not room.ask(LLAMA_CPP.stream(Text("Yes."))).note
+    assert [contains(request, "tools") for request in room.requests] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("steps", "parts"),
+    [
+        ([(Text(" \n"),)], ()),
+        ([(Reasoning("Hm."), Text("\n\n"))], (Reasoning("Hm."),)),
+        ([(Text("Let me see."), DIE), (Text("\n"),)], (Text("Let me see."), DIE)),
+        ([(DIE,), ()], (DIE,)),
+    ],
+)
+def test_answer_without_words_is_empty(
+    harness: Harness, steps: list[tuple[Part, ...]], parts: tuple[Part, ...]
+) -> None:
+    """White space is not stored."""
+    room = harness.room()
+    message = room.ask(*(DEEPSEEK.stream(*step) for step in steps))
+    assert message.state == "failed" and message.reason.startswith("The model returned an empty answer.")
+    assert normalized(message.parts) == list(parts)
+    assert room.ask(DEEPSEEK.stream(Text("Yes."))).state == "complete"
+
+
+def test_text_before_a_closing_tag_becomes_reasoning(harness: Harness) -> None:
+    """Some chat templates write the opening tag, so that the server sends only the closing one."""
+    room = harness.room()
+    message = room.ask(DEEPSEEK.stream(Text("They say hello.\n</think>\n\nHello!")))
+    assert message.parts == (Reasoning("They say hello.\n"), Text("Hello!"))
+    message = room.ask(DEEPSEEK.stream(DIE), DEEPSEEK.stream(Text("Now.</think>")), text="Roll.")
+    assert message.state == "failed" and normalized(message.parts) == [DIE, Reasoning("Now.")]
+
+
 # Refusals of the whole request
 
 
@@ -434,8 +516,16 @@ def expected(dialect: Dialect, parts: Sequence[Part]) -> list[Delta]:
             deltas.append(ToolRequest(part.call_id, part.name, part.arguments))
         else:
             deltas.append(TextDelta(part.text) if isinstance(part, Text) else ReasoningDelta(part.text))
+    deltas.insert(0, AnsweredBy(dialect.head["model"]))
     at = sum(not isinstance(delta, ToolRequest) for delta in deltas)
     return deltas if dialect.usage_in == "nowhere" else [*deltas[:at], TokenCount(TOKENS_IN, TOKENS_OUT), *deltas[at:]]
+
+
+def normalized_delta(delta: Delta) -> Delta:
+    """Return the delta without blank lines around reasoning, and without the extra fields of a call."""
+    if isinstance(delta, ReasoningDelta):
+        return ReasoningDelta(delta.text.strip("\n"))
+    return replace(delta, extra="") if isinstance(delta, ToolRequest) else delta
 
 
 @dialects
@@ -443,9 +533,7 @@ def test_stream_in_single_bytes_gives_the_same_deltas(dialect: Dialect) -> None:
     for parts in contents(dialect):
         stream = dialect.stream(*parts)
         whole = parsed(stream)
-        assert [
-            ReasoningDelta(delta.text.strip("\n")) if isinstance(delta, ReasoningDelta) else delta for delta in whole
-        ] == expected(dialect, parts)
+        assert list(map(normalized_delta, whole)) == expected(dialect, parts)
         assert parsed(*(stream[at : at + 1] for at in range(len(stream)))) == whole
 
 
@@ -465,6 +553,7 @@ def test_stream_in_any_pieces_gives_the_same_deltas(dialect: Dialect, content: i
 KEYS = st.sampled_from(
     ["choices", "delta", "content", "reasoning", "reasoning_details", "tool_calls", "function", "name", "arguments"]
     + ["index", "id", "usage", "prompt_tokens", "completion_tokens", "error", "message", "finish_reason", "code"]
+    + ["model", "base_resp", "status_code", "status_msg", "detail", "msg", "loc", "errors", "extra_content", "type"]
 )
 LEAVES = st.sampled_from([None, True, 0, -1, 1.5, 2**70, "", "<think>", "</think>", "x", "stop", "error", "\ud83e"])
 VALUES: st.SearchStrategy[object] = st.recursive(

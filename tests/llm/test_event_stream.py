@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,18 +10,8 @@ from overseer.llm import ModelError
 from overseer.llm.event_stream import MAX_EVENT_BYTES, read_events
 
 
-class Pieces:
-    """A body that arrives in exactly these pieces."""
-
-    def __init__(self, pieces: Sequence[bytes]) -> None:
-        self._pieces = iter(pieces)
-
-    def read1(self, amount: int) -> bytes:
-        return next(self._pieces, b"")
-
-
 def events(*pieces: bytes) -> list[str]:
-    return list(read_events(Pieces(pieces)))
+    return list(read_events(pieces))
 
 
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
@@ -83,7 +71,7 @@ def test_event_data_with_unicode_line_separators_is_not_split() -> None:
 
 @pytest.mark.parametrize("piece", [b"a" * 65536, b"data: " + b"a" * 65000 + b"\n"], ids=["line", "lines"])
 def test_event_over_the_size_limit_raises(piece: bytes) -> None:
-    stream = read_events(Pieces([b"data: 1\n\n", *[piece] * (2 * MAX_EVENT_BYTES // len(piece))]))
+    stream = read_events([b"data: 1\n\n", *[piece] * (2 * MAX_EVENT_BYTES // len(piece))])
     assert next(stream) == "1"
     with pytest.raises(ModelError, match="without an end"):
         next(stream)

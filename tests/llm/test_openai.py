@@ -8,14 +8,15 @@ import threading
 import warnings
 from collections.abc import Callable
 from contextlib import closing, suppress
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any
 
 import pytest
 
 from overseer.domain.context import ModelContext
-from overseer.domain.messages import Message, Part, Reasoning, Text, ToolCall
-from overseer.llm import Delta, ModelCut, ModelError, ModelOverflow, ReasoningDelta, TextDelta, ToolRequest
+from overseer.llm import Delta, LeftOut, ModelCut, ModelError, ModelOverflow, ReasoningDelta, TextDelta, ToolRequest
+from overseer.llm.call_extras import CallExtras
 from overseer.llm.event_stream import MAX_EVENT_BYTES
 from overseer.llm.openai import MAX_ERROR_CHARS, OpenAIServer, Timeouts
 from overseer.llm.reply import OpenAIReply
@@ -179,6 +180,64 @@ def call(call_id: object, name: str, arguments: object, **rest: object) -> dict[
             + [ToolRequest("call-2", "get_current_time", "{}")],
             id="empty ids, index always 0 (Gemini)",
         ),
+        pytest.param(
+            [fragments(call("a", "roll_dice", "{}", index=0)), fragments(more('{"sides"', index=0))]
+            + [fragments(more(": 20}", index=0))],
+            [A],
+            id="an empty object before the arguments (Bedrock)",
+        ),
+        pytest.param(
+            [fragments(call("a", "roll_dice", '{"sides": 20}{"sides": 6}\n{"sides": 4}', index=0))],
+            [A, ToolRequest("a-2", "roll_dice", '{"sides": 6}'), ToolRequest("a-3", "roll_dice", '{"sides": 4}')],
+            id="several objects in one call (Gemini)",
+        ),
+        pytest.param([fragments(call("b", "get_current_time", "{}{} {}", index=0))], [B], id="several empty objects"),
+        pytest.param(
+            [fragments(call("a", "roll_dice", json.dumps('{"sides": 20}'), index=0))], [A], id="arguments encoded twice"
+        ),
+        pytest.param(
+            [fragments(call("a", "roll_", "", index=0)), fragments({"index": 0, "function": {"name": "dice"}})]
+            + [fragments(more('{"sides": 20}', index=0))],
+            [A],
+            id="the name in two pieces",
+        ),
+        pytest.param(
+            [fragments(call("a", "roll_", None)), fragments(call("a", "dice", None)), fragments(more('{"sides": 20}'))],
+            [A],
+            id="the name in two pieces, id in both",
+        ),
+        pytest.param(
+            [fragments(call("a", "roll_dice", '{"sides"', index=0), call("a", "get_current_time", "{", index=1))]
+            + [fragments(more(": 20}", id="a", index=0), more("}", id="a", index=1))],
+            [A, ToolRequest("a-2", "get_current_time", "{}")],
+            id="two calls with the same id and another index",
+        ),
+        pytest.param(
+            [fragments(call("a", "roll_dice", "", index=0)), fragments(more('{"sides"', id="x", index=0))]
+            + [fragments(more(": 20}", id="y", index=0))],
+            [A],
+            id="another id in every fragment (older vLLM)",
+        ),
+        pytest.param(
+            [event({"choices": [{"delta": {"tool_calls": call("a", "roll_dice", '{"sides": 20}')}}]})],
+            [A],
+            id="a call that is not in a list",
+        ),
+        pytest.param(
+            [fragments(call("a", "roll_dice", '{"sides": 20}', extra_content={"x": "y"}, other=None))],
+            [replace(A, extra=CallExtras({"extra_content": {"x": "y"}}).encode("stand-in"))],
+            id="extra fields (Gemini)",
+        ),
+        pytest.param(
+            [fragments(call("a__thought__c2ln", "roll_dice", '{"sides": 20}'))],
+            [replace(A, call_id="a__thought__c2ln", extra=CallExtras(keep_id=True).encode("stand-in"))],
+            id="a signature in the id (LiteLLM)",
+        ),
+        pytest.param(
+            [fragments(call("a", "roll_dice", '{"sides": 20}', extra_content="x" * 100_000))],
+            [A],
+            id="extra fields over the limit",
+        ),
     ],
 )
 def test_tool_call_fragments_are_joined(
@@ -227,6 +286,20 @@ def test_tool_calls_over_the_limits_end_the_answer(model_server: ModelServer, st
         (event({"error": {"message": "GPU on fire", "code": 500}}), "GPU on fire"),
         (b"event: error\n" + event({"error": "GPU on fire", "choices": [{"finish_reason": "error"}]}), "GPU on fire"),
         (event({"object": "error", "message": "GPU on fire"}), "GPU on fire"),
+        (event({"base_resp": {"status_code": 1013, "status_msg": "GPU on fire"}, "choices": None}), "GPU on fire"),
+        (event({"code": 50001, "msg": "GPU on fire"}), "“GPU on fire”"),
+        (event({"code": "InternalError", "message": "GPU on fire"}), "“GPU on fire”"),
+        (event({"detail": "GPU on fire"}), "“GPU on fire”"),
+        (event({"detail": [{"loc": ["body", "x"], "msg": "GPU on fire", "input": "y"}]}), "“body.x: GPU on fire”"),
+        (event([{"error": {"code": 500, "message": "GPU on fire"}}]), "“GPU on fire”"),
+        (
+            event({"success": False, "errors": [{"code": 7, "message": "GPU"}, {"message": "on fire"}]}),
+            "“GPU; on fire”",
+        ),
+        (event({"error_code": 17, "error_msg": "GPU on fire"}), "“GPU on fire”"),
+        (event({"type": "error", "error": {"type": "overloaded_error", "message": "GPU on fire"}}), "“GPU on fire”"),
+        (event({"choices": [{"delta": {}, "error": {"message": "GPU on fire"}, "finish_reason": "error"}]}), "“GPU on"),
+        (end("SAFETY"), "content filter"),
         (b'data: {"choices": [\n\n', "invalid JSON"),
         (b"data: " + b'{"a":' * 100_000 + b"\n\n", "invalid JSON"),
         (b'data: {"choices": ' + b"1" * 10_000 + b"}\n\n", "invalid JSON"),
@@ -257,6 +330,54 @@ def test_answer_without_an_end_or_with_a_finish_reason_of_failure_is_cut_off(
     assert isinstance(error, ModelCut) and ("try again" in str(error) or how == "length")
 
 
+def test_answer_with_done_but_without_any_finish_reason_is_cut_off(model_server: ModelServer) -> None:
+    """llama-cpp-python, if another request comes. Every chunk of its answers has the field."""
+    model_server.will(
+        Reply(event({"choices": [{"delta": {"content": "Yes"}, "finish_reason": None}]}), b"data: [DONE]\n\n")
+    )
+    deltas, error = failure_of(model_of(model_server))
+    assert deltas == [TextDelta("Yes")] and isinstance(error, ModelCut) and "Continue" in str(error)
+    chunk = {"choices": [{"delta": {"role": "assistant", "content": ""}, "finish_reason": None}]}
+    model_server.will(Reply(event(chunk), b"data: [DONE]\n\n"))
+    assert answer_of(model_of(model_server)) == [], "empty, not cut off"
+
+
+def test_codes_that_mean_success_are_no_errors(model_server: ModelServer) -> None:
+    success = {"base_resp": {"status_code": 0, "status_msg": ""}, "choices": []}
+    model_server.will(
+        Reply(
+            text("Yes"), event(success), event({"code": 200, "msg": "ok"}), event({"code": 0, "msg": "success"}), end()
+        )
+    )
+    assert answer_of(model_of(model_server)) == [TextDelta("Yes")]
+
+
+PEG = {"code": 500, "message": "The model output does not match the expected peg-native format", "type": "server_error"}
+
+
+@pytest.mark.parametrize("begun", [[], [text("Let me "), text("see: ")]], ids=["at once", "after text"])
+@pytest.mark.parametrize("status", [200, 500])
+def test_malformed_tool_call_is_followed_by_one_try_without_tools(
+    model_server: ModelServer, begun: list[bytes], status: int
+) -> None:
+    """llama.cpp. Text that came is continued. If that fails too, the answer does."""
+    malformed = [*begun, event({"error": PEG})] if status == 200 else [json.dumps({"error": PEG}).encode()]
+    model_server.will(Reply(*malformed, status=status), Reply(text("17."), end()))
+    model = model_of(model_server)
+    deltas = answer_of(model)
+    kept = begun if status == 200 else []
+    assert text_of(deltas) == ("Let me see: 17." if kept else "17.")
+    assert LeftOut(frozenset({"malformed_call"})) in deltas
+    first, second = model_server.requests
+    assert "tools" in first and "tools" not in second
+    asked = [{"role": "user", "content": "Hello?"}]
+    said = [{"role": "assistant", "content": "Let me see: "}, {"role": "user", "content": GO_ON}]
+    assert second["messages"] == (asked + said if kept else asked)
+    model_server.will(Reply(*malformed, status=status), Reply(event({"error": PEG})))
+    _, error = failure_of(model)
+    assert "peg-native" in str(error) and "tools" in model_server.requests[2] and len(model_server.requests) == 4
+
+
 @pytest.mark.parametrize(
     "last",
     [
@@ -272,11 +393,42 @@ def test_answer_is_complete_with_a_finish_reason_or_done_alone(model_server: Mod
     assert answer_of(model_of(model_server)) == [TextDelta("Yes")]
 
 
-def test_answer_that_is_not_streamed_is_accepted(model_server: ModelServer) -> None:
-    choice = {"index": 0, "message": {"role": "assistant", "content": "All at once."}, "finish_reason": "stop"}
-    body = json.dumps({"object": "chat.completion", "choices": [choice]}).encode()
-    model_server.will(Reply(body, headers={"Content-Type": "application/json"}))
-    assert answer_of(model_of(model_server)) == [TextDelta("All at once.")]
+JSON_TYPE, EVENTS_TYPE = {"Content-Type": "application/json"}, {"Content-Type": "text/event-stream"}
+
+
+@pytest.mark.parametrize("headers", [JSON_TYPE, EVENTS_TYPE, {}], ids=["JSON", "events", "no type"])
+def test_answer_is_read_as_what_it_is_whatever_its_content_type(
+    model_server: ModelServer, headers: dict[str, str]
+) -> None:
+    """An event stream, JSON, lines of JSON, or a list of chunks."""
+    message = {"role": "assistant", "content": "All at once."}
+    whole = {"object": "chat.completion", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    chunks = [{"choices": [{"delta": {"content": word}}]} for word in ("All at ", "once.")]
+    stream = b": hi\n\n" + b"".join(map(event, chunks)) + end()
+    lines = "\r\n".join(map(json.dumps, chunks)).encode()
+    indented = b"\n" + json.dumps(whole, indent=2).encode() + b"\n"
+    for body in (stream, json.dumps(whole).encode(), indented, lines, json.dumps(chunks).encode()):
+        model_server.will(Reply(body, headers=headers))
+        assert text_of(answer_of(model_of(model_server))) == "All at once."
+
+
+@pytest.mark.parametrize("headers", [JSON_TYPE, EVENTS_TYPE], ids=["JSON", "events"])
+def test_answer_that_is_too_large_is_ended(headers: dict[str, str]) -> None:
+    """A line without an end, or a whole that is larger than any answer."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\n\r\n" % headers["Content-Type"].encode()
+    for begin in (b"data: {", b'{"choices": "'):
+        with raw_server(head + begin, repeat=b"x" * 65536) as url:
+            deltas, error = failure_of(OpenAIServer(url).model("m"))
+        assert deltas == [] and "without an end" in str(error)
+
+
+@pytest.mark.parametrize("body", [b"", b": keep-alive\n\n" * 5, b"data: : ping\n\n", b"data: [DONE]\n\n", b"\n"])
+def test_stream_without_an_answer_is_an_empty_answer(model_server: ModelServer, body: bytes) -> None:
+    """llama-cpp-python answers so if the conversation exceeds the context."""
+    model_server.will(Reply(body))
+    deltas, error = failure_of(model_of(model_server))
+    assert deltas == [] and "The model returned an empty answer." in str(error) and "log" in str(error)
+    assert "OPENAI_BASE_URL" not in str(error)
 
 
 @pytest.mark.parametrize("connection", ["close", "keep-alive"])
@@ -299,9 +451,8 @@ def test_connection_is_closed_however_the_answer_ends(connection: str) -> None:
     "body",
     [
         b"<!doctype html><title>Welcome to nginx</title>",
-        b'{"choices": [{"message": {"content": "not streamed"}}]}',
-        b"",
-        b": keep-alive\n\n" * 5,
+        b'{"object": "list"}',
+        b"Internal Server Error",
         b"data: hello\n\n",
         bytes(range(256)) * 20,
     ],
@@ -553,15 +704,25 @@ def test_key_is_sent_without_surrounding_white_space(model_server: ModelServer, 
         Reply(b"x" * (MAX_ERROR_CHARS - 15) + KEY.encode(), status=500),
         Reply(b"", status=302, headers={"Location": f"/login?key={KEY}"}),
         Reply(event({"error": {KEY: KEY}})),
+        Reply(event({"base_resp": {"status_code": 1, "status_msg": f"bad {KEY}"}})),
+        Reply(event({"detail": [{"loc": [KEY], "msg": KEY}]})),
         Reply(b"data: {" + b"x" * 60 + KEY.encode() + b"}\n\n"),
     ],
-    ids=["message", "cut short", "redirect", "event", "invalid JSON, cut short"],
+    ids=["message", "cut short", "redirect", "event", "base_resp", "detail", "invalid JSON, cut short"],
 )
 def test_error_contains_no_part_of_the_key(model_server: ModelServer, reply: Reply) -> None:
     model_server.will(reply)
     error = failure_of(model_of(model_server, api_key=KEY))[1]
     assert not any(KEY[at : at + 8] in str(error) for at in range(len(KEY) - 8)), str(error)
     assert KEY not in repr(error.__context__)
+
+
+def test_call_and_model_that_repeat_the_key_contain_no_part_of_it(model_server: ModelServer) -> None:
+    """Nor where a name is shortened."""
+    calls = [call(f"{190 * 'x'}{KEY}", f"{190 * 'x'}{KEY}", "{}"), call("a", "f", "{}", extra_content={KEY: KEY})]
+    model_server.will(Reply(event({"model": f"{90 * 'x'}{KEY}"}), fragments(*calls), end("tool_calls")))
+    answer = repr(answer_of(model_of(model_server, api_key=KEY)))
+    assert KEY[:6] not in answer and "extra_content" in answer
 
 
 @pytest.mark.parametrize("key", ["…", f"{KEY}\n{KEY}"])
@@ -573,65 +734,11 @@ def test_key_that_cannot_be_sent_names_the_setting(model_server: ModelServer, ke
 # The request
 
 
-def sent(server: ModelServer, *parts: Part) -> list[dict[str, Any]]:
-    """Return the messages that are sent for an answer with these parts, after its question."""
-    answer_of(model_of(server), [*QUESTION, Message(2, "assistant", "streaming", parts)])
-    rest: list[dict[str, Any]]
-    question, *rest = server.requests[-1]["messages"]
-    assert question == {"role": "user", "content": "Hello?"}
-    return rest
-
-
 def test_request_names_the_model_and_asks_for_a_stream(model_server: ModelServer) -> None:
     assert text_of(answer_of(OpenAIServer(model_server.url + "/").model("stand-in"))) == "All right."
     body = model_server.requests[0]
     assert body["model"] == "stand-in" and body["stream"] is True
     assert model_server.headers[0]["Accept-Encoding"] == "identity"
-
-
-def test_request_joins_texts_and_asks_to_continue_a_cut_off_answer(model_server: ModelServer) -> None:
-    assert sent(model_server, Reasoning("Hm."), Text("One."), Reasoning("Hm!"), Text("Two.")) == [
-        {"role": "assistant", "content": "One.\n\nTwo."},
-        {"role": "user", "content": GO_ON},
-    ]
-    assert sent(model_server) == [], "an empty answer is not sent"
-
-
-def test_request_has_one_message_per_step_of_an_answer_with_tools(model_server: ModelServer) -> None:
-    roll = ToolCall("a", "roll_dice", '{"sides": 20}', "17", "done")
-    time = ToolCall("b", "get_current_time", "{}", "There is no clock.", "failed")
-    sent_time = {"id": "b", "type": "function", "function": {"name": "get_current_time", "arguments": "{}"}}
-    sent_roll = {"id": "a", "type": "function", "function": {"name": "roll_dice", "arguments": '{"sides": 20}'}}
-    parts = (Reasoning("Hm."), Text("Let me see."), roll, time, Reasoning("So."), Text("17."), time)
-    assert sent(model_server, *parts, Reasoning("Again."), roll) == [
-        {"role": "assistant", "content": "Let me see.", "tool_calls": [sent_roll, sent_time]},
-        {"role": "tool", "tool_call_id": "a", "content": "17"},
-        {"role": "tool", "tool_call_id": "b", "content": "There is no clock."},
-        {"role": "assistant", "content": "17.", "tool_calls": [sent_time]},
-        {"role": "tool", "tool_call_id": "b", "content": "There is no clock."},
-        {"role": "assistant", "content": "", "tool_calls": [sent_roll]},
-        {"role": "tool", "tool_call_id": "a", "content": "17"},
-    ]
-
-
-def test_request_replaces_invalid_names_and_arguments_of_earlier_calls(model_server: ModelServer) -> None:
-    """Strict servers would reject the whole conversation because of them."""
-    calls = [ToolCall("a", "roll_dice", '{"sides":', "x", "failed"), ToolCall("b", "", "[]", "x", "failed")]
-    assert [call["function"] for call in sent(model_server, *calls)[0]["tool_calls"]] == [
-        {"name": "roll_dice", "arguments": "{}"},
-        {"name": "unknown_tool", "arguments": "{}"},
-    ]
-
-
-def test_request_joins_questions_without_an_answer(model_server: ModelServer) -> None:
-    """Strict chat templates require that user and assistant messages alternate."""
-    history = [
-        Message(1, "user", "complete", (Text("one"),)),
-        Message(2, "assistant", "failed", ()),
-        Message(3, "user", "complete", (Text("two"),)),
-    ]
-    answer_of(model_of(model_server), history)
-    assert model_server.requests[0]["messages"] == [{"role": "user", "content": "one\n\ntwo"}]
 
 
 def test_request_to_this_machine_ignores_the_proxy(model_server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> None:

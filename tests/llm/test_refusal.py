@@ -13,10 +13,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from overseer.llm import ModelBusy, ModelError, ModelOverflow
+from overseer.llm.complaint import OPTIONAL
 from overseer.llm.refusal import (
     FORGET_AFTER_SECONDS,
     MAX_REMEMBERED,
-    OPTIONAL,
     ErrorResponse,
     RefusalMemory,
     error_in_stream,
@@ -75,13 +75,24 @@ def test_unsupported_field_of_every_dialect_is_recognized(dialect: Dialect, what
         (400, openai_error("got an unexpected keyword argument 'temperature'"), "temperature"),
         (400, openai_error("unknown field `stream_options`, expected one of `model`, `tools`"), "stream_options"),
         (400, openai_error("No.", param="tools", code="unsupported_parameter"), "tools"),
+        (400, openai_error("Invalid 'tools': array too long", param="tools", code="array_above_max_length"), "tools"),
+        (422, detail("tools", 0, "function", "parameters", message="Input should be a string"), "tools"),
+        (400, {"message": ["property stream_options should not exist"], "error": "Bad Request"}, "stream_options"),
+        (400, openai_error("body.temperature: Extra inputs are not permitted"), "temperature"),
+        (400, openai_error("'temperature' is not a recognized parameter"), "temperature"),
+        (400, openai_error("Invalid parameter: stream_options"), "stream_options"),
+        (400, {"errors": [{"field": "tools", "message": "is not supported"}]}, "tools"),
+        (400, [{"error": {"code": 400, "details": [{"fieldViolations": [
+            {"field": "tools", "description": 'Unknown name "tools": Cannot find field.'}]}]}}], "tools"),
+        (422, {"object": "error", "message": {"detail": [{"type": "extra_forbidden", "loc": ["body", "stream_options"],
+            "msg": "Extra inputs are not permitted"}]}}, "stream_options"),
         (400, openai_error("Developer instruction is not enabled for models/gemma-3-1b-it"), "system"),
         (400, openai_error('messages: Unexpected role "system". Use the top-level `system` parameter'), "system"),
         (400, openai_error("Only user and assistant roles are supported!"), "system"),
         (400, openai_error("This endpoint isn't ready: tool calling isn't supported yet"), "tools"),
     ],
     ids=label,
-)
+)  # fmt: skip
 def test_unsupported_field_is_recognized(status: int, body: object, field: str) -> None:
     assert response(status, body).unsupported(OPTIONAL) == field
 
@@ -100,6 +111,12 @@ def test_unsupported_field_is_recognized(status: int, body: object, field: str) 
         (400, openai_error("tools are not allowed", param="messages", code="invalid_value")),
         (400, openai_error("Tool use is not allowed after a system message")),
         (400, openai_error("Unexpected tool call id")),
+        (400, openai_error("Tool call id was abc but must be a-z, A-Z, 0-9, with a length of 9.")),
+        (400, openai_error("Expected last role User or Tool for serving but got assistant")),
+        (400, openai_error("Invalid parameter: messages with role 'tool' must follow 'tool_calls'", param="messages")),
+        (400, openai_error("Assistant message must have either content or tool_calls, but not both.")),
+        (400, openai_error("messages: text content blocks must be non-empty", type_="tools")),
+        (400, openai_error("Invalid argument", param="messages[2].tool_calls")),
         (400, openai_error("Your account is not allowed to do this; the temperature of the room is unknown")),
         (400, openai_error("Conversation roles must alternate user/assistant/user/assistant/...")),
         (400, openai_error("System message must be at the beginning.")),
@@ -135,6 +152,22 @@ def test_unsupported_field_is_not_concluded_from_its_mere_mention(status: int, b
 def test_unsupported_value_is_distinguished_from_an_unsupported_field(body: object, permanent: bool) -> None:
     refused = response(400, body)
     assert refused.unsupported(OPTIONAL) == "temperature" and refused.is_permanent("temperature") == permanent
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (500, openai_error("The model produced output that does not match the expected peg-native format")),
+        (500, openai_error("Failed to parse tool call arguments as JSON: [json.exception.parse_error.101]")),
+        (500, openai_error("error parsing tool call: raw='{\"sides\"', err=unexpected end of JSON input")),
+        (400, openai_error("Failed to call a function. Please adjust your prompt.", code="tool_use_failed")),
+    ],
+    ids=label,
+)
+def test_malformed_tool_call_is_no_refusal_of_tools_for_later_answers(status: int, body: object) -> None:
+    found = response(status, body)
+    assert found.is_malformed_call and found.unsupported({"tools"}) == "tools" and not found.is_permanent("tools")
+    assert not response(status, openai_error("The image does not match the expected png format")).is_malformed_call
 
 
 REQUEST: Json = {

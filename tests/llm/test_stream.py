@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 from overseer.llm import Delta, ReasoningDelta, TextDelta, TokenCount, ToolRequest
-from overseer.llm.stream import THINK_TAGS, StreamParser, ThinkTagParser
+from overseer.llm.finish import error_of_finish_reason
+from overseer.llm.stream import StreamParser
 from tests.support.deltas import joined
 
-OPEN, CLOSE = "<think>", "</think>"
 R, T = ReasoningDelta, TextDelta
-
-
-def parse_text(pieces: Iterable[str]) -> list[Delta]:
-    """Return the deltas of content that arrives in these pieces."""
-    parser = ThinkTagParser()
-    deltas = [delta for piece in pieces for delta in parser.add(piece)]
-    return joined([*deltas, *parser.flush()])
 
 
 def parse(*deltas: Any) -> list[Delta]:
@@ -29,88 +19,6 @@ def parse(*deltas: Any) -> list[Delta]:
     parser = StreamParser()
     found = [one for delta in deltas for one in parser.parse({"choices": [{"delta": delta}]})]
     return joined([*found, *parser.flush(), *parser.tool_requests()])
-
-
-def all_text(deltas: Sequence[Delta]) -> str:
-    return "".join(delta.text for delta in deltas if isinstance(delta, TextDelta | ReasoningDelta))
-
-
-def cut(text: str, at: Iterable[int]) -> list[str]:
-    """Return the text in pieces that end at these places."""
-    places = sorted({place % (len(text) + 1) for place in at})
-    return [text[start:end] for start, end in zip([0, *places], [*places, len(text)], strict=True)]
-
-
-# Texts that resemble tags.
-TEXTS = st.lists(
-    st.sampled_from(["<", ">", "/", "think", "thinking", "</", OPEN, CLOSE, "a", " ", "\n", "\r\n", "🦉", "</thi"]),
-    max_size=8,
-).map("".join)
-CUTS = st.lists(st.integers(0, 200), max_size=8)
-
-
-# Tags
-
-
-@pytest.mark.parametrize(("opened", "closed"), THINK_TAGS.items())
-def test_think_tags_may_be_split_anywhere(opened: str, closed: str) -> None:
-    whole = f"{opened}Hm, a < b.{closed}Yes </b>."
-    expected = [R("Hm, a < b."), T("Yes </b>.")]
-    assert parse_text([whole]) == parse_text(whole) == expected
-    assert [at for at in range(len(whole)) if parse_text([whole[:at], whole[at:]]) != expected] == []
-
-
-@given(reasoning=TEXTS | st.none(), text=TEXTS, cuts=CUTS)
-@example(reasoning="\nHm.\n", text="\n\nYes.", cuts=[7])
-@example(reasoning="</", text="think>", cuts=[])
-@example(reasoning=None, text="<thi", cuts=[1, 2, 3])
-@example(reasoning=None, text="< think>", cuts=[2])
-def test_think_tags_in_any_pieces_give_the_deltas_of_the_whole(
-    reasoning: str | None, text: str, cuts: list[int]
-) -> None:
-    """No character is lost or repeated, except for one pair of tags and white space around them."""
-    whole = text if reasoning is None else OPEN + reasoning + CLOSE + text
-    deltas = parse_text([whole])
-    assert parse_text(cut(whole, cuts)) == deltas
-    tag = next((tag for tag in THINK_TAGS if whole.lstrip().startswith(tag)), None)
-    if tag is None:
-        assert all_text(deltas) == whole or (not whole.strip() and not deltas)
-    else:
-        thought, _, rest = whole.lstrip().removeprefix(tag).partition(THINK_TAGS[tag])
-        assert "".join(all_text(deltas).split()) == "".join((thought + rest).split())
-
-
-@pytest.mark.parametrize("text", ["<", "<thinks>", "< think>", "<thin", "a <think>b</think>", "</think>a"])
-def test_think_tag_that_is_malformed_or_within_the_text_is_text(text: str) -> None:
-    assert parse_text([text]) == parse_text(text) == [T(text)]
-
-
-@pytest.mark.parametrize("reasoning", ["Hm", "Hm </thin", "Hm <"])
-def test_think_tag_that_is_never_closed_makes_all_text_reasoning(reasoning: str) -> None:
-    assert parse_text([OPEN + reasoning]) == parse_text(OPEN + reasoning) == [R(reasoning)]
-
-
-def test_blank_lines_around_think_tags_are_dropped() -> None:
-    assert parse_text(["\n", OPEN, "Hm.", CLOSE, "\n", "\n\n", "Yes.\n\n", " No."]) == [R("Hm."), T("Yes.\n\n No.")]
-    assert parse_text([OPEN + "\r\n" + "Hm." + CLOSE]) == parse_text([OPEN, "\n\n", "Hm.", CLOSE]) == [R("Hm.")]
-    assert parse_text("<think>\n\n</think>\n\nYes.") == [T("Yes.")], "empty reasoning is dropped"
-    assert parse_text(["    code", "\n", "\n", "    more", "\n"]) == [T("    code\n\n    more\n")], "without tags, kept"
-
-
-def test_second_pair_of_think_tags_is_text() -> None:
-    assert parse_text("<think>a</think>b<think>c</think>") == [R("a"), T("b<think>c</think>")]
-
-
-def test_text_is_held_back_only_while_it_may_be_part_of_a_tag() -> None:
-    parser = ThinkTagParser()
-    assert list(parser.add("<")) == []
-    assert list(parser.add("b")) == [T("<b")]
-    assert list(parser.add("<")) == [T("<")]
-    parser = ThinkTagParser()
-    assert list(parser.add("<think>Hm")) == [R("Hm")]
-    assert list(parser.add(" </b")) == [R(" </b")]
-    assert list(parser.add(" <")) == [R(" ")]
-    assert list(parser.add("/think>Yes")) == [T("Yes")]
 
 
 # Reasoning in fields
@@ -137,7 +45,7 @@ def test_reasoning_summary_at_the_end_is_ignored() -> None:
 
 
 def test_content_around_reasoning_in_a_field_keeps_its_order() -> None:
-    assert parse({"reasoning": "Hm."}, {"content": OPEN}, {"content": "b"}) == [R("Hm."), T("<think>b")]
+    assert parse({"reasoning": "Hm."}, {"content": "<think>"}, {"content": "b"}) == [R("Hm."), T("<think>b")]
     assert parse({"content": "\n"}, {"reasoning": "Hm."}, {"content": "Yes."}) == [R("Hm."), T("Yes.")]
     assert parse({"content": "<"}, {"reasoning": "Hm."}, {"content": "b>"}) == [T("<"), R("Hm."), T("b>")]
 
@@ -154,7 +62,96 @@ def test_content_may_be_a_list_of_typed_parts() -> None:
     assert parse(*({"content": content} for content in chunks)) == [R("Hm."), T("Yes."), R("Hm.")]
 
 
+def test_text_of_white_space_only_is_dropped() -> None:
+    """Before reasoning, after it, between it, and at the end."""
+    assert parse({"content": " \n"}, {"content": "\n"}) == []
+    assert parse({"content": "\n"}, {"reasoning": "\n"}, {"reasoning": "Hm."}, {"content": " \n"}) == [R("\nHm.")]
+    assert parse({"content": "<think>\n\n</think>\n\n"}) == []
+    assert parse({"content": "<think>a</think>\n"}, {"content": " "}, {"content": "\n"}) == [R("a")]
+    assert parse({"content": "    "}, {"content": "code\n"}, {"content": " "}) == [T("    code\n ")]
+    assert parse({"content": "Yes."}, {"reasoning": "Hm."}, {"content": "\n"}) == [T("Yes."), R("Hm.")]
+    assert parse(*[{"content": " "}] * 100_000) == []
+
+
 # Chunks
+
+
+def chunk(delta: object, **choice: object) -> dict[str, Any]:
+    return {"choices": [{"delta": delta, **choice}]}
+
+
+def parse_chunks(*chunks: dict[str, Any]) -> tuple[list[Delta], str]:
+    """Return the deltas and the finish reason of an answer with these chunks."""
+    parser = StreamParser()
+    found = [one for chunk in chunks for one in parser.parse(chunk)]
+    return joined([*found, *parser.flush(), *parser.tool_requests()]), parser.finish
+
+
+CALL = {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize("last", [{}, {"delta": {}}, {"delta": None}, {"delta": {"content": ""}}])
+def test_message_after_deltas_is_ignored(last: dict[str, Any]) -> None:
+    """MiniMax repeats the whole answer in it."""
+    whole = {"content": "Yes, sir.", "reasoning_content": "Hm.", "tool_calls": [CALL]}
+    pieces = [{"role": "assistant", "reasoning_content": "Hm."}, {"content": "Yes, "}, {"content": "sir."}]
+    deltas = list(map(chunk, [*pieces, {"tool_calls": [CALL]}]))
+    repeated = {"choices": [{"message": whole, "finish_reason": "stop", **last}]}
+    expected = ([R("Hm."), T("Yes, sir."), ToolRequest("a", "f", "{}")], "stop")
+    assert parse_chunks(*deltas, repeated) == expected
+    assert parse_chunks(chunk({"tool_calls": [CALL]}), repeated)[0] == [ToolRequest("a", "f", "{}")]
+    if not last.get("delta"):
+        assert parse_chunks(chunk({"role": "assistant"}), repeated) == expected
+
+
+def test_message_in_every_chunk_is_joined() -> None:
+    chunks = [{"choices": [{"message": {"content": word}}]} for word in ("Yes, ", "sir.")]
+    assert parse_chunks(*chunks)[0] == [T("Yes, sir.")]
+
+
+def test_second_choice_is_ignored() -> None:
+    """With its text, its calls and its finish reason, also in a chunk of its own and before the first choice."""
+    other = {"index": 1, "delta": {"content": "No.", "tool_calls": [CALL]}, "finish_reason": "length"}
+    first = {"index": 0, "delta": {"content": "Yes."}}
+    done = {"index": 0, "delta": {}, "finish_reason": "stop"}
+    chunks = [{"choices": choices} for choices in ([first, other], [other, first], [other], [done, other], [other])]
+    assert parse_chunks(*chunks) == ([T("Yes.Yes.")], "stop")
+
+
+@pytest.mark.parametrize("choices", [None, 7, True, "x", {}, [], [None], [[]], {"index": 0}, [{"delta": 7}], [7, {}]])
+def test_choices_of_another_type_are_ignored(choices: object) -> None:
+    assert parse_chunks({"choices": choices}, chunk({"content": "Yes."}))[0] == [T("Yes.")]
+
+
+def test_choice_that_is_not_in_a_list_is_read() -> None:
+    assert parse_chunks({"choices": {"index": 0, "delta": {"content": "Yes."}}})[0] == [T("Yes.")]
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        *((one, None) for one in ("stop", "STOP", "end_turn", "tool_use", "tool_calls", "eos", "COMPLETE")),
+        *((one, "length") for one in ("length", "MAX_TOKENS", "max_output_tokens", "maxTokens")),
+        ("FinishReason.MAX_TOKENS", "length"),
+        *((one, "filter") for one in ("content_filter", "SAFETY", "RECITATION", "sensitive", "PROHIBITED_CONTENT")),
+        *((one, "aborted") for one in ("error", "ABORT", "insufficient_system_resource", "MALFORMED_FUNCTION_CALL")),
+        ({"type": "MAX_TOKENS"}, "length"),
+        ({"reason": "stop"}, None),
+        ({"x": 1}, None),
+        ("x" * 100_000, None),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_finish_reason_in_other_words_is_understood(reason: object, kind: str | None) -> None:
+    _, finish = parse_chunks(chunk({"content": "Yes."}, finish_reason=reason))
+    error = error_of_finish_reason(finish)
+    assert finish and len(finish) < 100
+    assert (kind is None) == (error is None) and (kind or "") in str(error)
+
+
+@pytest.mark.parametrize("reason", [None, "", 0, 7, True, [], ["stop"]])
+def test_finish_reason_of_another_type_is_none(reason: object) -> None:
+    assert parse_chunks(chunk({"content": "Yes."}, finish_reason=reason)) == ([T("Yes.")], "")
 
 
 @pytest.mark.parametrize(

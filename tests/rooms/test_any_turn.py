@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from overseer.domain.errors import Outdated
 from overseer.domain.events import PartAdded, PartGrew, TurnEnded
 from overseer.domain.messages import Message, Part, Reasoning, State, Text, ToolCall
-from overseer.llm import Delta, ModelBusy, ModelCut, ModelError, ReasoningDelta, TextDelta, ToolRequest
+from overseer.llm import Delta, ModelBusy, ModelCut, ModelError, ReasoningDelta, ReasoningEnded, TextDelta, ToolRequest
 from overseer.rooms.chat_room import ChatRoom
 from overseer.rooms.retries import RETRY_DELAYS_SECONDS
 from overseer.rooms.turn import MAX_STEPS
@@ -25,6 +25,7 @@ DELTAS: st.SearchStrategy[Delta] = st.one_of(
     st.builds(TextDelta, WORDS),
     st.builds(ReasoningDelta, WORDS),
     st.builds(ToolRequest, st.just("c"), st.just("ring"), st.just("{}")),
+    st.just(ReasoningEnded()),
 )
 ERRORS: st.SearchStrategy[ModelError | None] = st.one_of(
     st.none(),
@@ -66,16 +67,21 @@ def expected_answer(partial: Answer, replies: Sequence[Reply]) -> Answer:
             tokens += -(-len(output.encode()) // 4)
             if not isinstance(error, ModelBusy) or texts or retries == len(RETRY_DELAYS_SECONDS):
                 break
-        for delta in texts:
-            kind = Text if isinstance(delta, TextDelta) else Reasoning
-            if parts and isinstance(last := parts[-1], kind):
-                parts[-1] = replace(last, text=last.text + delta.text)
-            else:
-                parts.append(kind(delta.text))
+        first = len(parts)
+        for delta in deltas:
+            if isinstance(delta, ReasoningEnded) and len(parts) > first and isinstance(last := parts[-1], Text):
+                parts[-1] = Reasoning(last.text)
+            elif isinstance(delta, TextDelta | ReasoningDelta):
+                kind = Text if isinstance(delta, TextDelta) else Reasoning
+                if parts and isinstance(last := parts[-1], kind):
+                    parts[-1] = replace(last, text=last.text + delta.text)
+                else:
+                    parts.append(kind(delta.text))
         if error is not None:
             return Answer(tuple(parts), "interrupted" if isinstance(error, ModelCut) else "failed", tokens)
         if not requests:
-            empty = all(isinstance(part, Reasoning) for part in parts)
+            calls = [position for position, part in enumerate(parts) if isinstance(part, ToolCall)]
+            empty = not any(isinstance(part, Text) for part in parts[calls[-1] + 1 if calls else 0 :])
             return Answer(tuple(parts), "failed" if empty else "complete", tokens)
         parts += [ToolCall("c", "ring", "{}", "dong", "done") for _ in requests]
     return Answer(tuple(parts), "failed", tokens)
@@ -94,7 +100,7 @@ def texts_from_events(harness: RoomHarness, number: int, partial: Sequence[Part]
     found = part_texts(partial)
     for event in harness.events:
         if isinstance(event, PartAdded) and event.number == number:
-            assert event.position in (len(found), len(partial) - 1)
+            assert event.position in (len(found), len(found) - 1, len(partial) - 1)
             found[event.position :] = [event.text]
         elif isinstance(event, PartGrew) and event.number == number:
             assert event.position == len(found) - 1

@@ -13,6 +13,7 @@ from tests.support.model_server import Reply
 Json = dict[str, Any]
 ERROR_MESSAGE = "GPU on fire"
 TOKENS_IN, TOKENS_OUT = 21, 34
+SIGNATURE: Json = {"google": {"thought_signature": "c2lnbmF0dXJl"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Dialect:
     data: bytes = b"data: "
     line_end: bytes = b"\n"
     sends_done: bool = True
+    repeats_text: bool = False  # in a whole message at the end
     refuses: Mapping[str, Refused] = field(default_factory=dict)
 
     def event(self, data: object) -> bytes:
@@ -98,7 +100,15 @@ class Dialect:
     def stream(self, *parts: Part) -> bytes:
         """Return a whole answer."""
         finish = "tool_calls" if any(isinstance(part, ToolCall) for part in parts) else "stop"
-        return self.keep_alive + self.keep_alive.join([*self.part_events(*parts), *self.end_events(finish)])
+        repeated = [self.repeated_text(*parts)] if self.repeats_text else []
+        events = [*self.part_events(*parts), *repeated, *self.end_events(finish)]
+        return self.keep_alive + self.keep_alive.join(events)
+
+    def repeated_text(self, *parts: Part) -> bytes:
+        """Return an event with the whole text."""
+        message = {"role": "assistant", "content": "".join(part.text for part in parts if isinstance(part, Text))}
+        choices = [{"index": 0, "message": message, "finish_reason": None}]
+        return self.event({**self.head, "object": "chat.completion", "choices": choices})
 
     def cut(self, *parts: Part) -> bytes:
         """Return an answer that stops without an end."""
@@ -147,6 +157,17 @@ def think_tags_in_halves(text: str) -> Iterator[Json]:
     yield from ({"content": piece} for piece in pieces(f"<think>{text}</think>\n\n"))
 
 
+def thought_tags(text: str) -> Iterator[Json]:
+    """Gemini, if it is asked for its thoughts."""
+    yield {"role": "assistant", "content": f"<thought>{text}</thought>"}
+
+
+def typed_parts(text: str) -> Iterator[Json]:
+    """Mistral sends lists of typed parts."""
+    for piece in pieces(text):
+        yield {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": piece}]}]}
+
+
 # Tool calls
 
 
@@ -177,6 +198,24 @@ def whole_and_always_0(index: int, call: ToolCall) -> Iterator[Json]:
     function = {"name": call.name, "arguments": call.arguments or "{}"}
     tool_call = {"id": call.call_id, "index": 0, "type": "function", "function": function}
     yield {"role": "assistant", "content": "", "tool_calls": [tool_call]}
+
+
+def whole_and_signed(index: int, call: ToolCall) -> Iterator[Json]:
+    """Gemini signs the first call, and wants the signature back."""
+    function = {"name": call.name, "arguments": call.arguments or "{}"}
+    tool_call: Json = {"id": call.call_id, "index": index, "type": "function", "function": function}
+    if index == 0:
+        tool_call["extra_content"] = SIGNATURE
+    yield {"role": "assistant", "tool_calls": [tool_call]}
+
+
+def after_an_empty_object(index: int, call: ToolCall) -> Iterator[Json]:
+    """Bedrock begins the arguments with an empty object. This gateway sends the name in two pieces."""
+    function = {"name": call.name[:4], "arguments": ""}
+    yield {"tool_calls": [{"index": index, "id": call.call_id, "type": "function", "function": function}]}
+    yield {"tool_calls": [{"index": index, "function": {"name": call.name[4:], "arguments": "{}"}}]}
+    for piece in pieces(call.arguments):
+        yield {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
 
 
 def whole_without_index(index: int, call: ToolCall) -> Iterator[Json]:
@@ -210,6 +249,18 @@ def llama_cpp_old_error(dialect: Dialect) -> bytes:
 def vllm_old_error(dialect: Dialect) -> bytes:
     error = {"object": "error", "message": ERROR_MESSAGE, "type": "InternalServerError", "param": None, "code": 500}
     return dialect.event(error) + b"data: [DONE]\n\n"
+
+
+def minimax_error(dialect: Dialect) -> bytes:
+    return dialect.event({"choices": None, "base_resp": {"status_code": 1013, "status_msg": ERROR_MESSAGE}})
+
+
+def gemini_error(dialect: Dialect) -> bytes:
+    return dialect.event([{"error": {"code": 500, "message": ERROR_MESSAGE, "status": "INTERNAL"}}])
+
+
+def gateway_error(dialect: Dialect) -> bytes:
+    return dialect.event({"code": 50001, "msg": ERROR_MESSAGE})
 
 
 # The servers
@@ -629,6 +680,95 @@ GATEWAY = Dialect(
     data=b"data:",
 )
 
+MISTRAL = Dialect(
+    "Mistral",
+    encode_reasoning=typed_parts,
+    encode_call=in_pieces(["{}"]),
+    encode_error=error_event({"object": "error", "message": ERROR_MESSAGE, "type": "internal_error", "code": "1000"}),
+    head=head("d1", "magistral-small-2509", p="abcd"),
+    usage_in="last chunk",
+    refuses={
+        "stream_options": Refused(
+            422,
+            {
+                "object": "error",
+                "message": {
+                    "detail": [
+                        {
+                            "type": "extra_forbidden",
+                            "loc": ["body", "stream_options"],
+                            "msg": "Extra inputs are not permitted",
+                            "input": {"include_usage": True},
+                        }
+                    ]
+                },
+                "type": "invalid_request_error",
+                "param": None,
+                "code": None,
+            },
+        ),
+        "order": Refused(
+            400,
+            {
+                "object": "error",
+                "message": "Unexpected role 'user' after role 'tool'",
+                "type": "invalid_request_message_order",
+                "param": None,
+                "code": "3230",
+            },
+        ),
+    },
+)
+
+GEMINI = Dialect(
+    "Gemini",
+    encode_reasoning=thought_tags,
+    encode_call=whole_and_signed,
+    encode_error=gemini_error,
+    head=head("aB-1", "gemini-3-flash"),
+    usage_in="last chunk",
+    first_delta=None,
+    refuses={
+        "stream_options": Refused(
+            400,
+            b'[{\n  "error": {\n    "code": 400,\n    "message": "Invalid JSON payload received. Unknown name '
+            b'\\"stream_options\\": Cannot find field.",\n    "status": "INVALID_ARGUMENT"\n  }\n}\n]',
+        ),
+        "system": Refused(
+            400,
+            {
+                "error": {
+                    "code": 400,
+                    "message": "Developer instruction is not enabled for models/gemma-3-27b-it",
+                    "status": "INVALID_ARGUMENT",
+                }
+            },
+        ),
+    },
+)
+
+MINIMAX = Dialect(
+    "MiniMax",
+    encode_reasoning=think_tags,
+    encode_call=in_pieces(["{}"]),
+    encode_error=minimax_error,
+    head=head("05", "MiniMax-M2", base_resp={"status_code": 0, "status_msg": ""}, input_sensitive=False),
+    repeats_text=True,
+)
+
+BEDROCK = Dialect(
+    "a gateway to Bedrock",
+    encode_reasoning=lambda text: ({"content": piece} for piece in pieces(f"<reasoning>{text}</reasoning>\n")),
+    encode_call=after_an_empty_object,
+    encode_error=gateway_error,
+    head=head("br", "anthropic.claude"),
+    usage_in="nowhere",
+    refuses={
+        "temperature": Refused(400, {"statusCode": 400, "message": ["property temperature should not exist"]}),
+        "tools": Refused(400, {"error": "Bad Request", "message": "This model doesn't support tool use."}),
+    },
+)
+
 DIALECTS = (
     OPENAI,
     OLLAMA,
@@ -644,6 +784,10 @@ DIALECTS = (
     LITELLM,
     LLAMA_CPP_PYTHON,
     GATEWAY,
+    MISTRAL,
+    GEMINI,
+    MINIMAX,
+    BEDROCK,
 )
 
 
