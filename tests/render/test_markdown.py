@@ -168,7 +168,7 @@ def test_common_markdown_becomes_its_elements() -> None:
 def test_table_has_alignment_classes_and_can_be_scrolled_by_keyboard() -> None:
     root = checked(render("|a|b|c|d|\n|:-|:-:|-:|-|\n|1|2|3|4|\n"))
     assert [cell["class"] for cell in [*root.every("th"), *root.every("td")]] == ["left", "center", "right", None] * 2
-    assert root.one("div").attributes == {"class": "table", "tabindex": "0"}
+    assert root.one("div").attributes == {"class": "table", "tabindex": "0", "dir": "auto"}
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_list_item_that_starts_with_a_box_is_a_task(text: str, boxes: str) -> No
     assert "".join(box.text for box in root.every("span", class_="task__box")) == boxes
     assert "x]" not in root.text
     task = '<li class="task"><span class="task__box">☑</span> <em>a</em></li>'
-    assert render("- [x] *a*") == f"<ul>\n{task}\n</ul>\n"
+    assert render("- [x] *a*") == f'<ul dir="auto">\n{task}\n</ul>\n'
 
 
 def test_box_elsewhere_is_text() -> None:
@@ -325,5 +325,5 @@ def test_number_of_cells_links_and_nested_lists_is_limited(monkeypatch: pytest.M
     assert checked(render(head + "|c|d|\n" * rows)).has("table")
     assert not checked(render(head + "|c|d|\n" * (rows + 1))).has("table")
     assert len(checked(render((head + "\n") * 10)).every("table")) == 10
-    assert len(links(checked(render(("[a](b)" * 20 + "\n\n") * 8)))) == 2_000 // 20**2 * 20
+    assert len(links(checked(render(("[a](http://b)" * 20 + "\n\n") * 8)))) == 2_000 // 20**2 * 20
     assert len(checked(render("- - a\n" * 30)).every("ul")) == 20 + 1
