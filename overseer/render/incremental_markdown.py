@@ -97,9 +97,7 @@ class IncrementalMarkdown:
             return code_block(text, growing=True, continued=self._continues) if text else ""
         return self._render(text, growing=True, unfinished=True, highlighting=self._highlighting.preview())
 
-    def _render(
-        self, text: str, *, growing: bool, highlighting: HighlightSession, unfinished: bool = False
-    ) -> str:
+    def _render(self, text: str, *, growing: bool, highlighting: HighlightSession, unfinished: bool = False) -> str:
         return render(
             text,
             growing=growing,

@@ -1,35 +1,33 @@
 """Markdown to safe HTML.
 
-The Markdown is CommonMark with tables, and with what chat models write besides: see `overseer/render/rules/`. Raw HTML is
-disabled, and the renderer's output is sanitised as well.
+The Markdown is CommonMark with tables, and with what chat models write besides: see `overseer/render/rules/`. Raw HTML
+is disabled, and the renderer's output is sanitised as well.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from functools import cache
 from html import escape
 
 from markdown_it import MarkdownIt
-from markdown_it.renderer import RendererHTML
 from markdown_it.rules_block import StateBlock, list_block
 from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
-from markdown_it.utils import EnvType, OptionsDict
+from markdown_it.utils import EnvType
 
-from overseer.render import mathml
 from overseer.render.highlight import HighlightSession, code_block
+from overseer.render.html_renderer import HtmlRenderer
 from overseer.render.rules.details import add_details
 from overseer.render.rules.emphasis import CjkInlineState
 from overseer.render.rules.fences import nested_fence
 from overseer.render.rules.footnotes import add_footnote_blocks, add_footnotes
 from overseer.render.rules.formulas import add_formula_blocks, add_formulas
 from overseer.render.rules.inline_html import add_inline_html
-from overseer.render.rules.links import add_links, is_safe
+from overseer.render.rules.links import add_links
 from overseer.render.rules.quotes import add_quotes
 from overseer.render.rules.tables import lossless_table
-from overseer.render.sanitizer import ALIGNMENTS, sanitize
+from overseer.render.sanitizer import sanitize
 
 # How much of a text is parsed as Markdown; the rest is plain text. Within these limits any text renders in less than a
 # second, in which no other request is served.
@@ -40,7 +38,6 @@ MAX_PARAGRAPH_BRACKETS = 100  # the parser tries each bracket with each
 MAX_BRACKET_PAIRS = 200_000  # such tries in all paragraphs
 MAX_TABLE_CELLS = 10_000  # in all tables
 MAX_NESTED_LISTS = 2_000
-MAX_FORMULAS_CHARS = 20_000  # of LaTeX in all formulas; the others are shown as their source
 BOXES = {" ": "☐", "x": "☑", "X": "☑"}
 TASK = re.compile(r"\[([ xX])\][ \t\n]+")
 BLANK_LINES = re.compile(r"(\n(?:[ \t]*\n)+)")
@@ -119,7 +116,7 @@ def normalize_newlines(text: str) -> str:
 @cache
 def _parser() -> MarkdownIt:
     options = {"html": False, "breaks": True}
-    parser = MarkdownIt("commonmark", options, renderer_cls=_Renderer).enable(["table", "strikethrough"])
+    parser = MarkdownIt("commonmark", options, renderer_cls=HtmlRenderer).enable(["table", "strikethrough"])
     parser.core.ruler.at("inline", _bounded_inline)
     _bound_blocks(parser)
     parser.core.ruler.before("inline", "tasks", _tasks)
@@ -258,75 +255,6 @@ def _bound_blocks(parser: MarkdownIt) -> None:
             state.env["nested"] = state.env.get("nested", 0) + 1
         return True
 
-    alternatives = {"alt": ["paragraph", "reference", "blockquote", "list"]}
-    parser.block.ruler.at("fence", nested_fence, alternatives)
+    parser.block.ruler.at("fence", nested_fence, {"alt": ["paragraph", "reference", "blockquote", "list"]})
     parser.block.ruler.at("table", bounded_table, {"alt": ["paragraph", "reference"]})
     parser.block.ruler.at("list", bounded_list, {"alt": ["paragraph", "reference", "blockquote"]})
-
-
-class _Renderer(RendererHTML):
-    """Renders code highlighted, images as links, and alignments as classes, because the page allows no inline style."""
-
-    def fence(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        token, growing, continued = tokens[idx], env.get("growing", False), idx == 0 and env.get("continued", False)
-        if continued and not token.content:
-            return ""
-        session = env.get("highlighting")
-        html = code_block(token.content, token.info, growing=growing, continued=continued, highlighting=session)
-        return html + "\n"
-
-    def code_block(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        return code_block(tokens[idx].content, growing=env.get("growing", False)) + "\n"
-
-    def task_box(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        return f'<span class="task__box">{tokens[idx].content}</span> '
-
-    def image(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        source, text = str(tokens[idx].attrs.get("src", "")), tokens[idx].content
-        if is_safe(source):
-            return f'<a href="{escape(source)}">{escape(text or source)}</a>'
-        return escape(f"{text} ({source})" if text else source)
-
-    def formula(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        token = tokens[idx]
-        left = env["formula_chars"] = env.get("formula_chars", MAX_FORMULAS_CHARS) - len(token.content)
-        if not token.content or left < 0:
-            return mathml.source_html(token.markup)
-        return mathml.to_html(token.markup, token.content, display=token.meta["display"])
-
-    def formula_block(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        return f"<p>{self.formula(tokens, idx, options, env)}</p>\n"
-
-    def html_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        return f"<{tokens[idx].tag}>"
-
-    def html_close(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        return f"</{tokens[idx].tag}>"
-
-    def footnote(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        return f'<sup class="footnote__label">{escape(tokens[idx].content)}</sup>'
-
-    def footnote_reference_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        label = escape(tokens[idx].meta["label"])
-        return f'<div class="footnote" dir="auto"><sup class="footnote__label">{label}</sup><div>'
-
-    def footnote_reference_close(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        return "</div></div>\n"
-
-    def th_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        return _cell(tokens[idx])
-
-    def td_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        return _cell(tokens[idx])
-
-    def table_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        more = " table--more" if idx == 0 and env.get("continued", False) else ""
-        return f'<div class="table{more}" tabindex="0" dir="auto"><table>\n'
-
-    def table_close(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        return "</table></div>\n"
-
-
-def _cell(token: Token) -> str:
-    alignment = str(token.attrs.get("style", "")).removeprefix("text-align:")
-    return f'<{token.tag} class="{alignment}">' if alignment in ALIGNMENTS else f"<{token.tag}>"

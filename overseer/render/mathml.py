@@ -45,9 +45,8 @@ STYLES = {
     "padding-left: 0": "math-flush-left",
     "padding-right: 0": "math-flush-right",
     "padding-left:1em": "math-apart",
-    "width: 100%": "math-wide",
-    "width: 50%": "math-margin",
-    "width: 7.5%": "math-indent",
+    # The columns beside a numbered formula are half as wide as the page, which does not fit into a scrolling box.
+    "width: 50%": "math-number",
     "border-left: 0.05em solid currentcolor": "math-line-left",
     "border-right: 0.05em solid currentcolor": "math-line-right",
     "border-top: 0.05em solid currentcolor": "math-line-top",

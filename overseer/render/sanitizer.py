@@ -81,7 +81,10 @@ def _cleaner() -> nh3.Cleaner:
         tags=TAGS | MATH_TAGS,
         attributes={tag: set(names) for tag, names in ATTRIBUTES.items()},
         tag_attribute_values=VALUES,
-        allowed_classes={**CLASSES, "span": token_classes | {"code__language", "task__box", "formula"} | mathml.CLASSES},
+        allowed_classes={
+            **CLASSES,
+            "span": token_classes | {"code__language", "task__box", "formula"} | mathml.CLASSES,
+        },
         set_tag_attribute_values={"a": {"target": "_blank"}},
         link_rel="noopener noreferrer nofollow",
         url_schemes={"http", "https", "mailto"},

@@ -26,9 +26,41 @@ SNIPPETS = [
     *("# h\n", "#", "## h ##\n", "h\n===\n", "===\n", "---\n", "--", "=", "***\n", "- - -\n"),
     *("[a]", "[a]\n", "[a]: /u\n", "[a]:\n", "/u\n", "'t\n", "t'\n", "[a]: /u 't'\n", "[b]: <x>\n", '"t"\n', "[a][b]"),
     *("*e", "**s**", "_", "~~d~~", "<div>\n", "</div>\n", "<!-- ", "-->\n", "<b>", "&amp;", "![i](http://a)"),
-    *(r"\(x\)", r"\(", r"\)", "\\[\n", "\\]\n", r"\[x\]", "$$\n", "$$", "$x$", "$", "\\begin{align}\n", "\\end{align}\n"),
-    *("<details>\n", "<details><summary>s</summary>\n", "</details>\n", "<summary>", "</summary>\n", "<br>", "<sub>x</sub>"),
-    *("> [!NOTE]\n", "> [!TIP]", "```markdown\n", "```md\n", "[^1]", "[^1]: f\n", "[^b]:\n", "http://a.b/c", "www.a.b", "a@b.c"),
+    *(
+        r"\(x\)",
+        r"\(",
+        r"\)",
+        "\\[\n",
+        "\\]\n",
+        r"\[x\]",
+        "$$\n",
+        "$$",
+        "$x$",
+        "$",
+        "\\begin{align}\n",
+        "\\end{align}\n",
+    ),
+    *(
+        "<details>\n",
+        "<details><summary>s</summary>\n",
+        "</details>\n",
+        "<summary>",
+        "</summary>\n",
+        "<br>",
+        "<sub>x</sub>",
+    ),
+    *(
+        "> [!NOTE]\n",
+        "> [!TIP]",
+        "```markdown\n",
+        "```md\n",
+        "[^1]",
+        "[^1]: f\n",
+        "[^b]:\n",
+        "http://a.b/c",
+        "www.a.b",
+        "a@b.c",
+    ),
     *("\u2028", "\u0085", "\x0b", "\x0c", "\x1c", "\x00", "\r", "é", "🦉"),
 ]
 PLAIN_WORDS = ["word", " and more", ", so.", "don't", " – no!", "7", " ", "é"]
@@ -37,7 +69,9 @@ CUTS = st.lists(st.integers(0, 200), max_size=12)
 # The HTML between two chunks of a code block, a table or a list.
 CHUNK_BOUNDARIES = [
     re.compile(r'</code></pre></div>\n?<div class="code code--more"><pre tabindex="0"><code>'),
-    re.compile(r'</tbody>\n</table></div>\n<div class="table table--more" tabindex="0" dir="auto"><table>\n.*?<tbody>\n', re.S),
+    re.compile(
+        r'</tbody>\n</table></div>\n<div class="table table--more" tabindex="0" dir="auto"><table>\n.*?<tbody>\n', re.S
+    ),
     re.compile(r'</(ul|ol)>\n<\1(?: start="\d+")? class="list--more" dir="auto">\n'),
 ]
 

@@ -13,10 +13,23 @@ TAGS = {
     *("ul", "ol", "li", "a", "table", "thead", "tbody", "tr", "th", "td", "div", "button"),
     *("kbd", "sub", "sup", "details", "summary"),
 }
-MATH_TAGS = set(
-    "math semantics annotation mrow mi mn mo mtext mspace msub msup msubsup munder mover munderover mmultiscripts "
-    "mprescripts mfrac msqrt mroot mtable mtr mtd mpadded mphantom mstyle menclose".split()
-)
+MATH_TAGS = {
+    *("math", "semantics", "annotation", "mrow", "mi", "mn", "mo", "mtext", "mspace", "msub", "msup", "msubsup"),
+    *(
+        "munder",
+        "mover",
+        "munderover",
+        "mmultiscripts",
+        "mprescripts",
+        "mfrac",
+        "msqrt",
+        "mroot",
+        "mtable",
+        "mtr",
+        "mtd",
+    ),
+    *("mpadded", "mphantom", "mstyle", "menclose"),
+}
 MATH_CLASS = re.compile(r"math-[a-z]+(-[a-z1-4]+)?")
 MATH_VALUE = re.compile(r"true|false|normal|block|prefix|postfix|infix|[+-]?\d*\.?\d*(r?em|ex|mu|pt|%)?")
 CLASSES = {
@@ -33,10 +46,24 @@ CLASSES = {
     "th": {"left", "center", "right"},
     "td": {"left", "center", "right"},
 }
-MATH_NAMES = set(
-    "display displaystyle scriptlevel stretchy symmetric movablelimits largeop separator fence form lspace rspace minsize "
-    "maxsize accent accentunder width height depth voffset linethickness mathvariant".split()
-)
+MATH_NAMES = {
+    *("display", "displaystyle", "scriptlevel", "stretchy", "symmetric", "movablelimits", "largeop", "separator"),
+    *(
+        "fence",
+        "form",
+        "lspace",
+        "rspace",
+        "minsize",
+        "maxsize",
+        "accent",
+        "accentunder",
+        "width",
+        "height",
+        "depth",
+        "voffset",
+    ),
+    *("linethickness", "mathvariant"),
+}
 SCHEME = re.compile(r"[\x00- ]*([a-z][a-z0-9+.-]*):", re.I)  # as browsers parse it
 LINK = {"target": "_blank", "rel": "noopener noreferrer nofollow"}
 WRAP = {"type": "button", "class": "code__button", "data-wrap": ""}

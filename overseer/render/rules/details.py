@@ -28,8 +28,7 @@ class _Place:
 
 def add_details(parser: MarkdownIt) -> None:
     """Add the rule. Tokens are `details_open`, `summary_open`, their ends, and what is in between."""
-    alternatives = {"alt": ["paragraph", "reference", "blockquote"]}
-    parser.block.ruler.before("fence", "details", _details, alternatives)
+    parser.block.ruler.before("fence", "details", _details, {"alt": ["paragraph", "reference", "blockquote"]})
 
 
 def _details(state: StateBlock, start: int, end: int, silent: bool) -> bool:

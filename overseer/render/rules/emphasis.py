@@ -1,8 +1,8 @@
 """Emphasis beside East Asian characters, which stand without spaces.
 
-CommonMark decides by spaces and punctuation whether `**` opens or closes. The amendment is that of markdown-cjk-friendly:
-East Asian punctuation counts as a letter, and a marker between punctuation and an East Asian character can open or close.
-https://github.com/tats-u/markdown-cjk-friendly
+CommonMark decides by spaces and punctuation whether `**` opens or closes. The amendment is that of
+markdown-cjk-friendly: East Asian punctuation counts as a letter, and a marker between punctuation and an East Asian
+character can open or close. https://github.com/tats-u/markdown-cjk-friendly
 """
 
 from __future__ import annotations

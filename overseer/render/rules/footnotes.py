@@ -1,7 +1,7 @@
 """Footnotes: `[^1]` in the text, and `[^1]: …` where the note stands.
 
-A note is shown where it was written, which is at the end of nearly every answer, and has no id and no link: an id from a
-message could be taken for one of the page, and finished blocks of a growing answer never change.
+A note is shown where it was written, which is at the end of nearly every answer, and has no id and no link: an id from
+a message could be taken for one of the page, and finished blocks of a growing answer never change.
 """
 
 from __future__ import annotations

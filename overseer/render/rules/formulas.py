@@ -1,7 +1,8 @@
 r"""Formulas in Markdown: `\(…\)`, `\[…\]`, `$$…$$`, `$…$`, and LaTeX environments that stand alone.
 
 A formula is taken to the character before other Markdown can change it. A `$` is one of money, of a shell variable or
-of a template unless it follows pandoc's rule: no space after the first and before the last, and no digit after the last.
+of a template unless it follows pandoc's rule: no space after the first and before the last, and no digit after the
+last.
 """
 
 from __future__ import annotations
@@ -90,7 +91,11 @@ def _inline(state: StateInline, silent: bool) -> bool:
         if close < 0 and state.env.get("is_last_inline") and limit == state.posMax == len(source):
             return _push_unfinished(state, silent)
         # \[text\](address) is a link that somebody escaped.
-        if close < 0 or not source[pos + len(opener) : close].strip() or (closer == r"\]" and source[close + 2 : close + 3] == "("):
+        if (
+            close < 0
+            or not source[pos + len(opener) : close].strip()
+            or (closer == r"\]" and source[close + 2 : close + 3] == "(")
+        ):
             return False
     if not silent:
         token = state.push("formula", "math", 0)
@@ -138,7 +143,12 @@ def _find_block(state: StateBlock, opener: re.Match[str], start: int, end: int) 
     for line in range(start, end):
         if line > start:
             at = state.bMarks[line] + min(state.tShift[line], state.sCount[start])
-            if state.isEmpty(line) and not blank_allowed or not state.isEmpty(line) and _ends_before(state, start, line, opener):
+            if (
+                state.isEmpty(line)
+                and not blank_allowed
+                or not state.isEmpty(line)
+                and _ends_before(state, start, line, opener)
+            ):
                 return None
         close = find_closer(source, closer, at, state.eMarks[line])
         if close >= 0:

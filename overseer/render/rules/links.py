@@ -15,7 +15,10 @@ SAFE = re.compile(r"(?:https?://|mailto:)", re.I)
 LABEL = r"(?:[a-z0-9\u00a1-\u1fff_-]+|[\u2e80-\uffdc]+(?=\.))"
 HOST = rf"(?:{LABEL}(?:\.{LABEL})*\.?|\[[0-9a-f:.]+\])(?::\d{{1,5}})?"
 # Nor does a path, unless a part of it begins in the other script. East Asian punctuation ends an address.
-ASCII, WIDE = r"[!#-;=?-Z\\_a-z{|}~\u00a1-\u1fff\u200c-\u200d]", r"[\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]"
+ASCII, WIDE = (
+    r"[!#-;=?-Z\\_a-z{|}~\u00a1-\u1fff\u200c-\u200d]",
+    r"[\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]",
+)
 PATH = rf"(?:[/?#](?:{ASCII}|(?<=[/=?#_+%-]){WIDE}+)*)?"
 URL = re.compile(rf"https?://(?:[\w.%+-]+(?::[^\s@/]*)?@)?{HOST}{PATH}", re.I)
 LOCAL = re.compile(rf"(?:localhost|127\.0\.0\.1|0\.0\.0\.0):\d{{1,5}}(?!\d){PATH}", re.I)
