@@ -237,26 +237,40 @@ class _Block:
 
 
 def _blocks(text: str) -> Iterator[_Block]:
+    """Yield the blocks. One that may turn out to be none is joined to the block above that it would then continue."""
     tokens, lines = block_parser().parse(text, {"unfinished": True, "splitting": True}), text.split("\n")
+    above: _Block | None = None
     for index, token in enumerate(tokens):
         if token.level == 0 and token.nesting >= 0 and token.map:
-            start, end = token.map
-            # `text` ends with a line end; the empty string after it is no line.
-            ended = token.type in ENDED_BY_BLANK_LINE and end < len(lines) - 1 and not lines[end].strip(" \t")
-            if token.type == "fence":
-                closed = end - start == token.content.count("\n") + 2
-                # With a bar in it and dashes below, the copied head would start a table.
-                splits = _code_splits(token.content, start + 1) if "|" not in lines[start] else ()
-                splits = [line for line in splits if line not in token.meta.get("inner", ())]
-                yield _Block(start, end, closed, splits, head_lines=1)
-            elif token.type == "table_open":
-                yield _Block(start, end, ended, range(start + 3, end + 1), head_lines=2)
-            elif token.type in ("bullet_list_open", "ordered_list_open"):
-                # At the start of a chunk, a line with a bar may start a table.
-                splits = [line for line in _item_lines(tokens, index) if "|" not in lines[line]]
-                yield _Block(start, end, ended, splits, is_list=True)
+            block = _block(tokens, index, lines)
+            is_certain = token.meta.get("closed", True) or not lines[block.start - 1].strip(" \t")
+            if above and not above.ended and not is_certain:
+                above = _Block(above.start, block.end, ended=False)
             else:
-                yield _Block(start, end, ended or token.meta.get("closed", False))
+                yield from [above] if above else []
+                above = block
+    yield from [above] if above else []
+
+
+def _block(tokens: Sequence[Token], index: int, lines: Sequence[str]) -> _Block:
+    """Return the block that starts with a token."""
+    token = tokens[index]
+    start, end = token.map or (0, 0)
+    # The text ends with a line end; the empty string after it is no line.
+    ended = token.type in ENDED_BY_BLANK_LINE and end < len(lines) - 1 and not lines[end].strip(" \t")
+    if token.type == "fence":
+        closed = end - start == token.content.count("\n") + 2
+        # With a bar in it and dashes below, the copied head would start a table.
+        splits = _code_splits(token.content, start + 1) if "|" not in lines[start] else ()
+        splits = [line for line in splits if line not in token.meta.get("inner", ())]
+        return _Block(start, end, closed, splits, head_lines=1)
+    if token.type == "table_open":
+        return _Block(start, end, ended, range(start + 3, end + 1), head_lines=2)
+    if token.type in ("bullet_list_open", "ordered_list_open"):
+        # At the start of a chunk, a line with a bar may start a table.
+        splits = [line for line in _item_lines(tokens, index) if "|" not in lines[line]]
+        return _Block(start, end, ended, splits, is_list=True)
+    return _Block(start, end, ended or token.meta.get("closed", False))
 
 
 def _code_splits(code: str, first_line: int) -> Sequence[int]:

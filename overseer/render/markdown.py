@@ -204,10 +204,10 @@ def _tasks(state: StateCore) -> None:
 def _bounded_inline(state: StateCore) -> None:
     """Parse inline content, within the limits; a paragraph that exceeds them is plain text."""
     pairs = 0
-    last = next((token for token in reversed(state.tokens) if token.type in ("inline", "fence", "formula_block")), None)
+    lines = state.src.count("\n") + (not state.src.endswith("\n"))
     for token in state.tokens:
         if token.type == "inline":
-            state.env["is_last_inline"] = token is last and state.env.get("unfinished")
+            state.env["may_grow"] = state.env.get("unfinished") and token.map and token.map[1] >= lines
             token.children = token.children or []
             brackets = token.content.count("[")
             pairs += brackets * brackets

@@ -19,9 +19,12 @@ from overseer.render.mathml import MAX_FORMULA_CHARS
 MAX_SCANNED_LINES = 50_000  # in which the ends of formulas are looked for, in one text
 CLOSERS = {r"\(": r"\)", r"\[": r"\]", "$$": "$$"}
 BLOCK = re.compile(r"(\$\$|\\\[)|\\begin\{((?:equation|align|alignat|gather|multline|eqnarray)\*?)\}")
+MARK = re.compile(r"\$\$|\\[\[(]")
+MARK_OR_ESCAPE = re.compile(r"\$\$|\\.")
+UNDERLINE = re.compile(r"(?:=+|-+)\s*")  # of a heading
 PUNCTUATION = re.compile(r"\s*([.,;:]?)\s*")  # after a formula with a line of its own
 NO_FIRST = "$)}'\"”’»,;:!?"  # no formula begins with these
-MONEY = re.compile(r"\d[\d.,]*\s?[kKmMbB]?[+%]?\s+[A-Za-z]{2,}")  # an amount and a word
+MONEY = re.compile(r"\d[\d.,]*\s?[kKmMbB]?[+%]?\s+(?:[aI]\s+)?[A-Za-z]{2,}")  # an amount and a word
 SHELL_LAST, SHELL_NEXT = "/:.,;=-\"'(|&@+", re.compile(r"[A-Za-z_{(]")  # as in $HOME/$USER
 
 
@@ -44,6 +47,7 @@ def add_formulas(parser: MarkdownIt) -> None:
 def add_formula_blocks(parser: MarkdownIt) -> None:
     """Add the rule for formulas that have lines of their own."""
     parser.block.ruler.before("fence", "formula_block", _block, {"alt": ["paragraph", "reference", "blockquote"]})
+    parser.block.ruler.before("lheading", "formula_lines", _keep_lines)
 
 
 def find_closer(text: str, closer: str, begin: int, end: int) -> int:
@@ -88,7 +92,7 @@ def _inline(state: StateInline, silent: bool) -> bool:
     else:
         limit = min(state.posMax, pos + len(opener) + MAX_FORMULA_CHARS + len(closer))
         close = find_closer(source, closer, pos + len(opener), limit)
-        if close < 0 and state.env.get("is_last_inline") and limit == state.posMax == len(source):
+        if close < 0 and state.env.get("may_grow") and limit == state.posMax == len(source):
             return _push_unfinished(state, silent)
         # \[text\](address) is a link that somebody escaped.
         if (
@@ -130,6 +134,44 @@ def _block(state: StateBlock, start: int, end: int, silent: bool) -> bool:
         token.meta = {"display": True, "closed": found.closed}
         state.line = found.end
     return True
+
+
+def _keep_lines(state: StateBlock, start: int, end: int, silent: bool) -> bool:
+    """Keep a paragraph together where a formula in it spans lines, which may look like headings or lists."""
+    closer, opened = "", start
+    if not state.env.setdefault("has_formulas", MARK.search(state.src) is not None):
+        return False
+    for line in range(start, end):
+        state.env["scanned"] = state.env.get("scanned", 0) + 1
+        begin = state.bMarks[line] + state.tShift[line]
+        if state.isEmpty(line) or state.env["scanned"] > MAX_SCANNED_LINES:
+            break
+        if line > start and not closer and _ends_paragraph(state, line, end):
+            break
+        for mark in MARK_OR_ESCAPE.findall(state.src, begin, state.eMarks[line]):
+            if closer == mark:
+                _indent(state, opened + 1, line)
+                closer = ""
+            elif not closer and mark in CLOSERS:
+                closer, opened = CLOSERS[mark], line
+    else:
+        if closer and state.env.get("unfinished") and state.eMarks[end - 1] + 1 >= len(state.src):
+            _indent(state, opened + 1, end - 1)
+    return False
+
+
+def _ends_paragraph(state: StateBlock, line: int, end: int) -> bool:
+    begin = state.bMarks[line] + state.tShift[line]
+    is_continued = state.sCount[line] - state.blkIndent > 3 or state.sCount[line] < 0
+    if is_continued or UNDERLINE.fullmatch(state.src, begin, state.eMarks[line]):
+        return not is_continued
+    return any(rule(state, line, end, True) for rule in state.md.block.ruler.getRules("paragraph"))
+
+
+def _indent(state: StateBlock, first: int, last: int) -> None:
+    """Make the parser take lines as continuations of the paragraph, as it takes indented ones."""
+    for line in range(first, last + 1):
+        state.sCount[line] = max(state.sCount[line], state.blkIndent + 4)
 
 
 def _find_block(state: StateBlock, opener: re.Match[str], start: int, end: int) -> _Found | None:

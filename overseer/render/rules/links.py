@@ -22,7 +22,7 @@ ASCII, WIDE = (
 PATH = rf"(?:[/?#](?:{ASCII}|(?<=[/=?#_+%-]){WIDE}+)*)?"
 URL = re.compile(rf"https?://(?:[\w.%+-]+(?::[^\s@/]*)?@)?{HOST}{PATH}", re.I)
 LOCAL = re.compile(rf"(?:localhost|127\.0\.0\.1|0\.0\.0\.0):\d{{1,5}}(?!\d){PATH}", re.I)
-BEFORE_COLON = re.compile(r"(?<![A-Za-z0-9_.+-])(?:https?|localhost|127\.0\.0\.1|0\.0\.0\.0)\Z", re.I)
+BEFORE_COLON = re.compile(r"(?<![A-Za-z0-9.+-])(?:https?|localhost|127\.0\.0\.1|0\.0\.0\.0)\Z", re.I)
 LONGEST_BEFORE_COLON = 12
 WWW_OR_EMAIL = re.compile(
     rf"(?<![A-Za-z0-9_.@/:+-])(?:(?P<www>www\.{LABEL}(?:\.{LABEL})+{PATH})"
