@@ -34,7 +34,7 @@ TEXT_WITH_FORMULA = re.compile(r"(\\text\s*\{[^{}$]*)\$([^{}$]*)\$(?=[^{}]*\})")
 TAG_NUMBER = re.compile(r"\\tag\*?\s*\{[^{}]*\}")
 
 TAG = re.compile(r"<[^<>]+>")
-STYLE = re.compile(r'style="([^"]*)"')
+STYLE = re.compile(r'\sstyle="([^"]*)"')
 WIDTH = re.compile(r'\s(?:width|height|depth|voffset)="(-?[\d.]*)[a-z%]*"')
 NEGATIVE_SPACE = re.compile(r"margin-left:-([\d.]+)em")
 COLOR = re.compile(r"color:#([0-9A-F]{6})")

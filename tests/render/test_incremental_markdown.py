@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from itertools import pairwise
+from random import Random
 from typing import Any
 
 import pytest
@@ -132,6 +134,73 @@ def test_streamed_blocks_depend_only_on_the_text(text: str, cuts: list[int], chu
 def test_streamed_blocks_together_equal_the_finished_text(text: str) -> None:
     """Except for the buttons of code that is still open. What is open at the end is shown as it may still become."""
     assert join(*stream(text)) == render(text, partial=True, unfinished=True).replace(BUTTONS_HTML, "")
+
+
+PIECES = [
+    *(
+        r"so \(a_1\) and $b*c*d$ for $5",
+        "\\[\nx\n= y\n- z\n\\]",
+        "$$\nx\n\n+ y\n$$",
+        "so: $$\nx\n- y\n$$ end",
+        r"$$x$$.",
+    ),
+    *(
+        "\\begin{align}\na&=b\\\\\nc&=d\n\\end{align}",
+        r"refused \(\ce{H_2O}\)",
+        "text\n\\[ a \\]\nmore",
+        "verse\nverse",
+    ),
+    *("> [!NOTE]\n> Text $x$.\n>\n> - item", "> [!TIP]\n> One", "> quote\n> \\[\n> a\n> = b\n> \\]", "> quote\nlazy"),
+    *(
+        "a claim[^1]",
+        "another[^two]\n[^two]: Note *two*.\n\n    More of it.",
+        "[^1]: Note one.\n[^3]: Note three.",
+        "see[^3]",
+    ),
+    *(
+        "<details>\n<summary>S</summary>\n\n- a\n\n```py\nx\n```\n\n</details>",
+        "<details><summary>S</summary>x</details>",
+    ),
+    *(
+        "<details>\n<details>\n\nin\n</details>\n\nout\n</details>",
+        "H<sub>2</sub>O <kbd>A</kbd> a<br>b",
+        "text\n<details>\nx\n</details>",
+    ),
+    *(
+        "```markdown\n# T\n```py\nx\n```\nend\n```",
+        "```md\nRun:\n```\nmake\n```\nDone.\n```",
+        "```markdown\na\n```",
+        "```md\na\n```\nafter",
+    ),
+    *(
+        "|a|b|\n|-|-|\n|`x || y`|$|z|$|\n|1|2|3|",
+        "- a\n  1. b $c$\n  \\[\n  d\n  - e\n  \\]\n- [x] f",
+        "1. مرحبا\n2. b",
+    ),
+    *(
+        "https://a.example/x_y and www.b.example",
+        "localhost:8000, a@b.example",
+        "[x](src/a.py) ![p](b.png)",
+        "**注意：**請先 **「重點」**的",
+    ),
+    *("# Head $x$", "---", "    code $x$", "```python\nx = 1\n```", "para *one* **two**", "~~~\n$x$\n~~~", "Head\n==="),
+]
+DOCUMENTS = 1_000 if os.environ.get("SEARCH") else 60
+
+
+@pytest.mark.parametrize("chunk_chars", [30, CHUNK_CHARS])
+def test_streamed_mixed_document_equals_the_finished_one(chunk_chars: int) -> None:
+    """Wherever it is cut: notes, formulas, alerts and details are right as soon as they are complete."""
+    random = Random(chunk_chars)
+    # Of a list in chunks, the first ones do not show that a later item is apart from the others.
+    known = [piece for piece in PIECES if chunk_chars == CHUNK_CHARS or not piece.startswith(("- ", "1. "))]
+    with pytest.MonkeyPatch.context() as patch:
+        set_chunk_chars(patch, chunk_chars)
+        for _ in range(DOCUMENTS // 2):
+            pieces = [*random.choices(known, k=random.randint(1, 8)), "see[^1] and[^3]\n\n[^1]: x\n\n[^3]: y\n\nend."]
+            text = "".join(piece + random.choice(["\n\n", "\n\n", "\n\n\n", "\n"]) for piece in pieces)
+            cuts = [random.randrange(len(text)) for _ in range(random.randint(0, 30))]
+            assert join(*stream(*split(text, cuts))) == render(text).replace(BUTTONS_HTML, ""), text
 
 
 LONG_BLOCKS = {

@@ -30,14 +30,18 @@ def nested_fence(state: StateBlock, start: int, end: int, silent: bool) -> bool:
 
 
 def _scan(state: StateBlock, start: int, end: int, length: int) -> tuple[int, bool, set[int]]:
-    """Return the line after the content, whether it is a closing fence, and the lines of inner blocks."""
-    inner, opened = set[int](), 0
+    """Return the line after the content, whether it is a closing fence, and the lines of inner blocks.
+
+    They include all lines after a bare fence in it: what that fence means depends on the lines after it.
+    """
+    inner, opened, is_guessed = set[int](), 0, False
     for line in range(start + 1, end):
         if not state.isEmpty(line) and state.sCount[line] < state.blkIndent:
             return line, False, inner  # the end of the container closes it too
         marks, info = _fence_at(state, line)
-        if opened:
+        if opened or is_guessed:
             inner.add(line)
+        if opened:
             opened = 0 if marks >= opened and not info else opened
         elif marks >= 3 and info:
             opened = marks
@@ -45,7 +49,7 @@ def _scan(state: StateBlock, start: int, end: int, length: int) -> tuple[int, bo
         elif marks >= length:
             if not _opens_block(state, line, end, length):
                 return line, True, inner
-            opened = marks
+            opened, is_guessed = marks, True
             inner.add(line)
     return end, False, inner
 
@@ -53,21 +57,23 @@ def _scan(state: StateBlock, start: int, end: int, length: int) -> tuple[int, bo
 def _opens_block(state: StateBlock, line: int, end: int, length: int) -> bool:
     """Return whether a bare fence opens a code block: code follows directly, and two more bare fences close both.
 
-    While the text is unfinished and they may still arrive, it counts as opening one.
+    While a growing text is split into blocks and they may still arrive, it counts as opening one.
     """
     if line + 1 >= end:
         return bool(state.env.get("splitting"))
-    if state.isEmpty(line + 1):
+    if state.isEmpty(line + 1) or _fence_at(state, line + 1)[0]:
         return False
     last = min(end, line + 1 + MAX_DECIDING_LINES)
     bare = 0
     for following in range(line + 1, last):
         marks, info = _fence_at(state, following)
+        if info and not bare:
+            return False  # the next block of the answer
         bare += marks >= length and not info
         if bare == 2:
             return True
     is_undecided = last - line - 1 < MAX_DECIDING_LINES and state.eMarks[end - 1] + 1 >= len(state.src)
-    return bool(state.env.get("unfinished")) and is_undecided
+    return bool(state.env.get("splitting")) and is_undecided
 
 
 def _fence_at(state: StateBlock, line: int) -> tuple[int, str]:

@@ -28,7 +28,8 @@ def add_footnotes(parser: MarkdownIt) -> None:
 
 def add_footnote_blocks(parser: MarkdownIt) -> None:
     """Add the rule for the notes."""
-    parser.block.ruler.before("reference", "footnote_def", _definition, {"alt": ["paragraph", "reference"]})
+    alternatives = ["paragraph", "reference", "blockquote", "list"]
+    parser.block.ruler.before("reference", "footnote_def", _definition, {"alt": alternatives})
 
 
 def _definition(state: StateBlock, start: int, end: int, silent: bool) -> bool:

@@ -90,9 +90,8 @@ def _inline(state: StateInline, silent: bool) -> bool:
             return False
         opener = closer = "$"
     else:
-        limit = min(state.posMax, pos + len(opener) + MAX_FORMULA_CHARS + len(closer))
-        close = find_closer(source, closer, pos + len(opener), limit)
-        if close < 0 and state.env.get("may_grow") and limit == state.posMax == len(source):
+        close = find_closer(source, closer, pos + len(opener), state.posMax)
+        if close < 0 and state.env.get("may_grow") and state.posMax == len(source) < pos + MAX_FORMULA_CHARS:
             return _push_unfinished(state, silent)
         # \[text\](address) is a link that somebody escaped.
         if (
