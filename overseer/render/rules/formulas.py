@@ -138,7 +138,9 @@ def _block(state: StateBlock, start: int, end: int, silent: bool) -> bool:
 def _keep_lines(state: StateBlock, start: int, end: int, silent: bool) -> bool:
     """Keep a paragraph together where a formula in it spans lines, which may look like headings or lists."""
     closer, opened = "", start
-    if not state.env.setdefault("has_formulas", MARK.search(state.src) is not None):
+    if "has_formulas" not in state.env:
+        state.env["has_formulas"] = MARK.search(state.src) is not None
+    if not state.env["has_formulas"]:
         return False
     for line in range(start, end):
         state.env["scanned"] = state.env.get("scanned", 0) + 1
