@@ -36,7 +36,8 @@ SHAPE = """(pairs) => {
   const MATH = all(`math semantics annotation mrow mi mn mo mtext mspace msub msup msubsup munder mover munderover
     mmultiscripts mprescripts mfrac msqrt mroot mtable mtr mtd mpadded mphantom mstyle menclose`);
   const MATH_NAMES = all(`class display displaystyle scriptlevel stretchy symmetric movablelimits largeop separator
-    encoding fence form lspace rspace minsize maxsize accent accentunder width height depth voffset linethickness mathvariant`);
+    encoding fence form lspace rspace minsize maxsize accent accentunder width height depth voffset
+    linethickness mathvariant`);
   const wrong = [];
   const shape = (html, why) => {
     const page = new DOMParser().parseFromString(html, "text/html");
