@@ -234,6 +234,11 @@ def test_details_nest() -> None:
         ("# https://a.example\n\n- https://b.example", ["https://a.example", "https://b.example"]),
         ("`https://a.example` file.py main.rs a.b @me a@b localhost file.py:12 x:y http:// https://", []),
         ("Node.js, e.g. this.that() and asp.net ftp://a.example xhttp://a.example", []),
+        (
+            "«https://a.example» “https://b.example” https://c.example، ثم",
+            ["https://a.example", "https://b.example", "https://c.example"],
+        ),
+        ("git@example.com:a/b.git a@b.example: yes", ["mailto:a@b.example"]),
         ("javascript:alert(1) data:text/html,x vbscript:x file:///etc", []),
     ],
 )

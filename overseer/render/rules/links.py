@@ -12,11 +12,11 @@ from markdown_it.token import Token
 
 SAFE = re.compile(r"(?:https?://|mailto:)", re.I)
 # A host name mixes no scripts: what follows example.com without a space, in Chinese text, is not part of it.
-LABEL = r"(?:[a-z0-9\u00a1-\u1fff_-]+|[\u2e80-\uffdc]+(?=\.))"
+LABEL = r"(?:[a-z0-9\u00c0-\u1fff_-]+|[\u2e80-\uffdc]+(?=\.))"
 HOST = rf"(?:{LABEL}(?:\.{LABEL})*\.?|\[[0-9a-f:.]+\])(?::\d{{1,5}})?"
 # Nor does a path, unless a part of it begins in the other script. East Asian punctuation ends an address.
 ASCII, WIDE = (
-    r"[!#-;=?-Z\\_a-z{|}~\u00a1-\u1fff\u200c-\u200d]",
+    r"[!#-;=?-Z\\_a-z{|}~\u00c0-\u1fff\u200c-\u200d]",
     r"[\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]",
 )
 PATH = rf"(?:[/?#](?:{ASCII}|(?<=[/=?#_+%-]){WIDE}+)*)?"
@@ -27,10 +27,10 @@ LONGEST_BEFORE_COLON = 12
 WWW_OR_EMAIL = re.compile(
     rf"(?<![A-Za-z0-9_.@/:+-])(?:(?P<www>www\.{LABEL}(?:\.{LABEL})+{PATH})"
     r"|(?P<mail>[A-Za-z0-9][A-Za-z0-9._%+-]{0,63}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,5}\.[A-Za-z]{2,24})"
-    r"(?![A-Za-z0-9_@-]))",
+    r"(?![A-Za-z0-9_@-]|:\S))",
     re.I,
 )
-TRAILING = "?!.,:;*_~'\"|\\"
+TRAILING = "?!.,:;*_~'\"|\\،؛؟।"
 BRACKETS = {")": "(", "]": "[", "}": "{"}
 
 
