@@ -25,6 +25,7 @@ CHUNK_CHARS = 1_000  # of an open list, table or code block, before its beginnin
 NEUTRAL = " ,.!?'’“”–—…-"
 PLAIN_TEXT = re.compile(rf"(?:[^\W_]|[{NEUTRAL}])*")
 PROBE = "\N{CYRILLIC LETTER MULTIOCULAR O}"  # a letter that hardly any text contains
+ADDRESS_MARKS = ("@", ":", "/", "www")
 CLOSING_TAG = re.compile(r"</(?:p|li|h[1-6]|td|th)>")
 ENDED_BY_BLANK_LINE = ("paragraph_open", "heading_open", "hr", "blockquote_open", "table_open")
 
@@ -94,10 +95,18 @@ class IncrementalMarkdown:
     def _render_open(self, text: str) -> str:
         if self._is_plain:
             return code_block(text, growing=True, continued=self._continues) if text else ""
-        return self._render(text, growing=True, highlighting=self._highlighting.preview())
+        return self._render(text, growing=True, unfinished=True, highlighting=self._highlighting.preview())
 
-    def _render(self, text: str, *, growing: bool, highlighting: HighlightSession) -> str:
-        return render(text, growing=growing, continued=self._continues, loose=self._loose, highlighting=highlighting)
+    def _render(self, text: str, *, growing: bool, highlighting: HighlightSession, unfinished: bool = False) -> str:
+        return render(
+            text,
+            growing=growing,
+            continued=self._continues,
+            loose=self._loose,
+            partial=True,
+            unfinished=unfinished,
+            highlighting=highlighting,
+        )
 
     def _finish(self) -> None:
         """Render what can be finished."""
@@ -166,6 +175,7 @@ class InsertionPoint:
         self._before = before
         self._words = words
         self._after = after
+        self._end = (before + words)[-3:]
 
     @classmethod
     def find(cls, text: str, render: Callable[[str], str]) -> InsertionPoint | None:
@@ -177,15 +187,20 @@ class InsertionPoint:
         known = text.rstrip(NEUTRAL + digits)
         if not known[-1:].isalpha() or any(mark in known for mark in ("]:", "```", "~~~", PROBE)):
             return None
+        # More letters may continue an address.
+        last_word = known[max(known.rfind(" "), known.rfind("\n")) + 1 :].lower()
+        if any(mark in last_word for mark in ADDRESS_MARKS):
+            return None
         before, probe, after = render(known + PROBE).partition(PROBE)
         is_found = probe and PROBE not in after and CLOSING_TAG.match(after)
         return cls(before, text[len(known) :], after) if is_found else None
 
     def insert(self, text: str) -> bool:
         """Insert `text` if it is plain. Return whether it is."""
-        is_plain = PLAIN_TEXT.fullmatch(text) is not None
+        is_plain = PLAIN_TEXT.fullmatch(text) is not None and "www" not in (self._end + text).lower()
         if is_plain:
             self._words += text
+            self._end = (self._end + text)[-3:]
         return is_plain
 
     @property
@@ -222,25 +237,40 @@ class _Block:
 
 
 def _blocks(text: str) -> Iterator[_Block]:
-    tokens, lines = block_parser().parse(text), text.split("\n")
+    """Yield the blocks. One that may turn out to be none is joined to the block above that it would then continue."""
+    tokens, lines = block_parser().parse(text, {"unfinished": True, "splitting": True}), text.split("\n")
+    above: _Block | None = None
     for index, token in enumerate(tokens):
         if token.level == 0 and token.nesting >= 0 and token.map:
-            start, end = token.map
-            # `text` ends with a line end; the empty string after it is no line.
-            ended = token.type in ENDED_BY_BLANK_LINE and end < len(lines) - 1 and not lines[end].strip(" \t")
-            if token.type == "fence":
-                closed = end - start == token.content.count("\n") + 2
-                # With a bar in it and dashes below, the copied head would start a table.
-                splits = _code_splits(token.content, start + 1) if "|" not in lines[start] else ()
-                yield _Block(start, end, closed, splits, head_lines=1)
-            elif token.type == "table_open":
-                yield _Block(start, end, ended, range(start + 3, end + 1), head_lines=2)
-            elif token.type in ("bullet_list_open", "ordered_list_open"):
-                # At the start of a chunk, a line with a bar may start a table.
-                splits = [line for line in _item_lines(tokens, index) if "|" not in lines[line]]
-                yield _Block(start, end, ended, splits, is_list=True)
+            block = _block(tokens, index, lines)
+            is_certain = token.meta.get("closed", True) or not lines[block.start - 1].strip(" \t")
+            if above and not above.ended and not is_certain:
+                above = _Block(above.start, block.end, ended=False)
             else:
-                yield _Block(start, end, ended)
+                yield from [above] if above else []
+                above = block
+    yield from [above] if above else []
+
+
+def _block(tokens: Sequence[Token], index: int, lines: Sequence[str]) -> _Block:
+    """Return the block that starts with a token."""
+    token = tokens[index]
+    start, end = token.map or (0, 0)
+    # The text ends with a line end; the empty string after it is no line.
+    ended = token.type in ENDED_BY_BLANK_LINE and end < len(lines) - 1 and not lines[end].strip(" \t")
+    if token.type == "fence":
+        closed = end - start == token.content.count("\n") + 2
+        # With a bar in it and dashes below, the copied head would start a table.
+        splits = _code_splits(token.content, start + 1) if "|" not in lines[start] else ()
+        splits = [line for line in splits if line not in token.meta.get("inner", ())]
+        return _Block(start, end, closed, splits, head_lines=1)
+    if token.type == "table_open":
+        return _Block(start, end, ended, range(start + 3, end + 1), head_lines=2)
+    if token.type in ("bullet_list_open", "ordered_list_open"):
+        # At the start of a chunk, a line with a bar may start a table.
+        splits = [line for line in _item_lines(tokens, index) if "|" not in lines[line]]
+        return _Block(start, end, ended, splits, is_list=True)
+    return _Block(start, end, ended or token.meta.get("closed", False))
 
 
 def _code_splits(code: str, first_line: int) -> Sequence[int]:

@@ -1,25 +1,33 @@
 """Markdown to safe HTML.
 
-Raw HTML is disabled, and the renderer's output is sanitised as well.
+The Markdown is CommonMark with tables, and with what chat models write besides: see `overseer/render/rules/`. Raw HTML
+is disabled, and the renderer's output is sanitised as well.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from functools import cache
 from html import escape
 
 from markdown_it import MarkdownIt
-from markdown_it.renderer import RendererHTML
 from markdown_it.rules_block import StateBlock, list_block
-from markdown_it.rules_block.table import table
 from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
-from markdown_it.utils import EnvType, OptionsDict
+from markdown_it.utils import EnvType
 
 from overseer.render.highlight import HighlightSession, code_block
-from overseer.render.sanitizer import ALIGNMENTS, sanitize
+from overseer.render.html_renderer import HtmlRenderer
+from overseer.render.rules.details import add_details
+from overseer.render.rules.emphasis import CjkInlineState
+from overseer.render.rules.fences import nested_fence
+from overseer.render.rules.footnotes import add_footnote_blocks, add_footnotes
+from overseer.render.rules.formulas import add_formula_blocks, add_formulas
+from overseer.render.rules.inline_html import add_inline_html
+from overseer.render.rules.links import add_links
+from overseer.render.rules.quotes import add_quotes
+from overseer.render.rules.tables import lossless_table
+from overseer.render.sanitizer import sanitize
 
 # How much of a text is parsed as Markdown; the rest is plain text. Within these limits any text renders in less than a
 # second, in which no other request is served.
@@ -43,17 +51,21 @@ def render(
     growing: bool = False,
     continued: bool = False,
     loose: bool = False,
+    partial: bool = False,
+    unfinished: bool = False,
     highlighting: HighlightSession | None = None,
 ) -> str:
     """Return a text as safe HTML.
 
     Code in a `growing` text has no buttons. In a `continued` text, the first block is a code block, table or list that
     continues the one before. A `loose` list is one with blank lines between its items, possibly outside this text.
-    `highlighting` is the state after the code before.
+    The footnotes of a `partial` text may be outside of it. What is open at the end of an `unfinished` text, like a
+    formula, may still be closed. `highlighting` is the state after the code before.
     """
     text, rest = split_at_limits(normalize_newlines(text))
     highlighting = highlighting or HighlightSession()
     env = {"growing": growing, "continued": continued, "loose": loose, "highlighting": highlighting}
+    env |= {"partial": partial, "unfinished": unfinished}
     html = sanitize(_parser().render(text, env))
     return html + code_block(rest, growing=growing) if rest else html
 
@@ -103,11 +115,18 @@ def normalize_newlines(text: str) -> str:
 
 @cache
 def _parser() -> MarkdownIt:
-    parser = MarkdownIt("commonmark", {"html": False}, renderer_cls=_Renderer).enable(["table", "strikethrough"])
+    options = {"html": False, "breaks": True}
+    parser = MarkdownIt("commonmark", options, renderer_cls=HtmlRenderer).enable(["table", "strikethrough"])
     parser.core.ruler.at("inline", _bounded_inline)
     _bound_blocks(parser)
     parser.core.ruler.before("inline", "tasks", _tasks)
+    add_quotes(parser)
     parser.core.ruler.after("block", "continued", _continued)
+    add_formulas(parser)
+    add_details(parser)
+    add_inline_html(parser)
+    add_footnotes(parser)
+    add_links(parser)
     return parser
 
 
@@ -117,6 +136,9 @@ def block_parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False}).enable(["table"])
     parser.core.ruler.enableOnly(["normalize", "block"])
     _bound_blocks(parser)
+    add_formula_blocks(parser)
+    add_details(parser)
+    add_footnote_blocks(parser)
     # While a link definition grows, it is a paragraph; this parser leaves it one.
     parser.disable("reference")
     return parser
@@ -182,8 +204,10 @@ def _tasks(state: StateCore) -> None:
 def _bounded_inline(state: StateCore) -> None:
     """Parse inline content, within the limits; a paragraph that exceeds them is plain text."""
     pairs = 0
+    lines = state.src.count("\n") + (not state.src.endswith("\n"))
     for token in state.tokens:
         if token.type == "inline":
+            state.env["may_grow"] = state.env.get("unfinished") and token.map and token.map[1] >= lines
             token.children = token.children or []
             brackets = token.content.count("[")
             pairs += brackets * brackets
@@ -192,13 +216,21 @@ def _bounded_inline(state: StateCore) -> None:
                 and brackets <= MAX_PARAGRAPH_BRACKETS
                 and pairs <= MAX_BRACKET_PAIRS
             ):
-                state.md.inline.parse(token.content, state.md, state.env, token.children)
+                _parse_inline(state.md, token.content, state.env, token.children)
             else:
                 token.children.append(Token("text", "", 0, content=token.content))
 
 
+def _parse_inline(parser: MarkdownIt, text: str, env: EnvType, tokens: list[Token]) -> None:
+    """Parse inline content like `ParserInline.parse`, with the rule for emphasis beside East Asian characters."""
+    state = CjkInlineState(text, parser, env, tokens)
+    parser.inline.tokenize(state)
+    for rule in parser.inline.ruler2.getRules(""):
+        rule(state)
+
+
 def _bound_blocks(parser: MarkdownIt) -> None:
-    """Limit the number of table cells and nested lists."""
+    """Limit the number of table cells and nested lists, and let fences nest."""
 
     def bounded_table(state: StateBlock, start: int, end: int, silent: bool) -> bool:
         # Reject most lines early: a table has a row of dashes below its first line.
@@ -214,7 +246,7 @@ def _bound_blocks(parser: MarkdownIt) -> None:
                 if left < 0:
                     break
             state.env["cells"] = left
-        return left >= 0 and table(state, start, end, silent)
+        return left >= 0 and lossless_table(state, start, end, silent)
 
     def bounded_list(state: StateBlock, start: int, end: int, silent: bool) -> bool:
         if state.env.get("nested", 0) >= MAX_NESTED_LISTS or not list_block(state, start, end, silent):
@@ -223,45 +255,6 @@ def _bound_blocks(parser: MarkdownIt) -> None:
             state.env["nested"] = state.env.get("nested", 0) + 1
         return True
 
+    parser.block.ruler.at("fence", nested_fence, {"alt": ["paragraph", "reference", "blockquote", "list"]})
     parser.block.ruler.at("table", bounded_table, {"alt": ["paragraph", "reference"]})
     parser.block.ruler.at("list", bounded_list, {"alt": ["paragraph", "reference", "blockquote"]})
-
-
-class _Renderer(RendererHTML):
-    """Renders code highlighted, images as links, and alignments as classes, because the page allows no inline style."""
-
-    def fence(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        token, growing, continued = tokens[idx], env.get("growing", False), idx == 0 and env.get("continued", False)
-        if continued and not token.content:
-            return ""
-        session = env.get("highlighting")
-        html = code_block(token.content, token.info, growing=growing, continued=continued, highlighting=session)
-        return html + "\n"
-
-    def code_block(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        return code_block(tokens[idx].content, growing=env.get("growing", False)) + "\n"
-
-    def task_box(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        return f'<span class="task__box">{tokens[idx].content}</span> '
-
-    def image(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        source = str(tokens[idx].attrs.get("src", ""))
-        return f'<a href="{escape(source)}">{escape(tokens[idx].content or source)}</a>'
-
-    def th_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        return _cell(tokens[idx])
-
-    def td_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        return _cell(tokens[idx])
-
-    def table_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        more = " table--more" if idx == 0 and env.get("continued", False) else ""
-        return f'<div class="table{more}" tabindex="0"><table>\n'
-
-    def table_close(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        return "</table></div>\n"
-
-
-def _cell(token: Token) -> str:
-    alignment = str(token.attrs.get("style", "")).removeprefix("text-align:")
-    return f'<{token.tag} class="{alignment}">' if alignment in ALIGNMENTS else f"<{token.tag}>"

@@ -16,6 +16,20 @@ ANSWERS = {
     "a long list": [*(f"- item {n} with `code` in it\n" for n in range(80)), "- the_end of it\n"],
     "a table": [TABLE[:100], TABLE[100:1500], TABLE[1500:] + "| the_end | of it |\n"],
     "a block of code": ["Look:\n\n```python\n" + CODE[:300], CODE[300:] + "the_end = 1\n```\n"],
+    "formulas, details, alerts and notes": [
+        *(
+            "So $x^2$ costs $5[^1]\nand\n\n\\[\nx",
+            "\n= y\n\\]\n\n<details>\n<summary>S</summary>\n\n- in",
+            " it\n\n</deta",
+            "ils>\n\n",
+        ),
+        *(
+            "> [!NO",
+            "TE]\n> A note.\n\n```markdown\n```sh\nls\n",
+            "```\n```\n\n[^1]: Words",
+            " of it.\n\nThird words: the_end.",
+        ),
+    ],
     "long code that has not ended": ["```python\n" + CODE[:300], CODE[300:], *(CODE for _ in range(18)), "x = the_end"],
 }
 
@@ -97,6 +111,7 @@ def test_answer_ending_keeps_selection_and_moves_nothing(open_page: OpenPage, mo
         new_room(page)
         reply = grown(page, model_server, chunks)
         article = message(page, 2)
+        page.evaluate("document.fonts.ready.then(() => 0)")
         select(page, 2)
         article.evaluate(WATCH)
         before = article.locator(".part__done").inner_html()

@@ -29,8 +29,15 @@ from tests.support.waiting import until
 SHAPE = """(pairs) => {
   const WORDS = new Set(["value", "title", "aria-label", "hx-confirm", "data-q", "placeholder"]);
   const FREE = ".part__done, .part__open, .part--text, .part--reasoning, .part__plain";
-  const TAGS = /^(p|br|hr|h[1-6]|strong|em|s|code|pre|span|blockquote|[uo]l|li|a|table|thead|tbody|t[rhd]|div|button)$/;
-  const NAMES = /^(class|href|target|rel|type|tabindex|start|data-wrap|data-copy)$/;
+  const all = (names) => new RegExp(`^(${names.trim().split(/\\s+/).join("|")})$`);
+  const TAGS = all(`p br hr h[1-6] strong em s code pre span blockquote [uo]l li a table thead tbody t[rhd] div button
+    kbd sub sup details summary`);
+  const NAMES = all("class href target rel type tabindex start dir open data-wrap data-copy");
+  const MATH = all(`math semantics annotation mrow mi mn mo mtext mspace msub msup msubsup munder mover munderover
+    mmultiscripts mprescripts mfrac msqrt mroot mtable mtr mtd mpadded mphantom mstyle menclose`);
+  const MATH_NAMES = all(`class display displaystyle scriptlevel stretchy symmetric movablelimits largeop separator
+    encoding fence form lspace rspace minsize maxsize accent accentunder width height depth voffset
+    linethickness mathvariant`);
   const wrong = [];
   const shape = (html, why) => {
     const page = new DOMParser().parseFromString(html, "text/html");
@@ -38,11 +45,13 @@ SHAPE = """(pairs) => {
     for (const one of page.querySelectorAll("*")) {
       const free = one.parentElement?.closest(FREE);
       if (free && !one.matches(FREE) && !one.matches(".part > summary")) {
+        const isMath = one.namespaceURI === "http://www.w3.org/1998/Math/MathML";
         for (const { name, value } of one.attributes) {
           const safe = name !== "href" || /^(https?|mailto):$/.test(new URL(value, "http://here/").protocol);
-          if (!NAMES.test(name) || !safe) wrong.push([why, one.outerHTML]);
+          if (!(isMath ? MATH_NAMES : NAMES).test(name) || !safe) wrong.push([why, one.outerHTML]);
         }
-        const known = TAGS.test(one.localName) && one.namespaceURI === "http://www.w3.org/1999/xhtml";
+        const isHtml = one.namespaceURI === "http://www.w3.org/1999/xhtml";
+        const known = isMath ? MATH.test(one.localName) : isHtml && TAGS.test(one.localName);
         if (!known) wrong.push([why, one.outerHTML]);
         continue;
       }

@@ -294,6 +294,82 @@ INVISIBLE = [
     "%s%n%x {0.__class__} %(x)s $(id) `id` ;id |id",
 ]
 
+# Formulas, footnotes, alerts and the HTML that Markdown may contain.
+_LATEX = [
+    *(
+        rf"\text{{<svg/onload={ACT}>}}",
+        rf"\text{{</mtext></math><img src=x onerror={ACT}>}}",
+        rf"\href{{javascript:{ACT}}}{{x}}",
+    ),
+    *(
+        r"\class{message}{x}",
+        rf"\style{{background:url(http://{CANARY}/tex)}}{{x}}",
+        r"\cssId{room}{x}",
+        r"\htmlId{composer}{x}",
+    ),
+    *(r"\begin{align}x\label{room}\end{align}", r"\eqref{composer}", rf"\includegraphics{{http://{CANARY}/tex.png}}"),
+    *(
+        r"\htmlData{hx-get=/rooms}{x}",
+        r"\unicode{x3c}script",
+        r"\color{red;position:fixed}x",
+        r"\hspace{99999em}x",
+    ),
+    *(
+        f"<annotation-xml encoding='text/html'><img src=x onerror={ACT}></annotation-xml>",
+        f"<maction xlink:href=javascript:{ACT}>x",
+    ),
+    *(
+        f"</annotation></semantics></math><script>{ACT}</script>",
+        f'\\text{{" onclick="{ACT}}}',
+        r"\def\x{\x\x}\x",
+        "{" * 60,
+    ),
+]
+_FORMULAS = [
+    r"\({}\)",
+    "$${}$$",
+    "\\[\n{}\n\\]",
+    "${}$",
+    "\\begin{{align}}\n{}\n\\end{{align}}".replace("{{", "{").replace("}}", "}"),
+]
+EXTENSIONS = [
+    *(form.replace("{}", latex) for form, latex in product(_FORMULAS, _LATEX)),
+    *(f"<{tag}><img src=x onerror={ACT}></{tag}>" for tag in ("kbd", "sub", "sup", "details", "summary")),
+    *(
+        f"<{tag} {on}={ACT} id=room class=message>x</{tag}>"
+        for tag in ("kbd", "details", "br")
+        for on in ("onclick", "ontoggle")
+    ),
+    *(
+        "<details open ontoggle=window.hit=1>",
+        "<details>\n<summary></details></summary>",
+        "</details></details></article>",
+    ),
+    *(
+        "<details>\n<summary><details></summary>\n</details>\n\n</div>\n</details>",
+        "<sub><sup></sub></sup></kbd>",
+        "<kbd>" * 30,
+    ),
+    *(
+        f"<details>\n<summary><script>{ACT}</script></summary>\n\n<title>hit</title>\n</details>",
+        "<details id=room open=x>\n\n</details>",
+    ),
+    *(
+        f"x[^{label}]\n\n[^{label}]: {label}"
+        for label in ("<svg/onload=window.hit=1>", '"onclick="x', "room", "message-1", "'", "__proto__")
+    ),
+    *(f"> [!{name}]\n> x" for name in ('NOTE" onclick="x', "<b>", "message", "TIP]<img src=x>")),
+    *(f"http://{CANARY}/{end}" for end in ('"onmouseover="x', "'><script>hit</script>", "<b>", "`${ACT}`")),
+    *(
+        'www."onclick=x.a',
+        'a@b.c"onclick=x',
+        'localhost:80/"onclick=x',
+        f"[x](sandbox:{ACT})",
+        f"[<b>](tel:<b>{ACT})",
+        "[x](#room)",
+    ),
+]
+
 BY_VECTOR = {
     "scripts": SCRIPTS,
     "handlers": HANDLERS,
@@ -305,5 +381,6 @@ BY_VECTOR = {
     "links": LINKS,
     "marks": MARKS,
     "invisible": INVISIBLE,
+    "extensions": EXTENSIONS,
 }
 PAYLOADS = list(dict.fromkeys(payload for payloads in BY_VECTOR.values() for payload in payloads))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from itertools import pairwise
+from random import Random
 from typing import Any
 
 import pytest
@@ -26,6 +28,41 @@ SNIPPETS = [
     *("# h\n", "#", "## h ##\n", "h\n===\n", "===\n", "---\n", "--", "=", "***\n", "- - -\n"),
     *("[a]", "[a]\n", "[a]: /u\n", "[a]:\n", "/u\n", "'t\n", "t'\n", "[a]: /u 't'\n", "[b]: <x>\n", '"t"\n', "[a][b]"),
     *("*e", "**s**", "_", "~~d~~", "<div>\n", "</div>\n", "<!-- ", "-->\n", "<b>", "&amp;", "![i](http://a)"),
+    *(
+        r"\(x\)",
+        r"\(",
+        r"\)",
+        "\\[\n",
+        "\\]\n",
+        r"\[x\]",
+        "$$\n",
+        "$$",
+        "$x$",
+        "$",
+        "\\begin{align}\n",
+        "\\end{align}\n",
+    ),
+    *(
+        "<details>\n",
+        "<details><summary>s</summary>\n",
+        "</details>\n",
+        "<summary>",
+        "</summary>\n",
+        "<br>",
+        "<sub>x</sub>",
+    ),
+    *(
+        "> [!NOTE]\n",
+        "> [!TIP]",
+        "```markdown\n",
+        "```md\n",
+        "[^1]",
+        "[^1]: f\n",
+        "[^b]:\n",
+        "http://a.b/c",
+        "www.a.b",
+        "a@b.c",
+    ),
     *("\u2028", "\u0085", "\x0b", "\x0c", "\x1c", "\x00", "\r", "é", "🦉"),
 ]
 PLAIN_WORDS = ["word", " and more", ", so.", "don't", " – no!", "7", " ", "é"]
@@ -34,8 +71,10 @@ CUTS = st.lists(st.integers(0, 200), max_size=12)
 # The HTML between two chunks of a code block, a table or a list.
 CHUNK_BOUNDARIES = [
     re.compile(r'</code></pre></div>\n?<div class="code code--more"><pre tabindex="0"><code>'),
-    re.compile(r'</tbody>\n</table></div>\n<div class="table table--more" tabindex="0"><table>\n.*?<tbody>\n', re.S),
-    re.compile(r'</(ul|ol)>\n<\1(?: start="\d+")? class="list--more">\n'),
+    re.compile(
+        r'</tbody>\n</table></div>\n<div class="table table--more" tabindex="0" dir="auto"><table>\n.*?<tbody>\n', re.S
+    ),
+    re.compile(r'</(ul|ol)>\n<\1(?: start="\d+")? class="list--more" dir="auto">\n'),
 ]
 
 
@@ -93,8 +132,75 @@ def test_streamed_blocks_depend_only_on_the_text(text: str, cuts: list[int], chu
 @example("a\x0cb\x0cc\n\n```\ncode\n```\n\nend\n\nlast\n")
 @example("a\rb\n\nc\n\n")
 def test_streamed_blocks_together_equal_the_finished_text(text: str) -> None:
-    """Except for the buttons of code that is still open."""
-    assert join(*stream(text)) == render(text).replace(BUTTONS_HTML, "")
+    """Except for the buttons of code that is still open. What is open at the end is shown as it may still become."""
+    assert join(*stream(text)) == render(text, partial=True, unfinished=True).replace(BUTTONS_HTML, "")
+
+
+PIECES = [
+    *(
+        r"so \(a_1\) and $b*c*d$ for $5",
+        "\\[\nx\n= y\n- z\n\\]",
+        "$$\nx\n\n+ y\n$$",
+        "so: $$\nx\n- y\n$$ end",
+        r"$$x$$.",
+    ),
+    *(
+        "\\begin{align}\na&=b\\\\\nc&=d\n\\end{align}",
+        r"refused \(\ce{H_2O}\)",
+        "text\n\\[ a \\]\nmore",
+        "verse\nverse",
+    ),
+    *("> [!NOTE]\n> Text $x$.\n>\n> - item", "> [!TIP]\n> One", "> quote\n> \\[\n> a\n> = b\n> \\]", "> quote\nlazy"),
+    *(
+        "a claim[^1]",
+        "another[^two]\n[^two]: Note *two*.\n\n    More of it.",
+        "[^1]: Note one.\n[^3]: Note three.",
+        "see[^3]",
+    ),
+    *(
+        "<details>\n<summary>S</summary>\n\n- a\n\n```py\nx\n```\n\n</details>",
+        "<details><summary>S</summary>x</details>",
+    ),
+    *(
+        "<details>\n<details>\n\nin\n</details>\n\nout\n</details>",
+        "H<sub>2</sub>O <kbd>A</kbd> a<br>b",
+        "text\n<details>\nx\n</details>",
+    ),
+    *(
+        "```markdown\n# T\n```py\nx\n```\nend\n```",
+        "```md\nRun:\n```\nmake\n```\nDone.\n```",
+        "```markdown\na\n```",
+        "```md\na\n```\nafter",
+    ),
+    *(
+        "|a|b|\n|-|-|\n|`x || y`|$|z|$|\n|1|2|3|",
+        "- a\n  1. b $c$\n  \\[\n  d\n  - e\n  \\]\n- [x] f",
+        "1. مرحبا\n2. b",
+    ),
+    *(
+        "https://a.example/x_y and www.b.example",
+        "localhost:8000, a@b.example",
+        "[x](src/a.py) ![p](b.png)",
+        "**注意：**請先 **「重點」**的",
+    ),
+    *("# Head $x$", "---", "    code $x$", "```python\nx = 1\n```", "para *one* **two**", "~~~\n$x$\n~~~", "Head\n==="),
+]
+DOCUMENTS = 1_000 if os.environ.get("SEARCH") else 60
+
+
+@pytest.mark.parametrize("chunk_chars", [30, CHUNK_CHARS])
+def test_streamed_mixed_document_equals_the_finished_one(chunk_chars: int) -> None:
+    """Wherever it is cut: notes, formulas, alerts and details are right as soon as they are complete."""
+    random = Random(chunk_chars)
+    # Of a list in chunks, the first ones do not show that a later item is apart from the others.
+    known = [piece for piece in PIECES if chunk_chars == CHUNK_CHARS or not piece.startswith(("- ", "1. "))]
+    with pytest.MonkeyPatch.context() as patch:
+        set_chunk_chars(patch, chunk_chars)
+        for _ in range(DOCUMENTS // 2):
+            pieces = [*random.choices(known, k=random.randint(1, 8)), "see[^1] and[^3]\n\n[^1]: x\n\n[^3]: y\n\nend."]
+            text = "".join(piece + random.choice(["\n\n", "\n\n", "\n\n\n", "\n"]) for piece in pieces)
+            cuts = [random.randrange(len(text)) for _ in range(random.randint(0, 30))]
+            assert join(*stream(*split(text, cuts))) == render(text).replace(BUTTONS_HTML, ""), text
 
 
 LONG_BLOCKS = {

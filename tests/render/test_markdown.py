@@ -168,7 +168,7 @@ def test_common_markdown_becomes_its_elements() -> None:
 def test_table_has_alignment_classes_and_can_be_scrolled_by_keyboard() -> None:
     root = checked(render("|a|b|c|d|\n|:-|:-:|-:|-|\n|1|2|3|4|\n"))
     assert [cell["class"] for cell in [*root.every("th"), *root.every("td")]] == ["left", "center", "right", None] * 2
-    assert root.one("div").attributes == {"class": "table", "tabindex": "0"}
+    assert root.one("div").attributes == {"class": "table", "tabindex": "0", "dir": "auto"}
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_list_item_that_starts_with_a_box_is_a_task(text: str, boxes: str) -> No
     assert "".join(box.text for box in root.every("span", class_="task__box")) == boxes
     assert "x]" not in root.text
     task = '<li class="task"><span class="task__box">☑</span> <em>a</em></li>'
-    assert render("- [x] *a*") == f"<ul>\n{task}\n</ul>\n"
+    assert render("- [x] *a*") == f'<ul dir="auto">\n{task}\n</ul>\n'
 
 
 def test_box_elsewhere_is_text() -> None:
@@ -276,6 +276,39 @@ EXPENSIVE = {
     "a definition without an end": "[a]: /u '" + "x\n" * (ANSWER_CHARS // 2),
     "rules": "---\n" * (ANSWER_CHARS // 4),
     "fences": "```\n" * 10_000,
+    "dollars": "$" * 1_000_000,
+    "formulas": "$a$ " * 20_000,
+    "formulas in many paragraphs": ("$a$ " * 4_900 + "\n\n") * (ANSWER_CHARS // 19_602),
+    "formulas that are not closed": "\\(a " * 20_000,
+    "formulas in lines that are not closed": "\\[\n" * 26_000,
+    "formulas that are closed too late": ("\\[\n" * 600 + "\\]x\n\n") * 40,
+    "braces in a formula": "$$" + "{" * 10_000 + "}" * 10_000 + "$$",
+    "roots in roots": ("$" + r"\sqrt" * 390 + "$ ") * 40,
+    "large matrices": (r"$$\begin{matrix}" + "&" * 1_900 + r"\end{matrix}$$" + "\n\n") * 40,
+    "backslashes": "\\" * 80_000,
+    "notes": "".join(f"[^{number}]: x\n" for number in range(50_000)),
+    "notes in notes": "[^a]: " * 13_000,
+    "marks of notes": ("[^1]" * 90 + "\n\n") * 220 + "[^1]: x",
+    "details in details": "<details>\n" * 1_000 + "x\n" + "</details>\n" * 1_000,
+    "details that are not closed": "<details>\n\n" * 6_600,
+    "details in one line": "<details><summary>" * 4_400,
+    "tags without an end": "<sub>" * 16_000,
+    "line breaks": "<br>" * 20_000,
+    "alerts": "> [!NOTE]\n\n" * 6_600,
+    "a long address": "http://" + "a." * 40_000,
+    "addresses": "http://a.b www.c.d e@f.gh localhost:1 " * 2_000,
+    "colons": ":" * 80_000,
+    "addresses in brackets": "http://a/((((((() " * 4_400,
+    "an address of brackets": "http://a/" + "(" * 19_000 + ")" * 900,
+    "a long e-mail address": "a" * 40_000 + "@" + "b." * 20_000,
+    "Markdown in Markdown": "```markdown\n```python\n" * 3_600,
+    "bare fences in Markdown": "```md\n```\nx\n" * 6_000,
+    "rows with too many cells": "|a|\n|-|\n" + "|||||||||\n" * 8_000,
+    "bars in code": "|a|b|\n|-|-|\n|" + "`|" * 39_000,
+    "runs of backticks in a row": "|a|b|\n|-|-|\n|" + "".join("`" * count + "|" for count in range(1, 390)),
+    "one long line": "x" * 1_000_000,
+    "East Asian emphasis": "**「a」**的" * 8_000,
+    "links to nowhere": ("[x](y) " * 90 + "\n\n") * 125,
     "code that is hard to highlight": "```csharp\n" + "a\n" * 6_000,
     "many blocks of code": "```python\nx = 1\n```\n" * (ANSWER_CHARS // 20),
 }
@@ -325,5 +358,5 @@ def test_number_of_cells_links_and_nested_lists_is_limited(monkeypatch: pytest.M
     assert checked(render(head + "|c|d|\n" * rows)).has("table")
     assert not checked(render(head + "|c|d|\n" * (rows + 1))).has("table")
     assert len(checked(render((head + "\n") * 10)).every("table")) == 10
-    assert len(links(checked(render(("[a](b)" * 20 + "\n\n") * 8)))) == 2_000 // 20**2 * 20
+    assert len(links(checked(render(("[a](http://b)" * 20 + "\n\n") * 8)))) == 2_000 // 20**2 * 20
     assert len(checked(render("- - a\n" * 30)).every("ul")) == 20 + 1
