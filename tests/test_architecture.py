@@ -34,7 +34,7 @@ ONLY_IN = {
     "markupsafe": {"render/fragments", "render/streaming_answers"},
     "itsdangerous": set(),
     "sqlite3": {"storage"},
-    "cachetools": {"render/fragments"},
+    "cachetools": {"render/fragments", "web/compression", "web/password"},
     "click": set[str](),
     "requests": {"llm"},
     "urllib3": {"llm"},
