@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from contextlib import ExitStack, closing
 
 from flask import Blueprint, Flask, Response, abort, request
 from werkzeug.routing import IntegerConverter
@@ -119,10 +120,13 @@ def list_messages(room_id: str) -> Response:
 def create_message(room_id: str) -> Response:
     text, key = request.form.get("text", ""), request.headers.get("Idempotency-Key") or request.form.get("key")
     room = overseer().room(room_id)
-    with AnswerStream(overseer(), room_id) as answer:
+    with ExitStack() as stack:
+        answer = stack.enter_context(closing(AnswerStream(overseer(), room_id)))
         asked = room.ask(text, key=key)
         if request.accept_mimetypes.best == "text/plain":
-            return Response(answer.plain_text(asked), 201, location(room_id, asked), mimetype="text/plain")
+            response = Response(answer.plain_text(asked), 201, location(room_id, asked), mimetype="text/plain")
+            response.call_on_close(stack.pop_all().close)  # also called if the client disconnects
+            return response
         if seconds := preferred_wait():
             answer.wait(asked, seconds)
     if wants_redirect():
