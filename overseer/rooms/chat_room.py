@@ -17,14 +17,12 @@ from overseer.domain.events import (
     ContextStartMoved,
     MessageAdded,
     MessageChanged,
-    MessagesCleared,
-    MessagesDropped,
+    MessagesDeleted,
     PartAdded,
     PartChanged,
     PartGrew,
     RoomConfigured,
     RoomEvent,
-    RoomRenamed,
     TurnDelayed,
     TurnEnded,
 )
@@ -120,16 +118,9 @@ class ChatRoom:
         """Store the name of a new room."""
         self._store.initialize(name, by_person=by_person)
 
-    def rename(self, name: str) -> None:
-        """Store a name that a person chose."""
-        self._store.rename(name)
-        self._emit(RoomRenamed(self.room_id))
-
     def configure(self, changes: Changes, *, name: str | None = None) -> None:
-        """Change settings, and the name if given. They apply from the next turn on."""
+        """Change settings, and the name if a person gave one. They apply from the next turn on."""
         self._store.configure(replace(self._store.settings(), **changes), name=name)
-        if name is not None:
-            self._emit(RoomRenamed(self.room_id))
         self._emit(RoomConfigured(self.room_id))
 
     def ask(self, text: str, *, key: str | None = None) -> Asked:
@@ -144,7 +135,7 @@ class ChatRoom:
         if not asked.repeated:
             self._queued.append(asked.answer)
             if asked.named_room:
-                events.append(RoomRenamed(self.room_id))
+                events.append(RoomConfigured(self.room_id))
             events.append(MessageAdded(self.room_id, asked.question, asked.answer))
         self._emit_and_start_next(*events)
         return asked
@@ -158,7 +149,7 @@ class ChatRoom:
         self._require_idle()
         self._store.edit_question(number, text, last=last)
         self._queued.append(number + 1)
-        self._emit_and_start_next(MessagesDropped(self.room_id, number))
+        self._emit_and_start_next(MessagesDeleted(self.room_id))
 
     def retry(self) -> int:
         """Answer the last question again. Return the answer's number.
@@ -202,7 +193,7 @@ class ChatRoom:
         self._store.clear()
         self._cancel_turns("cleared")
         self._unsaved.clear()
-        self._emit(MessagesCleared(self.room_id))
+        self._emit(MessagesDeleted(self.room_id))
 
     # Queries
 

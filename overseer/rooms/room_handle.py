@@ -48,11 +48,6 @@ class RoomHandle:
 
     # Commands
 
-    def rename(self, name: str) -> Room:
-        """Store a name that a person chose, and return the changed record."""
-        self.rooms.call(self.id, ChatRoom.rename, room_name(name))
-        return self.record()
-
     def configure(self, changes: Changes, *, name: str | None = None) -> Room:
         """Change settings, and the name if given. Return the changed record."""
         self.rooms.call(self.id, ChatRoom.configure, changes, name=None if name is None else room_name(name))

@@ -36,11 +36,6 @@ class RoomStore:
                 (name, named_by, room_rows.now()),
             )
 
-    def rename(self, name: str) -> None:
-        """Set the name that a person chose."""
-        with self._storage.write() as db:
-            db.execute("UPDATE room SET name = ?, named_by = 'person'", (name,))
-
     def configure(self, settings: Settings, *, name: str | None) -> None:
         """Store the settings, and the name that a person chose unless it is None."""
         with self._storage.write() as db:

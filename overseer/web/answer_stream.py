@@ -9,8 +9,7 @@ from queue import Empty, SimpleQueue
 
 from overseer.domain.errors import NoSuchMessage, NoSuchRoom, StorageError
 from overseer.domain.events import (
-    MessagesCleared,
-    MessagesDropped,
+    MessagesDeleted,
     PartAdded,
     PartChanged,
     PartGrew,
@@ -93,7 +92,7 @@ class AnswerStream:
         """Whether the answer has ended, as the event suggests. The event may be older than the question."""
         if isinstance(event, TurnEnded):
             return event.number == asked.answer
-        return isinstance(event, MessagesCleared | MessagesDropped | RoomDeleted) and self._is_over(asked)
+        return isinstance(event, MessagesDeleted | RoomDeleted) and self._is_over(asked)
 
     def _is_over(self, asked: Asked) -> bool:
         try:

@@ -83,10 +83,8 @@ def show_room(room_id: str) -> Response:
 @bp.patch(ROOM)
 def update_room(room_id: str) -> Response:
     room, changes = overseer().room(room_id), parse_changes(request.form)
-    if changes:
-        record = room.configure(changes, name=request.form.get("name"))
-    else:
-        record = room.rename(request.form.get("name", ""))
+    # An empty form is rejected like an empty name.
+    record = room.configure(changes, name=request.form.get("name", None if changes else ""))
     if wants_redirect():
         return redirect("rooms.show_room", room_id=room_id)
     return html_response(fragments().header(record, room.settings()))

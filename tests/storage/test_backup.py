@@ -140,7 +140,7 @@ def test_backup_during_which_rooms_change_is_consistent(overseer: Overseer, tmp_
     def meanwhile() -> None:
         overseer.delete(rooms[1])
         overseer.create("New")
-        overseer.room(rooms[2]).rename("Renamed")
+        overseer.room(rooms[2]).configure({}, name="Renamed")
 
     assert back_up(overseer, tmp_path / "backup", meanwhile) == (2, ())
     for path in (tmp_path / "backup" / "facets").iterdir():
@@ -295,7 +295,7 @@ def test_restore_of_one_room(overseer: Overseer, tmp_path: Path, opened: Open, *
         with pytest.raises(NoSuchRoom):
             overseer.room(kitchen).messages()
     else:
-        overseer.room(kitchen).rename("Cellar")
+        overseer.room(kitchen).configure({}, name="Cellar")
     overseer.close()
     shutil.copy(room_file(tmp_path / "backup", kitchen), room_file(overseer.directory, kitchen))
     again = opened(overseer.directory)
