@@ -12,9 +12,9 @@ from flask import Flask
 from flask.cli import ScriptInfo, with_appcontext
 
 from overseer.config import ConfigError
+from overseer.domain.errors import InstanceError
 from overseer.storage.backup import BackupError
 from overseer.storage.backup import backup as make_backup
-from overseer.storage.check import CheckError
 from overseer.storage.check import check as check_files
 from overseer.web.extensions import overseer
 from overseer.web.password import hashed
@@ -64,7 +64,7 @@ def backup(directory: Path) -> None:
     try:
         with _progress("Copying") as progress:
             done = make_backup(_instance(), directory.absolute(), progress=progress)
-    except BackupError as error:
+    except (BackupError, InstanceError) as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"Copied {_rooms(done.rooms)}, {done.size:,} bytes, into {directory}.")
     for problem in done.problems:
@@ -81,7 +81,7 @@ def check(directory: Path | None) -> None:
     try:
         with _progress("Checking") as progress:
             report = check_files((directory or _instance()).absolute(), progress=progress)
-    except CheckError as error:
+    except InstanceError as error:
         raise click.ClickException(str(error)) from None
     for finding in report.findings:
         click.echo(finding.sentence)

@@ -21,7 +21,7 @@ from click.testing import Result
 
 import app
 from overseer import create_app
-from overseer.domain.errors import NoSuchRoom
+from overseer.domain.errors import InstanceError, NoSuchRoom
 from overseer.rooms.overseer import Overseer
 from overseer.storage.backup import BackupError, backup
 from overseer.storage.check import Report, check
@@ -192,7 +192,7 @@ def test_backup_and_check_report_mistakes_with_a_sentence(
     }.items():
         with pytest.raises(BackupError, match=sentence):
             back_up(overseer, target)
-    with pytest.raises(BackupError, match="There are no rooms in"):
+    with pytest.raises(InstanceError, match="There are no rooms in"):
         backup(full, tmp_path / "new", progress=lambda done, of: None)
     assert set(files(overseer.directory)) == before and not (tmp_path / "new").exists()
     for command in ("backup", "check"):
