@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from overseer.domain.errors import StorageDamaged, StorageError, StorageReplaced
-from overseer.domain.sessions import Session
+from overseer.domain.records import Session
 from overseer.storage.database import RunInThread, Storage, remove, run_inline
 
 APPLICATION_ID = 0x4F565254  # "OVRT"

@@ -12,7 +12,7 @@ from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import TooManyRequests, Unauthorized
 
 from overseer.domain.addresses import Access, hostname, is_loopback, origin
-from overseer.domain.sessions import Session
+from overseer.domain.records import Session
 from overseer.domain.text import escape_for_log
 from overseer.storage.sessions import SessionStorage
 from overseer.web.password import Password, RateLimiter
