@@ -9,7 +9,8 @@ if __name__ == "__main__":
 
     prepare_to_serve()
 
-from overseer.serve import create_app, main
+from overseer.cli import create_app
+from overseer.serve import main
 
 __all__ = ["create_app", "main"]
 

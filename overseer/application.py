@@ -42,8 +42,6 @@ MAX_PREFIXES = 16  # URL prefixes whose fragments are kept: trusted proxies may 
 FRAGMENT_CACHE_BYTES = 16_000_000  # of rendered messages and rows, for all prefixes together
 MAX_BODY = 4_000_000  # bytes; a form may need twelve for one character of a message
 
-__all__ = ["create_app"]
-
 
 def create_app(
     instance: Path | str | None = None,

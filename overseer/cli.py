@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -12,9 +11,9 @@ from flask import Flask
 from flask.cli import ScriptInfo, with_appcontext
 
 from overseer.config import ConfigError
+from overseer.domain.errors import InstanceError
 from overseer.storage.backup import BackupError
 from overseer.storage.backup import backup as make_backup
-from overseer.storage.check import CheckError
 from overseer.storage.check import check as check_files
 from overseer.web.extensions import overseer
 from overseer.web.password import hashed
@@ -51,9 +50,8 @@ def serve(arguments: tuple[str, ...]) -> None:
 
 def init_app(app: Flask) -> None:
     """Add the commands to the app."""
-    app.cli.add_command(backup)
-    app.cli.add_command(check)
-    app.cli.add_command(hash_password)
+    for command in COMMANDS:
+        app.cli.add_command(command)
 
 
 @click.command()
@@ -62,9 +60,8 @@ def init_app(app: Flask) -> None:
 def backup(directory: Path) -> None:
     """Copy all rooms into DIRECTORY, which must be new or empty. A server may be running."""
     try:
-        with _progress("Copying") as progress:
-            done = make_backup(_instance(), directory.absolute(), progress=progress)
-    except BackupError as error:
+        done = make_backup(overseer().directory, directory.absolute(), progress=_progress("Copying"))
+    except (BackupError, InstanceError) as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"Copied {_rooms(done.rooms)}, {done.size:,} bytes, into {directory}.")
     for problem in done.problems:
@@ -79,9 +76,8 @@ def backup(directory: Path) -> None:
 def check(directory: Path | None) -> None:
     """Read every file of the instance, or of the backup in DIRECTORY, and report what is wrong and what to do."""
     try:
-        with _progress("Checking") as progress:
-            report = check_files((directory or _instance()).absolute(), progress=progress)
-    except CheckError as error:
+        report = check_files((directory or overseer().directory).absolute(), progress=_progress("Checking"))
+    except InstanceError as error:
         raise click.ClickException(str(error)) from None
     for finding in report.findings:
         click.echo(finding.sentence)
@@ -100,17 +96,12 @@ def hash_password() -> None:
     click.echo(hashed(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)))
 
 
-def _instance() -> Path:
-    return overseer().directory
-
-
 def _rooms(count: int) -> str:
     return f"{count:,} room{'s' * (count != 1)}"
 
 
-@contextmanager
-def _progress(activity: str) -> Iterator[Callable[[int, int], None]]:
-    """Show the progress on one line of a terminal, if there are many rooms."""
+def _progress(activity: str) -> Callable[[int, int], None]:
+    """Return a function that shows the progress on one line of a terminal, if there are many rooms."""
     is_terminal = sys.stderr.isatty()
 
     def show(done: int, total: int) -> None:
@@ -118,9 +109,9 @@ def _progress(activity: str) -> Iterator[Callable[[int, int], None]]:
             end = "\n" if done == total else ""
             click.echo(f"\r{activity} room {done:,} of {total:,}{end}", err=True, nl=False)
 
-    yield show
+    return show
 
 
-main.add_command(backup)
-main.add_command(check)
-main.add_command(hash_password)
+COMMANDS = (backup, check, hash_password)
+for command in COMMANDS:
+    main.add_command(command)

@@ -22,8 +22,7 @@ from werkzeug.security import check_password_hash
 from werkzeug.wsgi import ClosingIterator
 
 from overseer import config
-from overseer.application import create_app as make_app
-from overseer.cli import create_app
+from overseer.application import create_app
 from overseer.config import ConfigError
 from overseer.domain.addresses import Access, is_loopback
 from overseer.domain.errors import InstanceError
@@ -33,8 +32,6 @@ from overseer.web.extensions import hub, overseer
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
-
-__all__ = ["create_app", "main"]
 
 SHUTDOWN_SECONDS = 2
 COMMIT_THREADS = 64
@@ -75,7 +72,7 @@ def main(arguments: Sequence[str] | None = None, *, program: str | None = None) 
 def open_app(instance: str, access: Access) -> Flask:
     """Return the app, with its instance directory open. Raises InstanceError and ConfigError."""
     passwords = Threads(PASSWORD_THREADS)
-    app = make_app(
+    app = create_app(
         instance,
         access=access,
         # Checking a password takes as long as a hundred other requests.

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "render": "domain llm",
     "live": "domain rooms render",
     "server": "domain",
-    "web": "domain llm rooms render live server",
+    "web": "domain storage llm rooms render live server",
     "config": "domain llm rooms server web",
 }
 WEB = {"flask", "flask_sock", "werkzeug", "jinja2", "markupsafe", "simple_websocket"}
@@ -34,7 +34,7 @@ ONLY_IN = {
     "markupsafe": {"render/fragments", "render/streaming_answers"},
     "itsdangerous": set(),
     "sqlite3": {"storage"},
-    "cachetools": {"render/fragments"},
+    "cachetools": {"render/fragments", "web/compression", "web/password"},
     "click": set[str](),
     "requests": {"llm"},
     "urllib3": {"llm"},

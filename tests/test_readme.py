@@ -81,4 +81,4 @@ def test_development_guide_tool_example_works() -> None:
     tool = names["TOOLS"][-1]
     assert tool.name == "days_until" and tool.parameters["required"] == ["date"]
     assert "YYYY-MM-DD" in tool.description
-    assert int(Toolbox((tool,)).use("days_until", '{"date": "2020-01-01"}')) < 0
+    assert int(Toolbox((tool,)).call("days_until", '{"date": "2020-01-01"}').run()) < 0

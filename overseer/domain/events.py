@@ -85,18 +85,8 @@ class ContextStartMoved(RoomEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class MessagesCleared(RoomEvent):
-    """All messages of the room were deleted."""
-
-
-@dataclass(frozen=True, slots=True)
-class MessagesDropped(RoomEvent):
-    """The question `number` was edited and the messages after its answer were deleted.
-
-    The answer is to be generated again.
-    """
-
-    number: int
+class MessagesDeleted(RoomEvent):
+    """All messages were deleted, or a question was edited and the messages after its answer were deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +95,8 @@ class RoomCreated(RoomEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class RoomRenamed(RoomEvent):
-    """The room got another name."""
-
-
-@dataclass(frozen=True, slots=True)
 class RoomConfigured(RoomEvent):
-    """The settings of the room were changed."""
+    """The name or the settings of the room were changed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Plain values about rooms that the layers share."""
+"""Plain values about rooms and sessions that the layers share."""
 
 from __future__ import annotations
 
@@ -92,3 +92,15 @@ class Summary:
     preview: str
     answering: bool
     pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a log-in begins, with the address and user agent it came from. Times are in Unix seconds."""
+
+    id: str
+    created_at: int
+    last_seen_at: int
+    expires_at: int
+    address: str
+    user_agent: str

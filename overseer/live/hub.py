@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import secrets
 import threading
 from collections import OrderedDict
@@ -20,8 +19,8 @@ from overseer.live.invalidation import (
     list_invalidations,
     room_invalidations,
 )
-from overseer.live.publisher import NO_REVISION, Pacing, Publisher, Tab
-from overseer.live.renderer import FrameRenderer, ListState, RoomState
+from overseer.live.publisher import NO_REVISION, Invalidation, Pacing, Publisher, Tab
+from overseer.live.renderer import FrameRenderer, TabState
 from overseer.live.socket_writer import LOGGED_OUT, RESTART, WebSocket, text_frame
 
 ROOMS_REMEMBERED = 1000  # rooms without a tab whose changelog is kept
@@ -29,8 +28,8 @@ MAX_REVISION_DIGITS = 19
 ROOM_PACING = Pacing(interval_seconds=1 / 59)
 LIST_PACING = Pacing(interval_seconds=1 / 10)  # people do not read the list of rooms faster
 
-RoomPublisher = Publisher[RoomInvalidation, RoomState]
-ListPublisher = Publisher[ListInvalidation, ListState]
+RoomPublisher = Publisher[RoomInvalidation]
+ListPublisher = Publisher[ListInvalidation]
 
 
 class Hub:
@@ -44,12 +43,15 @@ class Hub:
         """`renderer` returns the renderer for a URL prefix."""
         self._renderer = renderer
         self._run_id = secrets.token_hex(4)
-        self._revisions = itertools.count(1)
         self._revision = 0
         self._lock = threading.Lock()
         self._tabs: dict[Tab, None] = {}
         self._list = ListPublisher(
-            self._lock, self._newest, render=self._render_list, pacing=LIST_PACING, disconnect=self._disconnect
+            self._lock,
+            self._newest,
+            render=self._render_list,
+            pacing=LIST_PACING,
+            disconnect=self._disconnect,
         )
         self._followed: dict[str, RoomPublisher] = {}  # rooms with a tab
         self._unfollowed: OrderedDict[str, RoomPublisher] = OrderedDict()  # other rooms, most recently changed last
@@ -79,10 +81,12 @@ class Hub:
     def handle(self, event: RoomEvent) -> None:
         """Record which fragments the event makes stale, and wake their publishers."""
         with self._lock:
-            self._revision = next(self._revisions)
-            changed: list[ListPublisher | RoomPublisher] = [*self._mark_in_list(event), *self._mark_in_room(event)]
-        for publisher in changed:
-            publisher.wake()
+            self._revision += 1
+            wakes = self._mark(self._list, list(list_invalidations(event)))
+            if stale := list(room_invalidations(event)):
+                wakes += self._mark(self._room(event.room_id), stale)
+        for wake in wakes:
+            wake()
 
     def models_changed(self) -> None:
         """Send every tab the default model, which changed or got its name.
@@ -90,17 +94,12 @@ class Hub:
         The cost grows with the number of rooms that are followed or remembered, not with the number of all rooms.
         """
         with self._lock:
-            self._revision = next(self._revisions)
-            changed: list[ListPublisher | RoomPublisher] = []
-            self._list.changelog.mark(DefaultModelInvalidated(), self._revision)
-            if self._list.note_change():
-                changed.append(self._list)
+            self._revision += 1
+            wakes = self._mark(self._list, [DefaultModelInvalidated()])
             for room in (*self._followed.values(), *self._unfollowed.values()):
-                room.changelog.mark(HeaderInvalidated(), self._revision)
-                if room.note_change():
-                    changed.append(room)
-        for publisher in changed:
-            publisher.wake()
+                wakes += self._mark(room, [HeaderInvalidated()])
+        for wake in wakes:
+            wake()
 
     def join(
         self,
@@ -120,11 +119,11 @@ class Hub:
         tab = Tab(ws, session=session, room_id=room_id, on_ready=self._serve_soon)
         with self._lock:
             self._tabs[tab] = None
-            self._list.add(tab, ListState(prefix, room_id, self.parse_revision(list_revision)))
+            self._list.add(tab, TabState(prefix, room_id or "", self.parse_revision(list_revision)))
             if room_id is not None:
                 room = self._followed[room_id] = self._room(room_id)
                 self._unfollowed.pop(room_id, None)
-                room.add(tab, RoomState(prefix, room_id, self.parse_revision(room_revision)))
+                room.add(tab, TabState(prefix, room_id, self.parse_revision(room_revision)))
         self._serve_soon(tab)
         return tab
 
@@ -175,26 +174,16 @@ class Hub:
         if len(self._unfollowed) > ROOMS_REMEMBERED:
             self._unfollowed.popitem(last=False)
 
-    def _mark_in_list(self, event: RoomEvent) -> Sequence[ListPublisher]:
-        invalidations = list(list_invalidations(event))
-        for one in invalidations:
-            if isinstance(one, ListInvalidated):
-                self._list.changelog.mark_all(self._revision)
+    def _mark(
+        self, topic: Publisher[Invalidation], stale: Sequence[Invalidation | ListInvalidated]
+    ) -> list[Callable[[], None]]:
+        """Record what is stale in a topic. Return what has to be called without the lock."""
+        for one in stale:
+            if isinstance(one, ListInvalidated | MessagesInvalidated | RoomGone):
+                topic.changelog.mark_all(self._revision)
             else:
-                self._list.changelog.mark(one, self._revision)
-        return [self._list] if invalidations and self._list.note_change() else []
-
-    def _mark_in_room(self, event: RoomEvent) -> Sequence[RoomPublisher]:
-        invalidations = list(room_invalidations(event))
-        if not invalidations:
-            return []
-        room = self._room(event.room_id)
-        for one in invalidations:
-            if isinstance(one, MessagesInvalidated | RoomGone):
-                room.changelog.mark_all(self._revision)
-            else:
-                room.changelog.mark(one, self._revision)
-        return [room] if room.note_change() else []
+                topic.changelog.mark(one, self._revision)
+        return [topic.wake] if stale and topic.note_change() else []
 
     def _serve_soon(self, tab: Tab) -> None:
         self._list.serve_soon(tab)
@@ -202,15 +191,15 @@ class Hub:
             room.serve_soon(tab)
 
     def _render_list(
-        self, state: ListState, stale: Sequence[ListInvalidation] | None, revision: int, shared: dict[object, str]
-    ) -> tuple[bytes, ListState]:
+        self, state: TabState, stale: Sequence[ListInvalidation] | None, revision: int, shared: dict[object, str]
+    ) -> tuple[bytes, TabState]:
         text = self.format_revision(revision)
         frame = self._renderer(state.prefix).list_frame(state, stale, text, shared=shared)
         return frame, state.at(revision)
 
     def _render_room(
-        self, state: RoomState, stale: Sequence[RoomInvalidation] | None, revision: int, shared: dict[object, str]
-    ) -> tuple[bytes, RoomState]:
+        self, state: TabState, stale: Sequence[RoomInvalidation] | None, revision: int, shared: dict[object, str]
+    ) -> tuple[bytes, TabState]:
         frames, state = self._renderer(state.prefix).room_frames(state, stale)
         return frames, state.at(revision)
 

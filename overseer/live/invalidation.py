@@ -9,8 +9,7 @@ from overseer.domain.events import (
     ContextStartMoved,
     MessageAdded,
     MessageChanged,
-    MessagesCleared,
-    MessagesDropped,
+    MessagesDeleted,
     PartAdded,
     PartChanged,
     PartGrew,
@@ -18,7 +17,6 @@ from overseer.domain.events import (
     RoomCreated,
     RoomDeleted,
     RoomEvent,
-    RoomRenamed,
     RoomSynced,
     TurnDelayed,
     TurnEnded,
@@ -134,11 +132,11 @@ def room_invalidations(event: RoomEvent) -> Iterator[RoomInvalidation]:
             yield ExchangeAdded(question)
         case MessageChanged(_, number) | PartAdded(_, number) | TurnDelayed(_, number) | TurnEnded(_, number):
             yield MessageInvalidated(number)
-        case MessagesCleared() | MessagesDropped():
+        case MessagesDeleted():
             yield MessagesInvalidated()
         case ContextStartMoved():
             yield ContextLineInvalidated()
-        case RoomRenamed() | RoomConfigured():
+        case RoomConfigured():
             yield HeaderInvalidated()
         case RoomDeleted():
             yield RoomGone()

@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Generic, TypeVar
 
 from wsproto.frame_protocol import CloseReason
 
 from overseer.domain.errors import StorageError
 from overseer.live.changelog import Changelog
+from overseer.live.renderer import TabState
 from overseer.live.socket_writer import RESTART, ROOM_GONE, SocketWriter, WebSocket
 
 log = logging.getLogger(__name__)
@@ -42,24 +43,8 @@ class Pacing:
     yield_interval_seconds: float = 0.005  # of work before other threads may run
 
 
-class State(Hashable, Protocol):
-    """What a tab shows of a topic. Tabs with equal states are sent the same bytes."""
-
-    @property
-    def revision(self) -> int:
-        """The revision that the tab shows."""
-
-    @property
-    def gone(self) -> bool:
-        """Whether the tab shows that the topic was deleted."""
-
-    def at(self, revision: int) -> Self:
-        """Return the same state at another revision."""
-
-
 Invalidation = TypeVar("Invalidation", bound=Hashable)
-S = TypeVar("S", bound=State)
-Render = Callable[[S, Sequence[Invalidation] | None, int, dict[object, str]], tuple[bytes, S]]
+Render = Callable[[TabState, Sequence[Invalidation] | None, int, dict[object, str]], tuple[bytes, TabState]]
 
 
 class Tab:
@@ -74,7 +59,7 @@ class Tab:
         self.room_id = room_id
 
 
-class RenderCache(Generic[S]):
+class RenderCache:
     """What was rendered since the last change.
 
     `frames` are the frames and the resulting state for each initial state; `shared` is HTML that several states share.
@@ -83,11 +68,11 @@ class RenderCache(Generic[S]):
     __slots__ = ("frames", "shared")
 
     def __init__(self) -> None:
-        self.frames: dict[S, tuple[bytes, S]] = {}
+        self.frames: dict[TabState, tuple[bytes, TabState]] = {}
         self.shared: dict[object, str] = {}
 
 
-class Publisher(Generic[Invalidation, S]):
+class Publisher(Generic[Invalidation]):
     """The tabs that follow one topic, and the thread that sends them what changed.
 
     The thread waits for a change, renders once for each distinct state, writes, and paces itself. It runs only while
@@ -103,7 +88,7 @@ class Publisher(Generic[Invalidation, S]):
         lock: threading.Lock,
         revision: Callable[[], int],
         *,
-        render: Render[S, Invalidation],
+        render: Render[Invalidation],
         pacing: Pacing,
         disconnect: Callable[[Tab, int, str], None],
     ) -> None:
@@ -113,8 +98,8 @@ class Publisher(Generic[Invalidation, S]):
         self._render = render
         self._pacing = pacing
         self._disconnect = disconnect
-        self._tabs: dict[Tab, S] = {}
-        self._cache: RenderCache[S] = RenderCache()
+        self._tabs: dict[Tab, TabState] = {}
+        self._cache = RenderCache()
         self._changed = False  # since the last round
         self._ready: dict[Tab, None] = {}  # tabs to serve before the next round: they joined, or caught up
         self._wake: threading.Event | None = None  # wakes the thread; None while there is none
@@ -135,7 +120,7 @@ class Publisher(Generic[Invalidation, S]):
         self._changed = bool(self._tabs)
         return self._changed
 
-    def add(self, tab: Tab, state: S) -> None:
+    def add(self, tab: Tab, state: TabState) -> None:
         """Keep the tab up to date, beginning with the next `wake`. `state` is what it shows now."""
         self._tabs[tab] = state
         self._ready[tab] = None
@@ -231,7 +216,7 @@ class Publisher(Generic[Invalidation, S]):
             log.exception("cannot serve a tab")
             self._disconnect(tab, CloseReason.INTERNAL_ERROR, "see the server log")
 
-    def _frames(self, tab: Tab) -> tuple[bytes, S | None]:
+    def _frames(self, tab: Tab) -> tuple[bytes, TabState | None]:
         """Return the frames for the tab and the state they lead to, which is None for a tab that has left."""
         with self._lock:
             state = self._tabs.get(tab)
@@ -253,8 +238,8 @@ class Publisher(Generic[Invalidation, S]):
         return frames, renewed
 
     def _rendered(
-        self, state: S, stale: Sequence[Invalidation] | None, revision: int, cache: RenderCache[S]
-    ) -> tuple[bytes, S]:
+        self, state: TabState, stale: Sequence[Invalidation] | None, revision: int, cache: RenderCache
+    ) -> tuple[bytes, TabState]:
         began = time.monotonic()
         frames, renewed = self._render(state, stale, revision, cache.shared)
         slow = (time.monotonic() - began - self._pacing.free_render_seconds) / self._pacing.max_render_share

@@ -31,28 +31,11 @@ ROOM_DELETED = "This room was deleted. What you typed is still in the box below:
 
 
 @dataclass(frozen=True, slots=True)
-class ListState:
-    """The state of a tab's list of rooms: the room that is open, and the revision of the list."""
+class TabState:
+    """What a tab shows of a topic, the open room or the list of rooms. Tabs with equal states are sent the same bytes.
 
-    prefix: str
-    room_id: str | None
-    revision: int
-
-    @property
-    def gone(self) -> bool:
-        """Whether the list was deleted, which never happens."""
-        return False
-
-    def at(self, revision: int) -> ListState:
-        """Return the same state at another revision."""
-        return ListState(self.prefix, self.room_id, revision)
-
-
-@dataclass(frozen=True, slots=True)
-class RoomState:
-    """The state of a tab's open room: its revision, and how much of the streaming answer the tab has.
-
-    `gone` is set when the tab shows that the room was deleted.
+    `room_id` is the open room, or empty. Of that room, `cursor` says how much of the streaming answer the tab has, and
+    `gone` is set when the tab shows that it was deleted.
     """
 
     prefix: str
@@ -63,13 +46,13 @@ class RoomState:
 
     # Each token makes some of these, and `dataclasses.replace` takes several times as long.
 
-    def at(self, revision: int) -> RoomState:
+    def at(self, revision: int) -> TabState:
         """Return the same state at another revision."""
-        return RoomState(self.prefix, self.room_id, revision, self.cursor, self.gone)
+        return TabState(self.prefix, self.room_id, revision, self.cursor, self.gone)
 
-    def with_cursor(self, cursor: Cursor | None) -> RoomState:
+    def with_cursor(self, cursor: Cursor | None) -> TabState:
         """Return the same state with another part of the streaming answer."""
-        return RoomState(self.prefix, self.room_id, self.revision, cursor, self.gone)
+        return TabState(self.prefix, self.room_id, self.revision, cursor, self.gone)
 
 
 class FrameRenderer:
@@ -85,7 +68,7 @@ class FrameRenderer:
         self._answers = answers
 
     def list_frame(
-        self, state: ListState, stale: Sequence[ListInvalidation] | None, revision: str, *, shared: dict[object, str]
+        self, state: TabState, stale: Sequence[ListInvalidation] | None, revision: str, *, shared: dict[object, str]
     ) -> bytes:
         """Return the frame that brings a list of rooms to `revision`. `stale` is None for the whole list.
 
@@ -102,7 +85,7 @@ class FrameRenderer:
             html = "".join(self._shared_change(state, one, shared) for one in needed)
         return text_frame(html + partial("rooms-place", "outerHTML", self._fragments.list_revision(revision)))
 
-    def room_frames(self, state: RoomState, stale: Sequence[RoomInvalidation] | None) -> tuple[bytes, RoomState]:
+    def room_frames(self, state: TabState, stale: Sequence[RoomInvalidation] | None) -> tuple[bytes, TabState]:
         """Return the frames for a room, and the state they lead to. `stale` is None for the whole room."""
         if stale is None:
             stale = (HeaderInvalidated(), MessagesInvalidated()) if self._exists(state.room_id) else (RoomGone(),)
@@ -118,7 +101,7 @@ class FrameRenderer:
                 frames.append(text_frame(html))
         return b"".join(frames), state
 
-    def _shared_change(self, state: ListState, stale: ListInvalidation, shared: dict[object, str]) -> str:
+    def _shared_change(self, state: TabState, stale: ListInvalidation, shared: dict[object, str]) -> str:
         is_open = not isinstance(stale, DefaultModelInvalidated) and stale.room_id == state.room_id
         key = (stale, is_open, state.prefix)
         if key not in shared:
@@ -128,7 +111,7 @@ class FrameRenderer:
     def _default_model(self) -> str:
         return partial("model", "outerMorph", self._fragments.default_model())
 
-    def _list_change(self, state: ListState, stale: ListInvalidation) -> str:
+    def _list_change(self, state: TabState, stale: ListInvalidation) -> str:
         if isinstance(stale, DefaultModelInvalidated):
             return self._default_model()
         target = dom_id("room", stale.room_id)
@@ -143,8 +126,8 @@ class FrameRenderer:
         return partial(target, "outerMorph", row)
 
     def _room_change(
-        self, state: RoomState, change: RoomInvalidation, stale: Sequence[RoomInvalidation]
-    ) -> tuple[str, RoomState]:
+        self, state: TabState, change: RoomInvalidation, stale: Sequence[RoomInvalidation]
+    ) -> tuple[str, TabState]:
         room_id, fragments = state.room_id, self._fragments
         room = self._overseer.room(room_id)
         match change:
@@ -177,7 +160,7 @@ class FrameRenderer:
             case RoomGone():
                 return partial("messages", "outerHTML", fragments.notice(ROOM_DELETED)), replace(state, gone=True)
 
-    def _message(self, state: RoomState, number: int) -> tuple[str, RoomState]:
+    def _message(self, state: TabState, number: int) -> tuple[str, TabState]:
         message = self._overseer.room(state.room_id).message(number)
         html, cursor = self._fragments.message_and_cursor(state.room_id, message)
         frame = partial(dom_id("message", number), "outerMorph", html)
@@ -188,7 +171,7 @@ class FrameRenderer:
     def _context(self, usage: Usage | None) -> str:
         return partial("context", "outerMorph", self._fragments.context(usage))
 
-    def _growth(self, state: RoomState, number: int, position: int) -> tuple[str, RoomState]:
+    def _growth(self, state: TabState, number: int, position: int) -> tuple[str, TabState]:
         cursor = state.cursor
         if cursor is None or (cursor.number, cursor.position) != (number, position):
             return self._message(state, number)

@@ -27,8 +27,7 @@ from markupsafe import Markup
 from werkzeug.routing import MapAdapter
 
 from overseer.domain.messages import Message, Part, ToolCall, Usage
-from overseer.domain.records import Page, Room, RoomList
-from overseer.domain.sessions import Session
+from overseer.domain.records import Page, Room, RoomList, Session
 from overseer.domain.settings import Settings
 from overseer.llm import Model
 from overseer.llm.model_name import short_model_name

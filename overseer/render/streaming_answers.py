@@ -9,8 +9,7 @@ from markupsafe import Markup
 
 from overseer.domain.events import (
     MessageChanged,
-    MessagesCleared,
-    MessagesDropped,
+    MessagesDeleted,
     PartAdded,
     PartGrew,
     RoomDeleted,
@@ -48,7 +47,7 @@ class StreamingAnswers:
                     markdown.add(event.text)
             elif isinstance(event, PartAdded):
                 self._growing[event.room_id] = (event.number, event.position, IncrementalMarkdown(event.text))
-            elif isinstance(event, TurnEnded | MessageChanged | MessagesCleared | MessagesDropped | RoomDeleted):
+            elif isinstance(event, TurnEnded | MessageChanged | MessagesDeleted | RoomDeleted):
                 self._growing.pop(event.room_id, None)
 
     def growth(self, room_id: str, number: int, position: int, *, since: int = 0) -> PartHtml | None:

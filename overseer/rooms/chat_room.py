@@ -7,8 +7,8 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from overseer.domain.context import DEFAULT_CONTEXT_TOKENS, estimate_tokens, message_tokens
@@ -17,14 +17,12 @@ from overseer.domain.events import (
     ContextStartMoved,
     MessageAdded,
     MessageChanged,
-    MessagesCleared,
-    MessagesDropped,
+    MessagesDeleted,
     PartAdded,
     PartChanged,
     PartGrew,
     RoomConfigured,
     RoomEvent,
-    RoomRenamed,
     TurnDelayed,
     TurnEnded,
 )
@@ -120,16 +118,9 @@ class ChatRoom:
         """Store the name of a new room."""
         self._store.initialize(name, by_person=by_person)
 
-    def rename(self, name: str) -> None:
-        """Store a name that a person chose."""
-        self._store.rename(name)
-        self._emit(RoomRenamed(self.room_id))
-
     def configure(self, changes: Changes, *, name: str | None = None) -> None:
-        """Change settings, and the name if given. They apply from the next turn on."""
+        """Change settings, and the name if a person gave one. They apply from the next turn on."""
         self._store.configure(replace(self._store.settings(), **changes), name=name)
-        if name is not None:
-            self._emit(RoomRenamed(self.room_id))
         self._emit(RoomConfigured(self.room_id))
 
     def ask(self, text: str, *, key: str | None = None) -> Asked:
@@ -144,7 +135,7 @@ class ChatRoom:
         if not asked.repeated:
             self._queued.append(asked.answer)
             if asked.named_room:
-                events.append(RoomRenamed(self.room_id))
+                events.append(RoomConfigured(self.room_id))
             events.append(MessageAdded(self.room_id, asked.question, asked.answer))
         self._emit_and_start_next(*events)
         return asked
@@ -158,7 +149,7 @@ class ChatRoom:
         self._require_idle()
         self._store.edit_question(number, text, last=last)
         self._queued.append(number + 1)
-        self._emit_and_start_next(MessagesDropped(self.room_id, number))
+        self._emit_and_start_next(MessagesDeleted(self.room_id))
 
     def retry(self) -> int:
         """Answer the last question again. Return the answer's number.
@@ -202,7 +193,7 @@ class ChatRoom:
         self._store.clear()
         self._cancel_turns("cleared")
         self._unsaved.clear()
-        self._emit(MessagesCleared(self.room_id))
+        self._emit(MessagesDeleted(self.room_id))
 
     # Queries
 
@@ -254,52 +245,46 @@ class ChatRoom:
         with suppress(StorageError):
             self._save_final_states()
 
-    # The TurnRecorder protocol, called by the turn's thread
+    # For the turn's thread. Every method raises TurnCancelled if the turn is no longer running.
 
     def part_added(self, turn: Turn, position: int) -> None:
-        with self._lock:
-            self._require_running(turn)
+        """Store a new part."""
+        with self._reporting(turn):
             part = turn.buffer.parts()[position]
             if isinstance(part, ToolCall):
                 self._save(turn, position)
             text = "" if isinstance(part, ToolCall) else part.text
             self._emit(PartAdded(self.room_id, turn.number, position, part.kind, text))
-        self._deliver()
 
     def part_grew(self, turn: Turn, position: int, text: str) -> None:
-        with self._lock:
-            self._require_running(turn)
+        """Emit text that was appended to a part. Store the part if that was not done for SAVE_INTERVAL_SECONDS."""
+        with self._reporting(turn):
             self._emit(PartGrew(self.room_id, turn.number, position, text))
-        self._deliver()
         if time.monotonic() - self._saved_at > SAVE_INTERVAL_SECONDS:
             time.sleep(0)  # let the readers' greenlets run first: the write may block
-            with self._lock:
-                self._require_running(turn)
+            with self._reporting(turn):
                 self._save_if_possible(turn, position)
 
     def part_changed(self, turn: Turn, position: int) -> None:
-        with self._lock:
-            self._require_running(turn)
+        """Store a part that is complete, or a tool call that has its result."""
+        with self._reporting(turn):
             self._save(turn, position)
             if isinstance(turn.buffer.parts()[position], ToolCall):
                 self._emit(PartChanged(self.room_id, turn.number, position))
-        self._deliver()
 
     def delay_changed(self, turn: Turn) -> None:
-        with self._lock:
-            self._require_running(turn)
+        """Emit that `turn.delay` was set or removed."""
+        with self._reporting(turn):
             self._emit(TurnDelayed(self.room_id, turn.number))
-        self._deliver()
 
     def context_shortened(self, turn: Turn, number: int) -> None:
-        with self._lock:
-            self._require_running(turn)
+        """Store that the model now reads the room from this message on."""
+        with self._reporting(turn):
             self._save_context_start(number)
-        self._deliver()
 
     def turn_ended(self, turn: Turn, state: State, reason: str) -> None:
-        with self._lock:
-            self._require_running(turn)
+        """Store the final state of the answer."""
+        with self._reporting(turn):
             self._turn = None
             self._unsaved[turn.number] = _final_state(turn, state, reason)
             try:
@@ -311,7 +296,6 @@ class ChatRoom:
                 self._unsaved[turn.number] = replace(self._unsaved[turn.number], state=state, reason=reason)
             turn.outcome = state
             self._emit_and_start_next(TurnEnded(self.room_id, turn.number, state))
-        self._deliver()
 
     # In call order
 
@@ -470,9 +454,14 @@ class ChatRoom:
             turn.cancel()
         return turn
 
-    def _require_running(self, turn: Turn) -> None:
-        if self._turn is not turn:
-            raise TurnCancelled
+    @contextmanager
+    def _reporting(self, turn: Turn) -> Iterator[None]:
+        """Hold the lock for a report of the running turn, and deliver its events afterwards. Raises TurnCancelled."""
+        with self._lock:
+            if self._turn is not turn:
+                raise TurnCancelled
+            yield
+        self._deliver()
 
     def _save_if_possible(self, turn: Turn, position: int) -> None:
         try:

@@ -25,17 +25,6 @@ T = TypeVar("T")
 class EventQueue(Generic[T]):
     """Pass items to `deliver_one`, in order and one at a time. See the module docstring for the rules."""
 
-    __slots__ = (
-        "__weakref__",
-        "_deliver_one",
-        "_delivered",
-        "_deliverer",
-        "_delivering",
-        "_pending",
-        "_putting",
-        "last",
-    )
-
     def __init__(self, deliver_one: Callable[[T], None]) -> None:
         self.last = 0  # the number of the newest item; numbers start at 1
         self._delivered = 0  # the number of the last delivered item

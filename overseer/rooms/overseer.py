@@ -45,7 +45,7 @@ from overseer.rooms.event_queue import EventQueue
 from overseer.rooms.room_handle import RoomHandle
 from overseer.storage.database import BUSY_SECONDS, RunInThread, Storage, beside, file_identity, quarantine, run_inline
 from overseer.storage.facets import Facet, FacetAborted, Facets
-from overseer.storage.instance_lock import InstanceLock
+from overseer.storage.instance_lock import REGISTRY_FILE, InstanceLock, room_file, room_ids
 from overseer.storage.registry import PAGE, Registry
 from overseer.storage.room_rows import now
 from overseer.tools.toolbox import TOOLS, StartThread, Toolbox, in_thread
@@ -105,7 +105,7 @@ class Overseer:
         self._listeners_lock = threading.Lock()
         self._opening = threading.Lock()
         self._lock = InstanceLock(directory)
-        self._storage = Storage(directory / "overseer.sqlite", run_in_thread=run_in_thread)
+        self._storage = Storage(directory / REGISTRY_FILE, run_in_thread=run_in_thread)
         self._registry: Registry | None = None
         self._stale: set[str] = set()  # the rooms whose summary in the registry is out of date
         self._closed = False
@@ -405,7 +405,6 @@ class Overseer:
 
     def _recover(self, registry: Registry, *, was_clean: bool) -> None:
         """Finish deletions, update old summaries and add rooms that are not listed."""
-        names = self._facets.names()
         synced = registry.synced()
         for room_id, (at, answering, deleting) in synced.items():
             if deleting:
@@ -414,10 +413,8 @@ class Overseer:
             elif answering or (not was_clean and self._may_be_newer(room_id, at)):
                 with suppress(StorageError):  # `call` has stored the problem
                     self.sync_state(room_id)
-        unlisted = {name.removeprefix("room-") for name in names if name.startswith("room-")} - synced.keys()
-        summaries = (
-            (room_id, self._read_unlisted(room_id)) for room_id in sorted(unlisted) if ROOM_ID.fullmatch(room_id)
-        )
+        unlisted = sorted(room_ids(self.directory) - synced.keys())
+        summaries = ((room_id, self._read_unlisted(room_id)) for room_id in unlisted)
         adopted = [(room_id, summary) for room_id, summary in summaries if summary is not None]
         if adopted:
             registry.adopt(adopted)
@@ -449,7 +446,7 @@ class Overseer:
         A WAL file that is not empty means that the room was open when the process died. Without one, its last summary
         was delivered, but a power cut may have lost it; then the file's modification time decides.
         """
-        path = self._facets.path(_facet_name(room_id))
+        path = room_file(self.directory, room_id)
         file, wal = file_identity(path), file_identity(beside(path, "-wal"))
         if file is None or (wal is not None and wal.size) or synced_at > now():
             return True

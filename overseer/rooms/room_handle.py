@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import wraps
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from overseer.domain.messages import Message
 from overseer.domain.records import Asked, Room
@@ -12,23 +12,16 @@ from overseer.domain.settings import Changes
 from overseer.domain.text import idempotency_key, question, room_name
 from overseer.rooms.chat_room import ChatRoom
 
+if TYPE_CHECKING:
+    from overseer.rooms.overseer import Overseer
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Rooms(Protocol):
-    """What a handle needs of the Overseer."""
-
-    def record(self, room_id: str) -> Room: ...
-
-    def call(
-        self, room_id: str, method: Callable[Concatenate[ChatRoom, P], R], *args: P.args, **kwargs: P.kwargs
-    ) -> R: ...
-
-
 def _forward(method: Callable[Concatenate[ChatRoom, P], R]) -> Callable[Concatenate[RoomHandle, P], R]:
     def forward(handle: RoomHandle, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return handle.rooms.call(handle.id, method, *args, **kwargs)
+        return handle.overseer.call(handle.id, method, *args, **kwargs)
 
     return wraps(method)(forward)
 
@@ -42,29 +35,24 @@ class RoomHandle:
     Invalid or TooLarge.
     """
 
-    def __init__(self, room_id: str, rooms: Rooms) -> None:
+    def __init__(self, room_id: str, overseer: Overseer) -> None:
         self.id = room_id
-        self.rooms = rooms
+        self.overseer = overseer
 
     # Commands
 
-    def rename(self, name: str) -> Room:
-        """Store a name that a person chose, and return the changed record."""
-        self.rooms.call(self.id, ChatRoom.rename, room_name(name))
-        return self.record()
-
     def configure(self, changes: Changes, *, name: str | None = None) -> Room:
         """Change settings, and the name if given. Return the changed record."""
-        self.rooms.call(self.id, ChatRoom.configure, changes, name=None if name is None else room_name(name))
+        self.overseer.call(self.id, ChatRoom.configure, changes, name=None if name is None else room_name(name))
         return self.record()
 
     def ask(self, text: str, *, key: str | None = None) -> Asked:
         """Store a question and have it answered; see `ChatRoom.ask`."""
-        return self.rooms.call(self.id, ChatRoom.ask, question(text), key=idempotency_key(key))
+        return self.overseer.call(self.id, ChatRoom.ask, question(text), key=idempotency_key(key))
 
     def edit(self, number: int, text: str, *, last: int | None = None) -> None:
         """Change a question and have it answered again; see `ChatRoom.edit`."""
-        self.rooms.call(self.id, ChatRoom.edit, number, question(text), last=last)
+        self.overseer.call(self.id, ChatRoom.edit, number, question(text), last=last)
 
     clear = _forward(ChatRoom.clear)
     stop = _forward(ChatRoom.stop)
@@ -83,7 +71,7 @@ class RoomHandle:
 
     def record(self) -> Room:
         """Return the registry's record of the room, without opening the room's file."""
-        return self.rooms.record(self.id)
+        return self.overseer.record(self.id)
 
     def transcript(self) -> Iterator[Message]:
         """Return all messages, in order. The first page is read at once, the others as needed."""

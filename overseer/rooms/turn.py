@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from overseer.domain.messages import CallState, Message, Part, Reasoning, State, Text, ToolCall, Usage
 from overseer.domain.settings import Settings
@@ -33,6 +33,9 @@ from overseer.rooms.retries import Delay, Retries
 from overseer.rooms.usage import UsageCounter
 from overseer.tools.toolbox import Call, ToolAbandoned, Toolbox, ToolError
 
+if TYPE_CHECKING:
+    from overseer.rooms.chat_room import ChatRoom
+
 MAX_STEPS = 5  # requests to the model in one turn
 MAX_ANSWER_CHARS = 400_000
 YIELD_INTERVAL_SECONDS = 0.005
@@ -41,28 +44,6 @@ QUEUE_POLL_SECONDS = 1.0
 
 class TurnCancelled(Exception):
     """The turn was stopped, or its room cleared, closed or deleted. It must not write anything more."""
-
-
-class TurnRecorder(Protocol):
-    """Stores the progress of a turn and emits its events. Every method raises TurnCancelled after `Turn.cancel`."""
-
-    def part_added(self, turn: Turn, position: int) -> None:
-        """Record a new part."""
-
-    def part_grew(self, turn: Turn, position: int, text: str) -> None:
-        """Record text that was appended to a part."""
-
-    def part_changed(self, turn: Turn, position: int) -> None:
-        """Record that a part is complete, or that a tool call has its result."""
-
-    def delay_changed(self, turn: Turn) -> None:
-        """Record that `turn.delay` was set or removed."""
-
-    def context_shortened(self, turn: Turn, number: int) -> None:
-        """Record that the model now reads the room from this message on."""
-
-    def turn_ended(self, turn: Turn, state: State, reason: str) -> None:
-        """Record the final state of the answer."""
 
 
 class AnswerBuffer:
@@ -129,7 +110,7 @@ class Turn:
         *,
         pick_model: Callable[[], Model],
         tools: Toolbox,
-        recorder: TurnRecorder,
+        recorder: ChatRoom,
         settings: Settings,
         partial: Message | None,
         loading_seconds: float,

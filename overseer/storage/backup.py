@@ -12,7 +12,7 @@ from pathlib import Path
 
 from overseer.domain.errors import StorageError, StorageUnavailable
 from overseer.storage.database import flush
-from overseer.storage.instance_lock import REGISTRY_FILE, is_instance, room_file, room_ids
+from overseer.storage.instance_lock import REGISTRY_FILE, require_instance, room_file, room_ids
 from overseer.storage.registry import load_rooms, mark_as_backup
 from overseer.storage.snapshot import copy, inspect
 
@@ -38,6 +38,7 @@ def backup(source: Path, target: Path, *, progress: Callable[[int, int], None]) 
 
     A room that is deleted meanwhile is left out of both. `progress` is called with the number of rooms done and the
     total. On an error, everything copied is removed and BackupError is raised.
+    Raises InstanceError if `source` is not an instance.
     """
     _check(source, target)
     created = not target.exists()
@@ -56,8 +57,7 @@ def backup(source: Path, target: Path, *, progress: Callable[[int, int], None]) 
 
 
 def _check(source: Path, target: Path) -> None:
-    if not is_instance(source):
-        raise BackupError(f"There are no rooms in {source}. Set OVERSEER_INSTANCE to the directory that has them.")
+    require_instance(source)
     if target.resolve() == source.resolve() or source.resolve() in target.resolve().parents:
         raise BackupError(f"{target} is inside {source}. Choose a directory elsewhere, preferably on another disk.")
     if target.exists() and not target.is_dir():

@@ -13,17 +13,13 @@ from overseer.domain.errors import StorageError
 from overseer.domain.records import Room
 from overseer.storage import registry, room_store, schema
 from overseer.storage.database import version_of
-from overseer.storage.instance_lock import REGISTRY_FILE, is_instance, owner, room_file, room_ids
+from overseer.storage.instance_lock import REGISTRY_FILE, owner, require_instance, room_file, room_ids
 from overseer.storage.room_rows import unfinished_numbers
 from overseer.storage.snapshot import faults, inspect
 
 COMPANION = re.compile(r"(room-[0-9a-f]{12}\.sqlite)-(wal|shm)", re.ASCII)
 RECHECKS = 4  # of a finding that a running server may be about to correct
 RECHECK_SECONDS = 0.3
-
-
-class CheckError(Exception):
-    """The directory is not an instance; the message is a sentence for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +65,9 @@ class RoomContent:
 def check(directory: Path, *, progress: Callable[[int, int], None]) -> Report:
     """Check every file and compare the registry with the rooms. Changes nothing; a server may be running.
 
-    Raises CheckError if the directory is not an instance.
+    Raises InstanceError if the directory is not an instance.
     """
-    if not is_instance(directory):
-        raise CheckError(f"There are no rooms in {directory}. Set OVERSEER_INSTANCE to the directory that has them.")
+    require_instance(directory)
     checker = Check(directory, server=owner(directory))
     listed, findings = checker.read_registry()
     rooms = sorted(room_ids(directory) | listed.rooms.keys())

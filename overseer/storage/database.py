@@ -119,7 +119,7 @@ class Storage:
             try:
                 _begin(db, self.busy_deadline)
                 yield db
-                self._commit(db)
+                self._run_in_thread(partial(self._execute_commit, db))
                 self._check_committed()
                 self._checkpoint(db)
             except BaseException as error:
@@ -195,9 +195,6 @@ class Storage:
         if not in_place:
             raise StorageUnavailable("was removed or replaced while it was opened. Try again.")
 
-    def _commit(self, db: sqlite3.Connection) -> None:
-        self._run_in_thread(partial(self._execute_commit, db))
-
     def _execute_commit(self, db: sqlite3.Connection) -> None:
         db.execute("COMMIT")
 
@@ -220,15 +217,12 @@ class Storage:
         if wal is None or wal.size < CHECKPOINT_BYTES:
             return
         with suppress(sqlite3.Error):  # the WAL file still has everything; the next write tries again
-            self._run_in_thread(partial(self._execute_checkpoint, db))
+            # Fetch the result: an open cursor of this statement, which another thread might still hold, would block
+            # later commits.
+            self._run_in_thread(lambda: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
         found = file_identity(self._paths[""])
         if self._is_at_path(found):
             self._identity[""] = found
-
-    def _execute_checkpoint(self, db: sqlite3.Connection) -> None:
-        # Fetch the result: an open cursor of this statement, which another thread might still hold, would block later
-        # commits.
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _connection(self) -> sqlite3.Connection:
         if self._db is None:

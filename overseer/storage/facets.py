@@ -9,15 +9,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import ExitStack
-from hashlib import sha256
 from pathlib import Path
 from typing import Concatenate, Generic, ParamSpec, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 from overseer.storage.database import RunInThread, Storage, remove, run_inline
 
-MAX_NAME_BYTES = 256
-MAX_STEM_BYTES = 200  # file systems allow 255 bytes, suffixes included
 DELETED = "facet was deleted"
 
 
@@ -54,12 +51,12 @@ class Slot(Generic[T]):
 
 
 class Facet(Generic[T]):
-    """One facet: runs calls on its child one at a time. The first call opens the file."""
+    """One facet: runs calls on its child one at a time. The first call opens the file and runs `start`."""
 
     def __init__(self, name: str, storage: Storage, start: Start[T], slot: Slot[T], facets: Facets[T]) -> None:
         self.name = name
-        self._storage = storage
-        self._start = start
+        self.storage = storage
+        self.start = start
         self._slot = slot
         self._child: T | None = None
         self._abort_reason: str | None = None
@@ -72,7 +69,7 @@ class Facet(Generic[T]):
         """
         with self._slot.lock:
             self._check_not_aborted()
-            if self._child is not None and not self._slot.calls and not self._storage.in_place():
+            if self._child is not None and not self._slot.calls and not self.storage.in_place():
                 self._close()  # the file was removed or replaced: further writes to it would be lost
             child = self._child or self._open()
             self._slot.calls += 1
@@ -82,14 +79,6 @@ class Facet(Generic[T]):
                 self._slot.calls -= 1
                 self._check_not_aborted()
                 self._facets.mark_used(self)
-
-    def set_start(self, start: Start[T]) -> None:
-        """Use `start` the next time the child is opened. A running child is not affected."""
-        self._start = start
-
-    def set_busy_deadline(self, deadline: float) -> None:
-        """Stop waiting for other programs' locks at `deadline`, a time of the monotonic clock."""
-        self._storage.busy_deadline = deadline
 
     def abort(self, reason: str) -> None:
         """Stop the child. Running and later calls on this handle raise FacetAborted with `reason`."""
@@ -115,9 +104,9 @@ class Facet(Generic[T]):
         if self._slot.running is not None:
             self._slot.running._close()  # it was aborted, and the aborting thread has not closed it yet
         try:
-            self._child = self._start(self._storage)
+            self._child = self.start(self.storage)
         except BaseException:
-            self._storage.close()
+            self.storage.close()
             raise
         self._slot.running = self
         return self._child
@@ -130,7 +119,7 @@ class Facet(Generic[T]):
         finally:
             if self._slot.running is self:
                 self._slot.running = None
-            self._storage.close()
+            self.storage.close()
 
     def _check_not_aborted(self) -> None:
         if self._abort_reason is not None:
@@ -171,24 +160,12 @@ class Facets(Generic[T]):
                 slot = self._slot(name)
                 facet = Facet(name, Storage(path, lock=slot.lock, run_in_thread=self._run_in_thread), start, slot, self)
                 self._facets[name] = facet
-            facet.set_start(start)
+            facet.start = start
             return facet
 
-    def exists(self, name: str) -> bool:
-        """Return whether the facet has a file."""
-        return self.path(name).exists()
-
-    def names(self) -> set[str]:
-        """Return the names of all facets that have a file."""
-        return {path.stem for path in self._directory.glob("*.sqlite")}
-
     def path(self, name: str) -> Path:
-        """Return the path of the facet's file. Raises ValueError for an invalid name."""
-        size = len(name.encode())
-        if not name or size > MAX_NAME_BYTES or name.startswith(".") or any(c in name for c in "/\\\0"):
-            raise ValueError(f"invalid facet name: {name!r}")
-        stem = name if size <= MAX_STEM_BYTES else f"long-{sha256(name.encode()).hexdigest()}"
-        return self._directory / f"{stem}.sqlite"
+        """Return the path of the facet's file."""
+        return self._directory / f"{name}.sqlite"
 
     def abort(self, name: str, reason: str) -> None:
         """Stop the facet and keep its file. Calls on existing handles raise FacetAborted with `reason`."""
@@ -210,7 +187,7 @@ class Facets(Generic[T]):
         """Let no open facet wait for other programs' locks after `deadline`, a time of the monotonic clock."""
         with self._lock:
             for facet in self._open.values():
-                facet.set_busy_deadline(deadline)
+                facet.storage.busy_deadline = deadline
 
     def close(self, reason: str) -> None:
         """Abort every open facet."""

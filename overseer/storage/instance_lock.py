@@ -78,9 +78,10 @@ def owner(directory: Path) -> str | None:
     return None
 
 
-def is_instance(directory: Path) -> bool:
-    """Return whether the directory holds a registry or a folder of rooms."""
-    return (directory / REGISTRY_FILE).exists() or (directory / "facets").is_dir()
+def require_instance(directory: Path) -> None:
+    """Raise InstanceError unless the directory holds a registry or a folder of rooms."""
+    if not (directory / REGISTRY_FILE).exists() and not (directory / "facets").is_dir():
+        raise InstanceError(f"There are no rooms in {directory}. Set OVERSEER_INSTANCE to the directory that has them.")
 
 
 def room_file(directory: Path, room_id: str) -> Path:

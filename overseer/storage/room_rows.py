@@ -6,6 +6,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from itertools import chain, repeat
 
 from overseer.domain.messages import UNFINISHED, Message, Part, Reasoning, State, Text, ToolCall, Usage
@@ -133,18 +134,10 @@ def encode_names(names: Collection[str]) -> str:
 def set_usage(db: sqlite3.Connection, number: int, usage: Usage) -> None:
     """Store the tokens and seconds that an answer took."""
     db.execute(
-        "UPDATE messages SET tokens_in = ?, tokens_out = ?, seconds = ?, speaking = ?, estimated = ?,"
-        " context_used = ?, context_limit = ? WHERE number = ?",
-        (
-            usage.tokens_in,
-            usage.tokens_out,
-            usage.seconds,
-            usage.speaking,
-            usage.estimated,
-            usage.context_used,
-            usage.context_limit,
-            number,
-        ),
+        "UPDATE messages SET tokens_in = :tokens_in, tokens_out = :tokens_out, seconds = :seconds,"
+        " speaking = :speaking, estimated = :estimated, context_used = :context_used, context_limit = :context_limit"
+        " WHERE number = :number",
+        {**asdict(usage), "number": number},
     )
 
 
@@ -171,12 +164,6 @@ def iterate_backwards(db: sqlite3.Connection, below: int) -> Iterator[Message]:
         below = numbers[-1]
 
 
-def last_used_number(db: sqlite3.Connection) -> int:
-    """Return the highest number ever assigned to a message, or 0."""
-    row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'messages'").fetchone()
-    return row["seq"] if row else 0
-
-
 def context_start(db: sqlite3.Connection) -> int:
     """Return the number of the first message that the model receives; 0 means all messages."""
     row = db.execute("SELECT reads_from FROM room").fetchone()
@@ -191,9 +178,3 @@ def first_number(db: sqlite3.Connection) -> int:
 def last_number(db: sqlite3.Connection) -> int:
     """Return the number of the last message, or 0."""
     return db.execute("SELECT max(number) FROM messages").fetchone()[0] or 0
-
-
-def last_active_at(db: sqlite3.Connection) -> int | None:
-    """Return when the newest message was created or finished (UTC milliseconds); None in an empty room."""
-    row = db.execute("SELECT created_at, ended_at FROM messages ORDER BY number DESC LIMIT 1").fetchone()
-    return max(row["created_at"], row["ended_at"] or 0) if row else None

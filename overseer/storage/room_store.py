@@ -36,11 +36,6 @@ class RoomStore:
                 (name, named_by, room_rows.now()),
             )
 
-    def rename(self, name: str) -> None:
-        """Set the name that a person chose."""
-        with self._storage.write() as db:
-            db.execute("UPDATE room SET name = ?, named_by = 'person'", (name,))
-
     def configure(self, settings: Settings, *, name: str | None) -> None:
         """Store the settings, and the name that a person chose unless it is None."""
         with self._storage.write() as db:
@@ -170,11 +165,11 @@ class RoomStore:
             )
             numbers = [row["number"] for row in found]
             messages = tuple(room_rows.select_messages(db, numbers[:limit][::-1]))
-            more = len(numbers) > limit
+            last_used = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'messages'").fetchone()
             return Page(
                 messages,
-                more,
-                room_rows.last_used_number(db),
+                more=len(numbers) > limit,
+                last=last_used["seq"] if last_used else 0,
                 context_start=room_rows.context_start(db),
                 first=room_rows.first_number(db),
             )
@@ -240,11 +235,12 @@ def summary(db: sqlite3.Connection) -> Summary:
         "SELECT substr(text, 1, ?) AS words FROM parts WHERE kind = 'text' ORDER BY message DESC, position LIMIT 1",
         (PREVIEW_CHARS,),
     ).fetchone()
+    last = db.execute("SELECT created_at, ended_at FROM messages ORDER BY number DESC LIMIT 1").fetchone()
     created_at = room["created_at"] if room else room_rows.now()
     return Summary(
         name=room["name"] if room else "",
         created_at=created_at,
-        active_at=room_rows.last_active_at(db) or created_at,
+        active_at=max(last["created_at"], last["ended_at"] or 0) if last else created_at,
         messages=room["messages"] if room else 0,
         preview=strip_markdown(said["words"]) if said else "",
         answering=bool(room_rows.unfinished_numbers(db, 1)),

@@ -10,11 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from overseer.domain.errors import StorageDamaged, StorageError, StorageReplaced
-from overseer.domain.sessions import Session
+from overseer.domain.records import Session
 from overseer.storage.database import RunInThread, Storage, remove, run_inline
 
 APPLICATION_ID = 0x4F565254  # "OVRT"
@@ -213,16 +213,8 @@ def _fingerprint(password: str, salt: bytes) -> bytes:
 def _insert(db: sqlite3.Connection, token_hash: bytes, session: Session) -> None:
     db.execute(
         "INSERT INTO sessions (id, token_hash, created_at, last_seen_at, expires_at, address, user_agent)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (
-            session.id,
-            token_hash,
-            session.created_at,
-            session.last_seen_at,
-            session.expires_at,
-            session.address,
-            session.user_agent,
-        ),
+        " VALUES (:id, :token_hash, :created_at, :last_seen_at, :expires_at, :address, :user_agent)",
+        {**asdict(session), "token_hash": token_hash},
     )
 
 

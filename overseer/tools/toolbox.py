@@ -105,10 +105,6 @@ class Toolbox:
             raise ToolError(f"TypeError: {error}") from None
         return Call(self, name, lambda: tool.function(**values))
 
-    def use(self, name: str, arguments: str) -> str:
-        """Call a tool and return its result. Raises ToolError; see `call` and `Call.run`."""
-        return self.call(name, arguments).run()
-
     @contextmanager
     def reserve_slot(self) -> Iterator[None]:
         """Hold one of the slots for active calls, waiting for a free one. Raises ToolError if none becomes free."""

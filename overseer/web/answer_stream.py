@@ -6,12 +6,10 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from types import TracebackType
 
 from overseer.domain.errors import NoSuchMessage, NoSuchRoom, StorageError
 from overseer.domain.events import (
-    MessagesCleared,
-    MessagesDropped,
+    MessagesDeleted,
     PartAdded,
     PartChanged,
     PartGrew,
@@ -33,14 +31,6 @@ class AnswerStream:
         self._room = overseer.room(room_id)
         self._events: SimpleQueue[RoomEvent] = SimpleQueue()
         self._unsubscribe = overseer.subscribe(self._events.put, room_id)
-        self._closed_by_iterable = False
-
-    def __enter__(self) -> AnswerStream:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if not self._closed_by_iterable:
-            self.close()
 
     def close(self) -> None:
         """Unsubscribe."""
@@ -54,10 +44,10 @@ class AnswerStream:
                 if self._has_ended(event, asked):
                     return
 
-    def plain_text(self, asked: Asked) -> PlainText:
-        """Return the text of the answer as it grows. The iterable closes this stream; the answer continues anyway."""
-        self._closed_by_iterable = True
-        return PlainText(self, self._whole_text(asked) if asked.repeated else self._growing_text(asked))
+    def plain_text(self, asked: Asked) -> Iterator[bytes]:
+        """Return the text of the answer as it grows, in UTF-8. The answer continues if the client disconnects."""
+        pieces = self._whole_text(asked) if asked.repeated else self._growing_text(asked)
+        return (piece.encode() for piece in pieces if piece)
 
     def _events_until(self, deadline: float) -> Iterator[RoomEvent]:
         while (left := deadline - time.monotonic()) > 0:
@@ -102,7 +92,7 @@ class AnswerStream:
         """Whether the answer has ended, as the event suggests. The event may be older than the question."""
         if isinstance(event, TurnEnded):
             return event.number == asked.answer
-        return isinstance(event, MessagesCleared | MessagesDropped | RoomDeleted) and self._is_over(asked)
+        return isinstance(event, MessagesDeleted | RoomDeleted) and self._is_over(asked)
 
     def _is_over(self, asked: Asked) -> bool:
         try:
@@ -131,18 +121,3 @@ class AnswerStream:
 
     def _message(self, asked: Asked) -> Message:
         return self._room.message(asked.answer)
-
-
-class PlainText:
-    """An iterable of text that closes its stream when it is closed, even if it was never iterated."""
-
-    def __init__(self, stream: AnswerStream, pieces: Iterator[str]) -> None:
-        self._stream = stream
-        self._pieces = pieces
-
-    def __iter__(self) -> Iterator[bytes]:
-        return (piece.encode() for piece in self._pieces if piece)
-
-    def close(self) -> None:
-        """Close the stream: the client has read everything or disconnected."""
-        self._stream.close()

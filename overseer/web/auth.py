@@ -5,17 +5,16 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from flask import Flask, Response, abort, g, request
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import TooManyRequests, Unauthorized
 
 from overseer.domain.addresses import Access, hostname, is_loopback, origin
-from overseer.domain.sessions import Session
+from overseer.domain.records import Session
 from overseer.domain.text import escape_for_log
+from overseer.storage.sessions import SessionStorage
 from overseer.web.password import Password, RateLimiter
 from overseer.web.proxies import PEER
 
@@ -27,30 +26,11 @@ OPEN_ENDPOINTS = frozenset({"login.show_login", "login.create_login", "static", 
 MAX_LOGIN_BYTES = 16_000  # of a form with a password
 MAX_UNAUTHORIZED_BYTES = 400_000  # of another form: its text is shown again if the session ended while it was typed
 LOGGED_OUT = "You’ve been logged out. Log in to continue."
-POLICY = "; ".join(
-    [
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self'",
-        "font-src 'self'",
-        "connect-src 'self'",
-        "form-action 'self'",
-        "base-uri 'none'",
-        "frame-ancestors 'none'",
-    ]
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-UNUSED_FEATURES = (
-    "camera",
-    "display-capture",
-    "geolocation",
-    "microphone",
-    "midi",
-    "payment",
-    "usb",
-    "serial",
-    "hid",
-)
+UNUSED_FEATURES = ["camera", "display-capture", "geolocation", "microphone", "midi", "payment", "usb", "serial", "hid"]
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -62,32 +42,12 @@ HEADERS = {
 }
 
 
-class SessionStore(Protocol):
-    """Where sessions are kept."""
-
-    @property
-    def cookie_name(self) -> str:
-        """The name of the cookie that holds the token of a session."""
-
-    def create(self, address: str, user_agent: str) -> tuple[str, Session]:
-        """Store a new session. Return its token and the session."""
-
-    def find(self, token: str) -> Session | None:
-        """Return the valid session of a token, if there is one."""
-
-    def live(self) -> Sequence[Session]:
-        """Return all valid sessions."""
-
-    def delete(self, session_id: str) -> bool:
-        """End a session for good. Return whether it was valid until now."""
-
-
 @dataclass(frozen=True, slots=True)
 class AccessPolicy:
     """Decides who may use the app. If `password` is None, only clients on this machine may."""
 
     access: Access
-    sessions: SessionStore
+    sessions: SessionStorage
     password: Password | None
     rate_limiter: RateLimiter
     lock: threading.Lock = field(default_factory=threading.Lock)

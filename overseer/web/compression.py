@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gzip
-from collections import OrderedDict
 
+from cachetools import LRUCache
 from flask import Flask, Response, request
 
 from overseer.render.assets import ENDPOINTS
@@ -18,7 +18,7 @@ MAX_FILES = 64  # static files that are kept compressed
 
 def init_app(app: Flask) -> None:
     """Compress the responses of the app for clients that accept gzip."""
-    files: OrderedDict[tuple[str, str], bytes] = OrderedDict()
+    files: LRUCache[tuple[str, str], bytes] = LRUCache(MAX_FILES)
 
     def compress(response: Response) -> Response:
         is_static = request.endpoint in ENDPOINTS
@@ -39,7 +39,7 @@ def init_app(app: Flask) -> None:
     app.after_request(compress)
 
 
-def _compress(response: Response, files: OrderedDict[tuple[str, str], bytes] | None) -> None:
+def _compress(response: Response, files: LRUCache[tuple[str, str], bytes] | None) -> None:
     response.direct_passthrough = False  # otherwise the server sends the file itself
     key = (request.path, response.headers.get("ETag", ""))
     body = files.get(key) if files is not None else None
@@ -50,8 +50,6 @@ def _compress(response: Response, files: OrderedDict[tuple[str, str], bytes] | N
         body = gzip.compress(plain, LEVEL if files is None else FILE_LEVEL, mtime=0)
         if files is not None:
             files[key] = body
-            while len(files) > MAX_FILES:
-                files.popitem(last=False)
     if hasattr(response.response, "close"):
         response.response.close()  # the file, if it was compressed before
     response.set_data(body)

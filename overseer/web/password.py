@@ -8,9 +8,9 @@ import re
 import secrets
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 
+from cachetools import LRUCache
 from werkzeug.security import check_password_hash, generate_password_hash
 
 from overseer.domain.addresses import MAX_PASSWORD_BYTES, client_key
@@ -32,7 +32,7 @@ class Password:
         self._hash = given if HASH.fullmatch(given) else hashed(given)
         self._check = check
         self._key = secrets.token_bytes(32)
-        self._remembered: OrderedDict[bytes, None] = OrderedDict()
+        self._remembered: LRUCache[bytes, None] = LRUCache(MAX_REMEMBERED)
 
     def matches(self, given: str) -> bool:
         """Whether this is the password. One that was right before is recognized without the slow check."""
@@ -46,8 +46,6 @@ class Password:
         matches = self._check(self._hash, given)
         if matches:
             self._remembered[digest] = None
-            while len(self._remembered) > MAX_REMEMBERED:
-                self._remembered.popitem(last=False)
         return matches
 
 
@@ -71,7 +69,7 @@ class RateLimiter:
         self._total_burst, self._total_seconds = total_burst, total_seconds
         self._clock = clock
         self._lock = threading.Lock()
-        self._free_at: OrderedDict[str, float] = OrderedDict()
+        self._free_at: LRUCache[str, float] = LRUCache(MAX_CLIENTS)
         self._total_free_at = 0.0
 
     def acquire(self, client: str) -> float:
@@ -85,10 +83,7 @@ class RateLimiter:
             if wait > 0:
                 return wait
             self._free_at[key] = max(self._free_at.get(key, 0.0), now) + self._seconds
-            self._free_at.move_to_end(key)
             self._total_free_at = max(self._total_free_at, now) + self._total_seconds
-            while len(self._free_at) > MAX_CLIENTS:
-                self._free_at.popitem(last=False)
             return 0.0
 
     def refund(self, client: str) -> None:

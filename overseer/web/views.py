@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from contextlib import ExitStack, closing
 
 from flask import Blueprint, Flask, Response, abort, request
 from werkzeug.routing import IntegerConverter
@@ -82,10 +83,8 @@ def show_room(room_id: str) -> Response:
 @bp.patch(ROOM)
 def update_room(room_id: str) -> Response:
     room, changes = overseer().room(room_id), parse_changes(request.form)
-    if changes:
-        record = room.configure(changes, name=request.form.get("name"))
-    else:
-        record = room.rename(request.form.get("name", ""))
+    # An empty form is rejected like an empty name.
+    record = room.configure(changes, name=request.form.get("name", None if changes else ""))
     if wants_redirect():
         return redirect("rooms.show_room", room_id=room_id)
     return html_response(fragments().header(record, room.settings()))
@@ -119,10 +118,13 @@ def list_messages(room_id: str) -> Response:
 def create_message(room_id: str) -> Response:
     text, key = request.form.get("text", ""), request.headers.get("Idempotency-Key") or request.form.get("key")
     room = overseer().room(room_id)
-    with AnswerStream(overseer(), room_id) as answer:
+    with ExitStack() as stack:
+        answer = stack.enter_context(closing(AnswerStream(overseer(), room_id)))
         asked = room.ask(text, key=key)
         if request.accept_mimetypes.best == "text/plain":
-            return Response(answer.plain_text(asked), 201, location(room_id, asked), mimetype="text/plain")
+            response = Response(answer.plain_text(asked), 201, location(room_id, asked), mimetype="text/plain")
+            response.call_on_close(stack.pop_all().close)  # also called if the client disconnects
+            return response
         if seconds := preferred_wait():
             answer.wait(asked, seconds)
     if wants_redirect():

@@ -22,7 +22,7 @@ import pytest
 from overseer import create_app
 from overseer.domain.events import MessageAdded, PartAdded, PartGrew, RoomEvent, TurnEnded
 from overseer.live.invalidation import GrowingPartInvalidated
-from overseer.live.renderer import FrameRenderer, RoomState
+from overseer.live.renderer import FrameRenderer, TabState
 from overseer.llm import Model
 from overseer.llm.choice import Models, ModelSettings
 from overseer.render.fragments import FragmentCache, Fragments
@@ -520,7 +520,7 @@ def stream(
     harness: Harness, number: int, kind: str, tokens: Iterable[str], counter: WorkCounter, limit: Sequence[float] = ()
 ) -> list[int]:
     """Stream an answer to a tab. Return its cost; fail as soon as that exceeds the limit."""
-    answers, state = StreamingAnswers(), RoomState("", harness.room_id, 0)
+    answers, state = StreamingAnswers(), TabState("", harness.room_id, 0)
     cache = FragmentCache(1_000_000)
     fragments = Fragments(harness.app, "", streaming_answers=answers, model=no_model, locked=False, cache=cache)
     renderer = FrameRenderer(harness.overseer, fragments, answers)

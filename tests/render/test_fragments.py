@@ -18,8 +18,7 @@ from markupsafe import Markup
 from overseer import create_app
 from overseer.domain.events import PartAdded, PartGrew
 from overseer.domain.messages import CallState, Message, Part, Reasoning, State, Text, ToolCall, Usage
-from overseer.domain.records import Page, Room, RoomList
-from overseer.domain.sessions import Session
+from overseer.domain.records import Page, Room, RoomList, Session
 from overseer.domain.settings import Settings
 from overseer.llm.choice import ModelSettings
 from overseer.llm.offline import OfflineResponder

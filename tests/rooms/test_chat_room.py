@@ -16,12 +16,11 @@ from overseer.domain.errors import AnswerInProgress, KeyReused, NoSuchMessage, S
 from overseer.domain.events import (
     MessageAdded,
     MessageChanged,
-    MessagesCleared,
-    MessagesDropped,
+    MessagesDeleted,
     PartAdded,
     PartChanged,
+    RoomConfigured,
     RoomEvent,
-    RoomRenamed,
     TurnEnded,
 )
 from overseer.domain.messages import Reasoning, Text, ToolCall
@@ -142,11 +141,9 @@ def test_events_are_emitted_after_the_commit(harness: RoomHarness) -> None:
                 )
             case MessageChanged(_, number):
                 sql = f"SELECT state, (SELECT count(*) FROM parts WHERE message = {number}) FROM messages LIMIT 1, 1"
-            case MessagesDropped():
+            case MessagesDeleted():
                 sql = "SELECT number, state, text FROM messages LEFT JOIN parts ON number = message ORDER BY 1"
-            case MessagesCleared():
-                sql = "SELECT count(*) FROM messages"
-            case RoomRenamed():
+            case RoomConfigured():
                 sql = "SELECT name FROM room"
             case _:
                 return
@@ -166,7 +163,7 @@ def test_events_are_emitted_after_the_commit(harness: RoomHarness) -> None:
     harness.script(held_reply())
     harness.retry()
     harness.stop()
-    harness.call(ChatRoom.rename, "Cellar")
+    harness.configure("Cellar")
     harness.clear()
     assert seen == [
         ("MessageAdded", [(1, "user", "complete"), (2, "assistant", "waiting")]),
@@ -175,12 +172,12 @@ def test_events_are_emitted_after_the_commit(harness: RoomHarness) -> None:
         ("TurnEnded", [("complete", "dong|rang")]),
         ("MessageAdded", [(3, "user", "complete"), (4, "assistant", "waiting")]),
         ("TurnEnded", [("failed", "half")]),
-        ("MessagesDropped", [(1, "complete", "changed"), (2, "waiting", None)]),
+        ("MessagesDeleted", [(1, "complete", "changed"), (2, "waiting", None)]),
         ("TurnEnded", [("complete", "All right.")]),
         ("MessageChanged", [("waiting", 0)]),
         ("TurnEnded", [("stopped", None)]),
-        ("RoomRenamed", [("Cellar",)]),
-        ("MessagesCleared", [(0,)]),
+        ("RoomConfigured", [("Cellar",)]),
+        ("MessagesDeleted", []),
     ]
 
 
@@ -513,7 +510,7 @@ def test_edit_changes_a_question_and_deletes_what_follows(harness: RoomHarness) 
         harness.answer(text, text_reply(f"to {text}"))
     harness.script(text_reply("again"))
     harness.edit(3, "changed")
-    assert harness.events_of(MessagesDropped) == [MessagesDropped("room", 3)]
+    assert harness.events_of(MessagesDeleted) == [MessagesDeleted("room")]
     assert harness.wait_for_end(4, times=2) == "complete"
     assert harness.texts() == ["one", "to one", "changed", "again"]
     assert harness.model.request_texts() == ["one", "to one", "changed"]
@@ -539,7 +536,7 @@ def test_retry_and_edit_without_their_question_are_rejected(harness: RoomHarness
             with pytest.raises(NoSuchMessage):
                 harness.message(number)
     assert harness.messages() == before
-    assert harness.events_of(MessagesDropped) == []
+    assert harness.events_of(MessagesDeleted) == [MessagesDeleted("room")], "from clear"
 
 
 def test_retry_edit_and_resume_during_a_turn_are_rejected(harness: RoomHarness) -> None:
@@ -562,7 +559,7 @@ def test_clear_during_a_turn_closes_the_reply_and_deletes_everything(harness: Ro
     join_turn_threads()
     assert harness.messages() == () and not harness.is_answering()
     assert harness.query("SELECT (SELECT count(*) FROM messages) + (SELECT count(*) FROM parts)") == [(0,)]
-    assert harness.events[-1] == MessagesCleared("room")
+    assert harness.events[-1] == MessagesDeleted("room")
     harness.answer("three")
     assert harness.model.request_texts() == ["three"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from overseer.domain.errors import AnswerInProgress, NoSuchMessage, Outdated
-from overseer.domain.events import ContextStartMoved, MessagesDropped, PartAdded
+from overseer.domain.events import ContextStartMoved, MessagesDeleted, PartAdded
 from overseer.domain.records import MAX_NUMBER
 from overseer.llm import ModelOverflow, TextDelta
 from overseer.rooms.chat_room import ChatRoom, Limits
@@ -125,7 +125,7 @@ def test_edit_with_the_current_last_message_is_accepted(harness: RoomHarness) ->
     harness.edit(1, "changed", last=4)
     harness.wait_for_end(2, times=2)
     assert harness.texts() == ["changed", "All right."]
-    assert harness.events_of(MessagesDropped)[-1] == MessagesDropped("room", 1)
+    assert harness.events_of(MessagesDeleted) == [MessagesDeleted("room")] * 2
 
 
 def test_edit_with_another_last_message_changes_nothing(harness: RoomHarness) -> None:

@@ -27,8 +27,7 @@ from overseer.domain.errors import (
 from overseer.domain.events import (
     MessageAdded,
     MessageChanged,
-    MessagesCleared,
-    MessagesDropped,
+    MessagesDeleted,
     PartAdded,
     PartChanged,
     PartGrew,
@@ -36,7 +35,6 @@ from overseer.domain.events import (
     RoomCreated,
     RoomDeleted,
     RoomEvent,
-    RoomRenamed,
     RoomSynced,
     TurnEnded,
 )
@@ -150,22 +148,22 @@ def test_create_adds_a_room_to_the_list_and_the_disk(overseer: Overseer, log: Ev
 def test_rename_changes_the_name_in_the_list_and_the_file(overseer: Overseer, log: EventLog, instance: Path) -> None:
     room = overseer.create("Kitchen")
     overseer.create("Cellar")
-    assert overseer.room(room.id).rename(" Bath\n").name == "Bath"
+    assert overseer.room(room.id).configure({}, name=" Bath\n").name == "Bath"
     assert names(overseer) == ["Cellar", "Bath"]
     assert query(room_file(instance, room.id), "SELECT name, named_by FROM room") == [("Bath", "person")]
-    assert log.events[-2:] == [RoomSynced(room.id, moved_to_top=False), RoomRenamed(room.id)]
+    assert log.events[-2:] == [RoomSynced(room.id, moved_to_top=False), RoomConfigured(room.id)]
 
 
 def test_room_is_named_after_its_first_question_unless_a_person_named_it(overseer: Overseer, log: EventLog) -> None:
     unnamed, named, renamed = overseer.create(), overseer.create("Kitchen"), overseer.create()
     assert (unnamed.name, renamed.name) == (NEW_ROOM, NEW_ROOM)
-    overseer.room(renamed.id).rename("Cellar")
+    overseer.room(renamed.id).configure({}, name="Cellar")
     rooms = (unnamed, named, renamed)
     for room in rooms:
         ask(overseer, room.id, "How  do I\n**bake** a cake?")
         ask(overseer, room.id, "And then?")
     assert [overseer.record(room.id).name for room in rooms] == ["How do I bake a cake?", "Kitchen", "Cellar"]
-    assert [event.room_id for event in log.events if isinstance(event, RoomRenamed)] == [renamed.id, unnamed.id]
+    assert [event.room_id for event in log.events if isinstance(event, RoomConfigured)] == [renamed.id, unnamed.id]
 
 
 def test_delete_removes_the_room_and_its_three_files(overseer: Overseer, log: EventLog, instance: Path) -> None:
@@ -225,7 +223,7 @@ def test_list_is_ordered_by_the_last_question_or_answer(
     ask(overseer, a.id, "one")
     ask(overseer, b.id, "one")
     overseer.room(c.id).messages()
-    overseer.room(c.id).rename("c")
+    overseer.room(c.id).configure({}, name="c")
     overseer.room(c.id).clear()
     overseer.room(c.id).stop()
     assert names(overseer) == ["b", "a", "c"]
@@ -308,18 +306,18 @@ def test_events_of_the_list_come_after_the_commit(overseer: Overseer, log: Event
     seen: list[tuple[str, list[tuple[object, ...]], bool]] = []
 
     def read(event: RoomEvent) -> None:
-        if isinstance(event, RoomCreated | RoomRenamed | MessageAdded | RoomDeleted):
+        if isinstance(event, RoomCreated | RoomConfigured | MessageAdded | RoomDeleted):
             rows = query(instance / "overseer.sqlite", "SELECT name, messages, answering FROM rooms")
             seen.append((type(event).__name__, rows, room_file(instance, event.room_id).exists()))
 
     log.listeners.append(read)
     room = overseer.create("Kitchen")
-    overseer.room(room.id).rename("Cellar")
+    overseer.room(room.id).configure({}, name="Cellar")
     ask(overseer, room.id, "one")
     overseer.delete(room.id)
     assert seen == [
         ("RoomCreated", [("Kitchen", 0, 0)], True),
-        ("RoomRenamed", [("Cellar", 0, 0)], True),
+        ("RoomConfigured", [("Cellar", 0, 0)], True),
         ("MessageAdded", [("Cellar", 2, 1)], True),
         ("RoomDeleted", [], False),
     ]
@@ -390,8 +388,8 @@ def test_listener_that_raises_affects_neither_the_room_nor_other_listeners(
     overseer.subscribe(fail, room.id)
     later = subscribed(overseer)
     assert later.wait_for_end(overseer.room(room.id).ask("one").answer, room_id=room.id) == "complete"
-    overseer.room(room.id).rename("Cellar")
-    assert later.events[-1] == RoomRenamed(room.id)
+    overseer.room(room.id).configure({}, name="Cellar")
+    assert later.events[-1] == RoomConfigured(room.id)
     assert (overseer.record(room.id).name, overseer.record(room.id).messages) == ("Cellar", 2)
     assert "a listener failed on TurnEnded" in caplog.text and "a listener that is broken" in caplog.text
 
@@ -413,16 +411,15 @@ def test_listener_is_called_without_the_lock_of_the_room(overseer: Overseer, mod
         overseer.room(room.id).edit(1, "Roll again")
         log.wait_for_end(2, times=2, room_id=room.id)
         log.wait_for_end(overseer.room(room.id).retry(), times=3, room_id=room.id)
-        overseer.room(room.id).configure({"temperature": 0.5})
-        overseer.room(room.id).rename("Cellar")
+        overseer.room(room.id).configure({"temperature": 0.5}, name="Cellar")
         overseer.room(room.id).clear()
         model_server.will(held(text("Half")))
         number = overseer.room(room.id).ask("And now?").answer
         log.wait_for(PartAdded, number=number)
         overseer.room(room.id).stop()
         overseer.delete(room.id)
-    assert kinds >= {MessageAdded, MessageChanged, MessagesDropped, MessagesCleared, PartAdded, PartGrew, PartChanged}
-    assert kinds >= {TurnEnded, RoomConfigured, RoomRenamed, RoomSynced, RoomDeleted}
+    assert kinds >= {MessageAdded, MessageChanged, MessagesDeleted, PartAdded, PartGrew, PartChanged}
+    assert kinds >= {TurnEnded, RoomConfigured, RoomSynced, RoomDeleted}
 
 
 def test_events_of_a_room_come_in_the_order_of_its_commits(
@@ -450,15 +447,15 @@ def test_summary_that_was_not_delivered_before_a_crash_is_read_at_the_next_start
     blocked, go_on = threading.Event(), threading.Event()
 
     def block(event: RoomEvent) -> None:
-        if isinstance(event, RoomRenamed):
+        if isinstance(event, RoomConfigured):
             blocked.set()
             assert go_on.wait(DEADLINE)
 
     overseer.subscribe(block)
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(overseer.room(room.id).rename, "First")
+        first = pool.submit(overseer.room(room.id).configure, {}, name="First")
         assert blocked.wait(DEADLINE)
-        second = pool.submit(overseer.room(room.id).rename, "Second")
+        second = pool.submit(overseer.room(room.id).configure, {}, name="Second")
         until(lambda: query(room_file(instance, room.id), "SELECT name FROM room") == [("Second",)])
         crashed = instance.with_name("crashed")
         shutil.copytree(instance, crashed)
@@ -503,7 +500,6 @@ USES: dict[str, Callable[[Overseer, str], object]] = {
     "stop": lambda overseer, room_id: overseer.room(room_id).stop(),
     "retry": lambda overseer, room_id: overseer.room(room_id).retry(),
     "clear": lambda overseer, room_id: overseer.room(room_id).clear(),
-    "rename": lambda overseer, room_id: overseer.room(room_id).rename("Kitchen"),
     "configure": lambda overseer, room_id: overseer.room(room_id).configure({}),
     "delete": lambda overseer, room_id: overseer.delete(room_id),
     "sync_state": lambda overseer, room_id: overseer.sync_state(room_id),
@@ -897,9 +893,9 @@ def test_call_during_a_close_says_that_the_server_is_shutting_down(overseer: Ove
     room = overseer.create("Kitchen")
 
     def close(event: RoomEvent) -> None:
-        if isinstance(event, RoomRenamed):
+        if isinstance(event, RoomConfigured):
             overseer.close()
 
     overseer.subscribe(close)
     with pytest.raises(StorageUnavailable, match="shutting down"):
-        overseer.room(room.id).rename("Cellar")
+        overseer.room(room.id).configure({}, name="Cellar")

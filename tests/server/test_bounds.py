@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import cast
 
 import pytest
 from flask import Flask
@@ -13,7 +12,6 @@ from overseer import create_app
 from overseer.config import access
 from overseer.llm.choice import ModelSettings
 from overseer.render.highlight import MAX_CACHED_LEXERS, code_block
-from overseer.storage.sessions import SessionStorage
 from overseer.web.extensions import access_policy, overseer
 from tests.support.measured import measured
 from tests.support.model_server import NOBODY
@@ -38,7 +36,7 @@ def make_app(tmp_path: Path) -> Iterator[MakeApp]:
     yield make
     for app in apps:
         overseer(app).close()
-        cast(SessionStorage, access_policy(app).sessions).close()
+        access_policy(app).sessions.close()
 
 
 def test_client_addresses_take_bounded_memory(make_app: MakeApp) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from overseer.storage.database import SUFFIXES, Storage, remove
-from overseer.storage.facets import MAX_NAME_BYTES, Facet, FacetAborted, Facets, Start
+from overseer.storage.facets import Facet, FacetAborted, Facets, Start
 from tests.storage.files import query
 
 DEADLINE = 20.0
@@ -139,7 +139,7 @@ def in_thread(function: Callable[[], object]) -> Future[object]:
 def test_facet_opens_its_file_at_the_first_call_and_starts_one_child(shelf: Shelf) -> None:
     for n in range(1000):
         shelf.get(f"name{n}")
-    assert (shelf.started, shelf.files(), shelf.facets.names()) == ([], set(), set())
+    assert (shelf.started, shelf.files()) == ([], set())
     barrier = threading.Barrier(8)
 
     def reach() -> object:
@@ -151,7 +151,6 @@ def test_facet_opens_its_file_at_the_first_call_and_starts_one_child(shelf: Shel
     shelf.get("a").call(Notebook.write, "one")
     shelf.get("b").call(Notebook.write, "other")
     assert shelf.started == ["a", "b"]
-    assert shelf.facets.exists("a") and shelf.facets.names() == {"a", "b"}
     assert query(shelf.facets.path("a"), "SELECT word FROM words") == ["one"]
 
 
@@ -447,24 +446,3 @@ def test_facet_that_is_called_during_its_eviction_is_not_opened_twice(
     gc.collect()
     assert shelf.get("a").call(Notebook.words) == ["one", "two"]
     assert shelf.running("a") == 1
-
-
-# Names
-
-
-@pytest.mark.parametrize("name", ["", "é" * 129, "a/b", "a\\b", "..", ".hidden", "a\0b", "\ud800"], ids=ascii)
-def test_facet_name_that_is_invalid_is_rejected(shelf: Shelf, name: str) -> None:
-    for method in (shelf.get, shelf.facets.path, shelf.facets.exists, shelf.facets.delete):
-        with pytest.raises(ValueError):
-            method(name)
-    assert shelf.files() == set()
-
-
-@pytest.mark.parametrize("name", ["room-0123456789ab", "a.sqlite", "ein Café", "x" * MAX_NAME_BYTES], ids=ascii)
-def test_facet_name_that_is_valid_is_used_for_the_file(shelf: Shelf, name: str) -> None:
-    """A file system limits the length of a name, so the file of a long one is named by a hash."""
-    shelf.get(name).call(Notebook.write, "one")
-    assert shelf.facets.exists(name)
-    assert (shelf.facets.names() == {name}) == (len(name) < MAX_NAME_BYTES)
-    shelf.facets.delete(name)
-    assert shelf.files() == set()

@@ -483,7 +483,7 @@ def test_question_is_answered_when_the_first_read_after_its_commit_fails(browser
         denied.append("once")
         return sqlite3.SQLITE_DENY
 
-    with browser.application.extensions["overseer"]._facet(room)._storage.read() as db:
+    with browser.application.extensions["overseer"]._facet(room).storage.read() as db:
         db.set_authorizer(authorize)
     asked = ask(browser, room, "Are you there?")
     assert denied and asked.status_code == 201, asked.text

@@ -170,7 +170,7 @@ def test_summary_of_a_restored_room_is_updated_when_the_room_is_opened(
     shutil.copy(room_file(overseer.directory, room), tmp_path / "copy")
     overseer.open()
     overseer.room(room).clear()
-    overseer.room(room).rename("Cellar")
+    overseer.room(room).configure({}, name="Cellar")
     overseer.close()
     shutil.copy(tmp_path / "copy", room_file(overseer.directory, room))
     again = opened(overseer.directory)

@@ -160,7 +160,7 @@ class RoomHarness(EventLog):
         self.storage: Storage
         self._tools = Toolbox(TOOLS)
         self._limits = Limits()
-        if not self.facets.exists("room"):
+        if not self.facets.path("room").exists():
             self._facet(create=True).call(ChatRoom.begin, "Kitchen", by_person=by_person)
 
     @property

@@ -65,7 +65,7 @@ def test_tool_schema_comes_from_signature_and_docstring() -> None:
     }
     assert bare.description == ""
     assert bare.parameters == {"type": "object", "properties": {}, "required": []}
-    assert TOOLBOX.use("bare", "{}") == "None"
+    assert TOOLBOX.call("bare", "{}").run() == "None"
 
 
 def test_tool_parameter_of_an_unsupported_type_raises_at_definition() -> None:
@@ -85,12 +85,12 @@ def test_tool_parameter_of_an_unsupported_type_raises_at_definition() -> None:
     ],
 )
 def test_tool_is_called_with_its_arguments(arguments: str, result: str) -> None:
-    assert TOOLBOX.use("repeat", arguments) == result
+    assert TOOLBOX.call("repeat", arguments).run() == result
 
 
 @pytest.mark.parametrize("arguments", ["", "{}", "null"])
 def test_tool_arguments_that_are_empty_count_as_an_empty_object(arguments: str) -> None:
-    assert TOOLBOX.use("roll_dice", arguments) in "123456"
+    assert TOOLBOX.call("roll_dice", arguments).run() in "123456"
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_tool_arguments_that_are_empty_count_as_an_empty_object(arguments: str) 
 )
 def test_tool_call_that_fails_raises_tool_error(name: str, arguments: str, error: str) -> None:
     with pytest.raises(ToolError, match=error):
-        TOOLBOX.use(name, arguments)
+        TOOLBOX.call(name, arguments).run()
 
 
 class Hanging:
@@ -144,13 +144,13 @@ def test_tool_calls_over_their_time_limit_are_abandoned_and_bounded() -> None:
     toolbox = Toolbox([hang], seconds=0.01, start_thread=hanging.start_thread)
     for _ in range(MAX_ABANDONED_CALLS):
         with pytest.raises(ToolAbandoned, match=r"^hang took longer than 0\.01 s and was abandoned\.$"):
-            toolbox.use("hang", "{}")
+            toolbox.call("hang", "{}").run()
     with pytest.raises(ToolError, match=f"{MAX_ABANDONED_CALLS} abandoned tools still run.*Restart") as refused:
-        toolbox.use("hang", "{}")
+        toolbox.call("hang", "{}").run()
     assert not isinstance(refused.value, ToolAbandoned) and len(hanging.threads) == MAX_ABANDONED_CALLS
     hanging.end()
     toolbox.seconds = DEADLINE
-    assert toolbox.use("hang", "{}") == "late"
+    assert toolbox.call("hang", "{}").run() == "late"
     hanging.end()
 
 
@@ -165,19 +165,19 @@ def test_tool_call_abandoned_before_it_begins_does_not_run() -> None:
 
 def test_get_current_time_includes_the_utc_offset() -> None:
     before = datetime.now().astimezone().replace(microsecond=0)
-    now = datetime.fromisoformat(Toolbox(TOOLS).use("get_current_time", "{}"))
+    now = datetime.fromisoformat(Toolbox(TOOLS).call("get_current_time", "{}").run())
     assert now.tzinfo is not None and now.utcoffset() == before.utcoffset()
     assert timedelta(0) <= now - before < timedelta(minutes=1)
 
 
 def test_roll_dice_gives_every_side_and_no_other_number() -> None:
     toolbox = Toolbox(TOOLS)
-    assert {toolbox.use("roll_dice", '{"sides": 2}') for _ in range(50)} == {"1", "2"}
-    assert {toolbox.use("roll_dice", "{}") for _ in range(200)} == set("123456")
-    assert all(1 <= int(toolbox.use("roll_dice", '{"sides": 1000}')) <= 1000 for _ in range(50))
+    assert {toolbox.call("roll_dice", '{"sides": 2}').run() for _ in range(50)} == {"1", "2"}
+    assert {toolbox.call("roll_dice", "{}").run() for _ in range(200)} == set("123456")
+    assert all(1 <= int(toolbox.call("roll_dice", '{"sides": 1000}').run()) <= 1000 for _ in range(50))
 
 
 @pytest.mark.parametrize("sides", ["1", "1001", "1e9", "6.5", "true", '"6"', "[6]", "NaN"])
 def test_roll_dice_with_invalid_sides_raises_tool_error(sides: str) -> None:
     with pytest.raises(ToolError, match="a die has from 2 to 1000 sides"):
-        Toolbox(TOOLS).use("roll_dice", f'{{"sides": {sides}}}')
+        Toolbox(TOOLS).call("roll_dice", f'{{"sides": {sides}}}').run()

@@ -409,7 +409,7 @@ def test_file_that_cannot_be_opened_now_is_503(client: FlaskClient, overseer: Ov
 @contextmanager
 def locked(overseer: Overseer, room_id: str, path: Path) -> Iterator[None]:
     """Lock a room's file, as another program may, and let nothing wait for the lock."""
-    with overseer._facet(room_id)._storage.read() as db:
+    with overseer._facet(room_id).storage.read() as db:
         db.execute("PRAGMA busy_timeout = 1")
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")

@@ -11,7 +11,7 @@ import pytest
 import requests
 from flask import Flask
 
-from overseer.domain.sessions import Session
+from overseer.domain.records import Session
 from tests.render.test_fragments import ROOM_ID, all_fragments, question, reply, whole_page
 from tests.support.client import HTMX, NAVIGATION, WAIT
 from tests.support.model_server import ModelServer, Reply, end, held, reasoning, text, tool_call, usage
