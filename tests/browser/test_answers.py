@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -23,7 +25,19 @@ from tests.browser.steps import (
     send,
     wait_for_requests,
 )
-from tests.support.model_server import ModelServer, Reply, answer, end, held, reasoning, text, tool_call, usage
+from tests.support.model_server import (
+    DEADLINE,
+    ModelServer,
+    Reply,
+    answer,
+    end,
+    held,
+    reasoning,
+    silent,
+    text,
+    tool_call,
+    usage,
+)
 from tests.support.server import Server
 from tests.support.server_pool import ServerPool
 from tests.support.waiting import until
@@ -221,6 +235,31 @@ def test_busy_model_is_retried_with_a_countdown_that_stop_ends(open_page: OpenPa
     expect(message(page, 4, state="stopped")).to_be_visible()
     expect(page.get_by_role("button", name="Retry")).to_be_visible()
     assert len(model_server.requests) == 3
+
+
+def test_waiting_answer_says_that_the_model_loads_or_answers_another_room(
+    open_page: OpenPage, server: Server, model_server: ModelServer
+) -> None:
+    loaded, other, mine = threading.Event(), held(text("Long ago")), silent()
+
+    def reply(body: dict[str, Any]) -> Reply:
+        if body["messages"][-1]["content"] == "Tell me a story":
+            return other
+        return mine if loaded.is_set() else Reply(b'{"error": {"message": "Loading model"}}', status=503)
+
+    model_server.otherwise = reply
+    page = open_page()
+    new_room(page)
+    send(page, "Are you there?")
+    expect(message(page, 2, state="waiting")).to_contain_text(re.compile(r"The model is loading… [1-9]\d* s"))
+    ask(server, create_room(server), "Tell me a story", wait=False)
+    assert other.begun.wait(DEADLINE)
+    loaded.set()
+    expect(message(page, 2, state="waiting")).to_contain_text("Waiting for the model: 1 answer ahead")
+    stop(page)
+    expect(message(page, 2, state="stopped")).to_be_visible()
+    assert mine.closed.wait(DEADLINE)
+    other.hang_up()
 
 
 def test_edit_replaces_a_question_and_all_that_followed_in_every_tab(

@@ -46,7 +46,7 @@ def test_print_shows_the_whole_conversation_and_nothing_else(open_page: OpenPage
     new_room(page)
 
     def at_the_bottom() -> bool:
-        box = page.locator("#composer").bounding_box()
+        box = page.locator(".open__foot").bounding_box()
         return box is not None and abs(box["y"] + box["height"] - 800) < 2
 
     until(at_the_bottom)

@@ -116,7 +116,7 @@ def test_composer_stays_above_the_keyboard(phone: BrowserContext, server: Server
     box.tap()
     box.fill("\n".join(f"Line {n}" for n in range(40)))
     at_the_bottom = "form => Math.abs(form.getBoundingClientRect().bottom - innerHeight) < 2"
-    until(lambda: bool(page.locator("#composer").evaluate(at_the_bottom)))
+    until(lambda: bool(page.locator(".open__foot").evaluate(at_the_bottom)))
     assert box.evaluate("box => box.clientHeight <= 0.41 * innerHeight && box.scrollHeight > box.clientHeight")
     model_server.will(answer("Here."))
     page.get_by_role("button", name="Send").tap()

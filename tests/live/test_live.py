@@ -116,20 +116,20 @@ def test_pushed_answer_is_the_same_html_as_in_page_and_response(
     assert row in page
 
 
-def test_context_meter_follows_each_answer_and_is_hidden_in_a_cleared_room(
+def test_context_meter_follows_each_answer_and_is_empty_in_a_cleared_room(
     server: Server, tab: OpenTab, model_server: ModelServer
 ) -> None:
     room_id = new_room(server)
     one = tab(room_id)
-    one.read_until('<p id="context" class="context" hidden>')
+    one.read_until('<p id="context" class="context"></p>')
     model_server.will(Reply(text("Yes."), usage(8000, 192), end()))
     ask(server, room_id, "Hello", wait=True)
     assert "25 %" in one.read_until("8,192 of 32,768 tokens")
     page = fetch(server, f"/rooms/{room_id}")
     assert [html for target, _, html in one.partials() if target == "context"][-1] in page
     requests.delete(f"{server.url}/rooms/{room_id}/messages")
-    one.read_until('<p id="context" class="context" hidden>')
-    assert '<p id="context" class="context" hidden>' in fetch(server, f"/rooms/{room_id}")
+    one.read_until('<p id="context" class="context"></p>')
+    assert '<p id="context" class="context"></p>' in fetch(server, f"/rooms/{room_id}")
 
 
 @pytest.fixture
