@@ -16,26 +16,6 @@ def filled(count: int) -> Changelog[str]:
     return changelog
 
 
-def test_since_returns_later_invalidations_once_in_the_order_of_their_last_mark() -> None:
-    changelog = filled(3)
-    assert changelog.since(0) == ["n1", "n2", "n3"]
-    assert changelog.since(-1) is None, "nothing is known of revisions before the first"
-    changelog.mark("n1", 4)
-    changelog.mark("n4", 4)
-    assert changelog.since(0) == changelog.since(0) == ["n2", "n3", "n1", "n4"]
-    assert changelog.since(3) == ["n1", "n4"]
-    assert changelog.since(4) == changelog.since(99) == []
-
-
-def test_since_a_revision_before_mark_all_is_none() -> None:
-    changelog = filled(3)
-    changelog.mark_all(7)
-    assert changelog.since(6) is None
-    assert changelog.since(7) == []
-    changelog.mark("n1", 8)
-    assert changelog.since(7) == ["n1"]
-
-
 def test_changelog_keeps_a_limited_number_of_invalidations() -> None:
     """Revisions before the invalidation that is dropped are no longer known."""
     changelog = filled(MAX_INVALIDATIONS + 1)
@@ -51,11 +31,11 @@ def test_changelog_keeps_a_limited_number_of_invalidations() -> None:
 
 
 @given(
-    st.lists(st.integers(0, 300), max_size=60),
+    st.lists(st.integers(0, 20), max_size=60),
     st.lists(st.booleans(), min_size=60, max_size=60),
-    st.integers(0, 60),
+    st.integers(-1, 61),
 )
-def test_since_returns_every_later_invalidation_or_none(
+def test_since_returns_later_invalidations_once_in_the_order_of_their_last_mark_or_none(
     invalidations: list[int], resets: list[bool], since: int
 ) -> None:
     changelog = Changelog[int](0)
@@ -71,4 +51,5 @@ def test_since_returns_every_later_invalidation_or_none(
     found = changelog.since(since)
     assert (found is None) == (since < reset_at)
     if found is not None:
-        assert sorted(found) == sorted({invalidation for revision, invalidation in history if revision > since})
+        later = [invalidation for revision, invalidation in history if revision > since]
+        assert found == list(dict.fromkeys(later[::-1]))[::-1]

@@ -156,6 +156,13 @@ def test_rename_changes_the_name_in_the_list_and_the_file(overseer: Overseer, lo
     assert log.events[-2:] == [RoomSynced(room.id, moved_to_top=False), RoomRenamed(room.id)]
 
 
+def test_configure_moves_no_room_in_the_list(overseer: Overseer, log: EventLog) -> None:
+    room, _ = overseer.create("Kitchen"), overseer.create("Cellar")
+    assert overseer.room(room.id).configure({"model": "large"}, name=" Bath\n").name == "Bath"
+    assert names(overseer) == ["Cellar", "Bath"]
+    assert RoomSynced(room.id, moved_to_top=False) in log.events and RoomConfigured(room.id) in log.events
+
+
 def test_room_is_named_after_its_first_question_unless_a_person_named_it(overseer: Overseer, log: EventLog) -> None:
     unnamed, named, renamed = overseer.create(), overseer.create("Kitchen"), overseer.create()
     assert (unnamed.name, renamed.name) == (NEW_ROOM, NEW_ROOM)

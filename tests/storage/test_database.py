@@ -13,8 +13,8 @@ import pytest
 
 from overseer.domain.errors import StorageClosed, StorageDamaged, StorageError, StorageReplaced, StorageUnavailable
 from overseer.storage.database import CHECKPOINT_BYTES, SUFFIXES, Migration, Storage, beside, remove
-from tests.storage.files import JUNK, copy_database, execute, query, remove_wal, write_junk
-from tests.storage.files import remove as unlink
+from tests.support.files import JUNK, copy_database, execute, query, remove_wal, write_junk
+from tests.support.files import remove as unlink
 
 DEADLINE = 20.0
 APPLICATION_ID = 0x54455354

@@ -15,7 +15,7 @@ import pytest
 
 from overseer.storage.database import SUFFIXES, Storage, remove
 from overseer.storage.facets import MAX_NAME_BYTES, Facet, FacetAborted, Facets, Start
-from tests.storage.files import query
+from tests.support.files import query
 
 DEADLINE = 20.0
 UNEXPECTED_SECONDS = 0.05  # how long to watch for an event that must not happen

@@ -23,7 +23,7 @@ from overseer import create_app
 from overseer.llm.choice import ModelSettings
 from overseer.storage import instance_lock
 from tests.storage.conftest import StartServer
-from tests.storage.files import (
+from tests.support.files import (
     copy_database,
     empty,
     execute,

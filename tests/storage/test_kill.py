@@ -12,10 +12,9 @@ import threading
 import requests
 
 from overseer.storage.instance_lock import room_file
-from tests.storage.files import query
+from tests.support.files import query
 from tests.support.model_server import ModelServer, Reply, held, text
 from tests.support.server import DEADLINE, Server
-from tests.support.tab import Tab
 from tests.support.waiting import until
 
 WORD_SECONDS = 0.004
@@ -55,9 +54,7 @@ def next_save(server: Server, room: str, number: int, before: str) -> str:
     return stored()
 
 
-def test_kill_during_an_answer_keeps_what_was_saved_and_the_answer_can_be_retried(
-    server: Server, model_server: ModelServer
-) -> None:
+def test_kill_during_an_answer_keeps_what_was_saved(server: Server, model_server: ModelServer) -> None:
     room = requests.post(f"{server.url}/rooms", timeout=DEADLINE).headers["Location"].rsplit("/", 1)[-1]
     number = 2
     for requests_so_far, saves in enumerate((0, 2)):  # kill at once, and after the answer was saved twice
@@ -77,13 +74,3 @@ def test_kill_during_an_answer_keeps_what_was_saved_and_the_answer_can_be_retrie
         assert words == [str(n) for n in range(len(words))], "not the beginning of the answer"
         assert words[: len(saved.split())] == saved.split()
         number += 2
-    tab = Tab(server.url, f"room={room}")
-    assert requests.post(f"{server.url}/rooms/{room}/turn", timeout=DEADLINE).status_code == 201
-    tab.has(lambda frame: re.search(r'id="message-4"[^>]*data-state="complete"', frame) is not None)
-    tab.close()
-    assert [(n, state) for n, state, _ in messages(server, room)] == [
-        (1, "complete"),
-        (2, "interrupted"),
-        (3, "complete"),
-        (4, "complete"),
-    ]

@@ -18,8 +18,8 @@ from overseer.rooms.chat_room import ChatRoom
 from overseer.rooms.overseer import Overseer
 from overseer.storage.database import Storage
 from overseer.storage.instance_lock import room_file
-from tests.storage.files import empty, execute, overwrite_last_page, truncate, write_junk
 from tests.storage.rooms import Open, ask, create_room, listed, wait_for_turn
+from tests.support.files import empty, execute, overwrite_last_page, truncate, write_junk
 from tests.support.model_server import ModelServer, end, held, text
 from tests.support.server import DEADLINE
 

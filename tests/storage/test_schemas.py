@@ -17,8 +17,8 @@ from overseer.rooms.chat_room import INTERRUPTED
 from overseer.rooms.overseer import Overseer
 from overseer.storage import registry, schema
 from overseer.storage.database import Migration
-from tests.storage.files import query
 from tests.storage.rooms import Open
+from tests.support.files import query
 
 DUMPS = Path(__file__).parent / "schemas"
 CREATED = 1790000000000
