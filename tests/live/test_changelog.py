@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from overseer.live.changelog import MAX_INVALIDATIONS, Changelog
@@ -30,6 +30,7 @@ def test_changelog_keeps_a_limited_number_of_invalidations() -> None:
     assert changelog.since(1) is not None, "an invalidation that is marked again takes no more space"
 
 
+@example([0, 1, 0, 2, None, 1, 2, 1])
 @given(st.lists(st.integers(0, 5) | st.none(), max_size=30))
 def test_since_returns_later_invalidations_once_in_the_order_of_their_last_mark(marks: list[int | None]) -> None:
     """None marks all: no invalidation before it is known one by one."""
