@@ -11,6 +11,7 @@ from pathlib import Path
 import requests
 from playwright.sync_api import Locator, Page, Route, expect
 
+from overseer.storage.instance_lock import room_file
 from tests.support.server import Server
 from tests.support.waiting import until
 
@@ -34,7 +35,7 @@ def ask(server: Server, path: str, text: str, *, wait: bool = True) -> None:
 
 def seed_messages(instance: Path, path: str, count: int, *, first: int = 1, tall: bool = False) -> None:
     """Write messages into the file of a room while the server is down. Answers vary in height if `tall`."""
-    with closing(sqlite3.connect(instance / "facets" / f"room-{path[-12:]}.sqlite")) as db, db:
+    with closing(sqlite3.connect(room_file(instance, path[-12:]))) as db, db:
         for number in range(first, count + 1):
             role = "user" if number % 2 else "assistant"
             text = f"Message {number}.\n\n" + "Another paragraph.\n\n" * (number % 23 if tall else 0)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from overseer.storage.instance_lock import room_file
 from tests.browser.conftest import FLAGS
 from tests.browser.steps import (
     OpenPage,
@@ -30,6 +29,7 @@ from tests.browser.steps import (
     wait_for_requests,
     wait_for_routes,
 )
+from tests.support.files import execute
 from tests.support.model_server import ModelServer, end, held, text
 from tests.support.server import Server
 from tests.support.server_pool import ServerPool
@@ -65,11 +65,8 @@ def paths(module_server: Server) -> dict[str, str]:
     module_server.stop()
     for name, count, tall in SEEDED:
         seed_messages(module_server.instance, found[name], count, tall=tall)
-    with (
-        closing(sqlite3.connect(module_server.instance / "facets" / f"room-{found['very long'][-12:]}.sqlite")) as db,
-        db,
-    ):
-        db.execute("DELETE FROM messages WHERE number < 31")  # as if the room had been cleared: numbers are not reused
+    # As if the room had been cleared: numbers are not reused.
+    execute(room_file(module_server.instance, found["very long"][-12:]), "DELETE FROM messages WHERE number < 31")
     module_server.start()
     return found
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -13,7 +11,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from overseer.storage.instance_lock import room_file
 from tests.browser.steps import create_room, message, messages, seed_messages, send
+from tests.support.files import execute
 from tests.support.model_server import ModelServer, end, held, text
 from tests.support.server import Server
 
@@ -42,16 +42,16 @@ def start_server(server: Server) -> StartServer:
         server.stop()
         seed_messages(server.instance, path, len(sent))
         times = [int(moment.timestamp() * 1000) for moment in sent]
-        with closing(sqlite3.connect(server.instance / "facets" / f"room-{path[-12:]}.sqlite")) as db, db:
-            for number, moment in enumerate(times, 1):
-                db.execute("UPDATE messages SET created_at = ? WHERE number = ?", (moment, number))
-        with closing(sqlite3.connect(server.instance / "overseer.sqlite")) as db, db:
-            insert = (
-                "INSERT INTO rooms (id, name, created_at, rank, active_at, synced_at) VALUES (?, 'Room', 1, ?, ?, 1)"
-            )
-            for number, moment in enumerate(times):
-                db.execute(insert, (f"{number:012x}", 100 + number, moment))
-            db.execute("UPDATE rooms SET rank = 1000, active_at = ? WHERE id = ?", (max(times), path[-12:]))
+        execute(
+            room_file(server.instance, path[-12:]),
+            *(f"UPDATE messages SET created_at = {moment} WHERE number = {n}" for n, moment in enumerate(times, 1)),
+        )
+        insert = "INSERT INTO rooms (id, name, created_at, rank, active_at, synced_at) VALUES"
+        execute(
+            server.instance / "overseer.sqlite",
+            *(f"{insert} ('{n:012x}', 'Room', 1, {100 + n}, {moment}, 1)" for n, moment in enumerate(times)),
+            f"UPDATE rooms SET rank = 1000, active_at = {max(times)} WHERE id = '{path[-12:]}'",
+        )
         server.start()
         return server.url + path
 

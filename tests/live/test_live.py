@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import requests
 
+from overseer.storage.instance_lock import room_file
+from tests.support.files import write_junk
 from tests.support.model_server import ModelServer, Reply, answer, end, held, reasoning, text, tool_call
 from tests.support.rooms import ask, ended, fetch, new_room
 from tests.support.server import Server
@@ -256,7 +258,7 @@ def test_damaged_room_says_so_to_its_tabs(server: Server, tab: OpenTab) -> None:
     """They stay connected and are sent changes of the list."""
     room_id = new_room(server)
     server.stop()
-    (server.instance / "facets" / f"room-{room_id}.sqlite").write_bytes(b"junk" * 4096)
+    write_junk(room_file(server.instance, room_id))
     server.start()
     one = tab(room_id)
     assert "damaged" in one.read_until('hx-target="#messages"')

@@ -7,13 +7,12 @@ import re
 import resource
 import shutil
 import socket
-import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -44,10 +43,11 @@ from overseer.domain.text import NEW_ROOM
 from overseer.rooms.chat_room import INTERRUPTED
 from overseer.rooms.overseer import Overseer
 from overseer.storage.database import SUFFIXES, Storage
-from overseer.storage.instance_lock import owner
+from overseer.storage.instance_lock import owner, room_file
 from overseer.storage.room_store import RoomStore
 from tests.rooms.conftest import models
 from tests.support.event_log import EventLog
+from tests.support.files import execute, query, replace_by_junk, write_junk
 from tests.support.model_server import ModelServer, Reply, answer, end, held, text, tool_call
 from tests.support.room_harness import join_turn_threads
 from tests.support.server import ROOT
@@ -92,10 +92,6 @@ def ask(overseer: Overseer, room_id: str, question: str) -> int:
     return number
 
 
-def room_file(instance: Path, room_id: str) -> Path:
-    return instance / "facets" / f"room-{room_id}.sqlite"
-
-
 def files(directory: Path) -> set[str]:
     return {str(path.relative_to(directory)) for path in directory.rglob("*")}
 
@@ -107,18 +103,6 @@ def names(overseer: Overseer, q: str = "") -> list[str]:
 
 def texts(overseer: Overseer, room_id: str) -> list[str]:
     return [message.text for message in overseer.room(room_id).messages().messages]
-
-
-def query(path: Path, sql: str) -> list[tuple[object, ...]]:
-    """Query a file over a connection of its own, as another program would."""
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
-        return db.execute(sql).fetchall()
-
-
-def execute(path: Path, *statements: str) -> None:
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        for sql in statements:
-            db.execute(sql)
 
 
 def open_room_files(instance: Path) -> set[str]:
@@ -660,10 +644,6 @@ def test_delete_that_the_system_refuses_is_finished_by_the_next_start(
 # Broken files
 
 
-def overwrite(path: Path) -> None:
-    path.write_bytes(b"This is no database. " * 100)
-
-
 def raise_version(path: Path) -> None:
     execute(path, "PRAGMA user_version = 99")
 
@@ -674,7 +654,7 @@ def replace_by_another_programs(path: Path) -> None:
 
 
 BROKEN = [
-    pytest.param(overwrite, "damaged or not a SQLite file.*backup", id="not a database"),
+    pytest.param(write_junk, "damaged or not a SQLite file.*backup", id="not a database"),
     pytest.param(raise_version, "newer version of Overseer. Update", id="newer"),
     pytest.param(replace_by_another_programs, "database of another program. Move it", id="another program's"),
     pytest.param(Path.unlink, "is missing. Put back", id="missing"),
@@ -830,8 +810,7 @@ def test_registry_that_was_replaced_while_the_disk_is_full_is_rebuilt_by_a_later
     overseer: Overseer, instance: Path
 ) -> None:
     overseer.create("Kitchen")
-    (instance / "other").write_bytes(b"This is no database. " * 1000)
-    os.replace(instance / "other", instance / "overseer.sqlite")
+    replace_by_junk(instance / "overseer.sqlite")
     for _ in range(2):
         with no_space(), pytest.raises((StorageError, InstanceError)):
             overseer.open()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 import threading
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Unpack
 
@@ -18,6 +16,7 @@ from overseer.domain.settings import Changes, Settings
 from overseer.llm import ModelCut, TextDelta, ToolRequest
 from overseer.rooms.chat_room import Limits
 from tests.rooms.conftest import MakeHarness
+from tests.support.files import execute
 from tests.support.room_harness import RoomHarness, ScriptedReply
 from tests.support.waiting import DEADLINE
 
@@ -80,11 +79,11 @@ def test_configure_that_cannot_be_written_changes_nothing(harness: RoomHarness) 
     with pytest.raises(StorageUnavailable, match="disk is full"):
         harness.configure("Cellar", system_prompt="x" * 30_000)
     harness.free_disk()
-    with closing(sqlite3.connect(harness.file, isolation_level=None)) as db:
-        db.execute("CREATE TRIGGER broken BEFORE UPDATE OF name ON room BEGIN SELECT raise(ABORT, 'no name'); END")
-        with pytest.raises(StorageError, match="no name"):
-            harness.configure("Cellar", **ALL)
-        db.execute("DROP TRIGGER broken")
+    trigger = "CREATE TRIGGER broken BEFORE UPDATE OF name ON room BEGIN SELECT raise(ABORT, 'no name'); END"
+    execute(harness.file, trigger)
+    with pytest.raises(StorageError, match="no name"):
+        harness.configure("Cellar", **ALL)
+    execute(harness.file, "DROP TRIGGER broken")
     assert (harness.name(), harness.settings(), harness.events) == ("Kitchen", Settings(), [])
     harness.configure(system_prompt="x" * 30_000)
 

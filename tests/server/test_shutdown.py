@@ -20,6 +20,7 @@ import requests
 from overseer.domain.errors import StorageUnavailable
 from overseer.live.hub import Hub
 from overseer.storage.database import BUSY_SECONDS
+from overseer.storage.instance_lock import room_file
 from tests.support.model_server import ModelServer, Reply, held, silent, text
 from tests.support.rooms import ask, fetch, new_room
 from tests.support.server import DEADLINE, Server
@@ -165,7 +166,7 @@ def test_files_locked_by_another_program_do_not_block_shutdown(
     one.read_until("Half of it")
     with ExitStack() as locks:
         for room in rooms:
-            other = locks.enter_context(closing(sqlite3.connect(server.instance / "facets" / f"room-{room}.sqlite")))
+            other = locks.enter_context(closing(sqlite3.connect(room_file(server.instance, room))))
             other.execute("BEGIN EXCLUSIVE")
         assert server.stop() == 0
     assert one.read_to_close() == 1012

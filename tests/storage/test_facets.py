@@ -15,7 +15,7 @@ import pytest
 
 from overseer.storage.database import SUFFIXES, Storage, remove
 from overseer.storage.facets import MAX_NAME_BYTES, Facet, FacetAborted, Facets, Start
-from tests.support.files import query
+from tests.support.files import column
 
 DEADLINE = 20.0
 UNEXPECTED_SECONDS = 0.05  # how long to watch for an event that must not happen
@@ -152,7 +152,7 @@ def test_facet_opens_its_file_at_the_first_call_and_starts_one_child(shelf: Shel
     shelf.get("b").call(Notebook.write, "other")
     assert shelf.started == ["a", "b"]
     assert shelf.facets.exists("a") and shelf.facets.names() == {"a", "b"}
-    assert query(shelf.facets.path("a"), "SELECT word FROM words") == ["one"]
+    assert column(shelf.facets.path("a"), "SELECT word FROM words") == ["one"]
 
 
 def test_facet_uses_a_new_start_only_when_it_is_opened_again(shelf: Shelf) -> None:

@@ -24,11 +24,11 @@ from overseer.llm.choice import ModelSettings
 from overseer.storage import instance_lock
 from tests.storage.conftest import StartServer
 from tests.support.files import (
+    column,
     copy_database,
     empty,
     execute,
     overwrite,
-    query,
     remove,
     remove_wal,
     remove_with_companions,
@@ -450,7 +450,7 @@ def test_question_is_not_acknowledged_when_its_file_is_replaced_during_the_trans
     assert ask(browser, room, "After?").status_code == 201
     shown = browser.get(f"/rooms/{room}/messages").text
     assert "Before?" in shown and "After?" in shown and 'data-state="waiting"' not in shown
-    stored = query(path, "SELECT text FROM parts WHERE text LIKE '%?'")
+    stored = column(path, "SELECT text FROM parts WHERE text LIKE '%?'")
     assert stored == (["Before?", "During?", "After?"] if harm else ["Before?", "After?"])
 
 

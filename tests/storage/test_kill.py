@@ -12,7 +12,7 @@ import threading
 import requests
 
 from overseer.storage.instance_lock import room_file
-from tests.support.files import query
+from tests.support.files import column
 from tests.support.model_server import ModelServer, Reply, held, text
 from tests.support.server import DEADLINE, Server
 from tests.support.waiting import until
@@ -47,7 +47,7 @@ def next_save(server: Server, room: str, number: int, before: str) -> str:
     path = room_file(server.instance, room)
 
     def stored() -> str:
-        found = query(path, f"SELECT text FROM parts WHERE message = {number}")
+        found = column(path, f"SELECT text FROM parts WHERE message = {number}")
         return str(found[0]) if found else ""
 
     until(lambda: stored() != before)

@@ -13,10 +13,14 @@ JUNK = b"This is not a database. " * 1000
 PAGE_BYTES = 4096
 
 
-def query(path: Path, sql: str) -> list[object]:
-    """Return the first column of every row."""
+def query(path: Path, sql: str) -> list[tuple[object, ...]]:
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
-        return [row[0] for row in db.execute(sql)]
+        return db.execute(sql).fetchall()
+
+
+def column(path: Path, sql: str) -> list[object]:
+    """Return the first column of every row."""
+    return [row[0] for row in query(path, sql)]
 
 
 def execute(path: Path, *statements: str) -> None:

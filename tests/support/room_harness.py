@@ -23,6 +23,7 @@ from overseer.storage.database import Storage
 from overseer.storage.facets import Facet, Facets
 from overseer.tools.toolbox import TOOLS, Tool, Toolbox
 from tests.support.event_log import EventLog
+from tests.support.files import query
 from tests.support.waiting import DEADLINE
 
 P = ParamSpec("P")
@@ -248,9 +249,7 @@ class RoomHarness(EventLog):
         return self.call(ChatRoom.summary).answering
 
     def query(self, sql: str) -> list[tuple[object, ...]]:
-        """Query the file over a connection of its own, as another program would."""
-        with closing(sqlite3.connect(f"{self.file.as_uri()}?mode=ro", uri=True)) as db:
-            return db.execute(sql).fetchall()
+        return query(self.file, sql)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

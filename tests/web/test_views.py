@@ -17,6 +17,7 @@ from flask.testing import FlaskClient
 from overseer.domain.records import Asked
 from overseer.rooms.overseer import Overseer
 from overseer.rooms.room_handle import RoomHandle
+from overseer.storage.instance_lock import room_file
 from tests.support.client import (
     HTMX,
     NAVIGATION,
@@ -30,6 +31,7 @@ from tests.support.client import (
     rows,
     wait_for_message,
 )
+from tests.support.files import column
 from tests.support.html import Element, parsed, root
 from tests.support.model_server import ModelServer, Reply, answer, end, held, reasoning, text, tool_call
 from tests.support.server import Server
@@ -201,8 +203,7 @@ def test_list_shows_count_state_and_preview_of_a_room(client: FlaskClient, model
 def test_pinning_moves_a_room_to_the_top_until_it_is_unpinned(client: FlaskClient, instance: Path) -> None:
     low, high = new_room(client, "Low"), new_room(client, "High")
     assert client.patch(f"/rooms/{low}", data={"pinned": "1"}).status_code == 200
-    with closing(sqlite3.connect(instance / "facets" / f"room-{low}.sqlite")) as db:
-        assert db.execute("SELECT pinned FROM room").fetchone() == (1,)
+    assert column(room_file(instance, low), "SELECT pinned FROM room") == [1]
     ask(client, high, "Up")
     newest = new_room(client, "Newest")
     assert client.patch(f"/rooms/{low}", data={"pinned": "yes"}).status_code == 422
@@ -316,7 +317,7 @@ def test_every_form_of_the_page_works_without_javascript(
 def test_messages_come_in_pages_of_fifty(client: FlaskClient, instance: Path) -> None:
     """A browser that navigates to a message comes to the page that contains it."""
     room_id = new_room(client)
-    with closing(sqlite3.connect(instance / "facets" / f"room-{room_id}.sqlite")) as db, db:
+    with closing(sqlite3.connect(room_file(instance, room_id))) as db, db:
         for number in range(1, 121):
             row = (number, "user" if number % 2 else "assistant", 1_700_000_000_000)
             db.execute("INSERT INTO messages (number, role, state, created_at) VALUES (?, ?, 'complete', ?)", row)
