@@ -19,7 +19,7 @@ from overseer.llm.choice import ModelSettings
 from overseer.rooms.overseer import Overseer
 from tests.support.model_server import ModelServer
 from tests.support.raw import Caller, Listening
-from tests.support.server import Server
+from tests.support.server import Server, StartServer, running
 from tests.support.server_pool import ServerPool
 from tests.support.tab import Tab
 from tests.support.templates import compile_once
@@ -90,12 +90,29 @@ def server_pool() -> Iterator[ServerPool]:
 
 
 @pytest.fixture
-def server(instance: Path, model_server: ModelServer, server_pool: ServerPool) -> Iterator[Server]:
+def start_server(instance: Path, model_server: ModelServer, server_pool: ServerPool) -> Iterator[StartServer]:
+    """Starts real servers, answered by the stand-in; keyword arguments in capitals are environment variables.
+
+    A traceback in a log fails the test. A test that causes one clears the log.
+    """
+    servers: list[Server] = []
+
+    with ExitStack() as ends:
+
+        def start(*, host: str = "127.0.0.1", altered: Any = None, **environment: str) -> Server:
+            options: dict[str, Any] = {"host": host, "altered": altered, "server_pool": server_pool}
+            servers.append(ends.enter_context(running(instance, model_server, environment=environment, **options)))
+            return servers[-1]
+
+        yield start
+    for server in servers:
+        assert "Traceback" not in "".join(server.log)
+
+
+@pytest.fixture
+def server(start_server: StartServer) -> Server:
     """The real server, answered by the stand-in."""
-    environment = {"OPENAI_BASE_URL": model_server.url, "OPENAI_MODEL": "stand-in"}
-    server = Server(instance, environment=environment, server_pool=server_pool).start()
-    yield server
-    server.stop()
+    return start_server()
 
 
 @pytest.fixture

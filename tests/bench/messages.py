@@ -67,7 +67,7 @@ STEPS: tuple[tuple[str, Callable[[Reader], float]], ...] = (
 )
 
 
-def figures(program: tuple[str, ...]) -> Iterator[Figure]:
+def figures() -> Iterator[Figure]:
     """Yield how long each request takes, also relative to a room of 50 messages, and the size of a switch."""
     rooms: dict[int, str] = {}
 
@@ -77,7 +77,7 @@ def figures(program: tuple[str, ...]) -> Iterator[Figure]:
         for messages, room_id in rooms.items():
             fill(folder, room_id, messages)
 
-    with seeded(program, prepare=filled) as home, Caller(home.server.port) as caller:
+    with seeded(prepare=filled) as home, Caller(home.server.port) as caller:
         readers = {messages: Reader(caller, room_id, messages) for messages, room_id in rooms.items()}
         original = readers.pop(REFERENCE)
         for name, step in STEPS:

@@ -12,10 +12,11 @@ from threading import Thread
 
 from playwright.sync_api import Browser, Page, Request
 
-from tests.bench.browser import Watch, Watched, chromium, load_all
+from tests.bench.browser import Watch, Watched, load_all
 from tests.bench.figure import Figure, percentile, repeats
 from tests.bench.script import Script
 from tests.bench.seeded_instance import SeededInstance, seeded
+from tests.support.chromium import chromium
 
 LONG = 5_000  # messages
 MANY = 300  # rooms
@@ -57,9 +58,9 @@ BARE = """<!doctype html><html lang="en"><head><title>Bare</title><link rel="ico
 </body></html>"""
 
 
-def figures(program: tuple[str, ...]) -> Iterator[Figure]:
+def figures() -> Iterator[Figure]:
     """Yield all figures, each in a browser that does nothing else."""
-    with seeded(program) as home, chromium() as browser:
+    with seeded() as home, chromium() as browser:
         few = by_rooms(home, browser, FEW)
         yield from tokens(few)
         yield from full_speed(home, browser)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import requests
@@ -24,8 +22,7 @@ from tests.browser.steps import (
     wait_for_requests,
 )
 from tests.support.model_server import ModelServer, Reply, answer, end, held, reasoning, text, tool_call, usage
-from tests.support.server import Server
-from tests.support.server_pool import ServerPool
+from tests.support.server import Server, StartServer
 from tests.support.waiting import until
 
 # Records what screen readers are told, by ariaNotify or by a live region.
@@ -379,12 +376,9 @@ def test_settings_that_are_rejected_stay_typed(open_page: OpenPage, model_server
 
 
 @pytest.fixture
-def small_context_server(instance: Path, model_server: ModelServer, server_pool: ServerPool) -> Iterator[Server]:
+def small_context_server(start_server: StartServer) -> Server:
     """A server whose model reads 256 tokens."""
-    environment = {"OPENAI_BASE_URL": model_server.url, "OPENAI_MODEL": "stand-in", "OVERSEER_CONTEXT_TOKENS": "256"}
-    server = Server(instance, environment=environment, server_pool=server_pool).start()
-    yield server
-    server.stop()
+    return start_server(OVERSEER_CONTEXT_TOKENS="256")
 
 
 def test_line_marks_the_messages_that_the_model_no_longer_sees(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import closing
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from overseer.storage.instance_lock import room_file
-from tests.browser.conftest import FLAGS
 from tests.browser.steps import (
     OpenPage,
     ask,
@@ -29,9 +27,10 @@ from tests.browser.steps import (
     wait_for_requests,
     wait_for_routes,
 )
+from tests.support.chromium import launch
 from tests.support.files import execute
 from tests.support.model_server import ModelServer, end, held, text
-from tests.support.server import Server
+from tests.support.server import Server, running
 from tests.support.server_pool import ServerPool
 from tests.support.waiting import until
 
@@ -42,20 +41,17 @@ SEEDED = (("tall", 120, True), ("short", 300, False), ("long", 700, False), ("ve
 
 @pytest.fixture(scope="module")
 def module_model_server() -> Iterator[ModelServer]:
-    model_server = ModelServer()
-    yield model_server
-    model_server.close()
+    with closing(ModelServer()) as model_server:
+        yield model_server
 
 
 @pytest.fixture(scope="module")
 def module_server(
     tmp_path_factory: pytest.TempPathFactory, server_pool: ServerPool, module_model_server: ModelServer
 ) -> Iterator[Server]:
-    environment = {"OPENAI_BASE_URL": module_model_server.url, "OPENAI_MODEL": "stand-in"}
-    instance: Path = tmp_path_factory.mktemp("scrolling") / "instance"
-    server = Server(instance, environment=environment, server_pool=server_pool).start()
-    yield server
-    server.stop()
+    instance = tmp_path_factory.mktemp("scrolling") / "instance"
+    with running(instance, module_model_server, server_pool=server_pool) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -332,9 +328,7 @@ def test_earlier_messages_load_until_a_tall_window_is_full(open_page: OpenPage, 
 @pytest.fixture
 def page_with_scroll_bars(browser: Browser) -> Iterator[Page]:
     """A tab with scroll bars, which a headless browser hides by default."""
-    executable = os.environ.get("CHROMIUM", "chromium")
-    options = {"executable_path": executable, "args": FLAGS, "ignore_default_args": ["--hide-scrollbars"]}
-    with browser.browser_type.launch(**options) as shown:  # type: ignore[arg-type]
+    with launch(browser.browser_type, ignore_default_args=["--hide-scrollbars"]) as shown:
         yield shown.new_page(viewport={"width": 1280, "height": 800})
 
 

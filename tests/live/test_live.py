@@ -6,7 +6,6 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 import requests
@@ -15,8 +14,7 @@ from overseer.storage.instance_lock import room_file
 from tests.support.files import write_junk
 from tests.support.model_server import ModelServer, Reply, answer, end, held, reasoning, text, tool_call
 from tests.support.rooms import ask, ended, fetch, new_room
-from tests.support.server import Server
-from tests.support.server_pool import ServerPool
+from tests.support.server import Server, StartServer
 from tests.support.tab import DEADLINE, Tab
 
 OpenTab = Callable[..., Tab]
@@ -101,14 +99,12 @@ def test_pushed_answer_is_the_same_html_as_in_page_and_response(
 
 
 @pytest.fixture
-def nameless(instance: Path, model_server: ModelServer, server_pool: ServerPool) -> Iterator[Server]:
+def nameless(start_server: StartServer, model_server: ModelServer) -> Iterator[Server]:
     """A server without OPENAI_MODEL, whose model server does not list its models yet."""
     model_server.may_list.clear()
     model_server.models = ["owl"]
-    server = Server(instance, environment={"OPENAI_BASE_URL": model_server.url}, server_pool=server_pool).start()
-    yield server
+    yield start_server(OPENAI_MODEL="")
     model_server.may_list.set()
-    server.stop()
 
 
 def test_name_of_the_model_is_pushed_to_every_tab(nameless: Server, model_server: ModelServer) -> None:

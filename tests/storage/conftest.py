@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,10 +11,9 @@ from overseer.llm.choice import Models, ModelSettings
 from overseer.rooms.overseer import Overseer
 from tests.storage.rooms import Open
 from tests.support.model_server import ModelServer
-from tests.support.server import Server
-from tests.support.server_pool import ServerPool
+from tests.support.server import Server, StartServer
 
-StartServer = Callable[..., Server]
+SHORT_WAITS: dict[str, object] = {"short_waits": {}}
 
 
 @pytest.fixture
@@ -34,24 +33,6 @@ def opened(model_server: ModelServer) -> Iterator[Open]:
 
 
 @pytest.fixture
-def start_server(model_server: ModelServer, server_pool: ServerPool) -> Iterator[StartServer]:
-    """Starts servers with short timeouts on instance directories."""
-    servers: list[Server] = []
-    program = ("-m", "tests.storage.short_timeouts")
-    settings = {"OPENAI_BASE_URL": model_server.url, "OPENAI_MODEL": "stand-in"}
-
-    def start(instance: Path, **environment: str) -> Server:
-        instance.mkdir(exist_ok=True)
-        server = Server(instance, environment=settings | environment, program=program, server_pool=server_pool)
-        servers.append(server)
-        return server.start()
-
-    yield start
-    for server in servers:
-        server.stop()
-
-
-@pytest.fixture
-def server(instance: Path, start_server: StartServer) -> Server:
+def server(start_server: StartServer) -> Server:
     """A server with short timeouts."""
-    return start_server(instance)
+    return start_server(altered=SHORT_WAITS)

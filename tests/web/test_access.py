@@ -25,9 +25,7 @@ from overseer.web.extensions import access_policy, overseer
 from overseer.web.password import hashed
 from tests.support.client import HTMX, PLAIN, new_room
 from tests.support.html import parsed, root
-from tests.support.model_server import NOBODY
-from tests.support.server import Server
-from tests.support.server_pool import ServerPool
+from tests.support.server import Server, StartServer
 from tests.support.tab import Tab
 
 PASSWORD = "correct horse battery"
@@ -337,12 +335,9 @@ def test_session_that_is_ended_from_the_list_is_logged_out(locked: Flask) -> Non
 
 
 @pytest.fixture
-def guarded(instance: Path, server_pool: ServerPool) -> Iterator[Server]:
+def guarded(start_server: StartServer) -> Server:
     """A server with a password."""
-    environment = {"OLLAMA_HOST": NOBODY, "OVERSEER_PASSWORD": PASSWORD}
-    server = Server(instance, environment=environment, server_pool=server_pool).start()
-    yield server
-    server.stop()
+    return start_server(OVERSEER_PASSWORD=PASSWORD)
 
 
 def server_cookie(server: Server) -> str:
