@@ -15,14 +15,16 @@ from hypothesis import HealthCheck, settings
 
 from overseer import create_app
 from overseer.config import SETTINGS
-from overseer.llm.choice import ModelSettings
+from overseer.llm.choice import Models, ModelSettings
 from overseer.rooms.overseer import Overseer
+from tests.support.answers import Open
 from tests.support.model_server import ModelServer
 from tests.support.raw import Caller, Listening
 from tests.support.server import Server, StartServer, running
 from tests.support.server_pool import ServerPool
 from tests.support.tab import Tab
 from tests.support.templates import compile_once
+from tests.support.waiting import join_turn_threads
 
 compile_once()
 # Normal runs use a few fixed examples, so that a failure repeats. SEARCH=1 searches for new ones.
@@ -73,6 +75,23 @@ def overseer(app: Flask) -> Overseer:
     found = app.extensions["overseer"]
     assert isinstance(found, Overseer)
     return found
+
+
+@pytest.fixture
+def opened(model_server: ModelServer) -> Iterator[Open]:
+    """Opens an Overseer on a directory, as a start of the server does; all are closed at the end."""
+    overseers: list[Overseer] = []
+
+    def open_it(directory: Path, *, open_facets: int = 50) -> Overseer:
+        models = Models(ModelSettings(base_url=model_server.url, name="stand-in"))
+        overseers.append(Overseer(directory, models=models, open_facets=open_facets))
+        overseers[-1].open()
+        return overseers[-1]
+
+    yield open_it
+    for overseer in overseers:
+        overseer.close()
+    join_turn_threads()
 
 
 @pytest.fixture

@@ -32,8 +32,8 @@ from overseer.rooms.chat_room import INTERRUPTED, STOPPED, ChatRoom
 from overseer.tools.toolbox import tool
 from tests.rooms.conftest import MakeHarness
 from tests.support.files import execute
-from tests.support.room_harness import RoomHarness, ScriptedReply, held_reply, join_turn_threads, text_reply
-from tests.support.waiting import DEADLINE
+from tests.support.room_harness import RoomHarness, ScriptedReply, held_reply, text_reply
+from tests.support.waiting import DEADLINE, join_turn_threads
 
 RACE_SECONDS = 0.1  # how long a test waits for something that must not happen
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -14,11 +13,8 @@ from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
-import pytest
 import requests
 
-from overseer.domain.errors import StorageUnavailable
-from overseer.live.hub import Hub
 from overseer.storage.database import BUSY_SECONDS
 from overseer.storage.instance_lock import room_file
 from tests.support.model_server import ModelServer, Reply, held, silent, text
@@ -176,29 +172,3 @@ def test_files_locked_by_another_program_do_not_block_shutdown(
         page = fetch(server, f"/rooms/{room}/messages")
         assert "Asked" in page and 'data-state="interrupted"' in page
     assert 'data-state="answering"' not in fetch(server, "/rooms")
-
-
-class UnreadableRenderer:
-    """Renders for a tab when nothing can be read any more."""
-
-    def list_frame(self, *_: object, **__: object) -> bytes:
-        raise StorageUnavailable("The server is shutting down. Try again in a moment.")
-
-
-class FakeWebSocket:
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock, self.connected, self.event = sock, True, threading.Event()
-
-
-def test_tab_that_cannot_be_rendered_is_told_to_reconnect(caplog: pytest.LogCaptureFixture) -> None:
-    """With 1012 and a line in the log, because an unreadable list is not a fault of the server."""
-    ours, theirs = socket.socketpair()
-    theirs.settimeout(DEADLINE)
-    hub = Hub(lambda prefix: UnreadableRenderer())  # type: ignore[arg-type, return-value]
-    hub.join(FakeWebSocket(ours), None, "", room_revision="", list_revision="")
-    frame = theirs.recv(200)
-    hub.close()
-    ours.close()
-    theirs.close()
-    assert int.from_bytes(frame[2:4], "big") == 1012
-    assert "cannot serve a tab: The server is shutting down" in caplog.text and "Traceback" not in caplog.text

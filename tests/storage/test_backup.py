@@ -28,7 +28,8 @@ from overseer.storage.check import Report, check
 from overseer.storage.database import beside
 from overseer.storage.instance_lock import room_file
 from overseer.storage.snapshot import inspect
-from tests.storage.rooms import Open, create_room, listed
+from tests.storage.rooms import create_room, listed
+from tests.support.answers import Open
 from tests.support.files import empty, execute, overwrite_last_page, write_junk
 from tests.support.model_server import ModelServer, end, held, text
 from tests.support.server import DEADLINE, ROOT, Server

@@ -17,7 +17,7 @@ from overseer.rooms.chat_room import INTERRUPTED
 from overseer.rooms.overseer import Overseer
 from overseer.storage import registry, schema
 from overseer.storage.database import Migration
-from tests.storage.rooms import Open
+from tests.support.answers import Open
 from tests.support.files import column
 
 DUMPS = Path(__file__).parent / "schemas"

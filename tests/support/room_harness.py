@@ -24,7 +24,7 @@ from overseer.storage.facets import Facet, Facets
 from overseer.tools.toolbox import TOOLS, Tool, Toolbox
 from tests.support.event_log import EventLog
 from tests.support.files import query
-from tests.support.waiting import DEADLINE
+from tests.support.waiting import DEADLINE, join_turn_threads
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -288,11 +288,3 @@ class RoomHarness(EventLog):
     def pick_model(self, name: str) -> ScriptedModel:
         self.picked_models.append(name)
         return self.model
-
-
-def join_turn_threads() -> None:
-    """Wait until every turn's thread has ended."""
-    for thread in threading.enumerate():
-        if thread.name.startswith("turn-"):
-            thread.join(DEADLINE)
-            assert not thread.is_alive(), "a turn's thread never ended"
