@@ -10,6 +10,7 @@ from pathlib import Path
 import requests
 from playwright.sync_api import Browser, Page, expect
 
+from tests.browser.steps import ask, create_room
 from tests.support.chromium import chromium
 from tests.support.model_server import ModelServer, Reply, end, held, reasoning, text, tool_call, usage
 from tests.support.server import ROOT, Server, running
@@ -57,20 +58,16 @@ Then:
 def talk(server: Server, model: ModelServer) -> str:
     """Rooms with a conversation in the newest; returns its path."""
     for name in ROOMS[1:][::-1]:
-        path = requests.post(f"{server.url}/rooms", {"name": name}, timeout=20).headers["Location"]
+        path = create_room(server, name)
         ask(server, path, f"Tell me about {name.lower()}.")
     requests.patch(f"{server.url}{path}", {"pinned": "1"}, timeout=20)
-    path = requests.post(f"{server.url}/rooms", {"name": "Why is it slow?"}, timeout=20).headers["Location"]
+    path = create_room(server, "Why is it slow?")
     model.will(
         Reply(reasoning("They want to profile."), tool_call("get_current_time", "{}"), end("tool_calls")),
         Reply(text(ANSWER), usage(412, 236), end()),
     )
     ask(server, path, QUESTION)
-    return str(path)
-
-
-def ask(server: Server, path: str, words: str) -> None:
-    requests.post(f"{server.url}{path}/messages", {"text": words}, headers={"Prefer": "wait=20"}, timeout=30)
+    return path
 
 
 @contextmanager

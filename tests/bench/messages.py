@@ -6,10 +6,12 @@ import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from overseer.storage.instance_lock import room_file
 from tests.bench.caller import PART, Caller
 from tests.bench.figure import Figure, percentile, repeats
-from tests.bench.files import create_rooms, fill
+from tests.bench.files import create_rooms, message
 from tests.bench.seeded_instance import seeded
+from tests.support.seed_data import insert_messages
 
 FEW, MANY, MOST = 50, 5_000, 100_000
 SIZES = (FEW, MANY, MOST)
@@ -75,7 +77,7 @@ def figures() -> Iterator[Figure]:
         sizes = (*SIZES, REFERENCE)
         rooms.update(zip(sizes, create_rooms(folder, len(sizes)), strict=True))
         for messages, room_id in rooms.items():
-            fill(folder, room_id, messages)
+            insert_messages(room_file(folder, room_id), range(1, messages + 1), message)
 
     with seeded(prepare=filled) as home, Caller(home.server.port) as caller:
         readers = {messages: Reader(caller, room_id, messages) for messages, room_id in rooms.items()}

@@ -7,6 +7,7 @@ import requests
 import websocket
 
 from overseer.server.connection_limits import ConnectionLimits, Limits
+from tests.support import raw
 from tests.support.server import Server, StartServer
 from tests.support.tab import Tab
 from tests.support.waiting import until
@@ -47,12 +48,7 @@ def small(start_server: StartServer) -> Server:
     return start_server(OVERSEER_MAX_TABS="3")
 
 
-HANDSHAKE = {
-    "Connection": "keep-alive, Upgrade",
-    "Upgrade": "WebSocket",
-    "Sec-WebSocket-Version": "13",
-    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-}
+HANDSHAKE = {**raw.HANDSHAKE, "Connection": "keep-alive, Upgrade", "Upgrade": "WebSocket"}
 BAD_HANDSHAKES = [
     *({key: value for key, value in HANDSHAKE.items() if key != left_out} for left_out in HANDSHAKE),
     {**HANDSHAKE, "Sec-WebSocket-Key": "short"},

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import sqlite3
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urljoin, urlsplit
@@ -34,6 +33,7 @@ from tests.support.client import (
 from tests.support.files import column
 from tests.support.html import Element, parsed, root
 from tests.support.model_server import ModelServer, Reply, answer, end, held, reasoning, text, tool_call
+from tests.support.seed_data import insert_messages
 from tests.support.server import Server
 from tests.support.waiting import DEADLINE
 
@@ -317,10 +317,7 @@ def test_every_form_of_the_page_works_without_javascript(
 def test_messages_come_in_pages_of_fifty(client: FlaskClient, instance: Path) -> None:
     """A browser that navigates to a message comes to the page that contains it."""
     room_id = new_room(client)
-    with closing(sqlite3.connect(room_file(instance, room_id))) as db, db:
-        for number in range(1, 121):
-            row = (number, "user" if number % 2 else "assistant", 1_700_000_000_000)
-            db.execute("INSERT INTO messages (number, role, state, created_at) VALUES (?, ?, 'complete', ?)", row)
+    insert_messages(room_file(instance, room_id), range(1, 121), str)
 
     def numbers(html: str) -> list[int]:
         return [int((one["id"] or "").removeprefix("message-")) for one in parsed(html).every("article")]

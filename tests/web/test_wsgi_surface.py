@@ -33,6 +33,7 @@ from overseer.llm.choice import ModelSettings
 from overseer.web.extensions import access_policy, hub, overseer
 from tests.support.html import parsed
 from tests.support.model_server import NOBODY
+from tests.support.raw import HANDSHAKE
 from tests.support.server import DEADLINE, Server
 from tests.web.test_bad_input import FORM, MULTIPART, checked
 
@@ -112,12 +113,6 @@ HEADERS: dict[str, list[str]] = {
     "Max-Forwards": ["0"],
     "Content-Encoding": ["gzip"],
     "Content-Range": ["bytes 0-1/2"],
-}
-HANDSHAKE = {
-    "Connection": "Upgrade",
-    "Upgrade": "websocket",
-    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-    "Sec-WebSocket-Version": "13",
 }
 QUERY_NAMES = ["q", "after", "before", "under", "next", "refresh", "room", "seen", "rooms", "v", "_plain", "x"]
 FIELD_NAMES = ["name", "text", "key", "_method", "_plain", "model", "system_prompt", "temperature", "pinned"]
