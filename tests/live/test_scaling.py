@@ -33,10 +33,9 @@ from tests.support.model_server import NOBODY, ModelServer, Reply, end, held, te
 from tests.support.seed_data import create_instance
 from tests.support.served import served
 from tests.support.tab import Tab
-from tests.support.waiting import join_turn_threads
+from tests.support.waiting import DEADLINE, join_turn_threads
 from tests.support.work_counter import Work, WorkCounter
 
-DEADLINE = 20.0
 SMALL, LARGE = (110, 220), (1001, 2002)  # rooms, and messages in one of them: more than one page of each
 CONTEXT_TOKENS = 60  # that the model reads: less than the small room holds
 FRAGMENT_CHARS = 6000  # a row, a header or a message that may be rendered once more

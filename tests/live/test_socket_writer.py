@@ -15,9 +15,8 @@ from overseer.domain.errors import StorageUnavailable
 from overseer.live import socket_writer
 from overseer.live.hub import Hub
 from overseer.live.socket_writer import MAX_RECEIVED_BYTES, TOO_MUCH_RECEIVED, TOO_SLOW, SocketWriter, text_frame
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE, until
 
-DEADLINE = 20.0
 SERVER = FrameProtocol(client=False, extensions=[])
 
 

@@ -16,8 +16,8 @@ import websocket
 from tests.support.model_server import ModelServer, Reply
 from tests.support.streams import Streams
 from tests.support.tab import Tab
+from tests.support.waiting import DEADLINE
 
-DEADLINE = 20.0
 MAX_MESSAGES = 60  # in a room, before it is cleared
 WORD_SECONDS = 0.03
 WORDS = ("They ", "**hunt** ", "by ", "ear. ", "`270` ", "degrees.\n\n", "- barn ", "owl\n", "owl\n\n", "## Owls\n\n")

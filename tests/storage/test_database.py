@@ -15,8 +15,8 @@ from overseer.domain.errors import StorageClosed, StorageDamaged, StorageError, 
 from overseer.storage.database import CHECKPOINT_BYTES, SUFFIXES, Migration, Storage, beside, remove
 from tests.support.files import JUNK, column, copy_database, execute, remove_wal, write_junk
 from tests.support.files import remove as unlink
+from tests.support.waiting import DEADLINE
 
-DEADLINE = 20.0
 APPLICATION_ID = 0x54455354
 NORMAL, FULL = 1, 2
 WORDS = "SELECT word FROM words ORDER BY rowid"

@@ -15,8 +15,8 @@ import pytest
 from overseer.storage.database import SUFFIXES, Storage, remove
 from overseer.storage.facets import MAX_NAME_BYTES, Facet, FacetAborted, Facets, Start
 from tests.support.files import column, open_files
+from tests.support.waiting import DEADLINE
 
-DEADLINE = 20.0
 UNEXPECTED_SECONDS = 0.05  # how long to watch for an event that must not happen
 APPLICATION_ID = 0x4E4F5445
 

