@@ -15,14 +15,16 @@ from hypothesis import HealthCheck, settings
 
 from overseer import create_app
 from overseer.config import SETTINGS
-from overseer.llm.choice import ModelSettings
+from overseer.llm.choice import Models, ModelSettings
 from overseer.rooms.overseer import Overseer
+from tests.support.answers import Open
 from tests.support.model_server import ModelServer
 from tests.support.raw import Caller, Listening
-from tests.support.server import Server
+from tests.support.server import Server, StartServer, running
 from tests.support.server_pool import ServerPool
 from tests.support.tab import Tab
 from tests.support.templates import compile_once
+from tests.support.waiting import join_turn_threads
 
 compile_once()
 # Normal runs use a few fixed examples, so that a failure repeats. SEARCH=1 searches for new ones.
@@ -76,6 +78,23 @@ def overseer(app: Flask) -> Overseer:
 
 
 @pytest.fixture
+def opened(model_server: ModelServer) -> Iterator[Open]:
+    """Opens an Overseer on a directory, as a start of the server does; all are closed at the end."""
+    overseers: list[Overseer] = []
+
+    def open_it(directory: Path, *, open_facets: int = 50) -> Overseer:
+        models = Models(ModelSettings(base_url=model_server.url, name="stand-in"))
+        overseers.append(Overseer(directory, models=models, open_facets=open_facets))
+        overseers[-1].open()
+        return overseers[-1]
+
+    yield open_it
+    for overseer in overseers:
+        overseer.close()
+    join_turn_threads()
+
+
+@pytest.fixture
 def client(app: Flask) -> FlaskClient:
     """A plain HTTP client, as curl is one."""
     return app.test_client()
@@ -90,12 +109,30 @@ def server_pool() -> Iterator[ServerPool]:
 
 
 @pytest.fixture
-def server(instance: Path, model_server: ModelServer, server_pool: ServerPool) -> Iterator[Server]:
+def start_server(instance: Path, model_server: ModelServer, server_pool: ServerPool) -> Iterator[StartServer]:
+    """Starts real servers, answered by the stand-in; keyword arguments in capitals are environment variables.
+
+    A traceback in a log fails the test. A test that causes one clears the log.
+    """
+    servers: list[Server] = []
+
+    with ExitStack() as ends:
+
+        def start(*, host: str = "127.0.0.1", altered: Any = None, **environment: str) -> Server:
+            options: dict[str, Any] = {"host": host, "altered": altered, "server_pool": server_pool}
+            servers.append(ends.enter_context(running(instance, model_server, environment=environment, **options)))
+            return servers[-1]
+
+        yield start
+    for server in servers:
+        log = "".join(server.log)
+        assert "Traceback" not in log, log[log.find("Traceback") :]
+
+
+@pytest.fixture
+def server(start_server: StartServer) -> Server:
     """The real server, answered by the stand-in."""
-    environment = {"OPENAI_BASE_URL": model_server.url, "OPENAI_MODEL": "stand-in"}
-    server = Server(instance, environment=environment, server_pool=server_pool).start()
-    yield server
-    server.stop()
+    return start_server()
 
 
 @pytest.fixture

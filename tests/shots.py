@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import requests
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
+from tests.browser.steps import ask, create_room
+from tests.support.chromium import chromium
 from tests.support.model_server import ModelServer, Reply, end, held, reasoning, text, tool_call, usage
-from tests.support.server import ROOT, Server
+from tests.support.server import ROOT, Server, running
 
 SHOTS = ROOT / "build" / "shots"
 DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
@@ -57,20 +58,16 @@ Then:
 def talk(server: Server, model: ModelServer) -> str:
     """Rooms with a conversation in the newest; returns its path."""
     for name in ROOMS[1:][::-1]:
-        path = requests.post(f"{server.url}/rooms", {"name": name}, timeout=20).headers["Location"]
+        path = create_room(server, name)
         ask(server, path, f"Tell me about {name.lower()}.")
     requests.patch(f"{server.url}{path}", {"pinned": "1"}, timeout=20)
-    path = requests.post(f"{server.url}/rooms", {"name": "Why is it slow?"}, timeout=20).headers["Location"]
+    path = create_room(server, "Why is it slow?")
     model.will(
         Reply(reasoning("They want to profile."), tool_call("get_current_time", "{}"), end("tool_calls")),
         Reply(text(ANSWER), usage(412, 236), end()),
     )
     ask(server, path, QUESTION)
-    return str(path)
-
-
-def ask(server: Server, path: str, words: str) -> None:
-    requests.post(f"{server.url}{path}/messages", {"text": words}, headers={"Prefer": "wait=20"}, timeout=30)
+    return path
 
 
 @contextmanager
@@ -132,19 +129,13 @@ def take(browser: Browser, server: Server, model: ModelServer) -> None:
 
 def main() -> None:
     SHOTS.mkdir(parents=True, exist_ok=True)
-    model = ModelServer()
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=os.environ.get("CHROMIUM", "chromium"), args=["--no-sandbox"]
-        )
-        environment = {"OPENAI_BASE_URL": model.url, "OPENAI_MODEL": "qwen3-8b"}
-        server = Server(Path(folder), environment=environment).start()
-        try:
-            take(browser, server, model)
-        finally:
-            server.stop()
-            model.close()
-            browser.close()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        chromium() as browser,
+        closing(ModelServer()) as model,
+        running(Path(folder), model, environment={"OPENAI_MODEL": "qwen3-8b"}) as server,
+    ):
+        take(browser, server, model)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,7 @@ from pathlib import Path
 from tests.bench import answers, durable, fanout, idle, messages, page, rooms, start, turn
 from tests.bench.figure import HEAD, Figure, once
 
-Program = tuple[str, ...]
-GROUPS: dict[str, Callable[[Program], Iterator[Figure]]] = {
+GROUPS: dict[str, Callable[[], Iterator[Figure]]] = {
     "start": start.figures,
     "turn": turn.figures,
     "fanout": fanout.figures,
@@ -30,7 +29,6 @@ GROUPS: dict[str, Callable[[Program], Iterator[Figure]]] = {
     "durable": durable.figures,
     "idle": idle.figures,
 }
-SERVER: Program = ("app.py",)
 
 
 def machine() -> str:
@@ -58,7 +56,7 @@ def main() -> int:
     figures: dict[str, list[Figure]] = {}
     for group in options.groups or GROUPS:
         print(f"— {group}")
-        for figure in GROUPS[group](SERVER):
+        for figure in GROUPS[group]():
             figures.setdefault(group, []).append(figure)
             print(figure.row(), flush=True)
     if options.json:

@@ -19,9 +19,9 @@ RATE = 1000.0  # tokens a second
 LENGTHS = {1_000: 5, 10_000: 3, 50_000: 1}  # tokens, and how often they are sent
 
 
-def figures(program: tuple[str, ...]) -> Iterator[Figure]:
+def figures() -> Iterator[Figure]:
     """Yield CPU time and bytes by length, and tokens a second of a model that does not wait."""
-    with seeded(program) as home:
+    with seeded() as home:
         yield from by_length(home)
         for form in ("code", "list", "table", "paragraph"):
             block = "code block" if form == "code" else form

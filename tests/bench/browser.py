@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests.bench.script import Script
 
 CLOCK_READINGS = 300  # of the browser's clock, of which the most precise counts
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 # Records by the page's clock: each time stamp in the messages and when it came, when Enter was pressed, when the
 # answer ended, and the longest task since. The newest article, which needs no search, tells when the answer has ended.
 WATCH = """() => {
@@ -65,15 +61,6 @@ class Watched:
     last: float  # from Enter to the whole answer
     longest: float  # of the tasks of more than 50 ms
     busy: dict[str, float]  # CPU time of the main thread
-
-
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    """Launch the browser that the tests use."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=os.environ.get("CHROMIUM", "chromium"), args=FLAGS)
-        yield browser
-        browser.close()
 
 
 class Watch:

@@ -22,9 +22,9 @@ SECONDS = 1.5
 SILENT = Script(1, rate=0.001)  # the first token comes after a thousand seconds
 
 
-def figures(program: tuple[str, ...]) -> Iterator[Figure]:
+def figures() -> Iterator[Figure]:
     """Yield figures of clients, each in its own room, that wait for the 201 of a message before they send the next."""
-    with seeded(program) as home:
+    with seeded() as home:
         for clients in (CLIENTS, 1):
             who = f"{clients} client{'s' * (clients > 1)}"
             nothing = repeated(lambda: acknowledged(home.server.port, SECONDS, [NOWHERE] * clients), 3)  # noqa: B023

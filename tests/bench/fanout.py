@@ -28,9 +28,9 @@ BOUNDS: dict[int, tuple[float | None, float]] = {
 }
 
 
-def figures(program: tuple[str, ...]) -> Iterator[Figure]:
+def figures() -> Iterator[Figure]:
     """Yield figures of tabs on one room, of tabs on many rooms, and of a room while another one is busy."""
-    with seeded(program) as home:
+    with seeded() as home:
         for tabs, (p50, p99) in BOUNDS.items():
             rounds = repeats(5 if tabs == 1 else 3)
             seen, spent = watched(home, [home.new_room() for _ in range(rounds)], tabs)

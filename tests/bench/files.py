@@ -1,12 +1,9 @@
-"""Rooms and messages written into their files while no server runs. Creating them by requests would take minutes."""
+"""Rooms written into their files while no server runs. Creating them by requests would take minutes."""
 
 from __future__ import annotations
 
 import os
 import random
-import sqlite3
-from collections.abc import Iterable
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +12,9 @@ from overseer.storage.database import Storage
 from overseer.storage.instance_lock import REGISTRY_FILE, room_file
 from overseer.storage.registry import Registry
 from overseer.storage.room_store import RoomStore
+from tests.support.seed_data import CREATED_AT
 
 NAME = "Owls 00000"  # of the same length as the name that replaces it in the file
-CREATED_AT = 1_700_000_000_000  # ms
 
 
 def create_rooms(folder: Path, count: int) -> list[str]:
@@ -53,17 +50,6 @@ def empty_room(path: Path) -> tuple[bytes, Summary]:
     return data, summary
 
 
-def fill(folder: Path, room_id: str, messages: int) -> None:
-    """Write messages into an empty room."""
-    numbers = range(1, messages + 1)
-    with closing(sqlite3.connect(room_file(folder, room_id))) as db, db:
-        db.executemany(
-            "INSERT INTO messages (number, role, state, created_at, ended_at) VALUES (?, ?, 'complete', ?, ?)",
-            ((n, "user" if n % 2 else "assistant", CREATED_AT + n, CREATED_AT + n) for n in numbers),
-        )
-        db.executemany("INSERT INTO parts (message, position, kind, text) VALUES (?, 0, 'text', ?)", texts(numbers))
-
-
-def texts(numbers: Iterable[int]) -> Iterable[tuple[int, str]]:
-    """Return a text for each message: a few lines with some Markdown."""
-    return ((n, f"Message **{n}**. " + "Some words that fill a line or two of it. " * (n % 7)) for n in numbers)
+def message(number: int) -> str:
+    """Return the text of a message: a few lines with some Markdown."""
+    return f"Message **{number}**. " + "Some words that fill a line or two of it. " * (number % 7)

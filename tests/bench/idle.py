@@ -16,10 +16,10 @@ ROOMS = 50  # the limit of idle rooms that stay open
 MB = 1_000_000
 
 
-def figures(program: tuple[str, ...]) -> Iterator[Figure]:
+def figures() -> Iterator[Figure]:
     """Yield the memory for each tab and each open room, and the descriptors."""
     ids: list[str] = []
-    with seeded(program, prepare=lambda folder: ids.extend(create_rooms(folder, ROOMS + 2))) as home:
+    with seeded(prepare=lambda folder: ids.extend(create_rooms(folder, ROOMS + 2))) as home:
         server = home.server
         with Caller(server.port) as caller:
             for room in ids[:2]:  # load what is loaded at first use

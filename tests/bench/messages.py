@@ -6,10 +6,12 @@ import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from overseer.storage.instance_lock import room_file
 from tests.bench.caller import PART, Caller
 from tests.bench.figure import Figure, percentile, repeats
-from tests.bench.files import create_rooms, fill
+from tests.bench.files import create_rooms, message
 from tests.bench.seeded_instance import seeded
+from tests.support.seed_data import insert_messages
 
 FEW, MANY, MOST = 50, 5_000, 100_000
 SIZES = (FEW, MANY, MOST)
@@ -67,7 +69,7 @@ STEPS: tuple[tuple[str, Callable[[Reader], float]], ...] = (
 )
 
 
-def figures(program: tuple[str, ...]) -> Iterator[Figure]:
+def figures() -> Iterator[Figure]:
     """Yield how long each request takes, also relative to a room of 50 messages, and the size of a switch."""
     rooms: dict[int, str] = {}
 
@@ -75,9 +77,9 @@ def figures(program: tuple[str, ...]) -> Iterator[Figure]:
         sizes = (*SIZES, REFERENCE)
         rooms.update(zip(sizes, create_rooms(folder, len(sizes)), strict=True))
         for messages, room_id in rooms.items():
-            fill(folder, room_id, messages)
+            insert_messages(room_file(folder, room_id), range(1, messages + 1), message)
 
-    with seeded(program, prepare=filled) as home, Caller(home.server.port) as caller:
+    with seeded(prepare=filled) as home, Caller(home.server.port) as caller:
         readers = {messages: Reader(caller, room_id, messages) for messages, room_id in rooms.items()}
         original = readers.pop(REFERENCE)
         for name, step in STEPS:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import sqlite3
 import statistics
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 from playwright.sync_api import Browser, Page, Request
 
-from tests.bench.browser import Watch, Watched, chromium, load_all
+from overseer.storage.instance_lock import room_file
+from tests.bench.browser import Watch, Watched, load_all
 from tests.bench.figure import Figure, percentile, repeats
+from tests.bench.files import message
 from tests.bench.script import Script
 from tests.bench.seeded_instance import SeededInstance, seeded
+from tests.support.chromium import chromium
+from tests.support.seed_data import insert_messages
 
 LONG = 5_000  # messages
 MANY = 300  # rooms
@@ -57,9 +59,9 @@ BARE = """<!doctype html><html lang="en"><head><title>Bare</title><link rel="ico
 </body></html>"""
 
 
-def figures(program: tuple[str, ...]) -> Iterator[Figure]:
+def figures() -> Iterator[Figure]:
     """Yield all figures, each in a browser that does nothing else."""
-    with seeded(program) as home, chromium() as browser:
+    with seeded() as home, chromium() as browser:
         few = by_rooms(home, browser, FEW)
         yield from tokens(few)
         yield from full_speed(home, browser)
@@ -253,12 +255,6 @@ def long_room(home: SeededInstance, messages: int) -> str:
     room = home.new_room()
     home.answered(room, Script(60))
     home.server.stop()
-    with closing(sqlite3.connect(home.server.instance / "facets" / f"room-{room}.sqlite")) as db, db:
-        for number in range(3, messages + 1):
-            role = "user" if number % 2 else "assistant"
-            row = (number, role, 1_700_000_000_000)
-            db.execute("INSERT INTO messages (number, role, state, created_at) VALUES (?, ?, 'complete', ?)", row)
-            words = f"Message {number}. " + "Some words that fill a line or two of it. " * (number % 7)
-            db.execute("INSERT INTO parts (message, position, kind, text) VALUES (?, 0, 'text', ?)", (number, words))
+    insert_messages(room_file(home.server.instance, room), range(3, messages + 1), message)
     home.server.start()
     return f"/rooms/{room}"

@@ -78,10 +78,10 @@ STEPS: tuple[tuple[str, Callable[[Visitor], Answer], float | None, int | None], 
 )
 
 
-def figures(program: tuple[str, ...]) -> Iterator[Figure]:
+def figures() -> Iterator[Figure]:
     """Yield how long each request takes, also relative to fewer rooms, and what a message pushes to other tabs."""
     with ExitStack() as stack:
-        visitors = {size: stack.enter_context(visitor(program, size)) for size in SIZES}
+        visitors = {size: stack.enter_context(visitor(size)) for size in SIZES}
         taken = rounds(visitors)
     for name, _, bound, base in STEPS:
         late = {
@@ -96,18 +96,18 @@ def figures(program: tuple[str, ...]) -> Iterator[Figure]:
                 ratios = tuple(one / other for one, other in zip(late[size][99], late[fewer][99], strict=True))
                 limit = MAX_GROWTH if fewer == base else None
                 yield Figure(f"{name}, p99 at {size:,} rooms relative to {fewer:,}", ratios, "×", limit)
-    sent = {size: pushed(program, size) for size in PUSHED_SIZES}
+    sent = {size: pushed(size) for size in PUSHED_SIZES}
     for size, values in sent.items():
         bound = None if size == FEW else MAX_GROWTH * statistics.median(sent[FEW])
         yield Figure(f"bytes sent to a tab's list for a message in another room, {size:,} rooms", values, "KB", bound)
 
 
 @contextmanager
-def visitor(program: tuple[str, ...], rooms: int) -> Iterator[Visitor]:
+def visitor(rooms: int) -> Iterator[Visitor]:
     """Start a server with `rooms` rooms for one visitor."""
     ids: list[str] = []
     with (
-        seeded(program, warm=False, prepare=lambda folder: ids.extend(create_rooms(folder, rooms))) as home,
+        seeded(warm=False, prepare=lambda folder: ids.extend(create_rooms(folder, rooms))) as home,
         Caller(home.server.port) as caller,
     ):
         yield Visitor(caller, ids)
@@ -130,10 +130,10 @@ def rounds(visitors: dict[int, Visitor]) -> dict[str, Durations]:
     return taken
 
 
-def pushed(program: tuple[str, ...], rooms: int) -> tuple[float, ...]:
+def pushed(rooms: int) -> tuple[float, ...]:
     """Return the KB that a tab is sent when another room gets a message and its answer."""
     ids: list[str] = []
-    with seeded(program, prepare=lambda folder: ids.extend(create_rooms(folder, rooms))) as home:
+    with seeded(prepare=lambda folder: ids.extend(create_rooms(folder, rooms))) as home:
         tab = Tab(home.server.url, f"room={ids[0]}")
         tab.read_until('hx-target="#messages"')
         tab.socket.settimeout(QUIET_SECONDS)

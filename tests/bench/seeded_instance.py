@@ -13,7 +13,7 @@ import requests
 
 from tests.bench.model import Model
 from tests.bench.script import Script
-from tests.support.server import Server
+from tests.support.server import Server, running
 
 TIMEOUT_SECONDS = 120.0
 
@@ -43,24 +43,18 @@ class SeededInstance:
 
 
 @contextmanager
-def seeded(
-    program: tuple[str, ...], *, warm: bool = True, prepare: Callable[[Path], object] = lambda folder: None
-) -> Iterator[SeededInstance]:
+def seeded(*, warm: bool = True, prepare: Callable[[Path], object] = lambda folder: None) -> Iterator[SeededInstance]:
     """Start a server with its model.
 
     `prepare` fills the instance directory before. `warm` posts a message, which loads what is loaded at first use.
     """
     with tempfile.TemporaryDirectory() as folder, Model() as model:
         prepare(Path(folder))
-        environment = {"OPENAI_BASE_URL": model.url, "OPENAI_MODEL": "stand-in"}
-        server = Server(Path(folder), environment=environment, program=program).start()
-        try:
+        with running(Path(folder), model) as server:
             made = SeededInstance(server, model)
             if warm:
                 made.answered(made.new_room(), Script(200))
             yield made
-        finally:
-            server.stop()
 
 
 def cpu(pid: int) -> float:

@@ -25,12 +25,12 @@ ROOMS = 1_000
 MB = 1_000_000
 
 
-def figures(program: tuple[str, ...]) -> Iterator[Figure]:
+def figures() -> Iterator[Figure]:
     """Yield the time to the first page, and the memory and disk space without rooms and with many."""
-    pages, imports = started(program)
+    pages, imports = started()
     yield Figure("start of the process to its first page", pages, "s", floor=statistics.median(imports), times=3.0)
     yield Figure("installed beyond Python and pip", (installed() / MB,), "MB", 45)
-    with seeded(program, warm=False) as home, Caller(home.server.port) as caller:
+    with seeded(warm=False) as home, Caller(home.server.port) as caller:
         until_quiet(home.server.pid)
         yield Figure("memory when idle", (resident(home.server.pid) / MB,), "MB", 70)
         for _ in range(ROOMS):
@@ -43,11 +43,11 @@ def figures(program: tuple[str, ...]) -> Iterator[Figure]:
         yield Figure("on the disk for each of them, the list included", (size / ROOMS / MB,), "MB", 0.05)
 
 
-def started(program: tuple[str, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def started() -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return the seconds from the start of the process to the first page of a room, and those of `import flask`."""
     pages, imports = [], []
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(Path(folder), program=program).start()
+        server = Server(Path(folder)).start()
         with Caller(server.port) as caller:
             room = caller.call("POST", "/rooms", {}).location
         for _ in range(repeats(ROUNDS)):

@@ -5,34 +5,32 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from tests.bench.caller import Caller
 from tests.bench.figure import Figure, repeated
 from tests.support.model_server import ModelServer, answer, held, text
-from tests.support.server import Server
+from tests.support.server import Server, running
 from tests.support.tab import Tab
 
 ROUNDS = 15
 
 
-def figures(program: tuple[str, ...]) -> Iterator[Figure]:
+def figures() -> Iterator[Figure]:
     """Yield figures with a model in this process, which notices when its socket is closed."""
-    with tempfile.TemporaryDirectory() as folder:
-        model = ModelServer()
-        environment = {"OPENAI_BASE_URL": model.url, "OPENAI_MODEL": "stand-in"}
-        server = Server(Path(folder), environment=environment, program=program).start()
-        try:
-            with Caller(server.port) as caller:
-                first_token(server, model, caller)  # fill caches
-                tokens = repeated(lambda: first_token(server, model, caller), ROUNDS)
-                yield Figure("first token at a tab, from POST", tokens, "ms", 40)
-                for what, words in (("a silent model", ()), ("a speaking model", (text("Hoo"),))):
-                    stops = repeated(lambda words=words: stop(model, caller, *words), ROUNDS)  # type: ignore[misc]
-                    yield Figure(f"Stop to the socket of {what} closed", stops, "ms", 1000)
-        finally:
-            server.stop()
-            model.close()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        closing(ModelServer()) as model,
+        running(Path(folder), model) as server,
+        Caller(server.port) as caller,
+    ):
+        first_token(server, model, caller)  # fill caches
+        tokens = repeated(lambda: first_token(server, model, caller), ROUNDS)
+        yield Figure("first token at a tab, from POST", tokens, "ms", 40)
+        for what, words in (("a silent model", ()), ("a speaking model", (text("Hoo"),))):
+            stops = repeated(lambda words=words: stop(model, caller, *words), ROUNDS)  # type: ignore[misc]
+            yield Figure(f"Stop to the socket of {what} closed", stops, "ms", 1000)
 
 
 def first_token(server: Server, model: ModelServer, caller: Caller) -> float:

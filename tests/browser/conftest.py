@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.support.server import Server
-from tests.support.server_pool import ServerPool
+from tests.support.chromium import chromium
+from tests.support.server import Server, StartServer
 
 DISABLED_FEATURES = (
     # Playwright's own list, which the flag below replaces.
@@ -22,14 +20,6 @@ DISABLED_FEATURES = (
     # Two hidden pages that each window loads for its address bar, and a spare renderer process.
     *("WebUIOmniboxPopup", "WebUIOmniboxAimPopup", "WebUIOmniboxFullPopup", "SpareRendererForSitePerProcess"),
 )
-FLAGS = [
-    "--no-sandbox",
-    "--host-resolver-rules=MAP chat.test 127.0.0.1",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    f"--disable-features={','.join(DISABLED_FEATURES)}",
-]
 EXPECTED_ERRORS = ("Failed to load resource", "WebSocket connection to", "htmx: htmx:ws:error")  # a 4xx, a restart
 VIOLATION = "Content Security Policy"
 REPORT_VIOLATION = f"(event) => console.info('{VIOLATION}: ' + event.violatedDirective + ' ' + event.blockedURI)"
@@ -40,10 +30,9 @@ expect.set_options(timeout=30_000)
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Headless Chromium."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=os.environ.get("CHROMIUM", "chromium"), args=FLAGS)
+    names = "--host-resolver-rules=MAP chat.test 127.0.0.1"
+    with chromium(names, f"--disable-features={','.join(DISABLED_FEATURES)}") as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -95,8 +84,6 @@ def open_page(context: BrowserContext, server: Server) -> Callable[..., Page]:
 
 
 @pytest.fixture
-def offline_server(instance: Path, server_pool: ServerPool) -> Iterator[Server]:
+def offline_server(start_server: StartServer) -> Server:
     """A server with no model configured, and no Ollama: its address is the discard port."""
-    server = Server(instance, environment={"OLLAMA_HOST": "127.0.0.1:9"}, server_pool=server_pool).start()
-    yield server
-    server.stop()
+    return start_server(OPENAI_BASE_URL="", OLLAMA_HOST="127.0.0.1:9")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
-import requests
 from playwright.sync_api import Locator, Page, Route, expect
 
+from overseer.storage.instance_lock import room_file
+from tests.support import rooms
+from tests.support.seed_data import insert_messages
 from tests.support.server import Server
 from tests.support.waiting import until
 
@@ -19,7 +19,7 @@ OpenPage = Callable[..., Page]
 
 def create_room(server: Server, name: str = "", *, questions: int = 0) -> str:
     """Create a room by HTTP and ask a number of questions in it. Return its path, which ends in its id (12 digits)."""
-    path = requests.post(f"{server.url}/rooms", {"name": name} if name else {}, timeout=20).headers["Location"]
+    path = f"/rooms/{rooms.new_room(server, name)}"
     for number in range(1, questions + 1):
         ask(server, path, f"Question {number}.", wait=number == questions)
     return path
@@ -27,21 +27,16 @@ def create_room(server: Server, name: str = "", *, questions: int = 0) -> str:
 
 def ask(server: Server, path: str, text: str, *, wait: bool = True) -> None:
     """Send a message by HTTP, and wait for the end of its answer."""
-    headers = {"Prefer": "wait=60"} if wait else {}
-    response = requests.post(f"{server.url}{path}/messages", {"text": text}, headers=headers, timeout=90)
-    assert response.status_code == 201, response.text
+    rooms.ask(server, path[-12:], text, wait=wait)
 
 
-def seed_messages(instance: Path, path: str, count: int, *, first: int = 1, tall: bool = False) -> None:
+def seed_messages(instance: Path, path: str, count: int, *, tall: bool = False) -> None:
     """Write messages into the file of a room while the server is down. Answers vary in height if `tall`."""
-    with closing(sqlite3.connect(instance / "facets" / f"room-{path[-12:]}.sqlite")) as db, db:
-        for number in range(first, count + 1):
-            role = "user" if number % 2 else "assistant"
-            text = f"Message {number}.\n\n" + "Another paragraph.\n\n" * (number % 23 if tall else 0)
-            db.execute(
-                "INSERT INTO messages (number, role, state, created_at) VALUES (?, ?, 'complete', 1)", (number, role)
-            )
-            db.execute("INSERT INTO parts (message, position, kind, text) VALUES (?, 0, 'text', ?)", (number, text))
+
+    def text(number: int) -> str:
+        return f"Message {number}.\n\n" + "Another paragraph.\n\n" * (number % 23 if tall else 0)
+
+    insert_messages(room_file(instance, path[-12:]), range(1, count + 1), text)
 
 
 def new_room(page: Page) -> str:

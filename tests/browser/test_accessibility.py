@@ -9,8 +9,10 @@ import pytest
 import requests
 from playwright.sync_api import BrowserContext, Page, expect
 
+from overseer.storage.instance_lock import room_file
 from tests.browser.axe import violations
 from tests.browser.steps import ask, composer, create_room, message, row, send
+from tests.support.files import write_junk
 from tests.support.model_server import ModelServer, Reply, answer, end, held, reasoning, text, tool_call, usage
 from tests.support.server import Server
 
@@ -170,7 +172,7 @@ def test_phone_passes_axe(audit: Audit, server: Server, model_server: ModelServe
 def test_other_pages_pass_axe(audit: Audit, server: Server, model_server: ModelServer, instance: Path) -> None:
     path, empty, broken = talk(server, model_server), create_room(server, "Empty"), create_room(server, "Broken")
     server.stop()
-    (instance / "facets" / f"room-{broken[-12:]}.sqlite").write_bytes(b"This is not a database. " * 1000)
+    write_junk(room_file(instance, broken[-12:]))
     server.start()
     for address in (f"{path}?before=3", f"{path}/messages/1/edit?_plain=1", "/nowhere?_plain=1", "/rooms?_plain=1"):
         audit.open(address)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,8 +36,7 @@ from tests.support.model_server import (
     tool_call,
     usage,
 )
-from tests.support.server import Server
-from tests.support.server_pool import ServerPool
+from tests.support.server import Server, StartServer
 from tests.support.waiting import until
 
 # Records what screen readers are told, by ariaNotify or by a live region.
@@ -418,12 +415,9 @@ def test_settings_that_are_rejected_stay_typed(open_page: OpenPage, model_server
 
 
 @pytest.fixture
-def small_context_server(instance: Path, model_server: ModelServer, server_pool: ServerPool) -> Iterator[Server]:
+def small_context_server(start_server: StartServer) -> Server:
     """A server whose model reads 256 tokens."""
-    environment = {"OPENAI_BASE_URL": model_server.url, "OPENAI_MODEL": "stand-in", "OVERSEER_CONTEXT_TOKENS": "256"}
-    server = Server(instance, environment=environment, server_pool=server_pool).start()
-    yield server
-    server.stop()
+    return start_server(OVERSEER_CONTEXT_TOKENS="256")
 
 
 def test_line_marks_the_messages_that_the_model_no_longer_sees(

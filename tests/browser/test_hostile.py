@@ -8,7 +8,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,8 +19,7 @@ from tests.browser.steps import ask, confirm, create_room, message, messages
 from tests.hostile.fragments import HARMLESS, render_all
 from tests.hostile.payloads import BY_VECTOR, CANARY, HANDLERS, LOADS, PAYLOADS, SCRIPTS
 from tests.support.model_server import ModelServer, Reply, end, reasoning, text, tool_call, usage
-from tests.support.server import Server
-from tests.support.server_pool import ServerPool
+from tests.support.server import Server, StartServer
 from tests.support.waiting import until
 
 # Compares the elements of pages with hostile text with those of the same page with harmless text, as the browser parses
@@ -245,13 +243,8 @@ BEYOND = ("refresh", "preconnect", "dns-prefetch")
 
 
 @pytest.fixture
-def unsanitised(instance: Path, model_server: ModelServer, server_pool: ServerPool) -> Iterator[Server]:
-    settings = {"OPENAI_BASE_URL": model_server.url, "OPENAI_MODEL": "stand-in"}
-    server = Server(
-        instance, environment=settings, program=("-m", "tests.support.unsanitised"), server_pool=server_pool
-    ).start()
-    yield server
-    server.stop()
+def unsanitised(start_server: StartServer) -> Server:
+    return start_server(altered={"no_sanitizer": {}})
 
 
 @pytest.mark.breaks_policy

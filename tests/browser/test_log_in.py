@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import requests
@@ -13,25 +11,16 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from tests.browser.axe import violations
 from tests.browser.steps import composer, message, new_room, send
 from tests.support.model_server import ModelServer, held, text
-from tests.support.server import Server
-from tests.support.server_pool import ServerPool
+from tests.support.server import Server, StartServer
 from tests.support.waiting import until
 
 PASSWORD = "correct horse battery"
 
 
 @pytest.fixture
-def locked(instance: Path, model_server: ModelServer, server_pool: ServerPool) -> Iterator[Server]:
+def locked(start_server: StartServer) -> Server:
     """A server on all addresses, with the name chat.test."""
-    environment = {
-        "OPENAI_BASE_URL": model_server.url,
-        "OPENAI_MODEL": "stand-in",
-        "OVERSEER_PASSWORD": PASSWORD,
-        "OVERSEER_HOSTS": "chat.test",
-    }
-    server = Server(instance, environment=environment, host="0.0.0.0", server_pool=server_pool).start()
-    yield server
-    server.stop()
+    return start_server(host="0.0.0.0", OVERSEER_PASSWORD=PASSWORD, OVERSEER_HOSTS="chat.test")
 
 
 def log_in(page: Page, password: str = PASSWORD) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from overseer.storage.instance_lock import room_file
 from tests.browser.steps import ask, composer, create_room, message, new_room, row
 from tests.support.model_server import ModelServer, Reply, answer, end, reasoning, text, tool_call
 from tests.support.server import Server
@@ -127,7 +128,7 @@ def test_composer_stays_above_the_keyboard(phone: BrowserContext, server: Server
 def test_room_whose_file_is_missing_leads_to_the_other_rooms(phone: BrowserContext, server: Server) -> None:
     path = create_room(server, "Gone")
     server.stop()
-    (server.instance / "facets" / f"room-{path[-12:]}.sqlite").unlink()
+    room_file(server.instance, path[-12:]).unlink()
     server.start()
     page = open_page(phone, server.url + path)
     expect(page.locator("#room > [role=alert]")).not_to_be_empty()

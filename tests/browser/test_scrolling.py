@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import FLAGS
+from overseer.storage.instance_lock import room_file
 from tests.browser.steps import (
     OpenPage,
     ask,
@@ -30,8 +27,10 @@ from tests.browser.steps import (
     wait_for_requests,
     wait_for_routes,
 )
+from tests.support.chromium import launch
+from tests.support.files import execute
 from tests.support.model_server import ModelServer, end, held, text
-from tests.support.server import Server
+from tests.support.server import Server, running
 from tests.support.server_pool import ServerPool
 from tests.support.waiting import until
 
@@ -42,20 +41,17 @@ SEEDED = (("tall", 120, True), ("short", 300, False), ("long", 700, False), ("ve
 
 @pytest.fixture(scope="module")
 def module_model_server() -> Iterator[ModelServer]:
-    model_server = ModelServer()
-    yield model_server
-    model_server.close()
+    with closing(ModelServer()) as model_server:
+        yield model_server
 
 
 @pytest.fixture(scope="module")
 def module_server(
     tmp_path_factory: pytest.TempPathFactory, server_pool: ServerPool, module_model_server: ModelServer
 ) -> Iterator[Server]:
-    environment = {"OPENAI_BASE_URL": module_model_server.url, "OPENAI_MODEL": "stand-in"}
-    instance: Path = tmp_path_factory.mktemp("scrolling") / "instance"
-    server = Server(instance, environment=environment, server_pool=server_pool).start()
-    yield server
-    server.stop()
+    instance = tmp_path_factory.mktemp("scrolling") / "instance"
+    with running(instance, module_model_server, server_pool=server_pool) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +61,8 @@ def paths(module_server: Server) -> dict[str, str]:
     module_server.stop()
     for name, count, tall in SEEDED:
         seed_messages(module_server.instance, found[name], count, tall=tall)
-    with (
-        closing(sqlite3.connect(module_server.instance / "facets" / f"room-{found['very long'][-12:]}.sqlite")) as db,
-        db,
-    ):
-        db.execute("DELETE FROM messages WHERE number < 31")  # as if the room had been cleared: numbers are not reused
+    # As if the room had been cleared: numbers are not reused.
+    execute(room_file(module_server.instance, found["very long"][-12:]), "DELETE FROM messages WHERE number < 31")
     module_server.start()
     return found
 
@@ -335,9 +328,7 @@ def test_earlier_messages_load_until_a_tall_window_is_full(open_page: OpenPage, 
 @pytest.fixture
 def page_with_scroll_bars(browser: Browser) -> Iterator[Page]:
     """A tab with scroll bars, which a headless browser hides by default."""
-    executable = os.environ.get("CHROMIUM", "chromium")
-    options = {"executable_path": executable, "args": FLAGS, "ignore_default_args": ["--hide-scrollbars"]}
-    with browser.browser_type.launch(**options) as shown:  # type: ignore[arg-type]
+    with launch(browser.browser_type, ignore_default_args=["--hide-scrollbars"]) as shown:
         yield shown.new_page(viewport={"width": 1280, "height": 800})
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -13,11 +11,13 @@ from zoneinfo import ZoneInfo
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from overseer.storage.instance_lock import room_file
 from tests.browser.steps import create_room, message, messages, seed_messages, send
+from tests.support.files import execute
 from tests.support.model_server import ModelServer, end, held, text
 from tests.support.server import Server
 
-StartServer = Callable[[Sequence[datetime]], str]
+StartSeeded = Callable[[Sequence[datetime]], str]
 OpenAs = Callable[..., Page]
 
 NOON = datetime(2026, 3, 1, 2, 40, tzinfo=UTC)
@@ -31,31 +31,31 @@ SENT = [
 
 
 @pytest.fixture
-def start_server(server: Server) -> StartServer:
+def start_seeded(server: Server) -> StartSeeded:
     """Return a function that starts the server with a room with a message of each time, and a room active at each time.
 
     It returns the address of the first room.
     """
 
-    def start_server(sent: Sequence[datetime]) -> str:
+    def start_seeded(sent: Sequence[datetime]) -> str:
         path = create_room(server, "Room")
         server.stop()
         seed_messages(server.instance, path, len(sent))
         times = [int(moment.timestamp() * 1000) for moment in sent]
-        with closing(sqlite3.connect(server.instance / "facets" / f"room-{path[-12:]}.sqlite")) as db, db:
-            for number, moment in enumerate(times, 1):
-                db.execute("UPDATE messages SET created_at = ? WHERE number = ?", (moment, number))
-        with closing(sqlite3.connect(server.instance / "overseer.sqlite")) as db, db:
-            insert = (
-                "INSERT INTO rooms (id, name, created_at, rank, active_at, synced_at) VALUES (?, 'Room', 1, ?, ?, 1)"
-            )
-            for number, moment in enumerate(times):
-                db.execute(insert, (f"{number:012x}", 100 + number, moment))
-            db.execute("UPDATE rooms SET rank = 1000, active_at = ? WHERE id = ?", (max(times), path[-12:]))
+        execute(
+            room_file(server.instance, path[-12:]),
+            *(f"UPDATE messages SET created_at = {moment} WHERE number = {n}" for n, moment in enumerate(times, 1)),
+        )
+        insert = "INSERT INTO rooms (id, name, created_at, rank, active_at, synced_at) VALUES"
+        execute(
+            server.instance / "overseer.sqlite",
+            *(f"{insert} ('{n:012x}', 'Room', 1, {100 + n}, {moment}, 1)" for n, moment in enumerate(times)),
+            f"UPDATE rooms SET rank = 1000, active_at = {max(times)} WHERE id = '{path[-12:]}'",
+        )
         server.start()
         return server.url + path
 
-    return start_server
+    return start_seeded
 
 
 @pytest.fixture
@@ -134,9 +134,9 @@ EXPECTED = {
 }  # fmt: skip
 
 
-def test_page_shows_times_and_days_in_the_readers_zone_and_locale(start_server: StartServer, open_as: OpenAs) -> None:
+def test_page_shows_times_and_days_in_the_readers_zone_and_locale(start_seeded: StartSeeded, open_as: OpenAs) -> None:
     """Messages and rooms are grouped by the reader's calendar; times of another day include the date."""
-    url = start_server(SENT)
+    url = start_seeded(SENT)
     for zone, expected in EXPECTED.items():
         page = open_as(url, zone, at=NOON)
         assert (times(page), days(page), groups(page)) == expected, zone
@@ -149,9 +149,9 @@ def test_page_shows_times_and_days_in_the_readers_zone_and_locale(start_server: 
     assert times(open_as(url, "Asia/Tokyo", at=NOON, locale="de-DE"))[:1] == ["21. Feb., 08:30"]
 
 
-def test_page_without_javascript_shows_utc(start_server: StartServer, open_as: OpenAs) -> None:
+def test_page_without_javascript_shows_utc(start_seeded: StartSeeded, open_as: OpenAs) -> None:
     """As other clients do."""
-    page = open_as(start_server(SENT), "Asia/Tokyo", scripts=False)
+    page = open_as(start_seeded(SENT), "Asia/Tokyo", scripts=False)
     assert times(page) == ["23:30 UTC", "15:30 UTC", "14:59 UTC", "15:01 UTC", "02:31 UTC"]
     assert days(page) == [
         *(("Friday, 20 February 2026", 1), ("Friday, 27 February 2026", 1)),
@@ -161,19 +161,19 @@ def test_page_without_javascript_shows_utc(start_server: StartServer, open_as: O
     assert page.locator("#message-1 time").get_attribute("datetime") == "2026-02-20T23:30:00+00:00"
 
 
-def test_day_of_a_clock_change_is_one_day(start_server: StartServer, open_as: OpenAs) -> None:
+def test_day_of_a_clock_change_is_one_day(start_seeded: StartSeeded, open_as: OpenAs) -> None:
     """It has 23 hours in Los Angeles, and ends at midnight."""
     sent = [datetime(2026, 3, 8, hour, 30, tzinfo=UTC) for hour in (7, 9, 10)]  # 23:30, 1:30, 3:30
-    page = open_as(start_server(sent), "America/Los_Angeles", at=datetime(2026, 3, 9, 6, 59, 50, tzinfo=UTC))
+    page = open_as(start_seeded(sent), "America/Los_Angeles", at=datetime(2026, 3, 9, 6, 59, 50, tzinfo=UTC))
     assert times(page) == ["7 Mar, 23:30", "01:30", "03:30"]
     assert days(page) == [("Yesterday", 1), ("Today", 2)]
     page.clock.run_for(15_000)
     assert days(page) == [("Saturday 7 March", 1), ("Yesterday", 2)]
 
 
-def test_midnight_renames_days_without_a_reload(start_server: StartServer, open_as: OpenAs) -> None:
+def test_midnight_renames_days_without_a_reload(start_seeded: StartSeeded, open_as: OpenAs) -> None:
     """In the messages and in the list, also after the machine was suspended."""
-    page = open_as(start_server(SENT), "Asia/Tokyo", at=datetime(2026, 3, 1, 14, 59, 50, tzinfo=UTC))
+    page = open_as(start_seeded(SENT), "Asia/Tokyo", at=datetime(2026, 3, 1, 14, 59, 50, tzinfo=UTC))
     assert groups(page)[0] == ("Today", 3)
     page.clock.run_for(15_000)
     assert groups(page) == [("Yesterday", 3), ("Last 7 days", 2), ("Earlier", 1)]
@@ -191,10 +191,10 @@ def counted(moments: Sequence[datetime], zone: str) -> list[int]:
     return [end - begin for begin, end in pairwise(edges)]
 
 
-def test_earlier_messages_and_more_rooms_continue_their_days(start_server: StartServer, open_as: OpenAs) -> None:
+def test_earlier_messages_and_more_rooms_continue_their_days(start_seeded: StartSeeded, open_as: OpenAs) -> None:
     """A page that begins within a day repeats no separator, and no heading of the list appears twice."""
     sent = [NOON - timedelta(hours=5 * n) for n in reversed(range(120))]
-    page = open_as(start_server(sent), "Asia/Tokyo", at=NOON)
+    page = open_as(start_seeded(sent), "Asia/Tokyo", at=NOON)
     assert [count for _, count in days(page)] == counted(sent[-50:], "Asia/Tokyo")
     for shown in (100, 120):
         page.locator(".messages__earlier a").evaluate("link => link.click()")
@@ -225,10 +225,10 @@ WATCH = """() => {
 
 
 def test_pushed_exchange_has_the_readers_time_in_each_tab(
-    start_server: StartServer, open_as: OpenAs, model_server: ModelServer
+    start_seeded: StartSeeded, open_as: OpenAs, model_server: ModelServer
 ) -> None:
     """In two zones at once. No time is shown in UTC before, and a token formats no time again."""
-    url = start_server(SENT)
+    url = start_seeded(SENT)
     pages = {zone: open_as(url, zone) for zone in ("Asia/Tokyo", "America/Los_Angeles")}
     for page in pages.values():
         page.evaluate(WATCH)

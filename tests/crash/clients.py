@@ -17,8 +17,8 @@ from tests.crash import html
 from tests.crash.expected_room import ExpectedRoom
 from tests.crash.history import History, ListObservation, Operation, clock
 from tests.support.tab import Tab
+from tests.support.waiting import DEADLINE
 
-DEADLINE = 20.0
 MAX_ROOMS = 14
 ANSWER_WAIT = "wait=2"
 FORM = "application/x-www-form-urlencoded"

@@ -10,7 +10,8 @@ from typing import Any
 
 from overseer.llm.wire import GO_ON
 from tests.crash.history import clock
-from tests.support.model_server import ModelServer, Reply, end, held, text
+from tests.support.model_server import ModelServer, Reply
+from tests.support.streams import Streams
 
 WORD_SECONDS = 0.008
 BEGINNING = re.compile(r"a(\S+) g(\d+)")
@@ -43,15 +44,11 @@ class ScriptedModel:
         self.asked: dict[str, list[float]] = defaultdict(list)
         self.faults: list[str] = []
         self._lock = threading.Lock()
-        self._streams: list[tuple[Reply, list[str]]] = []
-        self._over = threading.Event()
+        self._streams = Streams(WORD_SECONDS)
         model.otherwise = self.reply
-        self._thread = threading.Thread(target=self._stream, daemon=True)
-        self._thread.start()
 
     def reply(self, body: dict[str, Any]) -> Reply:
         """Begin the reply to a request."""
-        reply = held()
         contents = [str(message["content"]) for message in body["messages"]]
         with self._lock:
             if contents[-1] == GO_ON:
@@ -60,12 +57,10 @@ class ScriptedModel:
                 question = contents[-1].split("\n\n")[-1]
                 self.asked[question].append(clock())
                 pieces = answer_words(question, len(self.asked[question]) - 1)
-            self._streams.append((reply, pieces[::-1]))
-        return reply
+        return self._streams.add(pieces)
 
     def close(self) -> None:
-        self._over.set()
-        self._thread.join()
+        self._streams.close()
 
     def _rest(self, question: str, answer: str) -> list[str]:
         attempt = attempt_of(answer)
@@ -73,15 +68,3 @@ class ScriptedModel:
             self.faults.append(f"the model was asked to continue {answer[:200]!r} as the answer to {question!r}")
             return [" ?"]
         return answer_words(question, attempt)[answer.count(" ") :]  # the first piece has two words
-
-    def _stream(self) -> None:
-        while not self._over.wait(WORD_SECONDS):
-            with self._lock:
-                streams = self._streams = [(reply, left) for reply, left in self._streams if not reply.closed.is_set()]
-            for reply, left in streams:
-                if left:
-                    reply.say(text(left.pop()))
-                else:
-                    reply.say(end())
-                    reply.hang_up()
-                    reply.closed.set()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import math
 import re
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
@@ -34,9 +33,9 @@ from tests.support.model_server import NOBODY, ModelServer, Reply, end, held, te
 from tests.support.seed_data import create_instance
 from tests.support.served import served
 from tests.support.tab import Tab
+from tests.support.waiting import DEADLINE, join_turn_threads
 from tests.support.work_counter import Work, WorkCounter
 
-DEADLINE = 20.0
 SMALL, LARGE = (110, 220), (1001, 2002)  # rooms, and messages in one of them: more than one page of each
 CONTEXT_TOKENS = 60  # that the model reads: less than the small room holds
 FRAGMENT_CHARS = 6000  # a row, a header or a message that may be rendered once more
@@ -115,12 +114,7 @@ class Harness:
 
     def wait_for_end(self) -> None:
         self.wait_for(lambda event: isinstance(event, TurnEnded))
-        self.join_turns(self.room_id)
-
-    def join_turns(self, room_id: str) -> None:
-        for thread in threading.enumerate():
-            if thread.name == f"turn-{room_id}":
-                thread.join(DEADLINE)
+        join_turn_threads(self.room_id)
 
     def wait_for(self, wanted: Callable[[RoomEvent], bool]) -> RoomEvent:
         while not wanted(event := self._events.get(timeout=DEADLINE)):
@@ -458,7 +452,7 @@ def test_question_costs_the_same_behind_many_that_are_queued(counter: WorkCounte
     assert_about_equal(few, cost())
     small.request("DELETE", path)  # with all its turns
     reply.hang_up()
-    small.join_turns(path[-12:])
+    join_turn_threads(path[-12:])
     small.settle(small.tab)
 
 

@@ -11,11 +11,12 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, TextMessage
 from wsproto.frame_protocol import FrameProtocol
 
+from overseer.domain.errors import StorageUnavailable
 from overseer.live import socket_writer
+from overseer.live.hub import Hub
 from overseer.live.socket_writer import MAX_RECEIVED_BYTES, TOO_MUCH_RECEIVED, TOO_SLOW, SocketWriter, text_frame
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE, until
 
-DEADLINE = 20.0
 SERVER = FrameProtocol(client=False, extensions=[])
 
 
@@ -134,3 +135,24 @@ def test_peer_that_sends_too_much_is_closed_with_1008(pair: Pair, monkeypatch: p
     pair.peer.sendall(b"x")
     assert pair.writer.recv(1024) == b""
     assert pair.read_all() == ([], TOO_MUCH_RECEIVED)
+
+
+class UnreadableRenderer:
+    """Renders for a tab when nothing can be read any more."""
+
+    def list_frame(self, *_: object, **__: object) -> bytes:
+        raise StorageUnavailable("The server is shutting down. Try again in a moment.")
+
+
+def test_tab_that_cannot_be_rendered_is_told_to_reconnect(caplog: pytest.LogCaptureFixture) -> None:
+    """With 1012 and a line in the log, because an unreadable list is not a fault of the server."""
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(DEADLINE)
+    hub = Hub(lambda prefix: UnreadableRenderer())  # type: ignore[arg-type, return-value]
+    hub.join(FakeWebSocket(ours), None, "", room_revision="", list_revision="")
+    frame = theirs.recv(200)
+    hub.close()
+    ours.close()
+    theirs.close()
+    assert int.from_bytes(frame[2:4], "big") == 1012
+    assert "cannot serve a tab: The server is shutting down" in caplog.text and "Traceback" not in caplog.text

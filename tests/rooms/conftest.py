@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from overseer.llm.choice import Models, ModelSettings
 from overseer.rooms.overseer import Overseer
-from tests.support.model_server import ModelServer
-from tests.support.room_harness import RoomHarness, join_turn_threads
+from tests.support.answers import Open
+from tests.support.room_harness import RoomHarness
+from tests.support.waiting import join_turn_threads
 
 MakeHarness = Callable[..., RoomHarness]
 
@@ -36,13 +36,6 @@ def harness(make_harness: MakeHarness) -> RoomHarness:
     return make_harness()
 
 
-def models(server: ModelServer) -> Models:
-    return Models(ModelSettings(base_url=server.url, name="stand-in"))
-
-
 @pytest.fixture
-def overseer(instance: Path, model_server: ModelServer) -> Iterator[Overseer]:
-    overseer = Overseer(instance, models=models(model_server))
-    overseer.open()
-    yield overseer
-    overseer.close()
+def overseer(instance: Path, opened: Open) -> Overseer:
+    return opened(instance)

@@ -17,7 +17,8 @@ from overseer.rooms.chat_room import ChatRoom
 from overseer.rooms.retries import RETRY_DELAYS_SECONDS
 from overseer.rooms.turn import MAX_STEPS
 from overseer.tools.toolbox import tool
-from tests.support.room_harness import RoomHarness, ScriptedReply, join_turn_threads
+from tests.support.room_harness import RoomHarness, ScriptedReply
+from tests.support.waiting import join_turn_threads
 
 WORDS = st.text("ab \n\N{GRINNING FACE}", min_size=1, max_size=4)
 DELTAS: st.SearchStrategy[Delta] = st.one_of(

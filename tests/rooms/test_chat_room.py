@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,8 +30,9 @@ from overseer.rooms import chat_room
 from overseer.rooms.chat_room import INTERRUPTED, STOPPED, ChatRoom
 from overseer.tools.toolbox import tool
 from tests.rooms.conftest import MakeHarness
-from tests.support.room_harness import RoomHarness, ScriptedReply, held_reply, join_turn_threads, text_reply
-from tests.support.waiting import DEADLINE
+from tests.support.files import execute
+from tests.support.room_harness import RoomHarness, ScriptedReply, held_reply, text_reply
+from tests.support.waiting import DEADLINE, join_turn_threads
 
 RACE_SECONDS = 0.1  # how long a test waits for something that must not happen
 
@@ -51,14 +52,11 @@ def test_message_numbers_are_never_reused(harness: RoomHarness) -> None:
 
 
 def test_ask_that_cannot_store_the_answer_row_stores_nothing(harness: RoomHarness) -> None:
-    with closing(sqlite3.connect(harness.file, isolation_level=None)) as db:
-        db.execute(
-            "CREATE TRIGGER broken BEFORE INSERT ON messages WHEN new.role = 'assistant'"
-            " BEGIN SELECT raise(ABORT, 'no answer'); END"
-        )
-        with pytest.raises(StorageError, match="no answer"):
-            harness.ask("one")
-        db.execute("DROP TRIGGER broken")
+    trigger = "CREATE TRIGGER broken BEFORE INSERT ON messages WHEN new.role = 'assistant'"
+    execute(harness.file, f"{trigger} BEGIN SELECT raise(ABORT, 'no answer'); END")
+    with pytest.raises(StorageError, match="no answer"):
+        harness.ask("one")
+    execute(harness.file, "DROP TRIGGER broken")
     assert harness.query("SELECT number FROM messages") == harness.query("SELECT message FROM parts") == []
     assert harness.events == []
     harness.answer("two")

@@ -7,13 +7,12 @@ import re
 import resource
 import shutil
 import socket
-import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -42,18 +41,14 @@ from overseer.domain.text import NEW_ROOM
 from overseer.rooms.chat_room import INTERRUPTED
 from overseer.rooms.overseer import Overseer
 from overseer.storage.database import SUFFIXES, Storage
-from overseer.storage.instance_lock import owner
+from overseer.storage.instance_lock import owner, room_file
 from overseer.storage.room_store import RoomStore
-from tests.rooms.conftest import models
+from tests.support.answers import Open
 from tests.support.event_log import EventLog
+from tests.support.files import DESCRIPTORS, execute, open_files, query, replace_by_junk, write_junk
 from tests.support.model_server import ModelServer, Reply, answer, end, held, text, tool_call
-from tests.support.room_harness import join_turn_threads
 from tests.support.server import ROOT
-from tests.support.waiting import DEADLINE, until
-
-DESCRIPTORS = Path("/proc/self/fd")
-
-OpenOverseer = Callable[..., Overseer]
+from tests.support.waiting import DEADLINE, join_turn_threads, until
 
 
 @pytest.fixture
@@ -67,31 +62,11 @@ def subscribed(overseer: Overseer) -> EventLog:
     return log
 
 
-@pytest.fixture
-def opened(model_server: ModelServer) -> Iterator[OpenOverseer]:
-    """Open another Overseer on a directory, as a restart would."""
-    overseers: list[Overseer] = []
-
-    def open_overseer(directory: Path, *, open_facets: int = 50) -> Overseer:
-        overseers.append(Overseer(directory, models=models(model_server), open_facets=open_facets))
-        overseers[-1].open()
-        return overseers[-1]
-
-    yield open_overseer
-    for overseer in overseers:
-        overseer.close()
-    join_turn_threads()
-
-
 def ask(overseer: Overseer, room_id: str, question: str) -> int:
     """Ask, and wait until every turn has ended. Return the number of the answer."""
     number = overseer.room(room_id).ask(question).answer
     join_turn_threads()
     return number
-
-
-def room_file(instance: Path, room_id: str) -> Path:
-    return instance / "facets" / f"room-{room_id}.sqlite"
 
 
 def files(directory: Path) -> set[str]:
@@ -105,29 +80,6 @@ def names(overseer: Overseer, q: str = "") -> list[str]:
 
 def texts(overseer: Overseer, room_id: str) -> list[str]:
     return [message.text for message in overseer.room(room_id).messages().messages]
-
-
-def query(path: Path, sql: str) -> list[tuple[object, ...]]:
-    """Query a file over a connection of its own, as another program would."""
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
-        return db.execute(sql).fetchall()
-
-
-def execute(path: Path, *statements: str) -> None:
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        for sql in statements:
-            db.execute(sql)
-
-
-def open_room_files(instance: Path) -> set[str]:
-    """Return the names of the rooms' files that this process has open."""
-    found = set()
-    for entry in DESCRIPTORS.iterdir():
-        with suppress(OSError):
-            path = Path(os.readlink(entry))
-            if path.parent == instance / "facets":
-                found.add(path.name)
-    return found
 
 
 # Rooms
@@ -152,6 +104,13 @@ def test_rename_changes_the_name_in_the_list_and_the_file(overseer: Overseer, lo
     assert names(overseer) == ["Cellar", "Bath"]
     assert query(room_file(instance, room.id), "SELECT name, named_by FROM room") == [("Bath", "person")]
     assert log.events[-2:] == [RoomSynced(room.id, moved_to_top=False), RoomConfigured(room.id)]
+
+
+def test_configure_moves_no_room_in_the_list(overseer: Overseer, log: EventLog) -> None:
+    room, _ = overseer.create("Kitchen"), overseer.create("Cellar")
+    assert overseer.room(room.id).configure({"model": "large"}, name=" Bath\n").name == "Bath"
+    assert names(overseer) == ["Cellar", "Bath"]
+    assert RoomSynced(room.id, moved_to_top=False) in log.events and RoomConfigured(room.id) in log.events
 
 
 def test_room_is_named_after_its_first_question_unless_a_person_named_it(overseer: Overseer, log: EventLog) -> None:
@@ -324,7 +283,7 @@ def test_events_of_the_list_come_after_the_commit(overseer: Overseer, log: Event
 
 
 @pytest.mark.skipif(not DESCRIPTORS.is_dir(), reason="there is no /proc")
-def test_list_is_read_without_opening_a_room(overseer: Overseer, instance: Path, opened: OpenOverseer) -> None:
+def test_list_is_read_without_opening_a_room(overseer: Overseer, instance: Path, opened: Open) -> None:
     kitchen, cellar = overseer.create("Kitchen"), overseer.create("Cellar")
     ask(overseer, kitchen.id, "one")
     overseer.close()
@@ -332,12 +291,12 @@ def test_list_is_read_without_opening_a_room(overseer: Overseer, instance: Path,
     listed = [(room.name, room.messages, room.preview) for room in again.rooms().rooms]
     assert listed == [("Kitchen", 2, "All right."), ("Cellar", 0, "")]
     assert again.record(cellar.id).name == "Cellar"
-    assert open_room_files(instance) == set()
+    assert open_files(instance / "facets") == set()
     again.room(kitchen.id).messages()
-    assert open_room_files(instance) == {f"room-{kitchen.id}.sqlite{suffix}" for suffix in SUFFIXES}
+    assert open_files(instance / "facets") == {f"room-{kitchen.id}.sqlite{suffix}" for suffix in SUFFIXES}
 
 
-def test_sync_state_updates_the_summary_from_the_file(overseer: Overseer, instance: Path, opened: OpenOverseer) -> None:
+def test_sync_state_updates_the_summary_from_the_file(overseer: Overseer, instance: Path, opened: Open) -> None:
     kitchen, _ = overseer.create("Kitchen"), overseer.create("Cellar")
     overseer.close()
     execute(room_file(instance, kitchen.id), "UPDATE room SET name = 'Bath'")
@@ -352,7 +311,7 @@ def test_sync_state_updates_the_summary_from_the_file(overseer: Overseer, instan
     assert log.events == [synced, synced, RoomSynced(kitchen.id, moved_to_top=True)]
 
 
-def test_rooms_over_the_limit_are_closed_and_reopened(instance: Path, opened: OpenOverseer) -> None:
+def test_rooms_over_the_limit_are_closed_and_reopened(instance: Path, opened: Open) -> None:
     overseer = opened(instance, open_facets=2)
     rooms = [overseer.create(f"room {n}") for n in range(5)]
     for turn in range(2):
@@ -361,7 +320,7 @@ def test_rooms_over_the_limit_are_closed_and_reopened(instance: Path, opened: Op
     for n, room in enumerate(rooms):
         assert texts(overseer, room.id)[::2] == [f"question {n}.0", f"question {n}.1"]
         assert {message.state for message in overseer.room(room.id).messages().messages} == {"complete"}
-    assert not DESCRIPTORS.is_dir() or len(open_room_files(instance)) <= 2 * len(SUFFIXES)
+    assert not DESCRIPTORS.is_dir() or len(open_files(instance / "facets")) <= 2 * len(SUFFIXES)
 
 
 # Listeners
@@ -440,7 +399,7 @@ def test_events_of_a_room_come_in_the_order_of_its_commits(
 
 
 def test_summary_that_was_not_delivered_before_a_crash_is_read_at_the_next_start(
-    overseer: Overseer, instance: Path, opened: OpenOverseer
+    overseer: Overseer, instance: Path, opened: Open
 ) -> None:
     """The row in the list is as old as its summary, and not as the time at which it was written."""
     room = overseer.create("Kitchen")
@@ -524,7 +483,7 @@ def test_unknown_or_malformed_room_id_is_rejected_and_creates_nothing(
 
 
 def test_unclean_start_updates_old_summaries_and_keeps_their_order(
-    overseer: Overseer, instance: Path, opened: OpenOverseer
+    overseer: Overseer, instance: Path, opened: Open
 ) -> None:
     """Also that of a room whose file and row say that it is answering."""
     kitchen, cellar, attic = (overseer.create(name) for name in ("Kitchen", "Cellar", "Attic"))
@@ -547,7 +506,7 @@ def test_unclean_start_updates_old_summaries_and_keeps_their_order(
 
 
 def test_unclean_start_allows_for_the_timer_tick_in_the_time_of_a_file(
-    overseer: Overseer, instance: Path, opened: OpenOverseer
+    overseer: Overseer, instance: Path, opened: Open
 ) -> None:
     """A room that was renamed twice within a tick may be newer than the list, although its file looks older."""
     kitchen, cellar = overseer.create("Kitchen"), overseer.create("Cellar")
@@ -563,7 +522,7 @@ def test_unclean_start_allows_for_the_timer_tick_in_the_time_of_a_file(
 
 
 def test_room_file_that_is_not_in_the_list_is_added_at_the_start(
-    overseer: Overseer, instance: Path, tmp_path: Path, opened: OpenOverseer
+    overseer: Overseer, instance: Path, tmp_path: Path, opened: Open
 ) -> None:
     kitchen = overseer.create("Kitchen")
     ask(overseer, kitchen.id, "one")
@@ -578,7 +537,7 @@ def test_room_file_that_is_not_in_the_list_is_added_at_the_start(
         assert found.room(kitchen.id).message(2).state == "interrupted" and not found.record(kitchen.id).answering
 
 
-def test_room_file_that_was_not_completely_created_is_deleted(instance: Path, opened: OpenOverseer) -> None:
+def test_room_file_that_was_not_completely_created_is_deleted(instance: Path, opened: Open) -> None:
     path = room_file(instance, "0123456789ab")
     path.parent.mkdir(parents=True)
     storage = Storage(path)
@@ -588,7 +547,7 @@ def test_room_file_that_was_not_completely_created_is_deleted(instance: Path, op
     assert list(path.parent.iterdir()) == []
 
 
-def test_files_that_are_not_rooms_are_left_alone(instance: Path, opened: OpenOverseer) -> None:
+def test_files_that_are_not_rooms_are_left_alone(instance: Path, opened: Open) -> None:
     facets = instance / "facets"
     facets.mkdir(parents=True)
     for name, content in {
@@ -607,7 +566,7 @@ def test_files_that_are_not_rooms_are_left_alone(instance: Path, opened: OpenOve
 
 @pytest.mark.parametrize("left", [SUFFIXES, SUFFIXES[1:], ()], ids=["all files", "some files", "no file"])
 def test_delete_that_a_crash_cut_short_is_finished_by_the_next_start(
-    overseer: Overseer, instance: Path, opened: OpenOverseer, left: tuple[str, ...]
+    overseer: Overseer, instance: Path, opened: Open, left: tuple[str, ...]
 ) -> None:
     kitchen, cellar = overseer.create("Kitchen"), overseer.create("Cellar")
     overseer.close()
@@ -625,7 +584,7 @@ def test_delete_that_a_crash_cut_short_is_finished_by_the_next_start(
 
 
 def test_delete_that_the_system_refuses_is_finished_by_the_next_start(
-    overseer: Overseer, instance: Path, opened: OpenOverseer, monkeypatch: pytest.MonkeyPatch
+    overseer: Overseer, instance: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kitchen, _ = overseer.create("Kitchen"), overseer.create("Cellar")
 
@@ -649,10 +608,6 @@ def test_delete_that_the_system_refuses_is_finished_by_the_next_start(
 # Broken files
 
 
-def overwrite(path: Path) -> None:
-    path.write_bytes(b"This is no database. " * 100)
-
-
 def raise_version(path: Path) -> None:
     execute(path, "PRAGMA user_version = 99")
 
@@ -663,7 +618,7 @@ def replace_by_another_programs(path: Path) -> None:
 
 
 BROKEN = [
-    pytest.param(overwrite, "damaged or not a SQLite file.*backup", id="not a database"),
+    pytest.param(write_junk, "damaged or not a SQLite file.*backup", id="not a database"),
     pytest.param(raise_version, "newer version of Overseer. Update", id="newer"),
     pytest.param(replace_by_another_programs, "database of another program. Move it", id="another program's"),
     pytest.param(Path.unlink, "is missing. Put back", id="missing"),
@@ -676,7 +631,7 @@ BROKEN = [
 def test_broken_file_breaks_one_room(
     overseer: Overseer,
     instance: Path,
-    opened: OpenOverseer,
+    opened: Open,
     break_file: Callable[[Path], None],
     sentence: str,
     crashed: bool,
@@ -710,7 +665,7 @@ def test_broken_file_breaks_one_room(
 
 
 def test_room_whose_file_was_put_back_has_no_problem(
-    overseer: Overseer, instance: Path, tmp_path: Path, opened: OpenOverseer
+    overseer: Overseer, instance: Path, tmp_path: Path, opened: Open
 ) -> None:
     room = overseer.create("Kitchen")
     ask(overseer, room.id, "one")
@@ -730,7 +685,7 @@ def test_room_whose_file_was_put_back_has_no_problem(
 
 
 def test_second_overseer_on_a_directory_is_rejected_with_the_process_that_uses_it(
-    overseer: Overseer, instance: Path, opened: OpenOverseer
+    overseer: Overseer, instance: Path, opened: Open
 ) -> None:
     process = re.escape(f"{os.getpid()} on {socket.gethostname()}")
     with pytest.raises(InstanceError, match=rf"is in use by process {process}\. Stop that one, or"):
@@ -744,9 +699,7 @@ def test_second_overseer_on_a_directory_is_rejected_with_the_process_that_uses_i
     assert opened(instance).rooms().rooms == ()
 
 
-def test_directory_stays_locked_when_the_lock_file_is_removed(
-    overseer: Overseer, instance: Path, opened: OpenOverseer
-) -> None:
+def test_directory_stays_locked_when_the_lock_file_is_removed(overseer: Overseer, instance: Path, opened: Open) -> None:
     (instance / "overseer.lock").unlink()
     for _ in range(2):
         with pytest.raises(InstanceError, match=r"is in use by another process\. Stop that one, or"):
@@ -819,8 +772,7 @@ def test_registry_that_was_replaced_while_the_disk_is_full_is_rebuilt_by_a_later
     overseer: Overseer, instance: Path
 ) -> None:
     overseer.create("Kitchen")
-    (instance / "other").write_bytes(b"This is no database. " * 1000)
-    os.replace(instance / "other", instance / "overseer.sqlite")
+    replace_by_junk(instance / "overseer.sqlite")
     for _ in range(2):
         with no_space(), pytest.raises((StorageError, InstanceError)):
             overseer.open()
@@ -828,7 +780,7 @@ def test_registry_that_was_replaced_while_the_disk_is_full_is_rebuilt_by_a_later
     assert names(overseer) == ["Kitchen"]
 
 
-def test_path_that_cannot_be_a_directory_is_rejected(tmp_path: Path, opened: OpenOverseer) -> None:
+def test_path_that_cannot_be_a_directory_is_rejected(tmp_path: Path, opened: Open) -> None:
     (tmp_path / "file").write_text("in the way")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(InstanceError, match=f"^{re.escape(str(path))} cannot be written"):
@@ -838,7 +790,7 @@ def test_path_that_cannot_be_a_directory_is_rejected(tmp_path: Path, opened: Ope
 
 @pytest.mark.parametrize(("break_file", "sentence"), BROKEN[1:3])
 def test_registry_that_cannot_be_read_is_rejected_and_the_directory_unlocked(
-    overseer: Overseer, instance: Path, opened: OpenOverseer, break_file: Callable[[Path], None], sentence: str
+    overseer: Overseer, instance: Path, opened: Open, break_file: Callable[[Path], None], sentence: str
 ) -> None:
     overseer.create("Kitchen")
     overseer.close()
@@ -866,7 +818,7 @@ def test_open_and_close_may_be_repeated(overseer: Overseer) -> None:
 
 
 def test_close_interrupts_answers_and_closes_connections_and_files(
-    overseer: Overseer, log: EventLog, instance: Path, opened: OpenOverseer, model_server: ModelServer
+    overseer: Overseer, log: EventLog, instance: Path, opened: Open, model_server: ModelServer
 ) -> None:
     room = overseer.create("Kitchen")
     reply = model_server.will(held(text("Half")))
@@ -876,7 +828,7 @@ def test_close_interrupts_answers_and_closes_connections_and_files(
     overseer.close()
     assert reply.closed.wait(DEADLINE)
     assert [log.wait_for_end(number, room_id=room.id) for number in (2, 4)] == ["interrupted"] * 2
-    assert not DESCRIPTORS.is_dir() or open_room_files(instance) == set()
+    assert not DESCRIPTORS.is_dir() or open_files(instance / "facets") == set()
     with pytest.raises(StorageUnavailable, match="shutting down"):
         overseer.create("Cellar")
     for use in USES.values():

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 import threading
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Unpack
 
 import pytest
 
 from overseer.domain.errors import StorageError, StorageUnavailable
-from overseer.domain.events import RoomConfigured, RoomEvent, RoomSynced
+from overseer.domain.events import RoomConfigured, RoomEvent
 from overseer.domain.settings import Changes, Settings
 from overseer.llm import ModelCut, TextDelta, ToolRequest
 from overseer.rooms.chat_room import Limits
-from overseer.rooms.overseer import Overseer
 from tests.rooms.conftest import MakeHarness
-from tests.support.model_server import ModelServer
-from tests.support.room_harness import RoomHarness, ScriptedReply, join_turn_threads
+from tests.support.files import execute
+from tests.support.room_harness import RoomHarness, ScriptedReply
 from tests.support.waiting import DEADLINE
 
 PROMPT = "Be brief.\n\N{GRINNING FACE}"
@@ -82,11 +79,11 @@ def test_configure_that_cannot_be_written_changes_nothing(harness: RoomHarness) 
     with pytest.raises(StorageUnavailable, match="disk is full"):
         harness.configure("Cellar", system_prompt="x" * 30_000)
     harness.free_disk()
-    with closing(sqlite3.connect(harness.file, isolation_level=None)) as db:
-        db.execute("CREATE TRIGGER broken BEFORE UPDATE OF name ON room BEGIN SELECT raise(ABORT, 'no name'); END")
-        with pytest.raises(StorageError, match="no name"):
-            harness.configure("Cellar", **ALL)
-        db.execute("DROP TRIGGER broken")
+    trigger = "CREATE TRIGGER broken BEFORE UPDATE OF name ON room BEGIN SELECT raise(ABORT, 'no name'); END"
+    execute(harness.file, trigger)
+    with pytest.raises(StorageError, match="no name"):
+        harness.configure("Cellar", **ALL)
+    execute(harness.file, "DROP TRIGGER broken")
     assert (harness.name(), harness.settings(), harness.events) == ("Kitchen", Settings(), [])
     harness.configure(system_prompt="x" * 30_000)
 
@@ -148,22 +145,3 @@ def test_system_prompt_counts_against_the_context(harness: RoomHarness) -> None:
         harness.configure(system_prompt="x" * length)
         assert harness.answer("two").state == "complete"
         assert harness.model.request_texts() == ["two"]
-
-
-def test_overseer_sends_the_settings_to_the_model_server(overseer: Overseer, model_server: ModelServer) -> None:
-    plain, configured = overseer.create("Plain").id, overseer.create("Configured").id
-    events: list[RoomEvent] = []
-    overseer.subscribe(events.append)
-    assert overseer.room(configured).configure(ALL, name="  Cellar\n ").name == "Cellar"
-    assert [room.name for room in overseer.rooms().rooms] == ["Cellar", "Plain"], "no room moves"
-    assert RoomSynced(configured, moved_to_top=False) in events and RoomConfigured(configured) in events
-    assert (overseer.room(configured).settings(), overseer.room(plain).settings()) == (SET, Settings())
-    for room_id in (plain, configured):
-        overseer.room(room_id).ask("one")
-        join_turn_threads()
-    first, second = model_server.requests
-    assert first["model"] == "stand-in" and "temperature" not in first
-    assert first["messages"] == [{"role": "user", "content": "one"}]
-    assert (second["model"], second["temperature"]) == ("large", 0.7)
-    assert second["messages"] == [{"role": "system", "content": PROMPT}, {"role": "user", "content": "one"}]
-    assert overseer.room(configured).message(2).model == "large"

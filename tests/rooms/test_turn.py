@@ -37,10 +37,9 @@ from tests.support.room_harness import (
     ScriptedModel,
     ScriptedReply,
     held_reply,
-    join_turn_threads,
     text_reply,
 )
-from tests.support.waiting import DEADLINE, until
+from tests.support.waiting import DEADLINE, join_turn_threads, until
 
 LONG_SECONDS = 50.0  # a delay that no test waits for
 CUT = "It broke off."

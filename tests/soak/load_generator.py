@@ -13,10 +13,11 @@ from contextlib import suppress
 import requests
 import websocket
 
-from tests.support.model_server import ModelServer, Reply, end, held, text
+from tests.support.model_server import ModelServer, Reply
+from tests.support.streams import Streams
 from tests.support.tab import Tab
+from tests.support.waiting import DEADLINE
 
-DEADLINE = 20.0
 MAX_MESSAGES = 60  # in a room, before it is cleared
 WORD_SECONDS = 0.03
 WORDS = ("They ", "**hunt** ", "by ", "ear. ", "`270` ", "degrees.\n\n", "- barn ", "owl\n", "owl\n\n", "## Owls\n\n")
@@ -34,16 +35,12 @@ class LoadGenerator:
         self._over = threading.Event()
         self._threads: list[threading.Thread] = []
         self._model = model
-        self._model_over = threading.Event()
-        self._model_thread = threading.Thread(target=self._stream, daemon=True)
-        self._streams: list[tuple[Reply, list[str]]] = []
-        self._lock = threading.Lock()
+        self._streams = Streams(WORD_SECONDS)
         model.otherwise = self._reply
 
     def begin(self, *, tabs: int, rooms: int) -> None:
         """Create the rooms and start all threads."""
         self._rooms = [self._create() for _ in range(rooms)]
-        self._model_thread.start()
         for n, room in enumerate(self._rooms):
             self._start(lambda rng, room=room: self._converse(room), f"room {n}")  # type: ignore[misc]
         for n in range(tabs):
@@ -57,30 +54,14 @@ class LoadGenerator:
         self._over.set()
         for thread in self._threads:
             thread.join(DEADLINE)
-        self._model_over.set()
-        self._model_thread.join(DEADLINE)
+        self._streams.close()
 
     # The model
 
     def _reply(self, body: object) -> Reply:
-        reply = held()
-        with self._lock:
-            self._streams.append((reply, random.choices(WORDS, k=random.randint(20, 200))))
-        return reply
-
-    def _stream(self) -> None:
-        while not self._model_over.wait(WORD_SECONDS):
-            with self._lock:
-                streams = self._streams = [(one, left) for one, left in self._streams if not one.closed.is_set()]
-            for reply, left in streams:
-                if left:
-                    reply.say(text(left.pop()))
-                else:
-                    reply.say(end())
-                    reply.hang_up()
-                    reply.closed.set()
-            self._model.requests.clear()
-            self._model.headers.clear()
+        self._model.requests.clear()
+        self._model.headers.clear()
+        return self._streams.add(random.choices(WORDS, k=random.randint(20, 200)))
 
     # Rooms
 

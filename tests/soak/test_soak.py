@@ -14,8 +14,8 @@ TABS = 20
 
 
 def test_tabs_that_vanish_leave_no_greenlet_and_no_descriptor(tmp_path: Path) -> None:
-    program = ("-m", "tests.soak.launcher", str(tmp_path / "counts"))
-    server = Server(tmp_path / "instance", environment={"OLLAMA_HOST": "127.0.0.1:9"}, program=program).start()
+    altered = {"counts": {"file": str(tmp_path / "counts")}}
+    server = Server(tmp_path / "instance", environment={"OLLAMA_HOST": "127.0.0.1:9"}, altered=altered).start()
     try:
         probe = Probe(server, tmp_path / "counts")
         before = probe.sample()

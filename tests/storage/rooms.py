@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-
 from overseer.rooms.overseer import Overseer
-from tests.support.server import DEADLINE
-
-Open = Callable[..., Overseer]
+from tests.support.waiting import join_turn_threads
 
 
 def ask(overseer: Overseer, room: str, words: str) -> None:
     """Ask and wait for the end of the answer."""
     overseer.room(room).ask(words)
-    wait_for_turn(room)
-
-
-def wait_for_turn(room: str) -> None:
-    for thread in threading.enumerate():
-        if thread.name == f"turn-{room}":
-            thread.join(DEADLINE)
+    join_turn_threads(room)
 
 
 def create_room(overseer: Overseer, name: str, *questions: str) -> str:

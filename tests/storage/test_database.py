@@ -13,10 +13,10 @@ import pytest
 
 from overseer.domain.errors import StorageClosed, StorageDamaged, StorageError, StorageReplaced, StorageUnavailable
 from overseer.storage.database import CHECKPOINT_BYTES, SUFFIXES, Migration, Storage, beside, remove
-from tests.storage.files import JUNK, copy_database, execute, query, remove_wal, write_junk
-from tests.storage.files import remove as unlink
+from tests.support.files import JUNK, column, copy_database, execute, remove_wal, write_junk
+from tests.support.files import remove as unlink
+from tests.support.waiting import DEADLINE
 
-DEADLINE = 20.0
 APPLICATION_ID = 0x54455354
 NORMAL, FULL = 1, 2
 WORDS = "SELECT word FROM words ORDER BY rowid"
@@ -79,8 +79,8 @@ def test_write_commits_when_the_block_ends_and_not_before(opened: Open, path: Pa
     storage = opened()
     with storage.write() as db:
         db.execute("INSERT INTO words VALUES ('one')")
-        assert query(path, WORDS) == []
-    assert query(path, WORDS) == ["one"]
+        assert column(path, WORDS) == []
+    assert column(path, WORDS) == ["one"]
 
 
 def test_write_rolls_back_on_any_error_and_the_file_stays_usable(opened: Open, path: Path) -> None:
@@ -105,7 +105,7 @@ def test_write_rolls_back_on_any_error_and_the_file_stays_usable(opened: Open, p
     with pytest.raises(StorageError, match="no such table"), storage.read() as db:
         db.execute("SELECT * FROM nowhere")
     add(storage, "three")
-    assert query(path, WORDS) == ["one", "three"]
+    assert column(path, WORDS) == ["one", "three"]
 
 
 def test_write_by_several_threads_is_serialized(opened: Open, path: Path) -> None:
@@ -126,7 +126,7 @@ def test_write_by_several_threads_is_serialized(opened: Open, path: Path) -> Non
         thread.start()
     for thread in threads:
         thread.join(DEADLINE)
-    assert query(path, "SELECT number FROM numbers") == [40]
+    assert column(path, "SELECT number FROM numbers") == [40]
 
 
 def test_write_that_is_not_durable_restores_synchronous_full_even_after_an_error(opened: Open, path: Path) -> None:
@@ -137,7 +137,7 @@ def test_write_that_is_not_durable_restores_synchronous_full_even_after_an_error
     with pytest.raises(KeyError), storage.write(durable=False) as db:
         db.execute("INSERT INTO words VALUES ('two')")
         raise KeyError
-    assert query(path, WORDS) == ["one"]
+    assert column(path, WORDS) == ["one"]
     with storage.write() as db:
         assert synchronous(db) == FULL
 
@@ -158,7 +158,7 @@ def test_write_makes_every_commit_in_the_given_thread(opened: Open, path: Path) 
     add(storage, "a")
     add(storage, "b", durable=False)
     assert len(threads) == 2 and threading.get_ident() not in threads
-    assert query(path, WORDS) == ["a", "b"]
+    assert column(path, WORDS) == ["a", "b"]
 
 
 # Migrations
@@ -174,7 +174,7 @@ def test_migrate_runs_each_migration_once_and_in_order(opened: Open, path: Path)
     for migrations in ([one, two], [one, two], [one, two, three]):
         opened(migrations).close()
     assert ran == [1, 2, 3]
-    assert query(path, "PRAGMA user_version") == [3]
+    assert column(path, "PRAGMA user_version") == [3]
 
 
 @pytest.mark.parametrize("raises", [RuntimeError, sqlite3.OperationalError])
@@ -188,16 +188,16 @@ def test_migrate_rolls_back_a_migration_that_raises_together_with_its_number(
 
     with pytest.raises((RuntimeError, StorageError), match="no"):
         opened([words_table, broken])
-    assert query(path, "PRAGMA user_version") == [1]
-    assert query(path, WORDS) == []
+    assert column(path, "PRAGMA user_version") == [1]
+    assert column(path, WORDS) == []
     opened([words_table, numbers_table])
-    assert query(path, "PRAGMA user_version") == [2]
+    assert column(path, "PRAGMA user_version") == [2]
 
 
 def test_migrate_sets_application_id_wal_and_synchronous_full(opened: Open, path: Path) -> None:
     storage = opened()
-    assert query(path, "PRAGMA application_id") == [APPLICATION_ID]
-    assert query(path, "PRAGMA journal_mode") == ["wal"]
+    assert column(path, "PRAGMA application_id") == [APPLICATION_ID]
+    assert column(path, "PRAGMA journal_mode") == ["wal"]
     for again in (storage, opened()):
         with again.read() as db:
             assert synchronous(db) == FULL
@@ -346,7 +346,7 @@ def test_write_raises_when_the_file_or_its_log_is_replaced_during_the_transactio
     storage.migrate((words_table,), application_id=APPLICATION_ID, create=True)
     add(storage, "again")
     storage.close()
-    words = query(path, WORDS)
+    words = column(path, WORDS)
     assert "again" in words and ("before" in words) == (harm is not unlink)
 
 
@@ -365,7 +365,7 @@ def test_write_accepts_a_checkpoint_by_another_program(opened: Open, path: Path)
         db.execute("INSERT INTO words VALUES ('during')")
         execute(path, "PRAGMA wal_checkpoint(PASSIVE)")
     add(storage, "after")
-    assert query(path, WORDS) == ["ours", "during", "after"]
+    assert column(path, WORDS) == ["ours", "during", "after"]
 
 
 def test_write_checkpoints_a_long_log(opened: Open, path: Path) -> None:
@@ -378,7 +378,7 @@ def test_write_checkpoints_a_long_log(opened: Open, path: Path) -> None:
         assert path.stat().st_size > (n + 1) * CHECKPOINT_BYTES
         assert storage.in_place() and storage.is_sound()
     assert len(results) == 6  # each commit and each checkpoint
-    assert query(path, "SELECT length(word) FROM words") == [CHECKPOINT_BYTES] * 3
+    assert column(path, "SELECT length(word) FROM words") == [CHECKPOINT_BYTES] * 3
 
 
 def test_close_removes_the_log_of_a_removed_file(opened: Open, path: Path) -> None:
@@ -395,7 +395,7 @@ def test_close_saves_the_content_of_a_removed_log(opened: Open, path: Path) -> N
     add(storage, "one")
     remove_wal(path)
     storage.close()
-    assert query(path, WORDS) == ["one"]
+    assert column(path, WORDS) == ["one"]
 
 
 def test_close_leaves_the_log_of_a_new_file_alone(opened: Open, path: Path) -> None:
@@ -405,7 +405,7 @@ def test_close_leaves_the_log_of_a_new_file_alone(opened: Open, path: Path) -> N
         companion.unlink()
     add(opened(), "another")
     storage.close()
-    assert query(path, WORDS) == ["another"]
+    assert column(path, WORDS) == ["another"]
 
 
 def test_migrate_raises_when_the_file_is_replaced_while_it_is_opened(opened: Open, path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -15,12 +14,11 @@ import pytest
 
 from overseer.storage.database import SUFFIXES, Storage, remove
 from overseer.storage.facets import Facet, FacetAborted, Facets, Start
-from tests.storage.files import query
+from tests.support.files import column, open_files
+from tests.support.waiting import DEADLINE
 
-DEADLINE = 20.0
 UNEXPECTED_SECONDS = 0.05  # how long to watch for an event that must not happen
 APPLICATION_ID = 0x4E4F5445
-DESCRIPTORS = Path("/proc/self/fd")
 
 
 def words_table(db: sqlite3.Connection) -> None:
@@ -86,16 +84,6 @@ class Shelf:
     def files(self) -> set[str]:
         return {path.name for path in self.directory.iterdir()}
 
-    def open_files(self) -> set[str]:
-        """The files of the folder that this process has open; the names of removed ones end in `(deleted)`."""
-        found = set()
-        for entry in DESCRIPTORS.iterdir():
-            with suppress(OSError):
-                path = Path(os.readlink(entry))
-                if path.parent == self.directory:
-                    found.add(path.name)
-        return found
-
 
 MakeShelf = Callable[[int], Shelf]
 
@@ -151,7 +139,7 @@ def test_facet_opens_its_file_at_the_first_call_and_starts_one_child(shelf: Shel
     shelf.get("a").call(Notebook.write, "one")
     shelf.get("b").call(Notebook.write, "other")
     assert shelf.started == ["a", "b"]
-    assert query(shelf.facets.path("a"), "SELECT word FROM words") == ["one"]
+    assert column(shelf.facets.path("a"), "SELECT word FROM words") == ["one"]
 
 
 def test_facet_uses_a_new_start_only_when_it_is_opened_again(shelf: Shelf) -> None:
@@ -172,7 +160,7 @@ def test_facet_whose_start_raises_closes_the_file_and_can_be_called_again(shelf:
     handle = shelf.facets.get("a", broken)
     with pytest.raises(RuntimeError, match="not today"):
         handle.call(Notebook.words)
-    assert shelf.open_files() == set()
+    assert open_files(shelf.directory) == set()
     shelf.get("a")
     assert handle.call(Notebook.words) == ["before the error"]
 
@@ -211,7 +199,7 @@ def test_abort_ends_existing_handles_and_keeps_the_file(shelf: Shelf) -> None:
     for handle in (used, unused, used):
         with pytest.raises(FacetAborted, match="^too slow$"):
             handle.call(Notebook.words)
-    assert (shelf.closed, shelf.open_files()) == (["a"], set())
+    assert (shelf.closed, open_files(shelf.directory)) == (["a"], set())
     assert shelf.get("a").call(Notebook.words) == ["one"]
     with pytest.raises(FacetAborted):
         used.call(Notebook.words)
@@ -231,7 +219,7 @@ def test_abort_makes_a_running_call_raise_whatever_it_returns_or_raises(make_she
     for method in (abort_and_return, abort_and_raise):
         with pytest.raises(FacetAborted, match="^too slow$"):
             shelf.get("a").call(Notebook.run, method)
-    assert shelf.open_files() == set()
+    assert open_files(shelf.directory) == set()
     for _ in range(2):
         shelf.get("b").call(Notebook.write, "x")  # the aborted facet does not count against the limit
     assert shelf.closed == ["a", "a"]
@@ -247,7 +235,7 @@ def test_abort_stops_a_thread_that_keeps_calling(shelf: Shelf) -> None:
     caller = in_thread(call_repeatedly)
     assert called.wait(DEADLINE)
     shelf.facets.abort("a", "enough")
-    assert shelf.running("a") == 0 and shelf.open_files() == set()
+    assert shelf.running("a") == 0 and open_files(shelf.directory) == set()
     with pytest.raises(FacetAborted, match="enough"):
         caller.result(DEADLINE)
 
@@ -320,7 +308,7 @@ def test_delete_keeps_others_from_opening_the_file_meanwhile(shelf: Shelf, monke
     monkeypatch.setattr("overseer.storage.facets.remove", remove_slowly)
     shelf.facets.delete("a")
     calls[0].exception(DEADLINE)
-    assert "a.sqlite (deleted)" not in shelf.open_files()
+    assert "a.sqlite (deleted)" not in open_files(shelf.directory)
 
 
 def test_delete_ends_a_handle_that_is_created_just_before_it_takes_the_lock(
@@ -342,7 +330,7 @@ def test_delete_ends_a_handle_that_is_created_just_before_it_takes_the_lock(
     monkeypatch.setattr(Facet, "abort", abort_late)
     shelf.facets.delete("a")
     assert len(created) == 1
-    assert "a.sqlite (deleted)" not in shelf.open_files()
+    assert "a.sqlite (deleted)" not in open_files(shelf.directory)
     assert shelf.running("a") == 0
 
 
@@ -352,7 +340,7 @@ def test_close_aborts_every_open_facet(shelf: Shelf) -> None:
         handle.call(Notebook.write, "one")
     shelf.facets.close("shutdown")
     assert sorted(shelf.closed) == ["a", "b", "c"]
-    assert shelf.open_files() == set()
+    assert open_files(shelf.directory) == set()
     for handle in handles:
         with pytest.raises(FacetAborted, match="shutdown"):
             handle.call(Notebook.words)
@@ -367,7 +355,7 @@ def test_eviction_closes_the_least_recently_used_facet_beyond_the_limit(make_she
     for name in ("a", "b", "a", "c"):
         shelf.get(name).call(Notebook.write, "x")
     assert shelf.closed == ["b"]
-    assert shelf.open_files() == {f"{name}.sqlite{suffix}" for name in "ac" for suffix in SUFFIXES}
+    assert open_files(shelf.directory) == {f"{name}.sqlite{suffix}" for name in "ac" for suffix in SUFFIXES}
     for name in ("d", "e", "f", "a"):
         shelf.get(name).call(Notebook.write, "y")
     assert shelf.closed == ["b", "a", "c", "d", "e"]

@@ -18,10 +18,12 @@ from overseer.rooms.chat_room import ChatRoom
 from overseer.rooms.overseer import Overseer
 from overseer.storage.database import Storage
 from overseer.storage.instance_lock import room_file
-from tests.storage.files import empty, execute, overwrite_last_page, truncate, write_junk
-from tests.storage.rooms import Open, ask, create_room, listed, wait_for_turn
+from tests.storage.rooms import ask, create_room, listed
+from tests.support.answers import Open
+from tests.support.files import empty, execute, overwrite_last_page, truncate, write_junk
 from tests.support.model_server import ModelServer, end, held, text
 from tests.support.server import DEADLINE
+from tests.support.waiting import join_turn_threads
 
 HOUR_SECONDS = 3600
 
@@ -226,7 +228,7 @@ def test_log_has_the_outcome_of_every_turn(
         overseer.room(room).ask("Hello")
         assert reply.begun.wait(DEADLINE)
         end_turn()
-        wait_for_turn(room)
+        join_turn_threads(room)
         reply.say(end())
     found = re.findall(rf"turn {room}/(\d+) stand-in (\w+) \d+\.\ds", caplog.text)
     assert found == [("2", "complete"), ("4", "failed"), ("6", "stopped"), ("8", "cleared")]

@@ -17,8 +17,8 @@ from overseer.rooms.chat_room import INTERRUPTED
 from overseer.rooms.overseer import Overseer
 from overseer.storage import registry, schema
 from overseer.storage.database import Migration
-from tests.storage.files import query
-from tests.storage.rooms import Open
+from tests.support.answers import Open
+from tests.support.files import column
 
 DUMPS = Path(__file__).parent / "schemas"
 CREATED = 1790000000000
@@ -155,7 +155,7 @@ def test_instance_of_an_earlier_version_opens_with_everything(version: int, tmp_
         overseer.close()
     assert not list((tmp_path / "facets").glob("room-00000000000b*"))
     for number in ROOMS:
-        assert query(room_file(tmp_path, number), "PRAGMA user_version") == [len(schema.MIGRATIONS)]
+        assert column(room_file(tmp_path, number), "PRAGMA user_version") == [len(schema.MIGRATIONS)]
 
 
 def test_rooms_of_earlier_versions_are_adopted_without_their_list(tmp_path: Path, opened: Open) -> None:
@@ -186,9 +186,9 @@ def test_list_is_copied_before_its_schema_is_migrated(
     assert list(tmp_path.glob("**/*before*")) == [kept]
     assert kept.stat().st_mode & 0o777 == 0o600
     for path, version in ((kept, 1), (tmp_path / "overseer.sqlite", 2)):
-        assert query(path, "PRAGMA user_version") == [version]
-        assert "In the log" in query(path, "SELECT name FROM rooms")
-        assert query(path, "PRAGMA integrity_check") == ["ok"]
+        assert column(path, "PRAGMA user_version") == [version]
+        assert "In the log" in column(path, "SELECT name FROM rooms")
+        assert column(path, "PRAGMA integrity_check") == ["ok"]
 
 
 def test_list_whose_migration_fails_can_be_opened_by_the_earlier_version(

@@ -20,15 +20,7 @@ from overseer.storage.sessions import (
     TOUCH_SECONDS,
     SessionStorage,
 )
-
-
-class Clock:
-    """A clock that tests set."""
-
-    now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import Clock
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from overseer import create_app
 from overseer.domain.messages import Message
 from overseer.rooms.overseer import Overseer
 from tests.support.waiting import until
+
+Open = Callable[..., Overseer]
 
 
 def ask(overseer: Overseer, text: str = "Hello?", *, room_id: str = "") -> Message:

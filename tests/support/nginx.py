@@ -8,9 +8,10 @@ import socket
 import subprocess
 from pathlib import Path
 
+from tests.support.waiting import DEADLINE
+
 NGINX = os.environ.get("NGINX", "nginx")
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
-DEADLINE = 20.0
 CONFIGURATION = """
 daemon off;
 user root;

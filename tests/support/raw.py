@@ -12,6 +12,14 @@ from tests.support.tab import DEADLINE
 FORM = "Content-Type: application/x-www-form-urlencoded\r\n"
 
 
+HANDSHAKE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
+
 class Listening(Protocol):
     """A server on a port of 127.0.0.1."""
 
@@ -78,7 +86,6 @@ def post(path: str, headers: str, body: str = "", *, close: bool = True) -> str:
 
 def handshake(path: str = "/live", headers: str = "", *, host: str = "127.0.0.1", version: str = "13") -> str:
     """Return the request that opens a WebSocket."""
-    return (
-        f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        f"Sec-WebSocket-Version: {version}\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
-    )
+    lines = {"Host": host, **HANDSHAKE, "Sec-WebSocket-Version": version}
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    return f"GET {path} HTTP/1.1\r\n{head}{headers}\r\n"

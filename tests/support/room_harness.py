@@ -23,7 +23,8 @@ from overseer.storage.database import Storage
 from overseer.storage.facets import Facet, Facets
 from overseer.tools.toolbox import TOOLS, Tool, Toolbox
 from tests.support.event_log import EventLog
-from tests.support.waiting import DEADLINE
+from tests.support.files import query
+from tests.support.waiting import DEADLINE, join_turn_threads
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -248,9 +249,7 @@ class RoomHarness(EventLog):
         return self.call(ChatRoom.summary).answering
 
     def query(self, sql: str) -> list[tuple[object, ...]]:
-        """Query the file over a connection of its own, as another program would."""
-        with closing(sqlite3.connect(f"{self.file.as_uri()}?mode=ro", uri=True)) as db:
-            return db.execute(sql).fetchall()
+        return query(self.file, sql)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -289,11 +288,3 @@ class RoomHarness(EventLog):
     def pick_model(self, name: str) -> ScriptedModel:
         self.picked_models.append(name)
         return self.model
-
-
-def join_turn_threads() -> None:
-    """Wait until every turn's thread has ended."""
-    for thread in threading.enumerate():
-        if thread.name.startswith("turn-"):
-            thread.join(DEADLINE)
-            assert not thread.is_alive(), "a turn's thread never ended"

@@ -9,9 +9,9 @@ import requests
 from tests.support.server import DEADLINE, Server
 
 
-def new_room(server: Server) -> str:
+def new_room(server: Server, name: str = "") -> str:
     """Create a room. Return its id."""
-    response = requests.post(f"{server.url}/rooms", timeout=DEADLINE)
+    response = requests.post(f"{server.url}/rooms", {"name": name} if name else {}, timeout=DEADLINE)
     return response.headers["Location"].rsplit("/", 1)[-1]
 
 
@@ -19,7 +19,7 @@ def ask(server: Server, room_id: str, text: str, *, wait: bool = False) -> reque
     """Post a message. Return the response, with `wait` after the answer has ended."""
     headers = {"Prefer": "wait=60"} if wait else {}
     url = f"{server.url}/rooms/{room_id}/messages"
-    response = requests.post(url, {"text": text}, headers=headers, timeout=3 * DEADLINE)
+    response = requests.post(url, {"text": text}, headers=headers, timeout=90)
     assert response.status_code == 201, response.text
     return response
 

@@ -1,9 +1,11 @@
-"""Create an instance directory with rooms and messages."""
+"""Create instance directories, rooms and messages without a server. Creating them by requests would take minutes."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,8 @@ from overseer.storage.room_store import RoomStore
 
 WORDS = "Some words that were said here, as many as it takes to be a message like any other. "
 LONG_AGO = 1_000_000  # seconds
+CREATED_AT = 1_700_000_000_000  # ms
+COLUMNS = "number, role, state, created_at, ended_at"
 
 
 def create_instance(directory: Path, *, rooms: int, messages: int, files: bool = False, was_clean: bool = True) -> str:
@@ -54,3 +58,15 @@ def _create_messages(path: Path, messages: int) -> Summary:
                 role = "assistant" if number % 2 else "user"
                 room_rows.upsert_parts(db, room_rows.insert_message(db, role, "complete", None), [Text(WORDS)])
         return transcript.summary()
+
+
+def insert_messages(path: Path, numbers: Iterable[int], text: Callable[[int], str]) -> None:
+    """Write messages into the file of a room while no server runs. Those with odd numbers are questions."""
+    with closing(sqlite3.connect(path)) as db, db:
+        for number in numbers:
+            role = "user" if number % 2 else "assistant"
+            row = (number, role, CREATED_AT + number, CREATED_AT + number)
+            db.execute(f"INSERT INTO messages ({COLUMNS}) VALUES (?, ?, 'complete', ?, ?)", row)
+            db.execute(
+                "INSERT INTO parts (message, position, kind, text) VALUES (?, 0, 'text', ?)", (number, text(number))
+            )

@@ -10,22 +10,26 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Protocol
 
 import requests
 
-from tests.support.model_server import ModelServer
 from tests.support.server_pool import Child, ServerPool
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 20.0
 
+StartServer = Callable[..., "Server"]
+
 
 class Server:
     """`python app.py` on an instance directory. Restarts keep its port.
 
-    A `launcher` is a command that starts it; a `server_pool` starts it in far less time.
+    A `server_pool` starts it in far less time. `altered` names alterations of `tests.support.altered`, each with its
+    options.
     """
 
     def __init__(
@@ -34,8 +38,7 @@ class Server:
         *,
         environment: dict[str, str] | None = None,
         host: str = "127.0.0.1",
-        program: Sequence[str] = ("app.py",),
-        launcher: Sequence[str] = (),
+        altered: Mapping[str, object] | None = None,
         server_pool: ServerPool | None = None,
     ) -> None:
         self._host = host
@@ -43,8 +46,7 @@ class Server:
         self.port = 0
         self.log: list[str] = []
         self._environment = environment or {}
-        self._program = program
-        self._launcher = launcher
+        self._altered = altered
         self._server_pool = server_pool
         self._process: subprocess.Popen[str] | Child | None = None
         self._reader: threading.Thread | None = None
@@ -70,17 +72,18 @@ class Server:
     def launch(self) -> queue.SimpleQueue[str | None]:
         """Start it without waiting. Return a queue of the lines that it prints, with None at its end."""
         where = ("--host", self._host, "--port", str(self.port), "--instance", str(self.instance))
-        command = [*self._launcher, sys.executable, *self._program, *where]
         clean = {
             k: v
             for k, v in os.environ.items()
             if not k.startswith(("OPENAI_", "OLLAMA_", "OVERSEER_", "PYTHONDEVMODE"))
         }
-        environment = {**clean, "PYTHONUNBUFFERED": "1", **self._environment}
+        environment = {**clean, "PYTHONUNBUFFERED": "1", "ALTERED": json.dumps(self._altered), **self._environment}
         if self._server_pool is not None:
-            module = self._program[-1].removesuffix(".py")  # app.py, or -m and a name
+            module = "tests.support.altered" if self._altered else "app"
             self._process = self._server_pool.server(module, where, environment)
         else:
+            program = ("-m", "tests.support.altered") if self._altered else ("app.py",)
+            command = [sys.executable, *program, *where]
             self._process = subprocess.Popen(
                 command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
             )
@@ -113,16 +116,24 @@ class Server:
         lines.put(None)
 
 
-def short_timeouts(instance: Path, model_server: ModelServer, server_pool: ServerPool, **options: float) -> Server:
-    """Start a server with timeouts of one second. `tests.support.short_timeouts` lists the options."""
-    names = ("header_seconds", "body_seconds", "idle_seconds", "stall_seconds", "linger_seconds")
-    environment = {
-        "OPENAI_BASE_URL": model_server.url,
-        "OPENAI_MODEL": "stand-in",
-        "SHORT_TIMEOUTS": json.dumps({**dict.fromkeys(names, 1.0), **options}),
-    }
-    program = ("-m", "tests.support.short_timeouts")
-    return Server(instance, environment=environment, program=program, server_pool=server_pool).start()
+class HasURL(Protocol):
+    """A model server."""
+
+    @property
+    def url(self) -> str: ...
+
+
+@contextmanager
+def running(
+    instance: Path, model_server: HasURL, *, environment: Mapping[str, str] | None = None, **options: Any
+) -> Iterator[Server]:
+    """Start a server that is answered by the model "stand-in" of a model server, and stop it at the end."""
+    settings = {"OPENAI_BASE_URL": model_server.url, "OPENAI_MODEL": "stand-in", **(environment or {})}
+    server = Server(instance, environment=settings, **options).start()
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 def descriptors(server: Server) -> int:

@@ -9,8 +9,7 @@ import pytest
 import requests
 
 from tests.support.model_server import ModelServer, Reply, answer, end, text, tool_call
-from tests.support.server import DEADLINE, Server
-from tests.support.server_pool import ServerPool
+from tests.support.server import DEADLINE, Server, StartServer
 from tests.support.waiting import until
 
 LONG = "600"  # seconds
@@ -21,21 +20,11 @@ Start = Callable[[str], Server]
 
 
 @pytest.fixture
-def start(tmp_path: Path, model_server: ModelServer, server_pool: ServerPool) -> Iterator[Start]:
+def start(start_server: StartServer, tmp_path: Path) -> Iterator[Start]:
     """Start the server with this time limit for tools that hang until the test has ended."""
-    servers: list[Server] = []
-
-    def start(seconds: str) -> Server:
-        environment = {"OPENAI_BASE_URL": model_server.url, "OPENAI_MODEL": "stand-in", "SLOW_TOOLS": str(tmp_path)}
-        environment["OVERSEER_TOOL_SECONDS"] = seconds
-        program = ("-m", "tests.support.slow_tools")
-        servers.append(Server(tmp_path / "i", environment=environment, program=program, server_pool=server_pool))
-        return servers[-1].start()
-
-    yield start
+    altered = {"slow_tools": {"folder": str(tmp_path)}}
+    yield lambda seconds: start_server(altered=altered, OVERSEER_TOOL_SECONDS=seconds)
     (tmp_path / "stop").touch()
-    for server in servers:
-        server.stop()
 
 
 def new_room(server: Server) -> str:

@@ -21,14 +21,11 @@ from werkzeug.test import TestResponse
 from overseer import create_app
 from overseer.domain.addresses import Access
 from overseer.storage.sessions import SessionStorage
-from overseer.web.auth import OPEN_ENDPOINTS
 from overseer.web.extensions import access_policy, overseer
 from overseer.web.password import hashed
 from tests.support.client import HTMX, PLAIN, new_room
 from tests.support.html import parsed, root
-from tests.support.model_server import NOBODY
-from tests.support.server import Server
-from tests.support.server_pool import ServerPool
+from tests.support.server import Server, StartServer
 from tests.support.tab import Tab
 
 PASSWORD = "correct horse battery"
@@ -100,6 +97,9 @@ def credentials(app: Flask, directory: Path) -> tuple[list[dict[str, str]], list
     return accepted, rejected
 
 
+OPEN_ENDPOINTS = {"login.show_login", "login.create_login", "static", "joined", "rooms.healthz"}
+
+
 def routes(app: Flask, room_id: str) -> list[tuple[str, str, str]]:
     """Return method, path and endpoint of each rule, and of paths without one."""
     found = []
@@ -133,10 +133,6 @@ def test_every_route_requires_the_password_or_a_log_in(locked: Flask, clock: lis
         for path in (f"/rooms/{room_id}", "/sessions"):
             assert client.get(path, headers=headers).status_code == 200, headers
     assert [room.name for room in overseer(locked).rooms().rooms] == ["Secret plans"]
-
-
-def test_open_endpoints_are_the_log_in_and_the_files_of_its_page(locked: Flask) -> None:
-    assert {"login.show_login", "login.create_login", "static", "joined", "rooms.healthz"} == OPEN_ENDPOINTS
 
 
 def test_method_of_a_form_to_an_open_endpoint_reaches_no_other_route(locked: Flask) -> None:
@@ -339,12 +335,9 @@ def test_session_that_is_ended_from_the_list_is_logged_out(locked: Flask) -> Non
 
 
 @pytest.fixture
-def guarded(instance: Path, server_pool: ServerPool) -> Iterator[Server]:
+def guarded(start_server: StartServer) -> Server:
     """A server with a password."""
-    environment = {"OLLAMA_HOST": NOBODY, "OVERSEER_PASSWORD": PASSWORD}
-    server = Server(instance, environment=environment, server_pool=server_pool).start()
-    yield server
-    server.stop()
+    return start_server(OVERSEER_PASSWORD=PASSWORD)
 
 
 def server_cookie(server: Server) -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -19,7 +18,9 @@ from overseer.application import MAX_BODY
 from overseer.domain.settings import MAX_MODEL_CHARS, MAX_SYSTEM_PROMPT_CHARS
 from overseer.domain.text import MAX_NAME_CHARS, MAX_TEXT_CHARS
 from overseer.rooms.overseer import Overseer
+from overseer.storage.instance_lock import room_file
 from tests.support.client import HTMX, NAVIGATION, PLAIN, WAIT, ask, is_page, new_room, rows
+from tests.support.files import remove, write_junk
 from tests.support.html import parsed, root
 from tests.support.model_server import ModelServer, held, text
 from tests.support.server import Server
@@ -325,21 +326,6 @@ def test_error_is_a_fragment_or_a_page_with_the_same_sentence(
 # Files that cannot be used
 
 
-def in_one_file(path: Path) -> Path:
-    """Move the WAL file's content into the database file, so that the file alone is complete."""
-    with closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return path
-
-
-def not_sqlite(path: Path) -> None:
-    in_one_file(path).write_bytes(b"This is not a database. " * 400)
-
-
-def missing(path: Path) -> None:
-    in_one_file(path).rename(path.with_name("backup"))
-
-
 @contextmanager
 def stopped(overseer: Overseer) -> Iterator[None]:
     """Close all files, as between a stop of the server and its start."""
@@ -351,8 +337,8 @@ def stopped(overseer: Overseer) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (not_sqlite, "damaged or not a SQLite file"),
-        (missing, "is missing"),
+        (write_junk, "damaged or not a SQLite file"),
+        (remove, "is missing"),
     ],
 )
 def test_file_that_cannot_be_used_breaks_its_room_only(
@@ -364,7 +350,8 @@ def test_file_that_cannot_be_used_breaks_its_room_only(
         ask(client, room_id, "Hello")
     with stopped(overseer):
         assert len(list((instance / "facets").iterdir())) == 2, "an orderly stop leaves one file for each room"
-        damage(instance / "facets" / f"room-{bad}.sqlite")
+        backup = room_file(instance, bad).read_bytes()
+        damage(room_file(instance, bad))
     page = client.get(f"/rooms/{bad}")
     assert page.status_code == 500 and is_page(page)
     sentence = checked(parsed(page.text).one(id="room", data_room=bad).one("p", role="alert").text)
@@ -385,9 +372,9 @@ def test_file_that_cannot_be_used_breaks_its_room_only(
     assert listed.one(id=f"room-{bad}").one(class_="row__preview").text == sentence
     assert listed.one(id=f"room-{good}").one(class_="row__preview").text == "All right."
     ask(client, good, "Still there?")
-    if damage is missing:
+    if damage is remove:
         with stopped(overseer):
-            (instance / "facets" / "backup").rename(instance / "facets" / f"room-{bad}.sqlite")
+            room_file(instance, bad).write_bytes(backup)
         assert client.get(f"/rooms/{bad}").status_code == 200, "a copy that is put back is a room again"
         row = parsed(client.get("/rooms").text).one(id=f"room-{bad}")
         assert (row["data-messages"], row.one(class_="row__preview").text) == ("2", "All right.")
@@ -397,38 +384,12 @@ def test_file_that_cannot_be_used_breaks_its_room_only(
 
 def test_file_that_cannot_be_opened_now_is_503(client: FlaskClient, overseer: Overseer, instance: Path) -> None:
     room_id = new_room(client)
-    path = instance / "facets" / f"room-{room_id}.sqlite"
     with stopped(overseer):
-        in_one_file(path).unlink()
-        path.mkdir()
+        room_file(instance, room_id).unlink()
+        room_file(instance, room_id).mkdir()
     fragment, page = client.get(f"/rooms/{room_id}/messages"), client.get(f"/rooms/{room_id}", headers=NAVIGATION)
     assert fragment.status_code == 503 and "Check the permissions" in sentence_of(fragment)
     assert page.status_code == 503 and "Check the permissions" in parsed(page.text).one(id="room").text
-
-
-@contextmanager
-def locked(overseer: Overseer, room_id: str, path: Path) -> Iterator[None]:
-    """Lock a room's file, as another program may, and let nothing wait for the lock."""
-    with overseer._facet(room_id).storage.read() as db:
-        db.execute("PRAGMA busy_timeout = 1")
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        yield
-        other.execute("ROLLBACK")
-
-
-def test_question_for_a_locked_file_is_503_and_accepted_later(
-    client: FlaskClient, overseer: Overseer, instance: Path
-) -> None:
-    """The room can still be read."""
-    room_id = new_room(client)
-    ask(client, room_id, "Hello")
-    before = messages(client, room_id)
-    with locked(overseer, room_id, instance / "facets" / f"room-{room_id}.sqlite"):
-        response = client.post(f"/rooms/{room_id}/messages", data={"text": "Again"})
-        assert response.status_code == 503 and "locked by another program" in sentence_of(response)
-        assert messages(client, room_id) == before
-    ask(client, room_id, "Again")
 
 
 def test_waiting_request_during_a_shutdown_gets_a_response(server: Server, model_server: ModelServer) -> None:

@@ -11,16 +11,8 @@ from hypothesis import strategies as st
 from werkzeug.security import generate_password_hash
 
 from overseer.web.password import HASH, MAX_CLIENTS, Password, RateLimiter, hashed
+from tests.support.clock import Clock
 from tests.support.server import DEADLINE, ROOT
-
-
-class Clock:
-    """A clock that tests set."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.mark.parametrize("text", ["ü€😀", " ", "x" * 1024, "scrypt:1:2:3$a$b"])

@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from overseer.llm import Delta, ModelError, ReasoningDelta, TextDelta, TokenCount, ToolRequest
 from overseer.llm.redaction import REDACTED, redacted
 from overseer.rooms.overseer import Overseer
+from overseer.storage.instance_lock import room_file
 from tests.support.deltas import joined
+from tests.support.files import write_junk
 from tests.support.model_server import ModelServer, Reply, answer, end, event, held, reasoning, text, tool_call, usage
 from tests.support.server import Server
 from tests.support.tab import Tab
@@ -104,10 +106,10 @@ def test_key_and_password_appear_in_no_output(guarded: Server, model_server: Mod
     ask("GET", "/rooms", auth=("me", f"{PASSWORD}x"))
     ask("POST", "/login", data={"password": f"{PASSWORD}x", "next": "/"}, auth=None)
     ask("POST", "/login", data={"password": PASSWORD})
-    facet = instance / "facets" / f"{room.replace('/rooms/', 'room-')}.sqlite"
+    facet = room_file(instance, room.removeprefix("/rooms/"))
     broken = ask("POST", "/rooms").headers["Location"]
     guarded.stop()
-    (instance / "facets" / f"{broken.replace('/rooms/', 'room-')}.sqlite").write_bytes(b"junk" * 1000)
+    write_junk(room_file(instance, broken.removeprefix("/rooms/")))
     growing.hang_up()
     guarded.start()
     assert ask("GET", broken).status_code == 500

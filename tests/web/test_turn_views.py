@@ -36,7 +36,7 @@ def test_settings_are_changed_one_by_one_and_used_for_the_next_question(
         response = client.patch(room, data=form)
         assert response.status_code == 200 and response.text.startswith('<header id="header"')
     assert "Kitchen" in response.text and 'value="owl-7b"' in response.text and 'value="0.5"' in response.text
-    ask_in(client, room, "Hello")
+    assert "owl-7b" in ask_in(client, room, "Hello")
     body = model_server.requests[-1]
     assert (body["model"], body["temperature"]) == ("owl-7b", 0.5)
     assert body["messages"][0] == {"role": "system", "content": "Be\nbrief."}

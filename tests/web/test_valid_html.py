@@ -12,13 +12,14 @@ import requests
 from flask import Flask
 
 from overseer.domain.records import Session
+from overseer.storage.instance_lock import room_file
 from tests.render.test_fragments import ROOM_ID, all_fragments, question, reply, whole_page
 from tests.support.client import HTMX, NAVIGATION, WAIT
+from tests.support.files import write_junk
 from tests.support.model_server import ModelServer, Reply, end, held, reasoning, text, tool_call, usage
 from tests.support.node import MODULES, NODE
 from tests.support.server import Server
 from tests.support.tab import Tab
-from tests.web.test_bad_input import not_sqlite
 
 CONFIG = Path(__file__).parent / "htmlvalidate.mjs"
 PARTIAL = {**HTMX, "HX-Request-Type": "partial"}
@@ -205,7 +206,7 @@ def test_every_page_response_and_frame_is_valid_html(
             validator.fragment(f"frame for #{target}, {swap}", fragment)
 
     server.stop()
-    not_sqlite(server.instance / "facets" / f"room-{broken.rsplit('/', 1)[-1]}.sqlite")
+    write_junk(room_file(server.instance, broken.removeprefix("/rooms/")))
     server.start()
     visitor.page(broken, 500)
     visitor.fragment("GET", f"{broken}/messages", 500)

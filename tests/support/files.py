@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from overseer.storage.database import beside
 
 JUNK = b"This is not a database. " * 1000
 PAGE_BYTES = 4096
+DESCRIPTORS = Path("/proc/self/fd")
 
 
-def query(path: Path, sql: str) -> list[object]:
-    """Return the first column of every row."""
+def query(path: Path, sql: str) -> list[tuple[object, ...]]:
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
-        return [row[0] for row in db.execute(sql)]
+        return db.execute(sql).fetchall()
+
+
+def column(path: Path, sql: str) -> list[object]:
+    """Return the first column of every row."""
+    return [row[0] for row in query(path, sql)]
+
+
+def open_files(directory: Path) -> set[str]:
+    """Return the files of a directory that this process has open; the names of removed ones end in `(deleted)`."""
+    found = set()
+    for entry in DESCRIPTORS.iterdir():
+        with suppress(OSError):
+            path = Path(os.readlink(entry))
+            if path.parent == directory:
+                found.add(path.name)
+    return found
 
 
 def execute(path: Path, *statements: str) -> None:
