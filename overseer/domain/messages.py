@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
+from urllib.parse import urlsplit
 
 Role = Literal["user", "assistant"]
 State = Literal["waiting", "streaming", "complete", "stopped", "failed", "interrupted"]
 CallState = Literal["running", "done", "failed", "abandoned"]
 
-# The parts of a request that a server may refuse, and the sentences shown with an answer that was made without them.
+# What an answer was made without, or contains but is not shown, and the sentences that say so.
 LEFT_OUT = {
     "tools": "Without tools: the server refused them.",
     "temperature": "Without temperature: the server refused it.",
     "system": "System prompt sent with the first message: the server refused the system role.",
     "malformed_call": "Without tools: the model’s tool call was malformed.",
+    "picture": "The model sent a picture, which can’t be shown.",
+    "sound": "The model sent sound, which can’t be played.",
+    "unknown_part": "The model sent something other than text, which can’t be shown.",
 }
 UNFINISHED: tuple[State, ...] = ("waiting", "streaming")
 
@@ -68,6 +72,19 @@ def abandon_if_running(part: Part) -> Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """A page that an answer cites: its http or https address, and its title if the server names it."""
+
+    url: str
+    title: str = ""
+
+    @property
+    def host(self) -> str:
+        """The host of the address."""
+        return urlsplit(self.url).hostname or ""
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """The tokens and seconds of an answer, over all its steps.
 
@@ -107,7 +124,8 @@ class Message:
 
     `number` starts at 1 and is never used again in the room. `reason` is a sentence that explains a state other than
     complete. `retry_at` is when the next request to a busy model server is sent. `left_out` are the keys of LEFT_OUT
-    that the server refused. An answer is not `continuable` if it fills the model's context.
+    that apply to the answer, `sources` the pages that it cites. An answer is not `continuable` if it fills the model's
+    context.
     """
 
     number: int
@@ -122,6 +140,7 @@ class Message:
     retry_at: int | None = None
     left_out: frozenset[str] = frozenset()
     continuable: bool = True
+    sources: tuple[Source, ...] = ()
 
     @property
     def text(self) -> str:
@@ -130,7 +149,7 @@ class Message:
 
     @property
     def note(self) -> str:
-        """The sentences about what the server refused."""
+        """The sentences about what the server refused, and what cannot be shown."""
         return " ".join(sentence for name, sentence in LEFT_OUT.items() if name in self.left_out)
 
     @property

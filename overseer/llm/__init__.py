@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from overseer.domain.context import ModelContext
-from overseer.domain.messages import Message
+from overseer.domain.messages import Message, Source
 from overseer.domain.tools import ToolDescription
 
 
@@ -55,6 +55,14 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True)
+class SourcesFound:
+    """The pages that the answer cites, at its end, and the keys of LEFT_OUT for what it contains besides text."""
+
+    sources: tuple[Source, ...]
+    unshown: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class AnsweredBy:
     """The name of the model that answers, as its server writes it. It may be another one than was asked for."""
 
@@ -66,7 +74,7 @@ class ReasoningEnded:
     """The text of this reply until now was reasoning: the model marked its end, but not its beginning."""
 
 
-Delta = TextDelta | ReasoningDelta | ReasoningEnded | ToolRequest | TokenCount | LeftOut | AnsweredBy
+Delta = TextDelta | ReasoningDelta | ReasoningEnded | ToolRequest | TokenCount | LeftOut | AnsweredBy | SourcesFound
 
 
 class ModelError(Exception):

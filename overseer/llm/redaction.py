@@ -6,7 +6,17 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 
-from overseer.llm import AnsweredBy, Delta, LeftOut, ReasoningDelta, ReasoningEnded, TextDelta, TokenCount, ToolRequest
+from overseer.llm import (
+    AnsweredBy,
+    Delta,
+    LeftOut,
+    ReasoningDelta,
+    ReasoningEnded,
+    SourcesFound,
+    TextDelta,
+    TokenCount,
+    ToolRequest,
+)
 
 REDACTED = "[key]"
 MIN_SECRET_CHARS = 12  # a shorter key is a placeholder such as "ollama" or "EMPTY", and is not removed
@@ -29,6 +39,10 @@ def _redacted(deltas: Iterator[Delta], secret: str) -> Iterator[Delta]:
                 continue
             if isinstance(delta, AnsweredBy):
                 yield AnsweredBy(delta.name.replace(secret, REDACTED))
+                continue
+            if isinstance(delta, SourcesFound):
+                kept = tuple(one for one in delta.sources if secret not in one.url and secret not in one.title)
+                yield replace(delta, sources=kept)
                 continue
             if held is not None and type(held) is type(delta):
                 delta = replace(held, text=held.text + delta.text)

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any
 
-from overseer.llm import AnsweredBy, Delta, ReasoningDelta, TextDelta, TokenCount, ToolRequest
+from overseer.llm import AnsweredBy, Delta, ReasoningDelta, SourcesFound, TextDelta, TokenCount, ToolRequest
 from overseer.llm.blank import BlankFilter
 from overseer.llm.model_name import short_model_name
+from overseer.llm.sources import SourceCollector
 from overseer.llm.thoughts import ThoughtParser
 from overseer.llm.tool_calls import ToolCalls
 
@@ -31,6 +32,7 @@ class StreamParser:
         self._calls = ToolCalls(model)
         self._content = ThoughtParser()
         self._blank = BlankFilter()
+        self._sources = SourceCollector()
         self._reasoning_field: str | None = None  # the one that this server uses
         self._model_named = False
         self._has_deltas = False
@@ -38,15 +40,18 @@ class StreamParser:
     def parse(self, chunk: Mapping[str, Any]) -> Iterator[Delta]:
         """Yield what a chunk adds. Raises ModelError for too many tool calls."""
         yield from self._answering_model(chunk.get("model"))
+        self._sources.add_chunk(chunk)
         if (choice := first_choice(chunk)) is not None:
             for delta in self._choice(choice):
                 yield from self._blank.add(delta)
         yield from _token_count(chunk.get("usage"))
 
     def flush(self) -> Iterator[Delta]:
-        """Yield the text that was held back."""
+        """Yield the text that was held back, and the sources."""
         for delta in self._content.flush():
             yield from self._blank.add(delta)
+        if self._sources.sources or self._sources.unshown:
+            yield SourcesFound(self._sources.sources, frozenset(self._sources.unshown))
 
     def tool_requests(self) -> Iterator[ToolRequest]:
         """Yield the complete tool calls, at the end of the answer."""
@@ -65,10 +70,13 @@ class StreamParser:
         elif isinstance(message, dict) and not self._has_deltas:
             # A server that does not stream sends a message. Others repeat the whole answer in one, at the end.
             yield from self._delta(message)
+        elif isinstance(message, dict):
+            self._sources.add_message(message)
         self.expects_finish |= "finish_reason" in choice
         self.finish = _finish_reason(choice.get("finish_reason")) or self.finish
 
     def _delta(self, delta: Mapping[str, Any]) -> Iterator[Delta]:
+        self._sources.add_message(delta)
         for one in chain(self._reasoning(delta), self._text(delta.get("content")), self._text(delta.get("refusal"))):
             self.has_output = True
             yield one

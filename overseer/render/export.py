@@ -17,6 +17,8 @@ def as_markdown(name: str, messages: Iterable[Message]) -> Iterator[str]:
         yield f"\n## {who}, {when:%Y-%m-%d %H:%M} UTC\n"
         for part in message.parts:
             yield f"\n{_part(part)}\n"
+        for number, source in enumerate(message.sources, 1):
+            yield f"\n{number}. {source.title + ': ' if source.title else ''}<{source.url}>"
         if message.note:
             yield f"\n*{message.note}*\n"
         if message.state != "complete":

@@ -26,7 +26,7 @@ from overseer.domain.events import (
     TurnDelayed,
     TurnEnded,
 )
-from overseer.domain.messages import Message, Part, State, Text, ToolCall, Usage, abandon_if_running
+from overseer.domain.messages import Message, Part, Source, State, Text, ToolCall, Usage, abandon_if_running
 from overseer.domain.records import MAX_NUMBER, Asked, Page, Summary
 from overseer.domain.settings import Changes, Settings
 from overseer.domain.text import escape_for_log, name_from_text
@@ -57,6 +57,7 @@ class FinalState:
     usage: Usage | None = None
     left_out: frozenset[str] = frozenset()
     continuable: bool = True
+    sources: tuple[Source, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -441,6 +442,7 @@ class ChatRoom:
                 usage=final.usage,
                 left_out=final.left_out,
                 continuable=final.continuable,
+                sources=final.sources,
             )
             del self._unsaved[number]
 
@@ -494,6 +496,7 @@ class ChatRoom:
                 usage=final.usage or message.usage,
                 left_out=final.left_out or message.left_out,
                 continuable=final.continuable,
+                sources=final.sources or message.sources,
             )
         turn = self._turn
         if turn is None or turn.number != message.number:
@@ -509,4 +512,4 @@ class ChatRoom:
 
 def _final_state(turn: Turn, state: State, reason: str) -> FinalState:
     parts = tuple(map(abandon_if_running, turn.buffer.parts()))
-    return FinalState(parts, state, reason, turn.model_name, turn.usage, turn.left_out, turn.continuable)
+    return FinalState(parts, state, reason, turn.model_name, turn.usage, turn.left_out, turn.continuable, turn.sources)

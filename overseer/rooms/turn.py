@@ -24,6 +24,7 @@ from overseer.llm import (
     ReasoningDelta,
     ReasoningEnded,
     Reply,
+    SourcesFound,
     TextDelta,
     ToolRequest,
 )
@@ -119,6 +120,7 @@ class Turn:
         self.number = number
         self.model_name = partial.model if partial else ""
         self.left_out = frozenset(partial.left_out if partial else ())
+        self.sources = partial.sources if partial else ()
         self.buffer = AnswerBuffer(partial.parts if partial else ())
         self.delay: Delay | None = None
         self.continuable = True
@@ -265,6 +267,9 @@ class Turn:
         """Take in a delta other than a tool request. `first` is the position of the step's first part."""
         if isinstance(delta, LeftOut):
             self.left_out |= delta.names
+        elif isinstance(delta, SourcesFound):
+            self.left_out |= delta.unshown
+            self.sources = tuple(dict.fromkeys((*self.sources, *delta.sources)))
         elif isinstance(delta, ReasoningEnded):
             self._mark_as_reasoning(first=first)
         elif isinstance(delta, TextDelta | ReasoningDelta):

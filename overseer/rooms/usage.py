@@ -6,7 +6,7 @@ import threading
 import time
 
 from overseer.domain.messages import Usage
-from overseer.llm import AnsweredBy, Delta, LeftOut, ReasoningEnded, TokenCount, ToolRequest
+from overseer.llm import AnsweredBy, Delta, LeftOut, ReasoningEnded, SourcesFound, TokenCount, ToolRequest
 
 
 class UsageCounter:
@@ -47,7 +47,7 @@ class UsageCounter:
 
     def add(self, delta: Delta) -> None:
         """Count one delta of the running step."""
-        if isinstance(delta, LeftOut | AnsweredBy | ReasoningEnded):
+        if isinstance(delta, LeftOut | AnsweredBy | ReasoningEnded | SourcesFound):
             return
         if isinstance(delta, TokenCount):
             self._reported = delta  # a later count of the same step includes the earlier ones

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import chain, repeat
 
-from overseer.domain.messages import UNFINISHED, Message, Part, Reasoning, State, Text, ToolCall, Usage
+from overseer.domain.messages import UNFINISHED, Message, Part, Reasoning, Source, State, Text, ToolCall, Usage
 
 
 def now() -> int:
@@ -73,6 +73,7 @@ def select_messages(db: sqlite3.Connection, numbers: Sequence[int]) -> Iterable[
             usage=_usage(row),
             left_out=frozenset(filter(None, row["left_out"].split(","))),
             continuable=bool(row["continuable"]),
+            sources=tuple(Source(*one) for one in json.loads(row["sources"])) if row["sources"] else (),
         )
 
 
@@ -94,7 +95,8 @@ def reset_answer(db: sqlite3.Connection, number: int) -> None:
     """Delete the parts of an answer and mark it as waiting."""
     db.execute("DELETE FROM parts WHERE message = ?", (number,))
     db.execute(
-        "UPDATE messages SET model = '', tokens_out = NULL, left_out = '', created_at = ? WHERE number = ?",
+        "UPDATE messages SET model = '', tokens_out = NULL, left_out = '', sources = '', created_at = ?"
+        " WHERE number = ?",
         (now(), number),
     )
     mark_waiting(db, number)
@@ -139,6 +141,12 @@ def set_usage(db: sqlite3.Connection, number: int, usage: Usage) -> None:
         " WHERE number = :number",
         {**asdict(usage), "number": number},
     )
+
+
+def set_sources(db: sqlite3.Connection, number: int, sources: Sequence[Source]) -> None:
+    """Store the pages that an answer cites."""
+    encoded = json.dumps([[source.url, source.title] for source in sources], ensure_ascii=False)
+    db.execute("UPDATE messages SET sources = ? WHERE number = ?", (encoded, number))
 
 
 def unfinished_numbers(db: sqlite3.Connection, limit: int = -1) -> list[int]:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 from overseer.domain.context import newest_within_budget
 from overseer.domain.errors import KeyReused, NoSuchMessage, Outdated
-from overseer.domain.messages import Message, Part, State, Text, Usage, abandon_if_running
+from overseer.domain.messages import Message, Part, Source, State, Text, Usage, abandon_if_running
 from overseer.domain.records import MAX_NUMBER, Asked, Page, Summary
 from overseer.domain.settings import Settings
 from overseer.domain.text import strip_markdown
@@ -128,6 +128,7 @@ class RoomStore:
         usage: Usage | None,
         left_out: Collection[str] = (),
         continuable: bool = True,
+        sources: Sequence[Source] = (),
     ) -> None:
         """Store all parts and the final state of an answer. Without parts or a model, the stored ones are kept."""
         with self._storage.write() as db:
@@ -135,6 +136,8 @@ class RoomStore:
             room_rows.mark_finished(
                 db, number, state, reason, model=model or None, left_out=left_out or None, continuable=continuable
             )
+            if sources:
+                room_rows.set_sources(db, number, sources)
             if usage is not None:
                 room_rows.set_usage(db, number, usage)
 

@@ -67,11 +67,12 @@ def m004_left_out(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE messages ADD COLUMN left_out TEXT NOT NULL DEFAULT ''")
 
 
-def m005_context(db: sqlite3.Connection) -> None:
-    """Add how full the model's context was after each answer, and whether the answer can be continued."""
+def m005_context_and_sources(db: sqlite3.Connection) -> None:
+    """Add how full the model's context was after each answer, whether it can be continued, and what it cites (JSON)."""
     db.execute("ALTER TABLE messages ADD COLUMN context_used INTEGER NOT NULL DEFAULT 0")
     db.execute("ALTER TABLE messages ADD COLUMN context_limit INTEGER NOT NULL DEFAULT 0")
     db.execute("ALTER TABLE messages ADD COLUMN continuable INTEGER NOT NULL DEFAULT 1")
+    db.execute("ALTER TABLE messages ADD COLUMN sources TEXT NOT NULL DEFAULT ''")
 
 
-MIGRATIONS = (m001_messages, m002_settings, m003_pinned, m004_left_out, m005_context)  # append only
+MIGRATIONS = (m001_messages, m002_settings, m003_pinned, m004_left_out, m005_context_and_sources)  # append only

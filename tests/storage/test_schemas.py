@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from overseer.domain.messages import Message, Part, Reasoning, State, Text, ToolCall, Usage
+from overseer.domain.messages import Message, Part, Reasoning, Source, State, Text, ToolCall, Usage
 from overseer.domain.settings import Settings
 from overseer.rooms.chat_room import INTERRUPTED
 from overseer.rooms.overseer import Overseer
@@ -23,7 +23,7 @@ from tests.support.files import column
 DUMPS = Path(__file__).parent / "schemas"
 CREATED = 1790000000000
 PUBLISHED = {  # append only
-    "room": ["m001_messages", "m002_settings", "m003_pinned", "m004_left_out", "m005_context"],
+    "room": ["m001_messages", "m002_settings", "m003_pinned", "m004_left_out", "m005_context_and_sources"],
     "registry": ["m001_rooms"],
 }
 MIGRATIONS: dict[str, tuple[Migration, ...]] = {"room": schema.MIGRATIONS, "registry": registry.MIGRATIONS}
@@ -64,6 +64,7 @@ def expected_messages(version: int) -> list[Message]:
     """Return the content of the room that was dumped; later versions store more."""
     context = (150, 4096) if version >= 5 else (0, 0)
     usages = (Usage(120, 30, 2.5, 1.5, False, *context), Usage(9, 3, 0.5, 0.25, True)) if version >= 2 else (None, None)
+    sources = (Source("https://example.com/a", "A page"),) if version >= 5 else ()
     left_out = frozenset(("temperature", "tools") if version >= 4 else ())
     time = ToolCall("call-1", "get_current_time", "{}", "2026-09-21T14:13:20+00:00", "done")
     failed = ToolCall("call-2", "roll_dice", '{"sides": 1}', "A die has at least two sides.", "failed")
@@ -73,7 +74,7 @@ def expected_messages(version: int) -> list[Message]:
     first = (Reasoning("I had better look."), time, failed, code)
     return [
         question(1, "What time is it?\n\nAnd 'what' \"day\"?", 1),
-        reply(2, "complete", *first, at=1, ends=2, usage=usages[0], left_out=left_out),
+        reply(2, "complete", *first, at=1, ends=2, usage=usages[0], left_out=left_out, sources=sources),
         question(3, "A long answer", 3),
         reply(4, "stopped", Text("Once upon a"), at=3, ends=4, reason="Stopped.", usage=usages[1]),
         question(7, "Are you there?", 6),

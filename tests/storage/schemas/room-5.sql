@@ -10,19 +10,19 @@ CREATE TABLE messages (
              model TEXT NOT NULL DEFAULT '',
              key TEXT UNIQUE,
              created_at INTEGER NOT NULL,
-             ended_at INTEGER, tokens_in INTEGER, tokens_out INTEGER, seconds REAL, speaking REAL, estimated INTEGER, left_out TEXT NOT NULL DEFAULT '', context_used INTEGER NOT NULL DEFAULT 0, context_limit INTEGER NOT NULL DEFAULT 0, continuable INTEGER NOT NULL DEFAULT 1);
-INSERT INTO "messages" VALUES(1,'user','complete','','','key-3',1790000000001,NULL,NULL,NULL,NULL,NULL,NULL,'',0,0,1);
-INSERT INTO "messages" VALUES(2,'assistant','complete','','stand-in',NULL,1790000000001,1790000000002,120,30,2.5,1.5,0,'temperature,tools',150,4096,1);
-INSERT INTO "messages" VALUES(3,'user','complete','','',NULL,1790000000003,NULL,NULL,NULL,NULL,NULL,NULL,'',0,0,1);
-INSERT INTO "messages" VALUES(4,'assistant','stopped','Stopped.','stand-in',NULL,1790000000003,1790000000004,9,3,0.5,0.25,1,'',0,0,1);
-INSERT INTO "messages" VALUES(7,'user','complete','','',NULL,1790000000006,NULL,NULL,NULL,NULL,NULL,NULL,'',0,0,1);
-INSERT INTO "messages" VALUES(8,'assistant','failed','The model server cannot be reached.','stand-in',NULL,1790000000006,1790000000007,NULL,NULL,NULL,NULL,NULL,'',0,0,1);
-INSERT INTO "messages" VALUES(9,'user','complete','','',NULL,1790000000008,NULL,NULL,NULL,NULL,NULL,NULL,'',0,0,1);
-INSERT INTO "messages" VALUES(10,'assistant','interrupted','The server went down.','stand-in',NULL,1790000000008,1790000000009,NULL,NULL,NULL,NULL,NULL,'',0,0,0);
-INSERT INTO "messages" VALUES(11,'user','complete','','',NULL,1790000000010,NULL,NULL,NULL,NULL,NULL,NULL,'',0,0,1);
-INSERT INTO "messages" VALUES(12,'assistant','streaming','','stand-in',NULL,1790000000010,NULL,NULL,NULL,NULL,NULL,NULL,'',0,0,1);
-INSERT INTO "messages" VALUES(13,'user','complete','','','last',1790000000011,NULL,NULL,NULL,NULL,NULL,NULL,'',0,0,1);
-INSERT INTO "messages" VALUES(14,'assistant','waiting','','',NULL,1790000000011,NULL,NULL,NULL,NULL,NULL,NULL,'',0,0,1);
+             ended_at INTEGER, tokens_in INTEGER, tokens_out INTEGER, seconds REAL, speaking REAL, estimated INTEGER, left_out TEXT NOT NULL DEFAULT '', context_used INTEGER NOT NULL DEFAULT 0, context_limit INTEGER NOT NULL DEFAULT 0, continuable INTEGER NOT NULL DEFAULT 1, sources TEXT NOT NULL DEFAULT '');
+INSERT INTO "messages" VALUES(1,'user','complete','','','key-3',1790000000001,NULL,NULL,NULL,NULL,NULL,NULL,'',0,0,1,'');
+INSERT INTO "messages" VALUES(2,'assistant','complete','','stand-in',NULL,1790000000001,1790000000002,120,30,2.5,1.5,0,'temperature,tools',150,4096,1,'[["https://example.com/a", "A page"]]');
+INSERT INTO "messages" VALUES(3,'user','complete','','',NULL,1790000000003,NULL,NULL,NULL,NULL,NULL,NULL,'',0,0,1,'');
+INSERT INTO "messages" VALUES(4,'assistant','stopped','Stopped.','stand-in',NULL,1790000000003,1790000000004,9,3,0.5,0.25,1,'',0,0,1,'');
+INSERT INTO "messages" VALUES(7,'user','complete','','',NULL,1790000000006,NULL,NULL,NULL,NULL,NULL,NULL,'',0,0,1,'');
+INSERT INTO "messages" VALUES(8,'assistant','failed','The model server cannot be reached.','stand-in',NULL,1790000000006,1790000000007,NULL,NULL,NULL,NULL,NULL,'',0,0,1,'');
+INSERT INTO "messages" VALUES(9,'user','complete','','',NULL,1790000000008,NULL,NULL,NULL,NULL,NULL,NULL,'',0,0,1,'');
+INSERT INTO "messages" VALUES(10,'assistant','interrupted','The server went down.','stand-in',NULL,1790000000008,1790000000009,NULL,NULL,NULL,NULL,NULL,'',0,0,0,'');
+INSERT INTO "messages" VALUES(11,'user','complete','','',NULL,1790000000010,NULL,NULL,NULL,NULL,NULL,NULL,'',0,0,1,'');
+INSERT INTO "messages" VALUES(12,'assistant','streaming','','stand-in',NULL,1790000000010,NULL,NULL,NULL,NULL,NULL,NULL,'',0,0,1,'');
+INSERT INTO "messages" VALUES(13,'user','complete','','','last',1790000000011,NULL,NULL,NULL,NULL,NULL,NULL,'',0,0,1,'');
+INSERT INTO "messages" VALUES(14,'assistant','waiting','','',NULL,1790000000011,NULL,NULL,NULL,NULL,NULL,NULL,'',0,0,1,'');
 CREATE TABLE parts (
              message INTEGER NOT NULL REFERENCES messages (number) ON DELETE CASCADE,
              position INTEGER NOT NULL,
