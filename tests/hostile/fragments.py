@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from flask import Flask
 
-from overseer.domain.messages import Message, Reasoning, Text, ToolCall, Usage
+from overseer.domain.messages import Message, Reasoning, Source, Text, ToolCall, Usage
 from overseer.domain.records import Page, Room, RoomList
 from overseer.domain.settings import Settings
 from overseer.domain.text import Invalid, clean, room_name
@@ -34,7 +34,8 @@ def render_all(app: Flask, text: str) -> dict[str, str]:
         ToolCall("id", words, words, words, "failed"),
         Text(words),
     )
-    answer = Message(2, "assistant", "failed", parts, words, words, usage=Usage(1, 2, 3.0, 2.0))
+    usage, sources = Usage(1, 2, 3.0, 2.0, context_used=3, context_limit=9), (Source("https://example.com/", words),)
+    answer = Message(2, "assistant", "failed", parts, words, words, usage=usage, sources=sources)
     growing = Message(4, "assistant", "streaming", parts, model=words)
     waiting = Message(6, "assistant", "waiting", (), words, words, retry_at=1_700_000_000_000)
     messages = (question, answer, replace(question, number=3), growing, replace(question, number=5), waiting)
