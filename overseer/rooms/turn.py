@@ -213,18 +213,9 @@ class Turn:
 
     def _run_step(self, model: Model) -> list[ToolRequest]:
         """Send one request and take in the whole reply. Return the tools that the model wants to call."""
-        answer = self._message()
-        if self._history.fit(model.context, answer):
-            self._recorder.context_shortened(self, self._history.messages[0].number)
-        messages = [*self._history.messages, *([answer] if answer else [])]
-        system, temperature = self._settings.system_prompt, self._settings.temperature
-        estimated = self._history.tokens(answer)
-        self._usage_counter.start_step(estimated, model.context.tokens or self._history.limit)
-        self._reply = reply = model.answer(messages, self._tools, system=system, temperature=temperature)
-        if self._cancelled.is_set():
-            reply.close()
+        reply = self._send(model)
         requests: list[ToolRequest] = []
-        answered_by, first = "", len(answer.parts) if answer else 0
+        answered_by, first = "", len(self.buffer)
         self._held_back = ""
         yielded_at = time.monotonic()
         arrived = self._watch_queue(reply)
@@ -255,8 +246,24 @@ class Turn:
             self._usage_counter.end_step()
             reply.close()
         if counted := self._usage_counter.counted_prompt_tokens:
-            model.note_prompt(estimated=estimated, counted=counted)
+            model.note_prompt(estimated=self._usage_counter.estimated_prompt_tokens, counted=counted)
         return requests
+
+    def _send(self, model: Model) -> Reply:
+        """Send one request: the messages that fit into the model's context, and the answer so far."""
+        answer = self._message()
+        if self._history.fit(model.context, answer):
+            self._recorder.context_shortened(self, self._history.messages[0].number)
+        self._usage_counter.start_step(self._history.tokens(answer), model.context.tokens or self._history.limit)
+        self._reply = reply = model.answer(
+            [*self._history.messages, *([answer] if answer else [])],
+            self._tools,
+            system=self._settings.system_prompt,
+            temperature=self._settings.temperature,
+        )
+        if self._cancelled.is_set():
+            reply.close()
+        return reply
 
     def _message(self) -> Message | None:
         """Return the answer so far, or None if it has no parts."""

@@ -41,6 +41,11 @@ class UsageCounter:
         return bool(self._first_output_at)
 
     @property
+    def estimated_prompt_tokens(self) -> int:
+        """The estimated tokens of the last request."""
+        return self._tokens_in
+
+    @property
     def counted_prompt_tokens(self) -> int | None:
         """The tokens of the last request as the server counted them, or None."""
         return self._reported.tokens_in if self._reported else None
