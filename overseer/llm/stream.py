@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
@@ -14,6 +14,7 @@ from overseer.llm.thoughts import ThoughtParser
 from overseer.llm.tool_calls import ToolCalls
 
 REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_details")
+PLAIN_FIELDS = {"role", "content"}
 MAX_FINISH_CHARS = 40
 MAX_RAW_NAME_CHARS = 10_000
 
@@ -40,7 +41,8 @@ class StreamParser:
     def parse(self, chunk: Mapping[str, Any]) -> Iterator[Delta]:
         """Yield what a chunk adds. Raises ModelError for too many tool calls."""
         yield from self._answering_model(chunk.get("model"))
-        self._sources.add_chunk(chunk)
+        if "citations" in chunk or "search_results" in chunk:
+            self._sources.add_chunk(chunk)
         if (choice := first_choice(chunk)) is not None:
             for delta in self._choice(choice):
                 yield from self._blank.add(delta)
@@ -76,8 +78,10 @@ class StreamParser:
         self.finish = _finish_reason(choice.get("finish_reason")) or self.finish
 
     def _delta(self, delta: Mapping[str, Any]) -> Iterator[Delta]:
-        self._sources.add_message(delta)
-        for one in chain(self._reasoning(delta), self._text(delta.get("content")), self._text(delta.get("refusal"))):
+        if not (delta.keys() <= PLAIN_FIELDS and isinstance(delta.get("content"), str)):
+            self._sources.add_message(delta)
+        texts = map(self._text, filter(None, (delta.get("content"), delta.get("refusal"))))
+        for one in chain(self._reasoning(delta), *texts):
             self.has_output = True
             yield one
         self._calls.add(delta.get("tool_calls"))
@@ -86,7 +90,8 @@ class StreamParser:
     def _reasoning(self, delta: Mapping[str, Any]) -> Iterator[Delta]:
         # Servers that send two of the fields send the same text in both.
         for name in REASONING_FIELDS if self._reasoning_field is None else (self._reasoning_field,):
-            if text := _join_text(delta.get(name)):
+            value = delta.get(name)
+            if value and (text := _join_text(value)):
                 if self._reasoning_field is None:
                     yield from self._content.flush()
                 self._reasoning_field = name
@@ -94,16 +99,21 @@ class StreamParser:
                 return
 
     def _text(self, content: object) -> Iterator[Delta]:
-        for part in content if isinstance(content, list) else [{"text": content}]:
+        if isinstance(content, str):
+            yield from self._plain_text(content)
+        for part in content if isinstance(content, list) else ():
             if not isinstance(part, dict):
                 continue
             if part.get("type") == "thinking":  # Mistral sends a list of typed parts
                 yield from self._content.flush()
                 yield from map(ReasoningDelta, filter(None, [_join_text(part.get("thinking"))]))
-            elif (text := _join_text([part])) and self._reasoning_field is None:
-                yield from self._content.add(text)
-            elif text:
-                yield TextDelta(text)
+            else:
+                yield from self._plain_text(_join_text([part]))
+
+    def _plain_text(self, text: str) -> Iterable[Delta]:
+        if self._reasoning_field is None:
+            return self._content.add(text) if text else ()
+        return (TextDelta(text),) if text else ()
 
 
 def first_choice(chunk: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -259,8 +259,11 @@ class ChatRoom:
 
     def part_grew(self, turn: Turn, position: int, text: str) -> None:
         """Emit text that was appended to a part. Store the part if that was not done for SAVE_INTERVAL_SECONDS."""
-        with self._reporting(turn):
+        with self._lock:  # as `_reporting` does, which takes a microsecond more for each token
+            if self._turn is not turn:
+                raise TurnCancelled
             self._emit(PartGrew(self.room_id, turn.number, position, text))
+        self._deliver()
         if time.monotonic() - self._saved_at > SAVE_INTERVAL_SECONDS:
             time.sleep(0)  # let the readers' greenlets run first: the write may block
             with self._reporting(turn):
