@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
-from urllib.parse import urlsplit
+
+from overseer.domain.addresses import split_url
 
 Role = Literal["user", "assistant"]
 State = Literal["waiting", "streaming", "complete", "stopped", "failed", "interrupted"]
@@ -81,7 +82,8 @@ class Source:
     @property
     def host(self) -> str:
         """The host of the address."""
-        return urlsplit(self.url).hostname or ""
+        parts = split_url(self.url)
+        return (parts and parts.hostname) or ""
 
 
 @dataclass(frozen=True, slots=True)
