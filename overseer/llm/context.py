@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from overseer.domain.context import ModelContext
+from overseer.llm.error_body import MESSAGES
 
 MAX_MODELS = 1000  # whose context is remembered
 MAX_CONTEXT_TOKENS = 10**9
@@ -29,6 +30,8 @@ LISTED = (
 )
 LIMIT_FIELDS = ("n_ctx", "max_context_length", "context_length", "max_model_len")
 NEEDED_FIELDS = ("n_prompt_tokens", "prompt_tokens")
+# The fields of an error that describe it, rather than repeat the request.
+DESCRIBING = (*MESSAGES, "metadata", "raw")
 NUMBER = r"(\d{1,3}(?:,\d{3})+|\d+)"
 LIMITS_IN_WORDS = re.compile(
     rf"context (?:length|window|size)(?: of| is|:)?(?: only)? ?\(?{NUMBER}|less than {NUMBER} tokens"
@@ -90,16 +93,16 @@ def listed_context(entry: Mapping[str, object]) -> int | None:
     return None
 
 
-def overflow_numbers(error: object) -> Overflow:
-    """Return what the parsed body of an error, or its text, says about the context length."""
-    fields, words = dict(_numbers(error)), " ".join(_words(error))[:MAX_WORDS_CHARS]
+def overflow_numbers(error: object, words: str) -> Overflow:
+    """Return what an error says about the context length, in the fields of its parsed body or else in its words."""
+    fields = dict(_numbers(error))
     needed = next((fields[name] for name in NEEDED_FIELDS if name in fields), None) or _find(NEEDED_IN_WORDS, words)
     limit = next((fields[name] for name in LIMIT_FIELDS if name in fields), None) or _find(LIMITS_IN_WORDS, words)
     return Overflow(needed if limit is None or (needed or 0) > limit else None, limit)
 
 
 def _find(pattern: re.Pattern[str], words: str) -> int | None:
-    found = pattern.search(words)
+    found = pattern.search(words[:MAX_WORDS_CHARS])
     digits = next(filter(None, found.groups()), "") if found else ""
     return _tokens(int(digits.replace(",", "")[:12] or 0))
 
@@ -108,29 +111,17 @@ def _tokens(value: object) -> int | None:
     return value if type(value) is int and 0 < value <= MAX_CONTEXT_TOKENS else None
 
 
-def _numbers(error: object) -> Iterator[tuple[str, int]]:
-    for one in _objects(error):
-        yield from ((name, tokens) for name, value in one.items() if (tokens := _tokens(value)))
-
-
-def _words(error: object) -> Iterator[str]:
-    if isinstance(error, str):
-        yield error
-    for one in _objects(error):
-        yield from (value for value in one.values() if isinstance(value, str))
-
-
-def _objects(error: object, depth: int = 6) -> Iterator[Mapping[str, object]]:
-    """Yield the JSON objects in an error, which may also be nested as text."""
-    if not depth:
-        return
-    if isinstance(error, str) and error.lstrip().startswith("{"):
+def _numbers(error: object, depth: int = 6) -> Iterator[tuple[str, int]]:
+    """Yield the numbers in the objects that describe an error. Other objects may repeat what a person wrote."""
+    if depth and isinstance(error, str) and error.lstrip().startswith("{"):
         try:
             error = json.loads(error[:MAX_JSON_CHARS])
         except (ValueError, RecursionError):
             return
-    if isinstance(error, Mapping):
-        yield error
-    values = error.values() if isinstance(error, Mapping) else error[:20] if isinstance(error, list) else ()
-    for value in values:
-        yield from _objects(value, depth - 1)
+    if depth and isinstance(error, Mapping):
+        yield from ((name, tokens) for name, value in error.items() if (tokens := _tokens(value)))
+        for name in DESCRIBING:
+            yield from _numbers(error.get(name), depth - 1)
+    elif depth and isinstance(error, list):
+        for one in error[:20]:
+            yield from _numbers(one, depth - 1)

@@ -119,7 +119,7 @@ class ErrorResponse:
         said = sanitize(self._message)
         quoted = f" The server said: “{said}”" if said else ""
         if self._is_overflow():
-            return overflow(said, self._body.decode(errors="replace"))
+            return overflow(said, self._body.decode(errors="replace"), self._searched_text)
         if status in (401, 403):
             return ModelError(f"API key rejected ({status}). Check OPENAI_API_KEY.{quoted}")
         if status == 404:
@@ -173,7 +173,7 @@ def error_in_stream(error: object, sanitize: Callable[[str], str]) -> ModelError
     """Return the exception for an error that a server reported within a stream."""
     said, searched_text = sanitize(message(error)), " ".join(relevant_texts(error))
     if OVERFLOW.search(searched_text):
-        return overflow(said, error)
+        return overflow(said, error, searched_text)
     if isinstance(error, Mapping) and str(error.get("code")) == "429" and not QUOTA.search(searched_text):
         return rate_limited(None, said)
     return ModelError(f"The model server failed: “{said}”")
@@ -184,9 +184,9 @@ def rate_limited(seconds: float | None, said: str) -> ModelBusy:
     return ModelBusy("Rate limited (429).", seconds, said=said)
 
 
-def overflow(said: str, error: object) -> ModelOverflow:
+def overflow(said: str, error: object, searched_text: str) -> ModelOverflow:
     """Return the exception for an `error` about a conversation over the context length."""
-    numbers = overflow_numbers(error)
+    numbers = overflow_numbers(error, searched_text)
     return ModelOverflow(
         f"Too long for this model. Start a new room, or lower OVERSEER_CONTEXT_TOKENS. The server said: “{said}”",
         needed=numbers.needed,

@@ -107,7 +107,7 @@ class OpenAIReply:
     def _request_accepted(self, session: requests.Session, model: str) -> requests.Response:
         """Return the first response with status 200. After each refusal of an optional field, retry without it."""
         while True:
-            without = self._without(model)
+            without, self._has_response = self._without(model), False
             response = self._server.post(session, self._request(model, without))
             self._has_response = True
             if response.status_code == 200:

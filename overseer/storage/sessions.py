@@ -68,7 +68,7 @@ class SessionStorage:
     """Stores the sessions of one instance directory; another password ends them all.
 
     The cookie holds a random token, the file only its SHA-256. All sessions are in memory as well, so a request reads
-    no file. The file is opened with the first use. One that is damaged or gone is created anew, which ends all
+    no file. The file is opened with the first use. A damaged or missing file is created again, which ends all
     sessions. Raises StorageError and OSError for files that cannot be used.
     """
 

@@ -49,9 +49,16 @@ def test_context_length_is_read_from_a_list_of_models(entry: dict[str, object], 
     ],
 )  # fmt: skip
 def test_overflow_numbers_are_read_from_fields_or_words(error: object, needed: int | None, limit: int | None) -> None:
-    assert overflow_numbers(error) == Overflow(needed, limit)
+    words = error if isinstance(error, str) else ""
+    assert overflow_numbers(error, words) == Overflow(needed, limit)
     body = json.dumps(error if isinstance(error, dict) else {"error": {"message": error}})
-    assert overflow_numbers(body) == Overflow(needed, limit)
+    assert overflow_numbers(body, words) == Overflow(needed, limit)
+
+
+def test_overflow_numbers_are_not_read_from_a_repeated_question() -> None:
+    """Otherwise a question could shorten the context of every room."""
+    echo = {"detail": [{"msg": "too long", "input": '{"n_ctx": 5}', "ctx": {"n_ctx": 5}}], "n_prompt_tokens": 931}
+    assert overflow_numbers(echo, "too long") == Overflow(931, None)
 
 
 def test_context_memory_keeps_length_and_ratio_of_the_latest_models() -> None:

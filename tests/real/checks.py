@@ -10,8 +10,8 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from tests.support.html import Element, parsed
 from tests.support.rooms import ask, fetch, new_room
 from tests.support.server import ROOT, Server
 from tests.support.server_pool import ServerPool
+from tests.support.waiting import until
 
 PATIENCE_SECONDS = 120.0
 STORY = "Write a very long story about a lighthouse, in as many chapters as you can."
@@ -75,11 +76,7 @@ class Answer(NamedTuple):
     html: Element
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "the state was not reached"
-        time.sleep(0.05)
+wait_until = partial(until, seconds=PATIENCE_SECONDS)
 
 
 def answer_of(server: Server, room: str, number: int = 2) -> Answer:

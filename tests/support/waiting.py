@@ -10,9 +10,9 @@ DEADLINE = 20.0  # seconds
 INTERVAL_SECONDS = 0.01
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Poll until `condition` returns True. Fails after DEADLINE seconds."""
-    deadline = time.monotonic() + DEADLINE
+def until(condition: Callable[[], bool], *, seconds: float = DEADLINE) -> None:
+    """Poll until `condition` returns True. Fails after `seconds`."""
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the condition was not met"
         time.sleep(INTERVAL_SECONDS)
