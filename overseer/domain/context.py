@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from overseer.domain.messages import Message, ToolCall
+from overseer.domain.messages import File, Message, ToolCall
 
 DEFAULT_CONTEXT_TOKENS = 32_768
 MESSAGE_OVERHEAD_TOKENS = 4  # of role and delimiters
@@ -39,7 +39,7 @@ def message_tokens(message: Message) -> int:
     parts = (
         estimate_tokens(part.arguments) + estimate_tokens(part.result)
         if isinstance(part, ToolCall)
-        else estimate_tokens(part.text)
+        else estimate_tokens(part.in_brackets if isinstance(part, File) else part.text)
         for part in message.parts
         if part.kind != "reasoning"
     )

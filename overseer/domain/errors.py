@@ -11,6 +11,10 @@ class NoSuchMessage(Exception):
     """The room has no message with this number, or it is not of the required kind."""
 
 
+class NoSuchFile(Exception):
+    """No message of the room shows a file with this SHA-256."""
+
+
 class KeyReused(Exception):
     """An idempotency key was used again with a different text."""
 

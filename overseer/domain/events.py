@@ -34,7 +34,7 @@ class MessageChanged(RoomEvent):
 
 @dataclass(frozen=True, slots=True)
 class PartAdded(RoomEvent):
-    """A growing answer got a new part. `text` is its first text, empty for a tool call.
+    """A growing answer got a new part. `text` is its first text, empty for a tool call or file.
 
     When an answer is continued, the event is emitted for its last part, with the whole text.
     """

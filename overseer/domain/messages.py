@@ -17,7 +17,7 @@ LEFT_OUT = {
     "temperature": "Without temperature: the server refused it.",
     "system": "System prompt sent with the first message: the server refused the system role.",
     "malformed_call": "Without tools: the model’s tool call was malformed.",
-    "picture": "The model sent a picture, which can’t be shown.",
+    "picture": "The model sent a picture that can’t be shown.",
     "sound": "The model sent sound, which can’t be played.",
     "unknown_part": "The model sent something other than text, which can’t be shown.",
 }
@@ -62,7 +62,27 @@ class ToolCall:
         return f"[{self.name} {self.arguments} → {self.result}]"
 
 
-Part = Text | Reasoning | ToolCall
+@dataclass(frozen=True, slots=True)
+class File:
+    """A picture that the model sent. Its content is stored in the room's file, once, by its SHA-256 in hexadecimal.
+
+    `text` describes it, if the model does. `width` and `height` are in pixels.
+    """
+
+    kind: ClassVar[str] = "file"
+    sha256: str
+    media_type: str
+    text: str = ""
+    width: int = 0
+    height: int = 0
+
+    @property
+    def in_brackets(self) -> str:
+        """The picture in a plain text."""
+        return f"[picture: {self.text}]" if self.text else "[picture]"
+
+
+Part = Text | Reasoning | ToolCall | File
 
 
 def abandon_if_running(part: Part) -> Part:

@@ -142,7 +142,7 @@ class FrameRenderer:
                 if MessageInvalidated(number) in stale or position >= len(parts):
                     return "", state  # part of the whole message, or deleted by a retry
                 target = dom_id("part", number, position)
-                return partial(target, "outerMorph", fragments.part(number, position, parts[position])), state
+                return partial(target, "outerMorph", fragments.part(room_id, number, position, parts[position])), state
             case ExchangeAdded(question):
                 html = fragments.exchange(room_id, *room.exchange(question))
                 return partial(dom_id("after", question - 1), "outerHTML", html), state

@@ -63,6 +63,22 @@ class SourcesFound:
 
 
 @dataclass(frozen=True, slots=True)
+class PictureFound:
+    """A picture that the answer contains here: its content, and a description if the model gives one.
+
+    `replaces` is text that was yielded at the end of the last TextDelta before it became clear that a picture follows,
+    such as "![A cat](data:image/png;base64,".
+    """
+
+    content: bytes
+    media_type: str
+    width: int
+    height: int
+    text: str = ""
+    replaces: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class AnsweredBy:
     """The name of the model that answers, as its server writes it. It may be another one than was asked for."""
 
@@ -74,7 +90,17 @@ class ReasoningEnded:
     """The text of this reply until now was reasoning: the model marked its end, but not its beginning."""
 
 
-Delta = TextDelta | ReasoningDelta | ReasoningEnded | ToolRequest | TokenCount | LeftOut | AnsweredBy | SourcesFound
+Delta = (
+    TextDelta
+    | ReasoningDelta
+    | ReasoningEnded
+    | ToolRequest
+    | TokenCount
+    | LeftOut
+    | AnsweredBy
+    | SourcesFound
+    | PictureFound
+)
 
 
 class ModelError(Exception):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from overseer.llm import Delta, ReasoningDelta, ReasoningEnded, TextDelta
+from overseer.llm import Delta, PictureFound, ReasoningDelta, ReasoningEnded, TextDelta
 
 MAX_HELD_CHARS = 1000  # of white space
+PARTS = (TextDelta, ReasoningDelta, ReasoningEnded, PictureFound)  # where one is followed by another, a part ends
 
 
 class BlankFilter:
@@ -20,7 +21,7 @@ class BlankFilter:
 
     def add(self, delta: Delta) -> Iterator[Delta]:
         """Yield what is certain to belong to a text with words, and every other delta."""
-        if type(delta) is not self._kind and isinstance(delta, TextDelta | ReasoningDelta | ReasoningEnded):
+        if type(delta) is not self._kind and isinstance(delta, PARTS):
             self._kind, self._held, self._begun = type(delta), "", False
         if self._begun or not isinstance(delta, TextDelta | ReasoningDelta):
             yield delta

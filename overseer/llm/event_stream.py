@@ -16,8 +16,8 @@ from typing import Protocol
 from overseer.llm import ModelError
 
 READ_BYTES = 65536
-MAX_EVENT_BYTES = 1_000_000
-MAX_JSON_BYTES = 4_000_000  # of an answer that is not streamed
+MAX_EVENT_BYTES = 20_000_000  # one event has a whole picture
+MAX_JSON_BYTES = 20_000_000  # of an answer that is not streamed
 PAUSE_INTERVAL_SECONDS = 0.005
 DONE = "[DONE]"
 

@@ -10,6 +10,7 @@ from overseer.llm import (
     AnsweredBy,
     Delta,
     LeftOut,
+    PictureFound,
     ReasoningDelta,
     ReasoningEnded,
     SourcesFound,
@@ -54,6 +55,9 @@ def _redacted(deltas: Iterator[Delta], secret: str) -> Iterator[Delta]:
                 continue
             if isinstance(delta, ReasoningEnded):
                 yield delta
+                continue
+            if isinstance(delta, PictureFound):
+                yield replace(delta, text=delta.text.replace(secret, REDACTED))
                 continue
             text = delta.text.replace(secret, REDACTED)
             certain = len(text) - _prefix_length(text, secret)

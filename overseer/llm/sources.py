@@ -1,4 +1,4 @@
-"""What an answer refers to or contains besides text: cited pages, pictures, sound.
+"""What an answer refers to or contains besides text and pictures: cited pages, sound.
 
 Citations come as `annotations` of the message (OpenAI, OpenRouter), as `citations` or `search_results` of the chunk
 (Perplexity, xAI), or as `context.citations` (Azure).
@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping
 from overseer.domain.addresses import split_url
 from overseer.domain.messages import Source
 from overseer.domain.text import clean
+from overseer.llm.pictures import PICTURE_TYPES, PictureCollector
 
 MAX_SOURCES = 50
 MAX_LISTED = 500  # entries of one list that are looked at
 MAX_SOURCE_URL_CHARS = 2000
 MAX_TITLE_CHARS = 200
 TEXT_TYPES = ("text", "output_text", "refusal", "thinking", "reasoning")
-PICTURE_TYPES = ("image", "image_url", "output_image")
 SOUND_TYPES = ("audio", "input_audio", "output_audio")
 
 
@@ -46,15 +46,18 @@ class SourceCollector:
         context = message.get("context")
         self._add(message.get("annotations"))
         self._add(context.get("citations") if isinstance(context, Mapping) else None)
-        if message.get("images"):
-            self.unshown.add("picture")
         if message.get("audio"):
             self.unshown.add("sound")
         for part in _listed(message.get("content")):
             kind = part.get("type") if isinstance(part, Mapping) else None
-            if isinstance(kind, str) and kind not in TEXT_TYPES:
-                known = "picture" if kind in PICTURE_TYPES else "sound" if kind in SOUND_TYPES else "unknown_part"
-                self.unshown.add(known)
+            if isinstance(kind, str) and kind not in (*TEXT_TYPES, *PICTURE_TYPES):
+                self.unshown.add("sound" if kind in SOUND_TYPES else "unknown_part")
+
+    def add_pictures(self, pictures: PictureCollector) -> None:
+        """Add the pictures that are on the web, as sources: the page loads nothing from other servers."""
+        self._add([{"url": link, "title": "Picture"} for link in pictures.links])
+        if pictures.unshown:
+            self.unshown.add("picture")
 
     def _add(self, entries: object) -> None:
         for source in filter(None, map(_source, _listed(entries))):

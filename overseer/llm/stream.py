@@ -9,6 +9,7 @@ from typing import Any
 from overseer.llm import AnsweredBy, Delta, ReasoningDelta, SourcesFound, TextDelta, TokenCount, ToolRequest
 from overseer.llm.blank import BlankFilter
 from overseer.llm.model_name import short_model_name
+from overseer.llm.pictures import DataUriParser, PictureCollector
 from overseer.llm.sources import SourceCollector
 from overseer.llm.thoughts import ThoughtParser
 from overseer.llm.tool_calls import ToolCalls
@@ -34,6 +35,8 @@ class StreamParser:
         self._content = ThoughtParser()
         self._blank = BlankFilter()
         self._sources = SourceCollector()
+        self._pictures = PictureCollector()
+        self._data_uris = DataUriParser(self._pictures)
         self._reasoning_field: str | None = None  # the one that this server uses
         self._model_named = False
         self._has_deltas = False
@@ -44,20 +47,30 @@ class StreamParser:
         if "citations" in chunk or "search_results" in chunk:
             self._sources.add_chunk(chunk)
         if (choice := first_choice(chunk)) is not None:
-            for delta in self._choice(choice):
-                yield from self._blank.add(delta)
+            yield from self._filter(self._choice(choice))
         yield from _token_count(chunk.get("usage"))
 
     def flush(self) -> Iterator[Delta]:
         """Yield the text that was held back, and the sources."""
-        for delta in self._content.flush():
+        yield from self._filter(self._content.flush())
+        for delta in self._data_uris.flush():
             yield from self._blank.add(delta)
+        self._sources.add_pictures(self._pictures)
         if self._sources.sources or self._sources.unshown:
             yield SourcesFound(self._sources.sources, frozenset(self._sources.unshown))
 
     def tool_requests(self) -> Iterator[ToolRequest]:
         """Yield the complete tool calls, at the end of the answer."""
         yield from self._calls.requests()
+
+    def _filter(self, deltas: Iterable[Delta]) -> Iterator[Delta]:
+        """Yield the deltas with pictures in place of data URIs, and without blank texts."""
+        for delta in deltas:
+            if not isinstance(delta, TextDelta) or self._data_uris.passes(delta.text):
+                yield from self._blank.add(delta)
+            else:
+                for one in self._data_uris.add(delta.text):
+                    yield from self._blank.add(one)
 
     def _answering_model(self, name: object) -> Iterator[Delta]:
         if isinstance(name, str) and not self._model_named and short_model_name(name):
@@ -74,6 +87,7 @@ class StreamParser:
             yield from self._delta(message)
         elif isinstance(message, dict):
             self._sources.add_message(message)
+            yield from self._pictures.of_message(message)
         self.expects_finish |= "finish_reason" in choice
         self.finish = _finish_reason(choice.get("finish_reason")) or self.finish
 
@@ -81,7 +95,7 @@ class StreamParser:
         if not (delta.keys() <= PLAIN_FIELDS and isinstance(delta.get("content"), str)):
             self._sources.add_message(delta)
         texts = map(self._text, filter(None, (delta.get("content"), delta.get("refusal"))))
-        for one in chain(self._reasoning(delta), *texts):
+        for one in chain(self._reasoning(delta), *texts, self._picture_parts(delta)):
             self.has_output = True
             yield one
         self._calls.add(delta.get("tool_calls"))
@@ -109,6 +123,11 @@ class StreamParser:
                 yield from map(ReasoningDelta, filter(None, [_join_text(part.get("thinking"))]))
             else:
                 yield from self._plain_text(_join_text([part]))
+
+    def _picture_parts(self, delta: Mapping[str, Any]) -> Iterator[Delta]:
+        for picture in self._pictures.of_message(delta):
+            yield from self._content.flush()
+            yield picture
 
     def _plain_text(self, text: str) -> Iterable[Delta]:
         if self._reasoning_field is None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
 
-from overseer.domain.messages import Message, Text, ToolCall
+from overseer.domain.messages import File, Message, Text, ToolCall
 from overseer.domain.tools import ToolDescription
 from overseer.llm.call_extras import SIGNATURE_IN_ID, extras_for
 
@@ -115,7 +115,7 @@ def _steps(message: Message, *, tools: bool) -> Iterator[_Step]:
             step = _Step()
         if isinstance(part, ToolCall) and tools:
             step.calls.append(part)
-        elif isinstance(part, ToolCall):
+        elif isinstance(part, ToolCall | File):
             step.texts.append(part.in_brackets)
         elif part.text.strip():
             (step.texts if isinstance(part, Text) else step.thoughts).append(part.text)

@@ -26,7 +26,7 @@ from jinja2.bccache import Bucket
 from markupsafe import Markup
 from werkzeug.routing import MapAdapter
 
-from overseer.domain.messages import Message, Part, ToolCall, Usage
+from overseer.domain.messages import Message, Part, Reasoning, Text, Usage
 from overseer.domain.records import Page, Room, RoomList, Session
 from overseer.domain.settings import Settings
 from overseer.llm import Model
@@ -204,7 +204,7 @@ class Fragments:
             key = (room_id, message.number, state)
             return self._cached(key, "messages/_message.html", room_id=room_id, message=message, growth=None), None
         growth = cursor = None
-        if message.parts and not isinstance(last := message.parts[-1], ToolCall):
+        if message.parts and isinstance(last := message.parts[-1], Text | Reasoning):
             position = len(message.parts) - 1
             growth = self._streaming_answers.growth(room_id, message.number, position)
             if growth is not None:
@@ -214,10 +214,16 @@ class Fragments:
         html = self._render("messages/_message.html", room_id=room_id, message=message, growth=growth)
         return Markup(html), cursor
 
-    def part(self, number: int, position: int, part: Part) -> str:
+    def part(self, room_id: str, number: int, position: int, part: Part) -> str:
         """Render `#part-<n>-<i>`, a finished part."""
         return self._render(
-            "messages/_part.html", number=number, position=position, part=part, growth=None, plain=False
+            "messages/_part.html",
+            room_id=room_id,
+            number=number,
+            position=position,
+            part=part,
+            growth=None,
+            plain=False,
         )
 
     def context(self, usage: Usage | None) -> str:

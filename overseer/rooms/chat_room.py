@@ -26,7 +26,18 @@ from overseer.domain.events import (
     TurnDelayed,
     TurnEnded,
 )
-from overseer.domain.messages import Message, Part, Source, State, Text, ToolCall, Usage, abandon_if_running
+from overseer.domain.messages import (
+    File,
+    Message,
+    Part,
+    Reasoning,
+    Source,
+    State,
+    Text,
+    ToolCall,
+    Usage,
+    abandon_if_running,
+)
 from overseer.domain.records import MAX_NUMBER, Asked, Page, Summary
 from overseer.domain.settings import Changes, Settings
 from overseer.domain.text import escape_for_log, name_from_text
@@ -227,6 +238,10 @@ class ChatRoom:
         """Return the number of the first message that the model reads; 0 means the whole room."""
         return self._store.context_start()
 
+    def file(self, sha256: str) -> tuple[str, bytes]:
+        """Return the media type and the content of a file that a message shows. Raises NoSuchFile."""
+        return self._store.file(sha256)
+
     def settings(self) -> Settings:
         """Return the room's settings."""
         return self._store.settings()
@@ -254,8 +269,15 @@ class ChatRoom:
             part = turn.buffer.parts()[position]
             if isinstance(part, ToolCall):
                 self._save(turn, position)
-            text = "" if isinstance(part, ToolCall) else part.text
+            text = part.text if isinstance(part, Text | Reasoning) else ""
             self._emit(PartAdded(self.room_id, turn.number, position, part.kind, text))
+
+    def file_received(self, turn: Turn, file: File, content: bytes) -> None:
+        """Store a file and the part that shows it, and add the part to the answer."""
+        with self._reporting(turn):
+            self._store.add_file(turn.number, [*turn.buffer.parts(), file], content, model=turn.model_name)
+            self._saved_at = time.monotonic()
+            self._emit(PartAdded(self.room_id, turn.number, turn.buffer.add(file), file.kind, ""))
 
     def part_grew(self, turn: Turn, position: int, text: str) -> None:
         """Emit text that was appended to a part. Store the part if that was not done for SAVE_INTERVAL_SECONDS."""

@@ -67,6 +67,7 @@ class RoomHandle:
     after = _forward(ChatRoom.after)
     following = _forward(ChatRoom.following)
     context_start = _forward(ChatRoom.context_start)
+    file = _forward(ChatRoom.file)
     settings = _forward(ChatRoom.settings)
 
     def record(self) -> Room:

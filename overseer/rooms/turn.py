@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from overseer.domain.messages import CallState, Message, Part, Reasoning, State, Text, ToolCall, Usage
+from overseer.domain.messages import CallState, File, Message, Part, Reasoning, State, Text, ToolCall, Usage
 from overseer.domain.settings import Settings
 from overseer.domain.text import clean
 from overseer.llm import (
@@ -21,6 +22,7 @@ from overseer.llm import (
     ModelCut,
     ModelError,
     ModelOverflow,
+    PictureFound,
     ReasoningDelta,
     ReasoningEnded,
     Reply,
@@ -85,6 +87,15 @@ class AnswerBuffer:
         with self._lock:
             self._parts[position] = part
 
+    def drop_end(self, text: str) -> None:
+        """Remove a text from the end of the last part, if it ends so. Remove the part if nothing else is in it."""
+        with self._lock:
+            self._join_pieces()
+            last = self._parts[-1] if self._parts else None
+            if isinstance(last, Text) and last.text.endswith(text):
+                left = last.text.removesuffix(text)
+                self._parts[-1:] = [Text(left)] if left.strip() else []
+
     def ends_with(self, kind: type[Part]) -> bool:
         """Return whether the last part is of this kind."""
         return bool(self._parts) and type(self._parts[-1]) is kind
@@ -92,7 +103,7 @@ class AnswerBuffer:
     def _join_pieces(self) -> None:
         if self._pieces:
             last = self._parts[-1]
-            assert not isinstance(last, ToolCall)
+            assert isinstance(last, Text | Reasoning)
             self._parts[-1] = replace(last, text=last.text + "".join(self._pieces))
             self._pieces.clear()
 
@@ -185,7 +196,7 @@ class Turn:
         parts = self.buffer.parts()
         calls = [position for position, part in enumerate(parts) if isinstance(part, ToolCall)]
         last_step = parts[calls[-1] + 1 :] if calls else parts
-        if any(isinstance(part, Text) for part in last_step):
+        if any(isinstance(part, Text | File) for part in last_step):
             return "complete", ""
         thought = " It sent reasoning but no text. Retry, or rephrase your message." if last_step else ""
         return "failed", f"The model returned an empty answer.{thought}"
@@ -281,6 +292,8 @@ class Turn:
             self._mark_as_reasoning(first=first)
         elif isinstance(delta, TextDelta | ReasoningDelta):
             self._append(Text if isinstance(delta, TextDelta) else Reasoning, delta.text)
+        elif isinstance(delta, PictureFound):
+            self._add_picture(delta)
 
     def _wait(self, seconds: float, delay: Delay) -> None:
         """Wait before the next request. A model that loads stays shown as loading during the request."""
@@ -327,8 +340,17 @@ class Turn:
         text, self._held_back = self._held_back, ""
         self._append_complete(self._held_back_kind, text)
 
+    def _add_picture(self, picture: PictureFound) -> None:
+        self._append_held_back()
+        if picture.replaces:
+            self.buffer.drop_end(_normalize(picture.replaces))
+        sha256 = hashlib.sha256(picture.content).hexdigest()
+        file = File(sha256, picture.media_type, clean(picture.text), picture.width, picture.height)
+        self._recorder.file_received(self, file, picture.content)
+        self._length += 1  # so that the step is not repeated
+
     def _append_complete(self, kind: type[Text] | type[Reasoning], text: str) -> None:
-        text = clean(text).replace("\r\n", "\n").replace("\r", "\n")
+        text = _normalize(text)
         if not text:
             return
         space = self._max_answer_chars - self._length
@@ -373,6 +395,10 @@ class Turn:
             raise TurnCancelled  # the caller of `cancel` has stored the call as abandoned
         self.buffer.replace(position, done)
         self._recorder.part_changed(self, position)
+
+
+def _normalize(text: str) -> str:
+    return clean(text).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _split_incomplete(text: str) -> tuple[str, str]:

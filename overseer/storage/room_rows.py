@@ -9,7 +9,11 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import chain, repeat
 
-from overseer.domain.messages import UNFINISHED, Message, Part, Reasoning, Source, State, Text, ToolCall, Usage
+from overseer.domain.messages import UNFINISHED, File, Message, Part, Reasoning, Source, State, Text, ToolCall, Usage
+
+SELECT_PARTS = """
+    SELECT parts.*, media_type, width, height FROM parts LEFT JOIN files ON sha256 = file
+    WHERE message BETWEEN ? AND ? ORDER BY message, position"""
 
 
 def now() -> int:
@@ -29,18 +33,20 @@ def insert_message(db: sqlite3.Connection, role: str, state: State, key: str | N
 def upsert_parts(db: sqlite3.Connection, number: int, parts: Sequence[Part], first: int = 0) -> None:
     """Insert or replace the parts of a message from position `first` on. `parts` holds all of them."""
     db.executemany(
-        "INSERT OR REPLACE INTO parts (message, position, kind, text, call) VALUES (?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO parts (message, position, kind, text, call, file) VALUES (?, ?, ?, ?, ?, ?)",
         [(number, position, part.kind, *_columns(part)) for position, part in enumerate(parts) if position >= first],
     )
 
 
-def _columns(part: Part) -> tuple[str, str | None]:
+def _columns(part: Part) -> tuple[str, str | None, str | None]:
+    if isinstance(part, File):
+        return part.text, None, part.sha256
     if not isinstance(part, ToolCall):
-        return part.text, None
+        return part.text, None, None
     call = {"id": part.call_id, "name": part.name, "arguments": part.arguments, "state": part.state}
     if part.extra:
         call["extra"] = part.extra
-    return part.result, json.dumps(call)
+    return part.result, json.dumps(call), None
 
 
 def _part(row: sqlite3.Row) -> Part:
@@ -48,6 +54,8 @@ def _part(row: sqlite3.Row) -> Part:
         return Text(row["text"])
     if row["kind"] == "reasoning":
         return Reasoning(row["text"])
+    if row["kind"] == "file":
+        return File(row["file"], row["media_type"] or "", row["text"], row["width"] or 0, row["height"] or 0)
     call = json.loads(row["call"])
     return ToolCall(call["id"], call["name"], call["arguments"], row["text"], call["state"], call.get("extra", ""))
 
@@ -58,7 +66,7 @@ def select_messages(db: sqlite3.Connection, numbers: Sequence[int]) -> Iterable[
         return
     span = (numbers[0], numbers[-1])
     parts: dict[int, list[Part]] = {}
-    for row in db.execute("SELECT * FROM parts WHERE message BETWEEN ? AND ? ORDER BY message, position", span):
+    for row in db.execute(SELECT_PARTS, span):
         parts.setdefault(row["message"], []).append(_part(row))
     for row in db.execute("SELECT * FROM messages WHERE number BETWEEN ? AND ? ORDER BY number", span):
         yield Message(
@@ -88,6 +96,15 @@ def _usage(row: sqlite3.Row) -> Usage | None:
         bool(row["estimated"]),
         row["context_used"],
         row["context_limit"],
+    )
+
+
+def insert_file(db: sqlite3.Connection, file: File, content: bytes) -> None:
+    """Insert a file, unless it is there already."""
+    db.execute(
+        "INSERT OR IGNORE INTO files (sha256, media_type, width, height, created_at, content)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (file.sha256, file.media_type, file.width, file.height, now(), content),
     )
 
 

@@ -6,8 +6,8 @@ import sqlite3
 from collections.abc import Collection, Sequence
 
 from overseer.domain.context import newest_within_budget
-from overseer.domain.errors import KeyReused, NoSuchMessage, Outdated
-from overseer.domain.messages import Message, Part, Source, State, Text, Usage, abandon_if_running
+from overseer.domain.errors import KeyReused, NoSuchFile, NoSuchMessage, Outdated
+from overseer.domain.messages import File, Message, Part, Source, State, Text, Usage, abandon_if_running
 from overseer.domain.records import MAX_NUMBER, Asked, Page, Summary
 from overseer.domain.settings import Settings
 from overseer.domain.text import strip_markdown
@@ -117,6 +117,15 @@ class RoomStore:
             )
             room_rows.upsert_parts(db, number, parts, first)
 
+    def add_file(self, number: int, parts: Sequence[Part], content: bytes, *, model: str) -> None:
+        """Store the parts of a streaming answer, of which the last is a file with this content."""
+        file = parts[-1]
+        assert isinstance(file, File)
+        with self._storage.write() as db:
+            db.execute("UPDATE messages SET state = 'streaming', model = ? WHERE number = ?", (model, number))
+            room_rows.insert_file(db, file, content)
+            room_rows.upsert_parts(db, number, parts)
+
     def finish_answer(
         self,
         number: int,
@@ -214,6 +223,14 @@ class RoomStore:
             for message in room_rows.select_messages(db, [number]):
                 return message
         raise NoSuchMessage(f"There is no message {number} in this room.")
+
+    def file(self, sha256: str) -> tuple[str, bytes]:
+        """Return the media type and the content of a file. Raises NoSuchFile."""
+        with self._storage.read() as db:
+            found = db.execute("SELECT media_type, content FROM files WHERE sha256 = ?", (sha256,)).fetchone()
+        if found is None:
+            raise NoSuchFile("There is no such file in this room.")
+        return found["media_type"], found["content"]
 
     def history(self, number: int, budget: int) -> tuple[Message, ...]:
         """Return the newest messages below `number` that fit into `budget` tokens."""

@@ -75,4 +75,44 @@ def m005_context_and_sources(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE messages ADD COLUMN sources TEXT NOT NULL DEFAULT ''")
 
 
-MIGRATIONS = (m001_messages, m002_settings, m003_pinned, m004_left_out, m005_context_and_sources)  # append only
+def m006_files(db: sqlite3.Connection) -> None:
+    """Add the files that parts show. A file is deleted with the last part that shows it."""
+    db.execute(
+        """CREATE TABLE files (
+             sha256 TEXT PRIMARY KEY,
+             media_type TEXT NOT NULL,
+             width INTEGER NOT NULL,
+             height INTEGER NOT NULL,
+             created_at INTEGER NOT NULL,
+             content BLOB NOT NULL)"""
+    )
+    # SQLite cannot change a CHECK constraint, so the table is created anew: https://sqlite.org/lang_altertable.html
+    db.execute(
+        """CREATE TABLE new_parts (
+             message INTEGER NOT NULL REFERENCES messages (number) ON DELETE CASCADE,
+             position INTEGER NOT NULL,
+             kind TEXT NOT NULL CHECK (kind IN ('text', 'reasoning', 'tool_call', 'file')),
+             text TEXT NOT NULL DEFAULT '',
+             call TEXT,
+             file TEXT REFERENCES files (sha256),
+             PRIMARY KEY (message, position)) WITHOUT ROWID"""
+    )
+    db.execute("INSERT INTO new_parts (message, position, kind, text, call) SELECT * FROM parts")
+    db.execute("DROP TABLE parts")
+    db.execute("ALTER TABLE new_parts RENAME TO parts")
+    db.execute("CREATE INDEX shown_files ON parts (file) WHERE file IS NOT NULL")
+    db.execute(
+        """CREATE TRIGGER unshown AFTER DELETE ON parts WHEN OLD.file IS NOT NULL BEGIN
+             DELETE FROM files WHERE sha256 = OLD.file AND NOT EXISTS (SELECT 1 FROM parts WHERE file = OLD.file);
+           END"""
+    )
+
+
+MIGRATIONS = (  # append only
+    m001_messages,
+    m002_settings,
+    m003_pinned,
+    m004_left_out,
+    m005_context_and_sources,
+    m006_files,
+)

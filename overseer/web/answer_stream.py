@@ -17,7 +17,7 @@ from overseer.domain.events import (
     RoomEvent,
     TurnEnded,
 )
-from overseer.domain.messages import Message, ToolCall
+from overseer.domain.messages import File, Message, ToolCall
 from overseer.domain.records import Asked
 from overseer.rooms.overseer import Overseer
 
@@ -63,7 +63,7 @@ class AnswerStream:
         while True:
             event = self._events.get()
             if self._has_ended(event, asked):
-                if running is not None and (call := self._tool_call(asked, running)) is not None:
+                if running is not None and (call := self._part(asked, running)) is not None:
                     yield separator + call.in_brackets
                 yield self._ending(asked)
                 return
@@ -74,11 +74,14 @@ class AnswerStream:
                     if kind == "text":
                         yield separator + text
                         separator = "\n\n"
+                    elif kind == "file" and (file := self._part(asked, position)) is not None:
+                        yield separator + file.in_brackets
+                        separator = "\n\n"
                 case PartGrew(_, asked.answer, position, text) if position == growing:
                     yield text
                 case PartChanged(_, asked.answer, position):
                     running = None
-                    if (call := self._tool_call(asked, position)) is not None:
+                    if (call := self._part(asked, position)) is not None:
                         yield separator + call.in_brackets
                         separator = "\n\n"
 
@@ -112,12 +115,12 @@ class AnswerStream:
             notes.append(f"{message.state}: {message.reason}")
         return "".join(f"\n\n[{note}]" for note in notes) + "\n"
 
-    def _tool_call(self, asked: Asked, position: int) -> ToolCall | None:
+    def _part(self, asked: Asked, position: int) -> ToolCall | File | None:
         try:
             part = self._message(asked).parts[position]
         except (NoSuchRoom, NoSuchMessage, StorageError, IndexError):
             return None  # the room was cleared, or the question asked again
-        return part if isinstance(part, ToolCall) else None
+        return part if isinstance(part, ToolCall | File) else None
 
     def _message(self, asked: Asked) -> Message:
         return self._room.message(asked.answer)

@@ -16,6 +16,7 @@ from overseer.domain.errors import (
     AnswerInProgress,
     InstanceError,
     KeyReused,
+    NoSuchFile,
     NoSuchMessage,
     NoSuchRoom,
     Outdated,
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 STATUS: dict[type[Exception], int] = {
     NoSuchRoom: 404,
+    NoSuchFile: 404,
     NoSuchMessage: 404,
     AnswerInProgress: 409,
     Outdated: 409,

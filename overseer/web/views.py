@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import secrets
 from contextlib import ExitStack, closing
+from io import BytesIO
 
-from flask import Blueprint, Flask, Response, abort, request
+from flask import Blueprint, Flask, Response, abort, request, send_file
 from werkzeug.routing import IntegerConverter
 
 from overseer.domain.errors import NoSuchMessage, StorageError, StorageUnavailable
@@ -26,6 +27,8 @@ MAX_WAIT_SECONDS = 600
 PALETTE_ROOMS = 8
 START = "Start a conversation"
 MARKDOWN_HEADERS = {"Vary": "Accept", "Cache-Control": "no-store"}
+# The content comes from a model. A browser asks each time, because the room may be deleted or the session over.
+FILE_HEADERS = {"Content-Security-Policy": "sandbox; default-src 'none'", "Cache-Control": "private, no-cache"}
 MESSAGES_AFTER_LINKED = 25
 
 ROOM = "/rooms/<room_id>"
@@ -178,6 +181,14 @@ def edit_message(room_id: str, number: int) -> Response:
     drops, last = room.following(number)
     form = fragments().editing(room_id, question, drops=drops, last=last, alone=wants_page())
     return html_response(page_with(form, room_id) if wants_page() else form)
+
+
+@bp.get(f"{ROOM}/files/<sha256>")
+def show_file(room_id: str, sha256: str) -> Response:
+    media_type, content = overseer().room(room_id).file(sha256)
+    response = send_file(BytesIO(content), mimetype=media_type, etag=sha256, conditional=True)
+    response.headers.update(FILE_HEADERS)
+    return response
 
 
 @bp.delete(f"{ROOM}/turn")

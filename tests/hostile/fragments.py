@@ -57,5 +57,5 @@ def render_all(app: Flask, text: str) -> dict[str, str]:
         "broken": fragments.broken(broken, sentence=words),
         "editing": fragments.editing(ROOM, question, drops=2, last=6, alone=False),
         "question": str(fragments.message(ROOM, question)),
-        "part": fragments.part(2, 1, parts[1]),
+        "part": fragments.part(ROOM, 2, 1, parts[1]),
     }

@@ -81,7 +81,7 @@ class Dialect:
             elif isinstance(part, Reasoning):
                 assert self.encode_reasoning is not None
                 yield from map(self.chunk, self.encode_reasoning(part.text))
-            else:
+            elif isinstance(part, ToolCall):
                 yield from map(self.chunk, self.encode_call(calls, part))
                 calls += 1
 
