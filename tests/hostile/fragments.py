@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from flask import Flask
 
-from overseer.domain.messages import Message, Reasoning, Source, Text, ToolCall, Usage
+from overseer.domain.messages import File, Message, Reasoning, Source, Text, ToolCall, Usage
 from overseer.domain.records import Page, Room, RoomList
 from overseer.domain.settings import Settings
 from overseer.domain.text import Invalid, clean, room_name
@@ -32,6 +32,7 @@ def render_all(app: Flask, text: str) -> dict[str, str]:
         Reasoning(words),
         ToolCall("id", words, words, words, "done"),
         ToolCall("id", words, words, words, "failed"),
+        File("0" * 64, "image/png", words, 3, 2),
         Text(words),
     )
     usage, sources = Usage(1, 2, 3.0, 2.0, context_used=3, context_limit=9), (Source("https://example.com/", words),)

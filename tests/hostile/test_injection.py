@@ -18,7 +18,7 @@ from tests.hostile.payloads import BY_VECTOR, PAYLOADS
 from tests.support.html import Element, parsed
 from tests.support.safe_html import check_tree, checked
 
-TEXT_ATTRIBUTES = {"value", "title", "aria-label", "hx-confirm", "data-q", "placeholder"}  # others do not contain text
+TEXT_ATTRIBUTES = {"value", "title", "aria-label", "alt", "hx-confirm", "data-q", "placeholder"}  # others have no text
 QUERY = re.compile(r"([?&](?:q|at)=)[^&#\"]*")
 MARKDOWN_CLASSES = {"part__done", "part__open", "part--text", "part--reasoning", "part__plain"}
 

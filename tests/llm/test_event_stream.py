@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overseer.llm import ModelError
-from overseer.llm.event_stream import MAX_EVENT_BYTES, read_events
+from overseer.llm.event_stream import read_events
+from tests.llm.conftest import EVENT_BYTES
 
 
 def events(*pieces: bytes) -> list[str]:
@@ -69,14 +70,16 @@ def test_event_data_with_unicode_line_separators_is_not_split() -> None:
     assert events(f"data: {data}\n\n".encode()) == [data]
 
 
+@pytest.mark.usefixtures("small_events")
 @pytest.mark.parametrize("piece", [b"a" * 65536, b"data: " + b"a" * 65000 + b"\n"], ids=["line", "lines"])
 def test_event_over_the_size_limit_raises(piece: bytes) -> None:
-    stream = read_events([b"data: 1\n\n", *[piece] * (2 * MAX_EVENT_BYTES // len(piece))])
+    stream = read_events([b"data: 1\n\n", *[piece] * (2 * EVENT_BYTES // len(piece))])
     assert next(stream) == "1"
     with pytest.raises(ModelError, match="without an end"):
         next(stream)
 
 
+@pytest.mark.usefixtures("small_events")
 def test_event_stream_over_the_size_limit_of_one_event_is_read_in_full() -> None:
     stream = (b"data: " + b"a" * 500 + b"\n\n") * 4000
-    assert len(stream) > MAX_EVENT_BYTES and len(events(stream)) == 4000
+    assert len(stream) > EVENT_BYTES and len(events(stream)) == 4000

@@ -33,6 +33,7 @@ from tests.support.waiting import until
 HALF = text("Half an ans")
 
 
+@pytest.mark.usefixtures("small_events")
 @pytest.mark.parametrize(
     ("replies", "state", "reason", "kept"),
     [

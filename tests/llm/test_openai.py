@@ -17,10 +17,10 @@ import pytest
 from overseer.domain.context import ModelContext
 from overseer.llm import Delta, LeftOut, ModelCut, ModelError, ModelOverflow, ReasoningDelta, TextDelta, ToolRequest
 from overseer.llm.call_extras import CallExtras
-from overseer.llm.event_stream import MAX_EVENT_BYTES
 from overseer.llm.openai import MAX_ERROR_CHARS, OpenAIServer, Timeouts
 from overseer.llm.reply import OpenAIReply
 from overseer.llm.wire import GO_ON
+from tests.llm.conftest import EVENT_BYTES
 from tests.support.model_client import (
     CHUNKED,
     QUESTION,
@@ -280,6 +280,7 @@ def test_tool_calls_over_the_limits_end_the_answer(model_server: ModelServer, st
 # The end
 
 
+@pytest.mark.usefixtures("small_events")
 @pytest.mark.parametrize(
     ("last", "sentence"),
     [
@@ -304,7 +305,7 @@ def test_tool_calls_over_the_limits_end_the_answer(model_server: ModelServer, st
         (b"data: " + b'{"a":' * 100_000 + b"\n\n", "invalid JSON"),
         (b'data: {"choices": ' + b"1" * 10_000 + b"}\n\n", "invalid JSON"),
         (b'data: {"choices": "\xff\xfe"}\n\n', "UTF-8"),
-        (b"data: {" + b"a" * 2 * MAX_EVENT_BYTES, "without an end"),
+        (b"data: {" + b"a" * 2 * EVENT_BYTES, "without an end"),
         (end("content_filter"), "content filter"),
     ],
     ids=lambda value: str(value)[:30],

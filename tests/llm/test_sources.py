@@ -95,7 +95,7 @@ def test_sources_are_links_under_the_answer_and_stay_after_a_restart(
     model_server.will(Reply(cited, titled, end()))
     message = ask(overseer)
     assert message.sources == (Source(URL, "<i>A</i> page"), Source("https://b.example/<b>"))
-    assert message.note == "The model sent a picture, which can’t be shown."
+    assert message.note == "The model sent a picture that can’t be shown."
     room_id = overseer.rooms().rooms[0].id
     html = client.get(f"/rooms/{room_id}/messages/2").text
     assert f'<a href="{URL}" target="_blank" rel="noopener noreferrer nofollow"' in html

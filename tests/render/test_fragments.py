@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from overseer import create_app
 from overseer.domain.events import PartAdded, PartGrew
-from overseer.domain.messages import CallState, Message, Part, Reasoning, Source, State, Text, ToolCall, Usage
+from overseer.domain.messages import CallState, File, Message, Part, Reasoning, Source, State, Text, ToolCall, Usage
 from overseer.domain.records import Page, Room, RoomList, Session
 from overseer.domain.settings import Settings
 from overseer.llm.choice import ModelSettings
@@ -102,8 +102,9 @@ def all_fragments(f: Fragments, text: str) -> Iterator[tuple[str, str]]:
     for answer in replies(text):
         yield "message-2", f.message(ROOM_ID, answer)
     parts: list[Part] = [Text("x"), Reasoning("x"), *(call(state, text) for state in ("running", "done", "failed"))]
+    parts.append(File("0" * 64, "image/png", text, 3, 2))
     for position, part in enumerate(parts):
-        yield f"part-2-{position}", f.part(2, position, part)
+        yield f"part-2-{position}", f.part(ROOM_ID, 2, position, part)
     yield "error", f.error(text)
     yield "sessions", f.sessions([Session(n, 1, 2, 3, text, text) for n in "ab"], current="a", page=False)
 
@@ -186,7 +187,7 @@ def test_fragment_shows_text_as_it_was_written(fragments: Fragments) -> None:
     assert row.has("button", title="Rename", aria_label=f"Rename {HOSTILE}")
     assert any(HOSTILE in (button["hx-confirm"] or "") for button in row.every("button"))
     assert root(fragments.rooms(RoomList((), None), active=None, q=HOSTILE))["data-q"] == HOSTILE
-    assert root(fragments.part(2, 0, call("failed", HOSTILE))).text.count(HOSTILE) == 3
+    assert root(fragments.part(ROOM_ID, 2, 0, call("failed", HOSTILE))).text.count(HOSTILE) == 3
     for html in (
         fragments.header(room(name=HOSTILE), Settings()),
         fragments.row(room(problem=HOSTILE), active=None),
@@ -308,7 +309,7 @@ def test_message_contains_its_parts_in_order_as_they_are_pushed(fragments: Fragm
     kinds = [part.attributes["class"].split()[-1] for part in found]
     assert kinds == ["part--reasoning", "part--tool", "part--text"]
     assert found[1]["data-state"] == "failed"
-    assert fragments.part(2, 1, parts[1]).strip() in html
+    assert fragments.part(ROOM_ID, 2, 1, parts[1]).strip() in html
 
 
 # Growing answers

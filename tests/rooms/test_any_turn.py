@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,8 +12,18 @@ from hypothesis import strategies as st
 
 from overseer.domain.errors import Outdated
 from overseer.domain.events import PartAdded, PartGrew, TurnEnded
-from overseer.domain.messages import Message, Part, Reasoning, State, Text, ToolCall
-from overseer.llm import Delta, ModelBusy, ModelCut, ModelError, ReasoningDelta, ReasoningEnded, TextDelta, ToolRequest
+from overseer.domain.messages import File, Message, Part, Reasoning, State, Text, ToolCall
+from overseer.llm import (
+    Delta,
+    ModelBusy,
+    ModelCut,
+    ModelError,
+    PictureFound,
+    ReasoningDelta,
+    ReasoningEnded,
+    TextDelta,
+    ToolRequest,
+)
 from overseer.rooms.chat_room import ChatRoom
 from overseer.rooms.retries import RETRY_DELAYS_SECONDS
 from overseer.rooms.turn import MAX_STEPS
@@ -27,11 +38,13 @@ DELTAS: st.SearchStrategy[Delta] = st.one_of(
     st.builds(ReasoningDelta, WORDS),
     st.builds(ToolRequest, st.just("c"), st.just("ring"), st.just("{}")),
     st.just(ReasoningEnded()),
+    st.just(PictureFound(b"picture", "image/png", 3, 2)),
 )
 ERRORS: st.SearchStrategy[ModelError | None] = st.one_of(
     st.none(),
     st.sampled_from([ModelCut("It broke off."), ModelError("It broke."), ModelBusy("Busy.", 0.0)]),
 )
+PICTURE = File(sha256(b"picture").hexdigest(), "image/png", "", 3, 2)
 REPLIES = st.lists(st.tuples(st.lists(DELTAS, max_size=4), ERRORS), max_size=4)
 ACTIONS = st.lists(st.tuples(st.sampled_from(["ask", "resume", "resume", "retry", "edit"]), REPLIES), max_size=5)
 
@@ -62,7 +75,7 @@ def expected_answer(partial: Answer, replies: Sequence[Reply]) -> Answer:
     for _ in range(MAX_STEPS):
         for retries in range(len(RETRY_DELAYS_SECONDS) + 1):
             deltas, error = next(left)
-            texts = [delta for delta in deltas if isinstance(delta, TextDelta | ReasoningDelta)]
+            texts = [delta for delta in deltas if isinstance(delta, TextDelta | ReasoningDelta | PictureFound)]
             requests = [delta for delta in deltas if isinstance(delta, ToolRequest)]
             output = "".join(delta.text for delta in texts) + "".join(one.name + one.arguments for one in requests)
             tokens += -(-len(output.encode()) // 4)
@@ -72,6 +85,8 @@ def expected_answer(partial: Answer, replies: Sequence[Reply]) -> Answer:
         for delta in deltas:
             if isinstance(delta, ReasoningEnded) and len(parts) > first and isinstance(last := parts[-1], Text):
                 parts[-1] = Reasoning(last.text)
+            elif isinstance(delta, PictureFound):
+                parts.append(PICTURE)
             elif isinstance(delta, TextDelta | ReasoningDelta):
                 kind = Text if isinstance(delta, TextDelta) else Reasoning
                 if parts and isinstance(last := parts[-1], kind):
@@ -82,7 +97,7 @@ def expected_answer(partial: Answer, replies: Sequence[Reply]) -> Answer:
             return Answer(tuple(parts), "interrupted" if isinstance(error, ModelCut) else "failed", tokens)
         if not requests:
             calls = [position for position, part in enumerate(parts) if isinstance(part, ToolCall)]
-            empty = not any(isinstance(part, Text) for part in parts[calls[-1] + 1 if calls else 0 :])
+            empty = not any(isinstance(part, Text | File) for part in parts[calls[-1] + 1 if calls else 0 :])
             return Answer(tuple(parts), "failed" if empty else "complete", tokens)
         parts += [ToolCall("c", "ring", "{}", "dong", "done") for _ in requests]
     return Answer(tuple(parts), "failed", tokens)
@@ -93,7 +108,7 @@ def as_answer(message: Message) -> Answer:
 
 
 def part_texts(parts: Sequence[Part]) -> list[str]:
-    return ["" if isinstance(part, ToolCall) else part.text for part in parts]
+    return ["" if isinstance(part, ToolCall | File) else part.text for part in parts]
 
 
 def texts_from_events(harness: RoomHarness, number: int, partial: Sequence[Part]) -> list[str]:

@@ -6,12 +6,13 @@ import re
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from overseer.domain.messages import Message, Part, Reasoning, Source, State, Text, ToolCall, Usage
+from overseer.domain.messages import File, Message, Part, Reasoning, Source, State, Text, ToolCall, Usage
 from overseer.domain.settings import Settings
 from overseer.rooms.chat_room import INTERRUPTED
 from overseer.rooms.overseer import Overseer
@@ -19,11 +20,19 @@ from overseer.storage import registry, schema
 from overseer.storage.database import Migration
 from tests.support.answers import Open
 from tests.support.files import column
+from tests.support.pictures import GIF
 
 DUMPS = Path(__file__).parent / "schemas"
 CREATED = 1790000000000
 PUBLISHED = {  # append only
-    "room": ["m001_messages", "m002_settings", "m003_pinned", "m004_left_out", "m005_context_and_sources"],
+    "room": [
+        "m001_messages",
+        "m002_settings",
+        "m003_pinned",
+        "m004_left_out",
+        "m005_context_and_sources",
+        "m006_files",
+    ],
     "registry": ["m001_rooms"],
 }
 MIGRATIONS: dict[str, tuple[Migration, ...]] = {"room": schema.MIGRATIONS, "registry": registry.MIGRATIONS}
@@ -71,7 +80,8 @@ def expected_messages(version: int) -> list[Message]:
     cut = "Abandoned: the answer ended before the tool did."
     abandoned = ToolCall("call-3", "roll_dice", '{"sides": 6}', cut, "abandoned")
     code = Text("It is **14:13**.\n\n```python\nprint('😀')\n```")
-    first = (Reasoning("I had better look."), time, failed, code)
+    files = (File(sha256(GIF).hexdigest(), "image/gif", "A 'dot'", 2, 1),) if version >= 6 else ()
+    first = (Reasoning("I had better look."), time, failed, code, *files)
     return [
         question(1, "What time is it?\n\nAnd 'what' \"day\"?", 1),
         reply(2, "complete", *first, at=1, ends=2, usage=usages[0], left_out=left_out, sources=sources),
@@ -114,6 +124,8 @@ def check_rooms(overseer: Overseer) -> None:
         assert (room.name, room.messages, room.preview) == (f"Küche 🍳 {version}", 12, "And then?")
         assert (room.answering, room.problem, room.pinned) == (False, "", version >= 3)
         assert overseer.room(room_id).ask("And then?", key="last").repeated
+        if version >= 6:
+            assert overseer.room(room_id).file(sha256(GIF).hexdigest()) == ("image/gif", GIF)
 
 
 @pytest.mark.parametrize("kind", PUBLISHED)
@@ -144,7 +156,8 @@ def test_instance_of_an_earlier_version_opens_with_everything(version: int, tmp_
     for _ in range(2):
         overseer = opened(tmp_path)
         assert [(room.id, room.name, room.problem[:37]) for room in overseer.rooms().rooms] == [
-            ("000000000005", "Küche 🍳 5", ""),  # not in that list: adopted from its file, and so is the next
+            ("000000000006", "Küche 🍳 6", ""),  # not in that list: adopted from its file, and so are the next two
+            ("000000000005", "Küche 🍳 5", ""),
             ("000000000004", "Küche 🍳 4", ""),
             ("000000000003", "Küche 🍳 3", ""),
             ("000000000002", "Küche 🍳 2", ""),
@@ -152,7 +165,7 @@ def test_instance_of_an_earlier_version_opens_with_everything(version: int, tmp_
             ("000000000001", "Küche 🍳 1", ""),
         ]
         check_rooms(overseer)
-        assert [room.active_at for room in overseer.rooms().rooms[2:]] == [CREATED + at for at in (22, 21, 23, 20)]
+        assert [room.active_at for room in overseer.rooms().rooms[3:]] == [CREATED + at for at in (22, 21, 23, 20)]
         overseer.close()
     assert not list((tmp_path / "facets").glob("room-00000000000b*"))
     for number in ROOMS:
