@@ -28,7 +28,7 @@ PALETTE_ROOMS = 8
 START = "Start a conversation"
 MARKDOWN_HEADERS = {"Vary": "Accept", "Cache-Control": "no-store"}
 # The content comes from a model. A browser asks each time, because the room may be deleted or the session over.
-FILE_HEADERS = {"Content-Security-Policy": "sandbox; default-src 'none'", "Cache-Control": "private, no-cache"}
+FILE_HEADERS = {"Content-Security-Policy": "sandbox", "Cache-Control": "private, no-cache"}
 MESSAGES_AFTER_LINKED = 25
 
 ROOM = "/rooms/<room_id>"

@@ -36,6 +36,7 @@ from tests.support.model_server import (
     tool_call,
     usage,
 )
+from tests.support.pictures import data_uri, png
 from tests.support.server import Server, StartServer
 from tests.support.waiting import until
 
@@ -476,3 +477,34 @@ def test_screen_reader_is_told_an_answer_once_when_it_has_ended(
     send(page, "And now?")
     expect(message(page, 4, state="failed")).to_be_visible()
     until(lambda: len(heard.json_value()) == 2)
+
+
+def test_picture_in_an_answer_is_shown_in_its_place(
+    open_page: OpenPage, model_server: ModelServer, page_errors: list[str]
+) -> None:
+    """In both tabs while the answer grows, and after a reload; its data URI never is."""
+    one = open_page()
+    path = new_room(one)
+    two = open_page(path)
+    uri = data_uri(png(640, 360))
+    reply = model_server.will(held(text("Look: ![A blue"), text(f" wall]({uri[:200]}")))
+    send(one, "Draw a wall")
+    expect(message(one, 2)).to_contain_text("Look:")
+    reply.say(text(f"{uri[200:]}) Nice"), text(" wall."))
+    for page in (one, two):
+        picture = message(page, 2).get_by_role("img", name="A blue wall")
+        expect(picture).to_have_js_property("naturalWidth", 640)
+        box = picture.bounding_box()
+        assert box and abs(box["width"] / box["height"] - 640 / 360) < 0.01
+        expect(message(page, 2)).to_contain_text("Nice wall.")
+    reply.say(end())
+    reply.hang_up()
+    one.reload()
+    for page in (one, two):
+        expect(message(page, 2, state="complete").get_by_role("img")).to_have_js_property("naturalWidth", 640)
+        assert "base64" not in page.content()
+    with one.expect_popup() as opened:
+        one.get_by_role("img", name="A blue wall").click()
+    expect(opened.value.locator("img")).to_have_js_property("naturalWidth", 640)
+    assert all("is sandboxed" in error for error in page_errors)  # the picture's own page, in which no script may run
+    page_errors.clear()
