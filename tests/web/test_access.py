@@ -103,7 +103,14 @@ OPEN_ENDPOINTS = {"login.show_login", "login.create_login", "static", "joined", 
 def routes(app: Flask, room_id: str) -> list[tuple[str, str, str]]:
     """Return method, path and endpoint of each rule, and of paths without one."""
     found = []
-    values = {"room_id": room_id, "number": 1, "filename": "icon.svg", "name": "style.css", "session_id": "0"}
+    values = {
+        "room_id": room_id,
+        "number": 1,
+        "sha256": "0" * 64,
+        "filename": "icon.svg",
+        "name": "style.css",
+        "session_id": "0",
+    }
     urls = app.url_map.bind("localhost")
     for rule in app.url_map.iter_rules():
         path = "/live" if rule.websocket else urls.build(rule.endpoint, {key: values[key] for key in rule.arguments})
