@@ -161,6 +161,10 @@ class Fragments:
         """Render `#room` of a room whose file cannot be used."""
         return self._render("rooms/_broken.html", room=room, sentence=sentence)
 
+    def home(self, *, key: str, text: str = "") -> str:
+        """Render `#room` when no room is open: a composer with this text, which creates a room."""
+        return self._render("rooms/_home.html", key=key, text=text)
+
     def no_room(self, *, sentence: str, back: str = "", typed: str = "", refused: RefusedForm | None = None) -> str:
         """Render `#room` when no room is open, with the reason and an optional address to go `back` to.
 

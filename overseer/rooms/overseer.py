@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import secrets
 import threading
@@ -38,7 +39,7 @@ from overseer.domain.events import (
     TurnEnded,
 )
 from overseer.domain.records import ROOM_ID, Room, RoomList, Summary
-from overseer.domain.text import NEW_ROOM, clean, room_name
+from overseer.domain.text import NEW_ROOM, clean, idempotency_key, question, room_name
 from overseer.llm import Models
 from overseer.rooms.chat_room import INTERRUPTED, ChatRoom, Limits
 from overseer.rooms.event_queue import EventQueue
@@ -104,6 +105,7 @@ class Overseer:
         self._queues_lock = threading.Lock()
         self._listeners_lock = threading.Lock()
         self._opening = threading.Lock()
+        self._creating = threading.Lock()
         self._lock = InstanceLock(directory)
         self._storage = Storage(directory / REGISTRY_FILE, run_in_thread=run_in_thread)
         self._registry: Registry | None = None
@@ -191,8 +193,29 @@ class Overseer:
     def create(self, name: str | None = None) -> Room:
         """Create a room. Without a name it is named after its first question. Raises Invalid."""
         by_person = name is not None
-        name = NEW_ROOM if name is None else room_name(name)
-        room_id = secrets.token_hex(6)
+        return self._create(secrets.token_hex(6), NEW_ROOM if name is None else room_name(name), by_person=by_person)
+
+    def create_for(self, text: str, *, key: str | None = None) -> Room:
+        """Create a room for a first question. A key that was used before leads to the room of that time.
+
+        Raises Invalid or TooLarge if the question or the key cannot be stored.
+        """
+        question(text)
+        if (key := idempotency_key(key)) is None:
+            return self.create()
+        room_id = hashlib.sha256(key.encode()).hexdigest()[:12]
+        with self._creating:
+            try:
+                return self.record(room_id)
+            except NoSuchRoom:
+                return self._create(room_id, NEW_ROOM, by_person=False)
+
+    def empty_room(self) -> Room | None:
+        """Return a room at the top of the list that nobody has used or named, or None."""
+        unused = (room for room in self.rooms().rooms if room.name == NEW_ROOM and not room.messages)
+        return next((room for room in unused if not (room.answering or room.problem or room.pinned)), None)
+
+    def _create(self, room_id: str, name: str, *, by_person: bool) -> Room:
         facet = self._facet(room_id, create=True)
         try:
             facet.call(ChatRoom.begin, name, by_person=by_person)

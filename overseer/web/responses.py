@@ -51,6 +51,7 @@ SENTENCES = {
     412: "The file is not the one that was asked for. Ask for it without a condition.",
     413: "That is more than can be sent at once. Send less.",
 }
+CREATING_ENDPOINTS = ("rooms.create_room", "rooms.create_message_in_new_room")
 PAGES = (
     "login.list_sessions",
     "rooms.edit_message",
@@ -221,7 +222,7 @@ def error_response(sentence: str, status: int) -> Response:
     # Who is not logged in must not learn which rooms there are.
     revision = hub().revision()
     rooms, back = (_rooms(), _room_url()) if is_authenticated() else (RoomList((), None), "")
-    is_correctable = status in CORRECTABLE_STATUSES and (back or request.endpoint == "rooms.create_room")
+    is_correctable = status in CORRECTABLE_STATUSES and (back or request.endpoint in CREATING_ENDPOINTS)
     refused = _refused_form(status) if is_correctable else None
     body = fragments().no_room(sentence=sentence, back=back, typed=_typed_text(), refused=refused)
     page = fragments().page(body, rooms, title="", active=None, q="", revision=revision)

@@ -25,7 +25,6 @@ bp = Blueprint("rooms", __name__)
 
 MAX_WAIT_SECONDS = 600
 PALETTE_ROOMS = 8
-START = "Start a conversation"
 MARKDOWN_HEADERS = {"Vary": "Accept", "Cache-Control": "no-store"}
 # The content comes from a model. A browser asks each time, because the room may be deleted or the session over.
 FILE_HEADERS = {"Content-Security-Policy": "sandbox", "Cache-Control": "private, no-cache"}
@@ -49,10 +48,11 @@ def init_app(app: Flask) -> None:
 
 @bp.get("/")
 def index() -> Response:
+    q = request.args.get("q", "")
     rooms = overseer().rooms().rooms
-    if rooms:
+    if rooms and not q:
         return redirect("rooms.show_room", room_id=rooms[0].id)
-    return page_without_room(START)
+    return html_response(page_with(home(clean(q)), None, filtered=False))
 
 
 @bp.get("/rooms")
@@ -67,11 +67,13 @@ def list_rooms() -> Response:
 
 @bp.post("/rooms")
 def create_room() -> Response:
-    room = overseer().create(request.form.get("name"))
+    """Create a room, or with `reuse=1` open the one that was created and not used."""
+    unused = overseer().empty_room() if request.form.get("reuse") else None
+    room = unused or overseer().create(request.form.get("name"))
     if wants_redirect():
         return redirect("rooms.show_room", room_id=room.id)
     url = fragments().url("rooms.show_room", room_id=room.id)
-    return html_response(room_fragment(room.id), 201, {"Location": url, "HX-Push-Url": url})
+    return html_response(room_fragment(room.id), 200 if unused else 201, {"Location": url, "HX-Push-Url": url})
 
 
 @bp.get(ROOM)
@@ -101,7 +103,7 @@ def destroy_room(room_id: str) -> Response:
     if open_room_id() != room_id:
         return html_response("")
     rooms = overseer().rooms().rooms
-    body = open_room(rooms[0].id)[0] if rooms else fragments().no_room(sentence=START)
+    body = open_room(rooms[0].id)[0] if rooms else home()
     url = fragments().url("rooms.show_room", room_id=rooms[0].id) if rooms else fragments().url("rooms.index")
     return html_response(body, headers={"HX-Retarget": "#room", "HX-Reswap": "outerHTML", "HX-Push-Url": url})
 
@@ -119,28 +121,19 @@ def list_messages(room_id: str) -> Response:
 
 @bp.post(f"{ROOM}/messages")
 def create_message(room_id: str) -> Response:
-    text, key = request.form.get("text", ""), request.headers.get("Idempotency-Key") or request.form.get("key")
-    room = overseer().room(room_id)
-    with ExitStack() as stack:
-        answer = stack.enter_context(closing(AnswerStream(overseer(), room_id)))
-        asked = room.ask(text, key=key)
-        if request.accept_mimetypes.best == "text/plain":
-            response = Response(answer.plain_text(asked), 201, location(room_id, asked), mimetype="text/plain")
-            response.call_on_close(stack.pop_all().close)  # also called if the client disconnects
-            return response
-        if seconds := preferred_wait():
-            answer.wait(asked, seconds)
-    if wants_redirect():
-        return redirect("rooms.show_room", room_id=room_id, anchor=f"message-{asked.question}")
+    return ask(room_id)
+
+
+@bp.post("/messages")
+def create_message_in_new_room() -> Response:
+    """Create a room and ask its first question."""
+    room = overseer().create_for(submitted_text(), key=submitted_key())
     try:
-        question, reply = room.exchange(asked.question)
-    except NoSuchMessage:  # it was stored, and the room has been cleared since
-        return html_response("", 201, location(room_id, asked))
-    status = 202 if seconds and not reply.finished else 201
-    body = fragments().exchange(room_id, question, reply)
-    # If the WebSocket was faster, the element that this replaces is gone, and htmx ignores the partial.
-    body = partial(dom_id("after", asked.question - 1), "outerHTML", body) if is_htmx() else body
-    return html_response(body, status, location(room_id, asked))
+        return ask(room.id, opens_room=True)
+    except Exception:
+        if not room.messages:
+            overseer().delete(room.id)
+        raise
 
 
 @bp.delete(f"{ROOM}/messages")
@@ -229,6 +222,47 @@ def healthz() -> Response:
     return Response("ok", mimetype="text/plain")
 
 
+def ask(room_id: str, *, opens_room: bool = False) -> Response:
+    """Ask the submitted question. Return the question and its answer, or, with `opens_room`, the whole room."""
+    room = overseer().room(room_id)
+    with ExitStack() as stack:
+        answer = stack.enter_context(closing(AnswerStream(overseer(), room_id)))
+        asked = room.ask(submitted_text(), key=submitted_key())
+        if request.accept_mimetypes.best == "text/plain":
+            response = Response(answer.plain_text(asked), 201, location(room_id, asked), mimetype="text/plain")
+            response.call_on_close(stack.pop_all().close)  # also called if the client disconnects
+            return response
+        if seconds := preferred_wait():
+            answer.wait(asked, seconds)
+    if wants_redirect():
+        return redirect("rooms.show_room", room_id=room_id, anchor=f"message-{asked.question}")
+    try:
+        question, reply = room.exchange(asked.question)
+    except NoSuchMessage:  # it was stored, and the room has been cleared since
+        return html_response("", 201, location(room_id, asked))
+    status = 202 if seconds and not reply.finished else 201
+    if opens_room:
+        url = fragments().url("rooms.show_room", room_id=room_id)
+        return html_response(room_fragment(room_id), status, {**location(room_id, asked), "HX-Push-Url": url})
+    body = fragments().exchange(room_id, question, reply)
+    # If the WebSocket was faster, the element that this replaces is gone, and htmx ignores the partial.
+    body = partial(dom_id("after", asked.question - 1), "outerHTML", body) if is_htmx() else body
+    return html_response(body, status, location(room_id, asked))
+
+
+def submitted_text() -> str:
+    """Return the question of the form. A suggestion is a button that sends its text beside an empty field."""
+    return next((text for text in request.form.getlist("text") if text.strip()), "")
+
+
+def submitted_key() -> str | None:
+    return request.headers.get("Idempotency-Key") or request.form.get("key")
+
+
+def new_key() -> str:
+    return secrets.token_urlsafe(12)
+
+
 def open_room(room_id: str) -> tuple[str, int]:
     """Return `#room` and its status; if the room's file cannot be used, with the error as its text."""
     try:
@@ -245,17 +279,21 @@ def room_fragment(room_id: str) -> str:
     record, revision = room.record(), hub().revision(room_id)
     before = number_arg("before")
     page = room.messages(before=before)
-    key = secrets.token_urlsafe(12)
-    return fragments().room(record, room.settings(), page, revision=revision, newest=before is None, key=key)
+    return fragments().room(record, room.settings(), page, revision=revision, newest=before is None, key=new_key())
+
+
+def home(text: str = "") -> str:
+    """Return `#room` where no room is open: a composer, whose first question creates a room."""
+    return fragments().home(key=new_key(), text=text)
 
 
 def page_without_room(sentence: str) -> Response:
     return html_response(page_with(fragments().no_room(sentence=sentence), None))
 
 
-def page_with(room_html: str, room_id: str | None) -> str:
-    """Return the page: the list of rooms beside `#room`."""
-    q, revision = clean(request.args.get("q", "")), hub().revision()
+def page_with(room_html: str, room_id: str | None, *, filtered: bool = True) -> str:
+    """Return the page: the list of rooms, `filtered` by the query, beside `#room`."""
+    q, revision = clean(request.args.get("q", "")) if filtered else "", hub().revision()
     rooms = overseer().rooms(q=q, after=number_arg("after"))
     title, growing = "", False
     if room_id:

@@ -2,7 +2,7 @@
 
 const MAX_SENT_KEYS = 200; // keys of sent drafts that are remembered
 const composer = () => document.getElementById("composer");
-const room = () => document.getElementById("room").dataset.room;
+const room = () => document.getElementById("room").dataset.room ?? ""; // empty where the first question creates the room
 const field = (form) => form.elements.namedItem("text");
 
 // A draft is a text and the idempotency key it is sent with; every change gives it a new key. Copies of a draft in several
@@ -109,7 +109,20 @@ function showModelName() {
 // Nothing can be sent in a deleted room. (An equivalent :has() selector would be matched again at every token.)
 document.addEventListener("htmx:after:swap", () => {
   showModelName();
-  composer()?.toggleAttribute("data-over", Boolean(document.getElementById("messages")?.matches(".notice")));
+  const messages = document.getElementById("messages");
+  composer()?.toggleAttribute("data-over", Boolean(messages?.matches(".notice")));
+  if (messages) document.getElementById("room").toggleAttribute("data-empty", !messages.querySelector("article") && Boolean(messages.querySelector(".messages__empty")));
+});
+
+document.addEventListener("answers:growing", ({ detail }) => composer()?.toggleAttribute("data-answering", detail.length > 0));
+
+// A suggestion is sent like a text that was typed.
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-suggestion]");
+  if (!button) return;
+  event.preventDefault();
+  setDraft(button.value, newKey());
+  button.form.requestSubmit();
 });
 
 document.addEventListener("input", ({ target }) => {

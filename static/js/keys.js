@@ -34,7 +34,7 @@ document.addEventListener("keydown", (event) => {
     event.preventDefault();
     (target.closest(".row")?.querySelector("[data-rename]") ?? document.querySelector("#header [data-rename]"))?.click();
   } else if (key === "Escape" && unmodified && !event.repeat && !(target.type === "search" && target.value)) {
-    press("#messages [data-stop]");
+    press("#composer[data-answering] [data-stop]");
   } else if (key === "?" && unmodified && !typing) {
     event.preventDefault();
     keys.showModal();

@@ -51,6 +51,7 @@ def render_all(app: Flask, text: str) -> dict[str, str]:
         "no models": fragments.models([], problem=words),
         "error": fragments.error(words),
         "notice": fragments.notice(words),
+        "home": fragments.home(key=words, text=words),
         "typed": fragments.no_room(sentence=words, typed=words),
         "refused": fragments.no_room(
             sentence=words, refused=RefusedForm("/rooms", [("key", words)], [("text", "Message", words)])

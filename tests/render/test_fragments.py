@@ -79,6 +79,7 @@ def all_fragments(f: Fragments, text: str) -> Iterator[tuple[str, str]]:
     rooms, nothing = RoomList((named, room(id="ba9876543210", name=text)), after=5), RoomList((), None)
     yield "room", f.room(named, settings, a_page(text), revision="p.1", newest=True, key="k")
     yield "room", f.broken(named, sentence=text)
+    yield "room", f.home(key="k", text=text)
     yield "room", f.no_room(sentence=text, typed=text)
     yield "room", f.editing(ROOM_ID, question(text), drops=0, last=2, alone=True)
     yield "editing", f.editing(ROOM_ID, question(text), drops=3, last=6, alone=False)
@@ -219,7 +220,7 @@ def test_fragment_urls_are_below_the_mount_point(app: Flask, prefix: str) -> Non
     paths = {url for html in pages for url in urls(html) if not url.startswith(elsewhere)}
     assert len(paths) > 20
     for url in paths:
-        assert re.match(rf"{prefix}/($|rooms\b|palette\b|models\b|live\b|static/|sessions\b)", url), url
+        assert re.match(rf"{prefix}/($|rooms\b|messages$|palette\b|models\b|live\b|static/|sessions\b)", url), url
     assert any(url.startswith(f"{prefix}/live?room={ROOM_ID}&seen=") for url in paths)
     assert f"{prefix}/rooms/{ROOM_ID}/messages" in paths
 
@@ -277,7 +278,7 @@ def test_message_shows_its_state_and_the_possible_actions(fragments: Fragments, 
     assert (message["data-state"], message["data-role"]) == (state, "assistant")
     assert message["aria-busy"] == ("true" if unfinished else None)
     assert "Once" in message.text and ("Because." in message.text) == (state != "complete")
-    assert message.has("button", hx_delete=f"/rooms/{ROOM_ID}/turn", data_stop="") == unfinished
+    assert message.has("input", name="_method", value="DELETE") == unfinished, "Stop, without JavaScript"
     assert message.has("form", hx_post=f"/rooms/{ROOM_ID}/turn") != unfinished
     assert message.has("button", name="resume") == broken
     assert not root(fragments.message(ROOM_ID, reply(state))).has("button", name="resume")
