@@ -3,7 +3,7 @@
 const MAX_SENT_KEYS = 200; // keys of sent drafts that are remembered
 const composer = () => document.getElementById("composer");
 const room = () => document.getElementById("room").dataset.room ?? ""; // empty where the first question creates the room
-const field = (form) => form.elements.namedItem("text");
+const field = (form) => form.querySelector("textarea"); // suggestions have the same name
 
 // A draft is a text and the idempotency key it is sent with; every change gives it a new key. Copies of a draft in several
 // tabs have the same key, so the server accepts only one of them.

@@ -38,7 +38,9 @@ const actionOf = (element) => ["hx-delete", "name", "href"].map((name) => elemen
 document.addEventListener("focusin", ({ target }) => ([last, lastAction] = [target, actionOf(target)]));
 document.addEventListener("focusout", ({ target }) =>
   queueMicrotask(() => {
-    if (last === target && target.isConnected && !target.disabled && document.activeElement !== target) last = null;
+    if (last !== target || !target.isConnected || target.disabled || document.activeElement === target) return;
+    last = null;
+    if (target.matches("[data-stop]") && lost()) focusComposer(); // it is hidden when the answer has ended
   }),
 );
 

@@ -38,15 +38,17 @@ document.addEventListener("htmx:after:request", ({ detail: { ctx } }) => {
   menu.querySelector("summary").focus();
 });
 
-// Stop appears where Retry was, and vice versa. Ignore the second click of a slow double-click, which is meant for the first
+// Stop appears where Send was, and vice versa. Ignore the second click of a slow double-click, which is meant for the first
 // button.
+const GUARDED = ".message__state button, .message__again button, .composer__send, .composer__stop";
 const DOUBLE_CLICK_MS = 1000;
 const DOUBLE_CLICK_PX = 5;
 let pressed = { at: 0, x: 0, y: 0, label: "" };
 document.addEventListener(
   "click",
   (event) => {
-    const label = event.target.closest(".message__state button, .message__again button")?.textContent;
+    const button = event.target.closest(GUARDED);
+    const label = button && (button.ariaLabel ?? button.textContent);
     if (!event.detail || !label) return;
     const { clientX: x, clientY: y } = event;
     const same = Date.now() - pressed.at < DOUBLE_CLICK_MS && Math.hypot(x - pressed.x, y - pressed.y) < DOUBLE_CLICK_PX;

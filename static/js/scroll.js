@@ -76,6 +76,7 @@ function follow() {
 }
 
 function toEnd() {
+  if (!scroller()) return; // at home
   goal = null;
   following = true;
   moveTo(scroller().scrollHeight);

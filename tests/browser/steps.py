@@ -42,6 +42,7 @@ def seed_messages(instance: Path, path: str, count: int, *, tall: bool = False) 
 def new_room(page: Page) -> str:
     """Press New, and wait until the room is open and connected. Return its path."""
     before = page.url
+    page.locator("input[name=reuse]").evaluate("input => { input.value = ''; }")  # also if the open room is empty
     page.get_by_role("button", name="New", exact=True).click()
     expect(page).not_to_have_url(before)
     path = "/rooms/" + page.url[-12:]

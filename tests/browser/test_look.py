@@ -25,7 +25,7 @@ def test_theme_follows_the_system_until_one_is_chosen_in_any_tab(open_page: Open
         tab.emulate_media(color_scheme="dark")
         assert tab.evaluate(LIGHTNESS) < 128
     expect(page.get_by_role("button", name="System", exact=True)).to_have_attribute("aria-pressed", "true")
-    page.get_by_role("button", name="Light").click()
+    page.get_by_role("button", name="Light", exact=True).click()
     for tab in (page, other):
         expect(tab.locator("html")).to_have_attribute("data-theme", "light")
         assert tab.evaluate(LIGHTNESS) >= 128
@@ -41,7 +41,7 @@ def test_theme_follows_the_system_until_one_is_chosen_in_any_tab(open_page: Open
 
 
 def test_print_shows_the_whole_conversation_and_nothing_else(open_page: OpenPage, model_server: ModelServer) -> None:
-    """On screen the composer is at the bottom of the window, also in an empty room."""
+    """On screen the composer is at the bottom of the window, and in the middle of an empty room."""
     page = open_page()
     new_room(page)
 
@@ -49,7 +49,7 @@ def test_print_shows_the_whole_conversation_and_nothing_else(open_page: OpenPage
         box = page.locator(".open__foot").bounding_box()
         return box is not None and abs(box["y"] + box["height"] - 800) < 2
 
-    until(at_the_bottom)
+    assert not at_the_bottom()
     model_server.will(answer("\n\n".join(f"Paragraph {n}" for n in range(80))))
     send(page, "Write much")
     expect(message(page, 2, state="complete")).to_be_visible()

@@ -110,7 +110,7 @@ def test_drawer_opens_closes_and_restores_the_focus(phone: BrowserContext, serve
 
 def test_composer_stays_above_the_keyboard(phone: BrowserContext, server: Server, model_server: ModelServer) -> None:
     """The window shrinks to half its height. The font is large enough that no phone zooms in on focus."""
-    page = open_page(phone, server.url + create_room(server))
+    page = open_page(phone, server.url + create_room(server, questions=1))
     box = composer(page)
     assert box.evaluate("box => parseFloat(getComputedStyle(box).fontSize)") >= 16
     page.set_viewport_size({"width": WIDTH, "height": HEIGHT // 2})
@@ -121,7 +121,7 @@ def test_composer_stays_above_the_keyboard(phone: BrowserContext, server: Server
     assert box.evaluate("box => box.clientHeight <= 0.41 * innerHeight && box.scrollHeight > box.clientHeight")
     model_server.will(answer("Here."))
     page.get_by_role("button", name="Send").tap()
-    expect(message(page, 2, state="complete")).to_contain_text("Here.")
+    expect(message(page, 4, state="complete")).to_contain_text("Here.")
     assert page.evaluate(FITS)
 
 

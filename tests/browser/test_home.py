@@ -1,0 +1,104 @@
+"""Home, where no room is open: the first question creates a room. And the composer's Send and Stop."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import Page, expect
+
+from tests.browser.steps import OpenPage, composer, message, messages, new_room, row, send
+from tests.support.model_server import ModelServer, answer, end, held, text
+
+ROOM_URL = re.compile(r"/rooms/[0-9a-f]{12}$")
+
+
+def path_of(page: Page) -> str:
+    expect(page).to_have_url(ROOM_URL)
+    return "/rooms/" + page.url[-12:]
+
+
+def test_first_question_is_typed_at_home_and_opens_its_room(open_page: OpenPage, model_server: ModelServer) -> None:
+    """The other tab shows the room in its list, and answers arrive by the socket."""
+    page, other = open_page(), open_page()
+    expect(composer(page)).to_be_focused()
+    reply = model_server.will(held(text("Because of ")))
+    page.keyboard.type("Why is the sky blue?")
+    page.keyboard.press("Enter")
+    path = path_of(page)
+    expect(message(page, 2, state="streaming")).to_contain_text("Because of")
+    expect(row(page, path)).to_have_attribute("aria-current", "page")
+    expect(row(other, path)).to_contain_text("Why is the sky blue?")
+    expect(composer(page)).to_have_value("")
+    expect(composer(page)).to_be_focused()
+    reply.say(text("scattering."), end())
+    reply.hang_up()
+    expect(message(page, 2, state="complete")).to_contain_text("Because of scattering.")
+    send(page, "Really?")
+    expect(message(page, 4, state="complete")).to_be_visible()
+    expect(page.locator(".row")).to_have_count(1)
+    page.reload()
+    expect(messages(page)).to_have_count(4)
+    expect(composer(page)).to_have_value("")
+
+
+def test_suggestion_is_sent_by_a_click(open_page: OpenPage) -> None:
+    page = open_page()
+    for create in (lambda: None, lambda: new_room(page)):
+        create()
+        page.get_by_role("group", name="Suggestions").get_by_role("button", name="Write a limerick").click()
+        expect(message(page, 1)).to_contain_text("Write a limerick about a lighthouse.")
+        expect(message(page, 2, state="complete")).to_be_visible()
+        expect(page.get_by_role("group", name="Suggestions")).to_be_hidden()
+        expect(composer(page)).to_be_focused()
+
+
+def test_words_of_the_address_are_typed_and_not_sent(open_page: OpenPage) -> None:
+    page = open_page("/?q=What+is+SQLite%3F")
+    expect(composer(page)).to_have_value("What is SQLite?")
+    expect(page.locator(".row")).to_have_count(0)
+    composer(page).press("Enter")
+    path_of(page)
+    expect(message(page, 1)).to_contain_text("What is SQLite?")
+
+
+def test_new_opens_the_empty_room_again(open_page: OpenPage) -> None:
+    page = open_page()
+    path = new_room(page)
+    page.locator("input[name=reuse]").evaluate("input => { input.value = '1'; }")
+    with page.expect_response("**/rooms") as reopened:
+        page.get_by_role("button", name="New", exact=True).click()
+    assert reopened.value.status == 200
+    expect(page.locator(".row")).to_have_count(1)
+    assert path_of(page) == path
+    expect(composer(page)).to_be_focused()
+
+
+def test_stop_takes_the_place_of_send_until_something_is_typed(open_page: OpenPage, model_server: ModelServer) -> None:
+    """In every tab, and also after a reload. With text in the box, there are both."""
+    page = open_page()
+    other = open_page(new_room(page))
+    stop, send_button = (page.get_by_role("button", name=name) for name in ("Stop", "Send"))
+    expect(stop).to_be_hidden()
+    model_server.will(held(text("On and on")))
+    send(page, "Go on")
+    for tab in (page, other):
+        expect(message(tab, 2, state="streaming")).to_contain_text("On and on")
+        expect(tab.get_by_role("button", name="Stop")).to_be_visible()
+        expect(tab.get_by_role("button", name="Send")).to_be_hidden()
+    page.keyboard.type("And")
+    expect(stop).to_be_visible()
+    expect(send_button).to_be_visible()
+    page.keyboard.press("ControlOrMeta+a")
+    page.keyboard.press("Delete")
+    expect(send_button).to_be_hidden()
+    other.reload()
+    other.get_by_role("button", name="Stop").click()
+    for tab in (page, other):
+        expect(message(tab, 2, state="stopped")).to_be_visible()
+        expect(tab.get_by_role("button", name="Stop")).to_be_hidden()
+        expect(tab.get_by_role("button", name="Send")).to_be_visible()
+    expect(composer(other)).to_be_focused()
+    model_server.will(answer("Done."))
+    send(page, "Again")
+    expect(message(page, 4, state="complete")).to_be_visible()
+    expect(stop).to_be_hidden()
