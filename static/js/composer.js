@@ -123,6 +123,7 @@ document.addEventListener("click", (event) => {
   event.preventDefault();
   setDraft(button.value, newKey());
   button.form.requestSubmit();
+  document.dispatchEvent(new CustomEvent("composer:focus"));
 });
 
 document.addEventListener("input", ({ target }) => {
