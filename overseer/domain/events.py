@@ -71,6 +71,13 @@ class TurnEnded(RoomEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class TurnStarted(RoomEvent):
+    """The turn of the answer `number`, which was queued, started."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class TurnDelayed(RoomEvent):
     """The turn of the answer `number` started or stopped waiting for a busy model server."""
 

@@ -147,7 +147,7 @@ class Message:
     `number` starts at 1 and is never used again in the room. `reason` is a sentence that explains a state other than
     complete. `retry_at` is when the next request to a busy model server is sent. `left_out` are the keys of LEFT_OUT
     that apply to the answer, `sources` the pages that it cites. An answer is not `continuable` if it fills the model's
-    context.
+    context. It is `queued` while another answer of the room is generated.
     """
 
     number: int
@@ -163,6 +163,7 @@ class Message:
     left_out: frozenset[str] = frozenset()
     continuable: bool = True
     sources: tuple[Source, ...] = ()
+    queued: bool = False
 
     @property
     def text(self) -> str:

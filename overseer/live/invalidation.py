@@ -20,6 +20,7 @@ from overseer.domain.events import (
     RoomSynced,
     TurnDelayed,
     TurnEnded,
+    TurnStarted,
 )
 
 
@@ -130,7 +131,9 @@ def room_invalidations(event: RoomEvent) -> Iterator[RoomInvalidation]:
             yield PartInvalidated(number, position)
         case MessageAdded(_, question):
             yield ExchangeAdded(question)
-        case MessageChanged(_, number) | PartAdded(_, number) | TurnDelayed(_, number) | TurnEnded(_, number):
+        case MessageChanged(_, number) | PartAdded(_, number) | TurnEnded(_, number):
+            yield MessageInvalidated(number)
+        case TurnDelayed(_, number) | TurnStarted(_, number):
             yield MessageInvalidated(number)
         case MessagesDeleted():
             yield MessagesInvalidated()

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from overseer.domain.context import DEFAULT_CONTEXT_TOKENS, estimate_tokens, message_tokens
-from overseer.domain.errors import AnswerInProgress, StorageError, StorageUnavailable
+from overseer.domain.errors import AnswerInProgress, Outdated, StorageError, StorageUnavailable
 from overseer.domain.events import (
     ContextStartMoved,
     MessageAdded,
@@ -25,6 +25,7 @@ from overseer.domain.events import (
     RoomEvent,
     TurnDelayed,
     TurnEnded,
+    TurnStarted,
 )
 from overseer.domain.messages import (
     File,
@@ -185,7 +186,39 @@ class ChatRoom:
         self._emit_and_start_next(MessageChanged(self.room_id, message.number))
         return message.number
 
-    def stop(self, *, state: State = "stopped", reason: str = STOPPED) -> None:
+    def stop(self) -> None:
+        """End the running answer, and keep the parts that have arrived. The next queued answer starts."""
+        turn, self._turn = self._turn, None
+        if turn is None and not self._queued:
+            return
+        if turn is not None:
+            turn.outcome = "stopped"
+            turn.cancel()
+            final = _final_state(turn, "stopped", STOPPED)
+        else:  # its turn could not be started yet
+            self._cancel_start_timer()
+            final = FinalState((), "stopped", STOPPED)
+        number = turn.number if turn is not None else self._queued.popleft()
+        self._unsaved[number] = final
+        try:
+            self._save_final_states()
+        finally:
+            self._emit(TurnEnded(self.room_id, number, "stopped"))
+            self._start_next_turn(was_queued=True)
+
+    def withdraw(self, question: int) -> None:
+        """Delete a question whose answer is queued, and that answer.
+
+        Raises NoSuchMessage, or Outdated if the answer is not queued any more.
+        """
+        if question + 1 not in self._queued:
+            self._store.message(question)
+            raise Outdated("This question is not waiting any more.")
+        self._store.delete_exchange(question)
+        self._queued.remove(question + 1)
+        self._emit(MessagesDeleted(self.room_id))
+
+    def stop_all(self, *, state: State = "stopped", reason: str = STOPPED) -> None:
         """End the running answer and the queued ones. Keep the parts that have arrived."""
         queued, turn = list(self._queued), self._cancel_turns(state)
         if turn is not None:
@@ -321,7 +354,8 @@ class ChatRoom:
                 state, reason = "failed", f"The answer is not stored. {error}"
                 self._unsaved[turn.number] = replace(self._unsaved[turn.number], state=state, reason=reason)
             turn.outcome = state
-            self._emit_and_start_next(TurnEnded(self.room_id, turn.number, state))
+            self._emit(TurnEnded(self.room_id, turn.number, state))
+            self._start_next_turn(was_queued=True)
 
     # In call order
 
@@ -330,9 +364,10 @@ class ChatRoom:
             self._emit(event)
         self._start_next_turn()
 
-    def _start_next_turn(self) -> None:
+    def _start_next_turn(self, *, was_queued: bool = False) -> None:
         """Start the turn of the oldest queued answer, unless a turn is running. Never raises.
 
+        `was_queued` says that the answer has been shown as queued, so that the start is an event.
         If that fails, a timer tries again, and so does the next question, Retry or read of the room. After the last
         attempt the answer ends as failed.
         """
@@ -349,6 +384,8 @@ class ChatRoom:
             else:
                 self._queued.popleft()
                 self._cancel_start_timer()
+                if was_queued:
+                    self._emit(TurnStarted(self.room_id, number))
 
     def _schedule_start_retry(self) -> bool:
         """Set the timer. Return False after the last attempt, or if no thread can be started."""
@@ -368,7 +405,7 @@ class ChatRoom:
         with self._lock:
             if self._start_timer is timer:
                 self._start_timer = None
-                self._start_next_turn()
+                self._start_next_turn(was_queued=True)
         self._deliver()
 
     def _fail_queued(self, number: int, error: Exception) -> None:
@@ -525,7 +562,7 @@ class ChatRoom:
             )
         turn = self._turn
         if turn is None or turn.number != message.number:
-            return message
+            return replace(message, queued=True) if message.number in self._queued else message
         if delay := turn.delay:
             message = replace(message, reason=delay.reason, retry_at=delay.retry_at)
         if not len(turn.buffer):

@@ -37,6 +37,7 @@ from overseer.domain.events import (
     RoomSynced,
     TurnDelayed,
     TurnEnded,
+    TurnStarted,
 )
 from overseer.domain.records import ROOM_ID, Room, RoomList, Summary
 from overseer.domain.text import NEW_ROOM, clean, idempotency_key, question, room_name
@@ -59,7 +60,7 @@ Listener = Callable[[RoomEvent], None]
 
 SHUTTING_DOWN = "The server is shutting down. Try again in a moment."
 FILE_TIME_TICK_MS = 20  # the kernel rounds the times of files down to its timer tick
-EVENTS_THAT_KEEP_SUMMARY = (PartAdded, PartGrew, PartChanged, TurnDelayed, ContextStartMoved)
+EVENTS_THAT_KEEP_SUMMARY = (PartAdded, PartGrew, PartChanged, TurnDelayed, TurnStarted, ContextStartMoved)
 
 
 class QueuedEvent(NamedTuple):
@@ -154,7 +155,7 @@ class Overseer:
                 for room_id, (_, answering, _) in self._registry.synced().items():
                     if answering:
                         with suppress(NoSuchRoom, StorageError):
-                            self.call(room_id, ChatRoom.stop, state="interrupted", reason=INTERRUPTED)
+                            self.call(room_id, ChatRoom.stop_all, state="interrupted", reason=INTERRUPTED)
             # Calls from now on raise StorageUnavailable and open no file.
             registry, self._registry = self._registry, None
             with ExitStack() as stack:

@@ -56,6 +56,8 @@ class RoomHandle:
 
     clear = _forward(ChatRoom.clear)
     stop = _forward(ChatRoom.stop)
+    stop_all = _forward(ChatRoom.stop_all)
+    withdraw = _forward(ChatRoom.withdraw)
     retry = _forward(ChatRoom.retry)
     resume = _forward(ChatRoom.resume)
 

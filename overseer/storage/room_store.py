@@ -160,6 +160,11 @@ class RoomStore:
                 room_rows.mark_finished(db, number, state, reason)
             return numbers
 
+    def delete_exchange(self, question: int) -> None:
+        """Delete a question and its answer."""
+        with self._storage.write() as db:
+            db.execute("DELETE FROM messages WHERE number IN (?, ?)", (question, question + 1))
+
     def clear(self) -> None:
         """Delete all messages. Their numbers are not reused."""
         with self._storage.write() as db:

@@ -186,7 +186,17 @@ def show_file(room_id: str, sha256: str) -> Response:
 
 @bp.delete(f"{ROOM}/turn")
 def stop_turn(room_id: str) -> Response:
-    overseer().room(room_id).stop()
+    """Stop the answer that is being generated, or with `all=1` also those that wait.
+
+    With `question=` and the number of a question that waits, delete that question.
+    """
+    room, question = overseer().room(room_id), number_arg("question")
+    if question is not None:
+        room.withdraw(question)
+    elif request.values.get("all"):
+        room.stop_all()
+    else:
+        room.stop()
     return messages_response(room_id)
 
 

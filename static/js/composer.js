@@ -114,7 +114,10 @@ document.addEventListener("htmx:after:swap", () => {
   if (messages) document.getElementById("room").toggleAttribute("data-empty", !messages.querySelector("article") && Boolean(messages.querySelector(".messages__empty")));
 });
 
-document.addEventListener("answers:growing", ({ detail }) => composer()?.toggleAttribute("data-answering", detail.length > 0));
+document.addEventListener("answers:growing", ({ detail }) => {
+  composer()?.toggleAttribute("data-answering", detail.length > 0);
+  composer()?.toggleAttribute("data-queue", detail.length > 1);
+});
 
 // A suggestion is sent like a text that was typed.
 document.addEventListener("click", (event) => {

@@ -91,17 +91,7 @@ function checkAnswers() {
   }
   before = now;
   const growing = [...now.keys()].filter((id) => now.get(id) === GROWING).reverse();
-  markQueued(growing);
   document.dispatchEvent(new CustomEvent("answers:growing", { detail: growing }));
-}
-
-/** Marks every unfinished answer but the first: a room runs one turn at a time. */
-function markQueued(growing) {
-  growing.forEach((id, position) => {
-    const waiting = document.querySelector(`#${id} .message__waiting`);
-    const text = position ? "Queued" : "Thinking…";
-    if (waiting && waiting.textContent !== text) waiting.textContent = text;
-  });
 }
 
 document.addEventListener("room:opened", () => ((before = null), checkAnswers()));

@@ -102,3 +102,33 @@ def test_stop_takes_the_place_of_send_until_something_is_typed(open_page: OpenPa
     send(page, "Again")
     expect(message(page, 4, state="complete")).to_be_visible()
     expect(stop).to_be_hidden()
+
+
+def test_queued_questions_can_be_removed_and_stop_ends_only_the_running_answer(
+    open_page: OpenPage, model_server: ModelServer
+) -> None:
+    page = open_page()
+    other = open_page(new_room(page))
+    model_server.will(held(text("First")), held(text("Third")))
+    for words in ("One", "Two", "Three"):
+        send(page, words)
+    expect(message(page, 2, state="streaming")).to_contain_text("First")
+    for tab in (page, other):
+        expect(message(tab, 4)).to_contain_text("Queued")
+        expect(message(tab, 6)).to_contain_text("Queued")
+        expect(tab.get_by_role("button", name="Stop all")).to_be_visible()
+    message(other, 4).get_by_role("button", name="Remove").click()
+    for tab in (page, other):
+        expect(messages(tab)).to_have_count(4)
+        expect(tab.locator("#message-3")).to_have_count(0)
+    expect(composer(other)).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(message(page, 2, state="stopped")).to_be_visible()
+    expect(message(other, 6, state="streaming")).to_contain_text("Third")
+    expect(message(other, 6)).not_to_contain_text("Queued")
+    expect(page.get_by_role("button", name="Stop all")).to_be_hidden()
+    send(page, "Four")
+    expect(message(page, 8)).to_contain_text("Queued")
+    page.get_by_role("button", name="Stop all").click()
+    for number in (6, 8):
+        expect(message(other, number, state="stopped")).to_be_visible()

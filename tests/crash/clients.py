@@ -210,7 +210,7 @@ class Client:
 
     def _stop(self, room: ExpectedRoom) -> None:
         operation = self._history.begin(Operation("stop", room.room))
-        self._request(operation, "DELETE", f"/rooms/{room.room}/turn")
+        self._request(operation, "DELETE", f"/rooms/{room.room}/turn?all=1")
 
     def _restart_turn(self, room: ExpectedRoom, kind: str) -> None:
         if self._rng.random() < 0.7:

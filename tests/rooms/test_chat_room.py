@@ -12,7 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from overseer.domain.errors import AnswerInProgress, KeyReused, NoSuchMessage, StorageError, StorageUnavailable
+from overseer.domain.errors import (
+    AnswerInProgress,
+    KeyReused,
+    NoSuchMessage,
+    Outdated,
+    StorageError,
+    StorageUnavailable,
+)
 from overseer.domain.events import (
     MessageAdded,
     MessageChanged,
@@ -22,6 +29,7 @@ from overseer.domain.events import (
     RoomConfigured,
     RoomEvent,
     TurnEnded,
+    TurnStarted,
 )
 from overseer.domain.messages import Reasoning, Text, ToolCall
 from overseer.domain.records import Asked
@@ -257,11 +265,11 @@ def test_crash_interrupts_answers_and_keeps_what_was_written(
 # Stop and errors
 
 
-def test_stop_keeps_parts_and_ends_queued_answers(harness: RoomHarness) -> None:
+def test_stop_all_keeps_parts_and_ends_queued_answers(harness: RoomHarness) -> None:
     reply = harness.ask_held("A", ReasoningDelta("Hm"), TextDelta("Half an"))
     harness.ask("B")
     reply.send(TextDelta(" answer"))
-    harness.stop()
+    harness.stop_all()
     assert reply.closed.is_set()
     assert harness.states() == ["stopped", "stopped"]
     stopped, queued = harness.message(2), harness.message(4)
@@ -273,8 +281,54 @@ def test_stop_keeps_parts_and_ends_queued_answers(harness: RoomHarness) -> None:
     assert harness.answer("C").state == "complete"
     assert harness.model.request_texts() == ["A", "Half an answer", "B", "", "C"]
     before, events = harness.messages(), list(harness.events)
-    harness.stop()  # nothing runs
+    harness.stop_all()  # nothing runs
+    harness.stop()
     assert (harness.messages(), harness.events) == (before, events)
+
+
+def test_stop_ends_the_running_answer_and_starts_the_next(harness: RoomHarness) -> None:
+    reply = harness.ask_held("A", TextDelta("Half"))
+    second = harness.script(held_reply(TextDelta("Next")))
+    harness.ask("B")
+    harness.ask("C")
+    assert [harness.message(number).queued for number in (2, 4, 6)] == [False, True, True]
+    harness.stop()
+    assert reply.closed.is_set()
+    assert (harness.message(2).state, harness.message(2).text) == ("stopped", "Half")
+    assert TurnStarted("room", 4) in harness.events and not harness.message(4).queued
+    second.wait_consumed()
+    harness.stop()
+    assert harness.finished(6).state == "complete"
+    assert harness.states() == ["stopped", "stopped", "complete"]
+
+
+def test_stop_ends_an_answer_whose_turn_could_not_start(harness: RoomHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise StorageUnavailable("busy")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("overseer.rooms.chat_room.ChatRoom._start_turn", fail)
+        harness.ask("A")
+        harness.ask("B")
+        harness.stop()
+    assert harness.message(2).state == "stopped"
+    harness.messages()
+    assert harness.finished(4).state == "complete"
+
+
+def test_withdrawn_question_is_deleted_with_its_answer(harness: RoomHarness) -> None:
+    reply = harness.ask_held("A", TextDelta("Half"))
+    harness.ask("B", key="b")
+    harness.ask("C")
+    harness.call(ChatRoom.withdraw, 3)
+    assert harness.texts() == ["A", "Half", "C", ""]
+    for number in (1, 3, 99):
+        with pytest.raises((Outdated, NoSuchMessage)):
+            harness.call(ChatRoom.withdraw, number)
+    assert not harness.ask("B", key="b").repeated
+    reply.end()
+    assert harness.finished(8).state == "complete"
+    assert harness.model.request_texts()[-5:] == ["A", "Half", "C", "All right.", "B"]
 
 
 def test_stop_during_the_request_closes_the_reply(harness: RoomHarness) -> None:
@@ -384,12 +438,12 @@ def test_full_disk_fails_the_answer_and_the_room_works_when_there_is_space(
     assert harness.states() == ["failed", "stopped", "complete"]
 
 
-def test_stop_ends_queued_answers_while_the_file_is_locked(harness: RoomHarness) -> None:
+def test_stop_all_ends_queued_answers_while_the_file_is_locked(harness: RoomHarness) -> None:
     harness.ask_held("one", TextDelta("Half"))
     harness.ask("two")
     with harness.locked():
         with pytest.raises(StorageUnavailable):
-            harness.stop()
+            harness.stop_all()
         assert harness.wait_for_end(2) == harness.wait_for_end(4) == "stopped"
         assert harness.states() == ["stopped", "stopped"]
     harness.retry()

@@ -161,7 +161,7 @@ def test_retry_delay_over_the_maximum_fails_the_answer(harness: RoomHarness) -> 
 def test_delay_ends_at_once_with_its_turn(delayed: RoomHarness, how: str) -> None:
     events = list(delayed.events)
     if how == "stop":
-        delayed.stop()
+        delayed.stop_all()
         events += [TurnEnded("room", 2, "stopped"), TurnEnded("room", 4, "stopped")]
     elif how == "clear":
         delayed.clear()
@@ -586,7 +586,7 @@ def test_usage_is_stored_with_the_answer(
 def test_usage_of_a_stopped_answer_is_estimated(harness: RoomHarness) -> None:
     harness.ask_held("one", TextDelta("x" * 40))
     harness.ask("two")
-    harness.stop()
+    harness.stop_all()
     assert (tokens(harness.message(2)), harness.message(4).usage) == ((QUESTION_TOKENS, 10, True), None)
     harness.ask_held("three")
     harness.stop()

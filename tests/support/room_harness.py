@@ -207,6 +207,9 @@ class RoomHarness(EventLog):
     def stop(self) -> None:
         self.call(ChatRoom.stop)
 
+    def stop_all(self) -> None:
+        self.call(ChatRoom.stop_all)
+
     def clear(self) -> None:
         self.call(ChatRoom.clear)
 

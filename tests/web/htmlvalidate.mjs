@@ -10,6 +10,8 @@ export default {
     "no-implicit-input-type": "off",
     // Only without scripts, only while an answer grows, and with a link that does the same at once.
     "meta-refresh": "off",
+    // A suggestion is a button that sends its text under the name of the composer's field.
+    "form-dup-name": "off",
     // The palette is a combobox with its options, as ARIA's own pattern has it; a <select> cannot be one.
     "prefer-native-element": ["error", { exclude: ["listbox"] }],
   },

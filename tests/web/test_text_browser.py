@@ -26,7 +26,7 @@ def test_text_browser_creates_a_room_asks_and_clears(
     browser: TextBrowser, server: Server, model_server: ModelServer
 ) -> None:
     reply = model_server.will(held(text("Half of")))
-    assert "Start a conversation" in browser.text
+    assert "What can I help with?" in browser.text
     browser.press("New")
     assert "New room" in browser.text and "Filter" in browser.text, "a page, not a fragment"
     browser.fill_in("Do owls read?", before="Send")

@@ -15,7 +15,20 @@ from overseer.rooms.overseer import Overseer
 from overseer.web.extensions import overseer as overseer_of
 from tests.support.client import NAVIGATION, PLAIN, WAIT, ask
 from tests.support.client import new_room as create
-from tests.support.model_server import NOBODY, ModelServer, Reply, answer, end, held, reasoning, text, tool_call, usage
+from tests.support.model_server import (
+    DEADLINE,
+    NOBODY,
+    ModelServer,
+    Reply,
+    answer,
+    end,
+    held,
+    reasoning,
+    text,
+    tool_call,
+    usage,
+)
+from tests.support.waiting import until
 
 
 def new_room(client: FlaskClient) -> str:
@@ -178,3 +191,27 @@ def test_limits_are_read_from_the_environment(
     assert "1234567890" in limited and "more" not in limited and "10 characters" in limited
     assert 'data-state="failed"' in ask_in(client, room, "Anybody?")
     overseer_of(app).close()
+
+
+def test_stop_ends_one_answer_or_all_and_a_queued_question_is_removed(
+    client: FlaskClient, overseer: Overseer, model_server: ModelServer
+) -> None:
+    room_id = create(client)
+    replies = [model_server.will(held(text(words))) for words in ("First", "Third")]
+    for words in ("One", "Two", "Three"):
+        ask(client, room_id, words, wait=False)
+    until(lambda: overseer.room(room_id).message(2).text == "First")
+    queued = client.get(f"/rooms/{room_id}/messages/4").text
+    assert "Queued" in queued and f"/rooms/{room_id}/turn?question=3" in queued
+    turn = f"/rooms/{room_id}/turn"
+    assert client.delete(f"{turn}?question=3").status_code == 200
+    assert client.delete(f"{turn}?question=3").status_code == 404
+    assert client.delete(f"{turn}?question=1").status_code == 409
+    assert client.delete(f"{turn}?question=x").status_code == 400
+    assert client.delete(turn).status_code == 200 and replies[0].closed.wait(DEADLINE)
+    until(lambda: overseer.room(room_id).message(6).text == "Third")
+    ask(client, room_id, "Four", wait=False)
+    stopped = client.post(f"{turn}?all=1", data={"_method": "DELETE", "_plain": "1"})
+    assert stopped.status_code == 303
+    states = [one.state for one in overseer.room(room_id).messages().messages if one.role == "assistant"]
+    assert states == ["stopped", "stopped", "stopped"]
