@@ -21,6 +21,7 @@ LEFT_OUT = {
     "sound": "The model sent sound, which can’t be played.",
     "unknown_part": "The model sent something other than text, which can’t be shown.",
 }
+SERVER_SAID = " The server said: "
 UNFINISHED: tuple[State, ...] = ("waiting", "streaming")
 
 
@@ -174,6 +175,12 @@ class Message:
     def note(self) -> str:
         """The sentences about what the server refused, and what cannot be shown."""
         return " ".join(sentence for name, sentence in LEFT_OUT.items() if name in self.left_out)
+
+    @property
+    def explanation(self) -> tuple[str, str]:
+        """The sentence of `reason` about what happened, and the model server's own words, if it has any."""
+        sentence, said, words = self.reason.partition(SERVER_SAID)
+        return sentence, (said + words).strip()
 
     @property
     def finished(self) -> bool:

@@ -42,5 +42,17 @@ function countDown() {
   }
 }
 
-setInterval(countDown, 1000);
-document.addEventListener("answers:growing", ({ detail }) => ((growing = detail), countDown()));
+const since = new WeakMap(); // when this page first showed that the model thinks
+const MIN_SHOWN_SECONDS = 3;
+function countUp() {
+  for (const waiting of growing.map((id) => document.querySelector(`#${id} .message__waiting:not([data-queued])`))) {
+    if (!waiting) continue;
+    if (!since.has(waiting)) since.set(waiting, Date.now());
+    const seconds = Math.floor((Date.now() - since.get(waiting)) / 1000);
+    const text = seconds < MIN_SHOWN_SECONDS ? "Thinking…" : `Thinking… ${seconds} s`;
+    if (waiting.textContent !== text) waiting.textContent = text;
+  }
+}
+
+setInterval(() => (countDown(), countUp()), 1000);
+document.addEventListener("answers:growing", ({ detail }) => ((growing = detail), countDown(), countUp()));

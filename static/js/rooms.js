@@ -10,6 +10,15 @@ function markOpen() {
   }
 }
 
+// The clicked row is the current one before its room has arrived, and again the former one if it does not arrive.
+document.addEventListener("htmx:before:request", ({ detail: { ctx } }) => {
+  const row = ctx.sourceElement.closest?.("#rooms > .row");
+  if (!row || !ctx.sourceElement.matches(".row__link")) return;
+  document.querySelector("#rooms > [aria-current]")?.removeAttribute("aria-current");
+  row.setAttribute("aria-current", "page");
+});
+document.addEventListener("htmx:finally:request", ({ detail: { ctx } }) => ctx.sourceElement.matches?.(".row__link") && markOpen());
+
 // However the room was opened: by a click, the palette or Back.
 let opened = shown();
 document.addEventListener("htmx:after:swap", ({ detail }) => {

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.steps import OpenPage, composer, message, messages, new_room, row, send
-from tests.support.model_server import ModelServer, answer, end, held, text
+from tests.support.model_server import ModelServer, Reply, answer, end, held, text
+from tests.support.waiting import until
 
 ROOM_URL = re.compile(r"/rooms/[0-9a-f]{12}$")
 
@@ -132,3 +133,50 @@ def test_queued_questions_can_be_removed_and_stop_ends_only_the_running_answer(
     page.get_by_role("button", name="Stop all").click()
     for number in (6, 8):
         expect(message(other, number, state="stopped")).to_be_visible()
+
+
+def test_slow_network_shows_at_once_what_was_done(open_page: OpenPage, page_errors: list[str]) -> None:
+    """The question, the row that was clicked, and that something is under way."""
+    page = open_page()
+    first, second = new_room(page), new_room(page)
+    release: list[Route] = []
+    page.route("**/rooms/*/messages", lambda route: release.append(route))
+    page.keyboard.type("Slowly")
+    page.keyboard.press("Enter")
+    pending = page.locator(".message--pending")
+    expect(pending).to_have_text("Slowly")
+    expect(page.locator("body")).to_have_attribute("data-loading", "")
+    until(lambda: bool(release))
+    release.pop().continue_()
+    expect(message(page, 2, state="complete")).to_be_visible()
+    expect(pending).to_have_count(0)
+    expect(page.locator("body")).not_to_have_attribute("data-loading", "")
+    page.keyboard.type("Refused")
+    page.keyboard.press("Enter")
+    expect(pending).to_have_text("Refused")
+    until(lambda: bool(release))
+    release.pop().fulfill(status=502, body="Bad gateway")
+    expect(pending).to_have_count(0)
+    expect(composer(page)).to_have_value("Refused")
+    page.unroute("**/rooms/*/messages")
+    page.route(f"**{first}", lambda route: release.append(route))
+    row(page, first).locator("a").click()
+    expect(row(page, first)).to_have_attribute("aria-current", "page")
+    expect(row(page, second)).not_to_have_attribute("aria-current", "page")
+    until(lambda: bool(release))
+    release.pop().abort()
+    expect(row(page, second)).to_have_attribute("aria-current", "page")
+    expect(row(page, first)).not_to_have_attribute("aria-current", "page")
+    page_errors.clear()  # of the requests that failed
+
+
+def test_failed_answer_shows_the_servers_words_under_details(open_page: OpenPage, model_server: ModelServer) -> None:
+    page = open_page()
+    new_room(page)
+    model_server.will(Reply(b'{"error": {"message": "no such flux capacitor"}}', status=400))
+    send(page, "Hello")
+    failed = message(page, 2, state="failed")
+    expect(failed.get_by_text("no such flux capacitor")).to_be_hidden()
+    failed.get_by_text("Details").click()
+    expect(failed.get_by_text("no such flux capacitor")).to_be_visible()
+    expect(failed.get_by_role("button", name="Retry")).to_be_visible()
