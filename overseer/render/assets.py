@@ -14,7 +14,9 @@ from flask import Flask, Response, request
 ENDPOINTS = ("static", "joined")
 MAX_AGE_SECONDS = 365 * 24 * 3600
 JOINED = {"style.css": ("css", "text/css"), "app.js": ("js", "text/javascript")}
-COMMENT = re.compile(rb"^[ \t]*(?://.*|/\*\*.*\*/[ \t]*)\n", re.M)  # on a line of its own
+SCRIPT_COMMENT = re.compile(rb"^[ \t]*(?://.*|/\*\*.*\*/[ \t]*)\n", re.M)  # on a line of its own
+STYLE_COMMENT = re.compile(rb"/\*.*?\*/", re.S)
+INDENTATION = re.compile(rb"^[ \t\n]+", re.M)
 IMAGE_URL = re.compile(rb'(?<=url\(")[\w-]+\.svg(?="\))')
 
 
@@ -37,13 +39,16 @@ class Assets:
     def content(self, name: str) -> bytes:
         """Return a file, or the files that are joined in it, in the order of their names.
 
-        Each script gets a block of its own, which scopes its names, and loses its comments. Images in style sheets get
-        their version in the URL.
+        Each script gets a block of its own, which scopes its names. Comments and indentation are left out: no script has a
+        text over several lines. Images in style sheets get their version in the URL.
         """
         parts = [path.read_bytes() for path in self._files(name)]
         if name == "app.js":
-            parts = [b"{\n%s}\n" % COMMENT.sub(b"", part) for part in parts]
-        return IMAGE_URL.sub(self._versioned, b"".join(parts)) if name == "style.css" else b"".join(parts)
+            return INDENTATION.sub(b"", b"".join(b"{\n%s}\n" % SCRIPT_COMMENT.sub(b"", part) for part in parts))
+        if name == "style.css":
+            parts = [INDENTATION.sub(b"", STYLE_COMMENT.sub(b"", part)) for part in parts]
+            return IMAGE_URL.sub(self._versioned, b"".join(parts))
+        return b"".join(parts)
 
     def _versioned(self, name: re.Match[bytes]) -> bytes:
         return name[0] + b"?v=" + self.version(name[0].decode()).encode()

@@ -10,6 +10,37 @@ function markOpen() {
   }
 }
 
+// The list is one Tab stop: the open room, or the first. The arrow keys go from row to row, and from a row to its buttons.
+function moveTabStop(link) {
+  for (const one of document.querySelectorAll("#rooms .row__link")) one.tabIndex = one === link ? 0 : -1;
+}
+function resetTabStop() {
+  if (document.activeElement.matches(".row__link")) return moveTabStop(document.activeElement);
+  moveTabStop(document.querySelector("#rooms > [aria-current] .row__link, #rooms > .row .row__link"));
+}
+document.addEventListener("focusin", ({ target }) => target.matches(".row__link") && moveTabStop(target));
+document.addEventListener("keydown", (event) => {
+  const row = event.target.closest?.("#rooms > .row");
+  if (!row || event.ctrlKey || event.altKey || event.metaKey || event.shiftKey) return;
+  const links = [...document.querySelectorAll("#rooms .row__link")];
+  const at = links.indexOf(row.querySelector(".row__link"));
+  const inRow = [...row.querySelectorAll("a, button")];
+  const side = inRow.indexOf(event.target);
+  const next = {
+    ArrowDown: links[at + 1],
+    ArrowUp: links[at - 1],
+    Home: links[0],
+    End: links.at(-1),
+    ArrowRight: inRow[side + 1],
+    ArrowLeft: inRow[side - 1],
+  }[event.key];
+  if (!next) return;
+  event.preventDefault();
+  next.focus();
+});
+for (const event of ["rooms:changed", "room:opened", "htmx:finally:request"]) document.addEventListener(event, resetTabStop);
+resetTabStop();
+
 // The clicked row is the current one before its room has arrived, and again the former one if it does not arrive.
 document.addEventListener("htmx:before:request", ({ detail: { ctx } }) => {
   const row = ctx.sourceElement.closest?.("#rooms > .row");

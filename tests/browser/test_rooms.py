@@ -155,12 +155,12 @@ def test_keyboard_alone_creates_a_room_and_reaches_its_actions(open_page: OpenPa
     expect(room_rows(page).first).to_have_id(f"room-{upper[-12:]}")
     row(page, path).locator("a").focus()
     for name in ("Pin", "Rename", "Clear"):
-        page.keyboard.press("Tab")
+        page.keyboard.press("ArrowRight")
         expect(row(page, path).get_by_role("button", name=name)).to_be_focused()
     ask(server, path, "Up")
     expect(room_rows(page).first).to_have_attribute("data-messages", "2")
     expect(row(page, path).get_by_role("button", name="Clear")).to_be_focused()
-    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("ArrowLeft")
     page.keyboard.press("Space")
     expect(page.locator("#rename input")).to_be_focused()
     page.keyboard.type("Typed")
@@ -346,3 +346,32 @@ def test_page_without_a_model_says_so_and_explains_how_to_connect_one(browser: B
     send(page, "What time is it? And roll a die with 20 sides.")
     expect(message(page, 2, state="complete").locator(".part--tool")).to_have_count(2)
     context.close()
+
+
+def test_list_is_one_tab_stop_with_arrow_keys(open_page: OpenPage, server: Server) -> None:
+    """The composer is within 30 Tab stops. From a row, the arrow keys lead to its neighbours and to its buttons."""
+    paths = [create_room(server, f"Room {number}") for number in range(60)]
+    ask(server, paths[-1], "Hello")
+    page = open_page(paths[-1])
+    page.evaluate("() => { document.activeElement.blur(); getSelection().setPosition(document.body, 0); }")
+    stops = 0
+    while not page.evaluate("() => document.activeElement.matches('#composer textarea')"):
+        page.keyboard.press("Tab")
+        stops += 1
+        assert stops <= 30
+    row(page, paths[-1]).locator("a").focus()
+    page.keyboard.press("ArrowDown")
+    expect(row(page, paths[-2]).locator("a")).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    expect(row(page, paths[-2]).get_by_role("button").first).to_be_focused()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowUp")
+    expect(row(page, paths[-1]).locator("a")).to_be_focused()
+    page.keyboard.press("End")
+    page.keyboard.press("Enter")
+    expect_open(page, paths[10])
+    page.keyboard.press("Shift+Tab")
+    ask(server, paths[-1], "Once more")
+    expect(row(page, paths[-1])).to_have_attribute("data-messages", "4")
+    assert page.locator("#rooms .row__link[tabindex='0']").count() == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from hashlib import sha256
 from pathlib import Path
@@ -55,8 +56,9 @@ def test_scripts_are_joined_in_blocks_without_comments() -> None:
     content = Assets(STATIC).content("app.js").decode()
     for path in (STATIC / "js").iterdir():
         lines = path.read_text("utf-8").splitlines(keepends=True)
-        code = [line for line in lines if not line.lstrip().startswith(("//", "/**"))]
+        code = [line.lstrip() for line in lines if not line.lstrip().startswith(("//", "/**"))]
         assert f"{{\n{''.join(code)}}}\n" in content
+        assert "`" not in re.sub(r"`[^`\n]*`", "", "".join(code)), "a longer text would lose its indentation"
         assert not any(line.startswith(("import ", "export ", "var ")) for line in lines)
 
 
