@@ -39,8 +39,8 @@ class Assets:
     def content(self, name: str) -> bytes:
         """Return a file, or the files that are joined in it, in the order of their names.
 
-        Each script gets a block of its own, which scopes its names. Comments and indentation are left out: no script has a
-        text over several lines. Images in style sheets get their version in the URL.
+        Each script gets a block of its own, which scopes its names. Comments and indentation are left out: no script
+        has a text over several lines. Images in style sheets get their version in the URL.
         """
         parts = [path.read_bytes() for path in self._files(name)]
         if name == "app.js":

@@ -34,6 +34,7 @@ from overseer.llm.model_name import short_model_name
 from overseer.render.assets import Assets
 from overseer.render.days import grouped
 from overseer.render.markdown import render, render_typed
+from overseer.render.palette import matching_commands
 from overseer.render.streaming_answers import StreamingAnswers
 
 ENTRY_BYTES = 600  # overhead of a cache entry: its key and four hash table slots
@@ -180,9 +181,12 @@ class Fragments:
         """Render `#models`: the models to choose from, or why there are none."""
         return self._render("rooms/_models.html", names=names, problem=problem)
 
-    def palette(self, rooms: RoomList, *, q: str, active: str | None) -> str:
-        """Render `#palette-options`: the commands and rooms that match `q`."""
-        return self._render("_palette.html", rooms=rooms, q=q, active=active)
+    def palette(self, rooms: RoomList, *, q: str, active: Room | None) -> str:
+        """Render `#palette-options`: the commands and rooms that match `q`. `active` is the open room."""
+        available = {"room"} if active else set()
+        available |= {"answer"} if active and active.answering else set()
+        commands = matching_commands(q, available | ({"password"} if self._locked else set()))
+        return self._render("_palette.html", rooms=rooms, commands=commands, q=q, active=active and active.id)
 
     def notice(self, sentence: str) -> str:
         """Render `#messages` of a room whose messages cannot be shown, with the reason."""

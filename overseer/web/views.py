@@ -10,7 +10,7 @@ from io import BytesIO
 from flask import Blueprint, Flask, Response, abort, request, send_file
 from werkzeug.routing import IntegerConverter
 
-from overseer.domain.errors import NoSuchMessage, StorageError, StorageUnavailable
+from overseer.domain.errors import NoSuchMessage, NoSuchRoom, StorageError, StorageUnavailable
 from overseer.domain.records import MAX_NUMBER, Asked
 from overseer.domain.settings import parse_changes
 from overseer.domain.text import Invalid, clean
@@ -216,7 +216,12 @@ def create_turn(room_id: str) -> Response:
 @bp.get("/palette")
 def show_palette() -> Response:
     q = clean(request.args.get("q", "")).strip()
-    return html_response(fragments().palette(overseer().rooms(q=q, limit=PALETTE_ROOMS), q=q, active=open_room_id()))
+    rooms = overseer().rooms(q=q, limit=PALETTE_ROOMS)
+    try:
+        active = overseer().record(open_room_id() or "")
+    except NoSuchRoom:
+        active = None
+    return html_response(fragments().palette(rooms, q=q, active=active))
 
 
 @bp.get("/models")

@@ -92,7 +92,7 @@ def all_fragments(f: Fragments, text: str) -> Iterator[tuple[str, str]]:
     yield "header", f.header(named, settings)
     for models, problem in (([text, text], ""), ([], ""), ([], text)):
         yield "models", f.models(models, problem=problem)
-    yield "palette-options", f.palette(rooms, q="", active="ba9876543210")
+    yield "palette-options", f.palette(rooms, q="", active=room(id="ba9876543210", answering=True))
     yield "palette-options", f.palette(nothing, q="zz", active=None)
     yield "messages", f.notice(text)
     yield "messages", f.messages(ROOM_ID, a_page(text))

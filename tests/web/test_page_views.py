@@ -29,6 +29,16 @@ def test_palette_lists_matching_rooms_and_commands(client: FlaskClient) -> None:
     assert {*options("", HTMX)} - {"Kitchen"} < {*options("", here)}, "an open room has more commands"
     assert options("gar", here) == ["Garden"] and len(options("THEME: d", here)) == 1
     assert options("<nothing>", here) == [] and "Log out" not in options("", here)
+    for q, command in (
+        ("new chat", "New room"),
+        ("dark mode", "Theme: Dark"),
+        ("shortcuts", "Keyboard shortcuts"),
+        ("help", "Keyboard shortcuts"),
+        ("rnm", "Rename this room"),
+        ("system prompt", "Model and settings of this room"),
+    ):
+        assert options(q, here) == [command]
+    assert "Stop the answer" not in options("", here)
     chosen = root(client.get("/palette?q=gar").text).one("li")
     assert (chosen["hx-get"], chosen["aria-selected"]) == (f"/rooms/{garden}", "true")
 

@@ -1,0 +1,60 @@
+"""The commands of the palette, and which of them match what was typed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+MIN_FUZZY_CHARS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command: its name, the selector of the element that a click on it presses, and other words for it.
+
+    It is offered only where there is what it `needs`.
+    """
+
+    name: str
+    press: str
+    synonyms: str = ""
+    needs: Literal["", "room", "answer", "password"] = ""
+
+
+COMMANDS = (
+    Command("New room", "#new-room", "chat conversation create start add"),
+    Command("Model and settings of this room", "#header .settings > summary", "system prompt temperature", "room"),
+    Command("Rename this room", "#header [data-rename]", "name title change", "room"),
+    Command("Pin or unpin this room", "#header [name=pinned] ~ button", "favorite star keep top", "room"),
+    Command("Clear this room", "#header [data-clear]", "messages remove empty reset", "room"),
+    Command("Delete this room", "#header [data-delete]", "remove erase", "room"),
+    Command("Stop the answer", "#composer [data-stop]", "cancel abort end", "answer"),
+    Command("Theme: Light", "#theme-light", "mode appearance color colour bright"),
+    Command("Theme: Dark", "#theme-dark", "mode appearance color colour night"),
+    Command("Theme: System", "#theme-system", "mode appearance color colour automatic"),
+    Command("Keyboard shortcuts", "#open-keys", "keys help hotkeys"),
+    Command("Log-ins", "#log-ins", "sessions devices security", "password"),
+    Command("Log out", "#log-out", "sign exit leave", "password"),
+)
+
+
+def matching_commands(q: str, available: set[str]) -> list[Command]:
+    """Return the commands that match every word of `q` and need nothing, or something `available`.
+
+    A word matches the beginning of a word of the name or of a synonym. A word of MIN_FUZZY_CHARS or more also matches
+    letters of the name in their order.
+    """
+    typed = q.casefold().replace(":", " ").split()
+    return [one for one in COMMANDS if one.needs in {"", *available} and all(_matches(word, one) for word in typed)]
+
+
+def _matches(word: str, command: Command) -> bool:
+    words = f"{command.name} {command.synonyms}".casefold().replace(":", " ").split()
+    if any(one.startswith(word) for one in words):
+        return True
+    return len(word) >= MIN_FUZZY_CHARS and _is_subsequence(word, command.name.casefold())
+
+
+def _is_subsequence(letters: str, text: str) -> bool:
+    rest = iter(text)
+    return all(letter in rest for letter in letters)
