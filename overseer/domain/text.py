@@ -15,6 +15,9 @@ INVALID_CHARACTERS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 # HTML cannot represent these either. They become line feeds: word processors use them for line and page breaks.
 VERTICAL_WHITESPACE = re.compile(r"[\v\f]")
 
+FENCE_LINE = re.compile(r"^[ >]*(?:`{3,}|~{3,}).*$", re.M)
+LINK = re.compile(r"!?\[([^\[\]]{0,200})\]\([^()\s]{0,500}\)")
+
 
 class Invalid(Exception):
     """The input is not valid; the message is a sentence for a person."""
@@ -41,6 +44,7 @@ def escape_for_log(text: str) -> str:
 
 def strip_markdown(markdown: str) -> str:
     """Return the text in one line, without the most common Markdown syntax."""
+    markdown = LINK.sub(r"\1", FENCE_LINE.sub("", markdown))
     return " ".join(re.sub(r"^[#>\s-]+|[*`|]+", "", markdown, flags=re.M).split())
 
 

@@ -41,7 +41,7 @@ from overseer.domain.messages import (
 )
 from overseer.domain.records import MAX_NUMBER, Asked, Page, Summary
 from overseer.domain.settings import Changes, Settings
-from overseer.domain.text import escape_for_log, name_from_text
+from overseer.domain.text import NEW_ROOM, escape_for_log, name_from_text
 from overseer.llm import Model
 from overseer.rooms.history import History
 from overseer.rooms.turn import MAX_ANSWER_CHARS, Turn, TurnCancelled
@@ -234,11 +234,13 @@ class ChatRoom:
                 self._emit(TurnEnded(self.room_id, number, state))
 
     def clear(self) -> None:
-        """Delete all messages, and cancel the running turn."""
-        self._store.clear()
+        """Delete all messages, a name that was made of the first question, and cancel the running turn."""
+        renamed = self._store.clear(name=NEW_ROOM)
         self._cancel_turns("cleared")
         self._unsaved.clear()
         self._emit(MessagesDeleted(self.room_id))
+        if renamed:
+            self._emit(RoomConfigured(self.room_id))
 
     # Queries
 

@@ -165,11 +165,16 @@ class RoomStore:
         with self._storage.write() as db:
             db.execute("DELETE FROM messages WHERE number IN (?, ?)", (question, question + 1))
 
-    def clear(self) -> None:
-        """Delete all messages. Their numbers are not reused."""
+    def clear(self, *, name: str) -> bool:
+        """Delete all messages. Their numbers are not reused.
+
+        A name that was made of the first question becomes `name`. Return whether it did.
+        """
         with self._storage.write() as db:
             db.execute("DELETE FROM messages")
             db.execute("UPDATE room SET reads_from = 0")
+            done = db.execute("UPDATE room SET name = ?, named_by = 'nobody' WHERE named_by = 'first words'", (name,))
+            return done.rowcount > 0
 
     # Queries
 

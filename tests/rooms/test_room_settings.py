@@ -11,10 +11,11 @@ from typing import Unpack
 import pytest
 
 from overseer.domain.errors import StorageError, StorageUnavailable
-from overseer.domain.events import RoomConfigured, RoomEvent
+from overseer.domain.events import MessagesDeleted, RoomConfigured, RoomEvent
 from overseer.domain.settings import Changes, Settings
+from overseer.domain.text import NEW_ROOM
 from overseer.llm import ModelCut, TextDelta, ToolRequest
-from overseer.rooms.chat_room import Limits
+from overseer.rooms.chat_room import ChatRoom, Limits
 from tests.rooms.conftest import MakeHarness
 from tests.support.files import execute
 from tests.support.room_harness import RoomHarness, ScriptedReply
@@ -145,3 +146,17 @@ def test_system_prompt_counts_against_the_context(harness: RoomHarness) -> None:
         harness.configure(system_prompt="x" * length)
         assert harness.answer("two").state == "complete"
         assert harness.model.request_texts() == ["two"]
+
+
+def test_cleared_room_loses_the_name_of_its_first_question_but_no_other(make_harness: MakeHarness) -> None:
+    harness = make_harness(by_person=False)
+    harness.answer("Why is the sky blue?")
+    harness.events.clear()
+    harness.clear()
+    assert harness.call(ChatRoom.summary).name == NEW_ROOM
+    assert harness.events == [MessagesDeleted("room"), RoomConfigured("room")]
+    harness.answer("And the sea?")
+    assert harness.call(ChatRoom.summary).name == "And the sea?"
+    harness.configure("Colours")
+    harness.clear()
+    assert harness.call(ChatRoom.summary).name == "Colours"

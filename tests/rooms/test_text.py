@@ -74,6 +74,8 @@ def test_question_that_is_blank_or_too_long_is_rejected(text: str, error: type[E
             "How do I bake a cake that is larger than the…",
         ),
         ("***", NEW_ROOM),
+        ("Fix this:\n\n```python\ndef f():\n  pass\n```\nThanks", "Fix this: def f(): pass Thanks"),
+        ("Read [the docs](https://example.com/x) and ![a map](data:x)", "Read the docs and a map"),
         ("x" * 100, "x" * 48 + "…"),
         ("x" * 48, "x" * 48),
     ],

@@ -34,7 +34,7 @@ def test_palette_lists_matching_rooms_and_commands(client: FlaskClient) -> None:
         ("dark mode", "Theme: Dark"),
         ("shortcuts", "Keyboard shortcuts"),
         ("help", "Keyboard shortcuts"),
-        ("rnm", "Rename this room"),
+        ("rnme", "Rename this room"),
         ("system prompt", "Model and settings of this room"),
     ):
         assert options(q, here) == [command]
