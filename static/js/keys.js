@@ -22,14 +22,30 @@ function openNeighbour(step) {
   row.scrollIntoView({ block: "nearest" });
 }
 
+/** Opens the last question to be edited. */
+function editLast() {
+  const questions = document.querySelectorAll('#messages > [data-role="user"] [href$="/edit"]');
+  questions[questions.length - 1]?.click();
+}
+
 document.addEventListener("keydown", (event) => {
   const { key, target } = event;
   if (event.isComposing || event.defaultPrevented || isCovered()) return;
   const typing = target.matches("input, textarea, select");
+  const command = (event.ctrlKey || event.metaKey) && !event.altKey;
   const unmodified = !event.ctrlKey && !event.metaKey && !event.altKey;
   if (event.altKey && (key === "ArrowUp" || key === "ArrowDown")) {
     event.preventDefault();
     openNeighbour(key === "ArrowUp" ? -1 : 1);
+  } else if (command && event.shiftKey && key.toLowerCase() === "o") {
+    event.preventDefault();
+    press("#new-room");
+  } else if (command && key === "/") {
+    event.preventDefault();
+    keys.showModal();
+  } else if (key === "ArrowUp" && unmodified && !event.shiftKey && target.matches("#composer textarea") && !target.value) {
+    event.preventDefault();
+    editLast();
   } else if (key === "F2") {
     event.preventDefault();
     (target.closest(".row")?.querySelector("[data-rename]") ?? document.querySelector("#header [data-rename]"))?.click();

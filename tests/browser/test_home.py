@@ -180,3 +180,25 @@ def test_failed_answer_shows_the_servers_words_under_details(open_page: OpenPage
     failed.get_by_text("Details").click()
     expect(failed.get_by_text("no such flux capacitor")).to_be_visible()
     expect(failed.get_by_role("button", name="Retry")).to_be_visible()
+
+
+def test_keys_open_a_room_the_shortcuts_and_the_last_question(open_page: OpenPage) -> None:
+    page = open_page()
+    page.keyboard.press("ControlOrMeta+Shift+o")
+    path = path_of(page)
+    page.keyboard.press("ControlOrMeta+/")
+    expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.keyboard.press("ArrowUp")
+    for words in ("First question", "Second question"):
+        send(page, words)
+    expect(message(page, 4, state="complete")).to_be_visible()
+    page.keyboard.type("x")
+    page.keyboard.press("ArrowUp")
+    expect(page.locator("#edit")).to_be_hidden()
+    page.keyboard.press("Delete")
+    page.keyboard.press("ArrowUp")
+    expect(page.locator("#edit textarea")).to_have_value("Second question")
+    page.keyboard.press("Escape")
+    page.keyboard.press("ControlOrMeta+Shift+o")
+    expect(page).not_to_have_url(re.compile(path))
