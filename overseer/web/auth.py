@@ -28,7 +28,7 @@ MAX_UNAUTHORIZED_BYTES = 400_000  # of another form: its text is shown again if 
 LOGGED_OUT = "You’ve been logged out. Log in to continue."
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 UNUSED_FEATURES = ["camera", "display-capture", "geolocation", "microphone", "midi", "payment", "usb", "serial", "hid"]
 HEADERS = {

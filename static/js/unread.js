@@ -27,7 +27,10 @@ function updateMarks() {
   }
   for (const row of rows()) {
     const old = row === open || row.dataset.state === "answering" || activeAt(row) <= Math.max(seen.since, seen.rooms[row.dataset.room] ?? 0);
-    row.querySelector(".row__unread").hidden = old;
+    const mark = row.querySelector(".row__unread");
+    mark.hidden = old;
+    mark.title = old ? "" : "new answer";
+    if (Boolean(mark.firstChild) === old) mark.replaceChildren(...(old ? [] : [Object.assign(document.createElement("span"), { className: "visually-hidden", textContent: "new answer" })]));
     row.toggleAttribute("data-unread", !old);
   }
 }
@@ -39,9 +42,28 @@ function updateTitle() {
   if (document.title !== title) document.title = title;
 }
 
-document.addEventListener("answer:ended", () => {
+document.addEventListener("answer:ended", ({ detail: article }) => {
   ended = document.hidden;
   updateTitle();
+  if (ended) notify(article);
+});
+
+// A notification, if the reader has allowed them. The button that asks is shown until then.
+const button = document.getElementById("notify");
+const canAsk = () => "Notification" in window && Notification.permission === "default";
+
+function notify(article) {
+  if (!("Notification" in window) || Notification.permission !== "granted") return;
+  const { room } = document.getElementById("room").dataset;
+  const body = article.querySelector(".message__body").innerText.slice(0, 200);
+  const shown = new Notification(document.querySelector("#header h1")?.textContent ?? "Overseer", { body, tag: room, icon: button.dataset.icon });
+  shown.addEventListener("click", () => (window.focus(), shown.close()));
+}
+
+button.hidden = !canAsk();
+button.addEventListener("click", async () => {
+  await Notification.requestPermission();
+  button.hidden = !canAsk();
 });
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) ended = false;

@@ -8,6 +8,7 @@ from playwright.sync_api import Page, Route, expect
 
 from tests.browser.steps import OpenPage, composer, message, messages, new_room, row, send
 from tests.support.model_server import ModelServer, Reply, answer, end, held, text
+from tests.support.server import Server
 from tests.support.waiting import until
 
 ROOM_URL = re.compile(r"/rooms/[0-9a-f]{12}$")
@@ -202,3 +203,31 @@ def test_keys_open_a_room_the_shortcuts_and_the_last_question(open_page: OpenPag
     page.keyboard.press("Escape")
     page.keyboard.press("ControlOrMeta+Shift+o")
     expect(page).not_to_have_url(re.compile(path))
+
+
+def test_page_can_be_installed_and_notifies_of_an_answer_in_a_hidden_tab(
+    open_page: OpenPage, server: Server, model_server: ModelServer
+) -> None:
+    page = open_page()
+    manifest = page.request.get(server.url + (page.locator("link[rel=manifest]").get_attribute("href") or "")).json()
+    assert (manifest["display"], manifest["start_url"]) == ("standalone", "../")
+    for icon in manifest["icons"]:
+        got = page.request.get(f"{server.url}/static/{icon['src']}")
+        assert (got.status, got.headers["content-type"].split(";")[0]) == (200, icon["type"])
+    new_room(page)
+    page.evaluate("""() => {
+        window.shown = [];
+        window.Notification = class extends EventTarget {
+            static permission = "granted";
+            constructor(title, { body }) { super(); shown.push([title, body]); }
+        };
+    }""")
+    reply = model_server.will(held(text("Done ")))
+    send(page, "Tell me")
+    expect(message(page, 2, state="streaming")).to_be_visible()
+    page.evaluate("() => Object.defineProperty(document, 'hidden', { value: true })")
+    reply.say(text("now."), end())
+    reply.hang_up()
+    expect(message(page, 2, state="complete")).to_be_visible()
+    assert page.evaluate("() => shown") == [["Tell me", "Done now."]]
+    expect(page).to_have_title("● Tell me · Overseer")

@@ -79,7 +79,7 @@ def test_room_journey_of_the_readme_works(
     expect(row(page, first)).to_have_attribute("data-messages", "0")
     row(page, first).hover()
     delete.click()
-    assert confirm(page) == "Delete “Hi there”?"
+    assert confirm(page) == "Delete “New room”?"
     expect(row(page, first)).to_have_count(0)
     expect_open(page, second)
     assert not [file for file in files if file.exists()]

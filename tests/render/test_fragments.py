@@ -233,7 +233,7 @@ def test_fragment_url_quotes_its_query(fragments: Fragments) -> None:
 
 def test_static_url_contains_a_hash_of_the_content(fragments: Fragments) -> None:
     found = {url for url in urls(whole_page(fragments)) if url.startswith("/static/")}
-    assert {Path(url.split("?")[0]).suffix for url in found} == {".css", ".js", ".svg"}
+    assert {Path(url.split("?")[0]).suffix for url in found} == {".css", ".js", ".json", ".png", ".svg"}
     for url in found:
         path, _, version = url.partition("?v=")
         content = Assets(ROOT / "static").content(path.removeprefix("/static/"))
