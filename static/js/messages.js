@@ -18,8 +18,9 @@ async function writeClipboard(text) {
 }
 
 const labels = new WeakMap();
+const labelOf = (button) => button.querySelector("span") ?? button;
 async function copy(button, text) {
-  if (!labels.has(button)) labels.set(button, button.textContent);
+  if (!labels.has(button)) labels.set(button, labelOf(button).textContent);
   let label = "Copied";
   try {
     await writeClipboard(text);
@@ -27,8 +28,12 @@ async function copy(button, text) {
   } catch {
     label = "Couldn’t copy";
   }
-  button.textContent = label;
-  setTimeout(() => (button.textContent = labels.get(button)), 1500);
+  labelOf(button).textContent = label;
+  button.dataset.result = label === "Copied" ? "copied" : "failed";
+  setTimeout(() => {
+    labelOf(button).textContent = labels.get(button);
+    delete button.dataset.result;
+  }, 1500);
 }
 
 async function fetchMarkdown(url) {
