@@ -19,6 +19,10 @@ class BlankFilter:
         self._held = ""
         self._begun = False
 
+    def passes(self, delta: Delta) -> bool:
+        """Return whether `add` would yield this delta as it is."""
+        return self._begun and type(delta) is self._kind
+
     def add(self, delta: Delta) -> Iterator[Delta]:
         """Yield what is certain to belong to a text with words, and every other delta."""
         if type(delta) is not self._kind and isinstance(delta, PARTS):
