@@ -204,5 +204,38 @@ def test_answer_of_a_killed_model_server_is_interrupted_and_can_be_retried(serve
     stop(server, room)
 
 
+def test_tool_call_is_parsed_by_the_servers_grammar_and_its_result_is_accepted(server: Server, llama: Llama) -> None:
+    """The model imitates the calls in its system prompt; a grammar constrains what follows `<tool_call>`."""
+    llama.start(template=TOOLS, predict=60).wait_until_loaded()
+    room = imitating(server, '<tool_call>\n{"name": "roll_dice", "arguments": {"sides": 6}}\n</tool_call>')
+    ask(server, room, "Roll a die.")
+    answer = ended(server, room)
+    calls = answer.html.every("details", class_="part--tool")
+    assert calls, answer.text
+    assert all(call["data-state"] == "done" for call in calls)
+    assert [term.text for term in calls[0].every("pre")][0] == '{"sides": 6}'
+    assert answer.state == "complete" or "used tools 5 times" in answer.footer, answer.footer
+
+
+def test_reasoning_that_the_server_separates_is_shown_as_reasoning(server: Server, llama: Llama) -> None:
+    llama.start(template=TOOLS, predict=60).wait_until_loaded()
+    room = imitating(server, "<think>\nI count to four.\n</think>\n\nIt is four.")
+    ask(server, room, "Roll a die.")
+    answer = ended(server, room)
+    assert answer.html.has("details", class_="part--reasoning"), answer.text
+    assert "<think>" not in answer.html.text and "</think>" not in answer.html.text
+
+
+def imitating(server: Server, answer: str) -> str:
+    """Return a room whose system prompt shows this answer so often that the model gives it too."""
+    room = new_room(server)
+    example = f"<|im_start|>user\nRoll a die.<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n"
+    fields = {"system_prompt": example * 6, "temperature": "0"}
+    requests.patch(f"{server.url}/rooms/{room}", fields, timeout=PATIENCE_SECONDS).raise_for_status()
+    return room
+
+
+# A template for tools and reasoning, in the form that Qwen's models use.
+TOOLS = (Path(__file__).parent / "tools.jinja").read_text()
 # A template without an end of turn: the model goes on until something else ends it.
 BABBLE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant: Once upon a time,"
