@@ -46,7 +46,7 @@ def render_all(app: Flask, text: str) -> dict[str, str]:
         "page": fragments.page(open_room, rooms, title=name, active=ROOM, q=words, revision="a.1", growing=True),
         "earlier": fragments.messages(ROOM, page, newest=False),
         "palette": fragments.palette(rooms, q="", active=None),
-        "asked palette": fragments.palette(RoomList((), None), q=words, active=None),
+        "asked palette": fragments.palette(RoomList((), None), q=f"{words} zqxj", active=None),
         "models": fragments.models([words, words]),
         "no models": fragments.models([], problem=words),
         "error": fragments.error(words),
