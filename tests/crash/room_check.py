@@ -336,10 +336,11 @@ class RoomCheck:
         cleared = any(one.maybe_done for one in self._of("clear"))
         shown = {one.name for one in self.observations if one.name and one.name != NEW_ROOM}
         asked = {ask.text for ask in self._of("ask") if ask.maybe_done}
-        possible = {base.name} | asked if cleared else {base.name} if base.used else asked
+        unnamed = cleared or base.name == NEW_ROOM
+        possible = {base.name} | asked if unnamed else {base.name} if base.used else asked
         if self._questions and not base.used and not cleared and stored.name == NEW_ROOM:
             self._fault("has a question but no name")
-        elif stored.name not in {NEW_ROOM} | possible or not shown <= (possible if cleared else {stored.name}):
+        elif stored.name not in {NEW_ROOM} | possible or not shown <= (possible if unnamed else {stored.name}):
             self._fault(f"is called {stored.name!r}, and was shown as {sorted(shown)}")
 
     # In call order
