@@ -7,11 +7,12 @@ import signal
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.steps import OpenPage, ask, composer, confirm, create_room, message, messages, new_room, row, send
 from tests.support.model_server import ModelServer, Reply, held, text
 from tests.support.server import Server
+from tests.support.waiting import until
 
 BAD_GATEWAY = "<html><head><title>502</title></head><body><h1>Bad Gateway</h1></body></html>"
 
@@ -83,6 +84,24 @@ def test_notice_of_each_action_says_what_failed_and_can_be_dismissed(
         page.keyboard.press("Escape")
         page.keyboard.press("Escape")
     expect(composer(page)).to_have_value("Hello")
+    page_errors.clear()
+
+
+def test_failed_background_request_keeps_the_notice_of_an_action(
+    open_page: OpenPage, server: Server, page_errors: list[str]
+) -> None:
+    page = open_page(create_room(server))
+    held: list[Route] = []
+    page.route("**/models", lambda route: held.append(route))
+    page.route("**/rooms/*", lambda route: route.abort())
+    set_temperature(page)
+    notice = page.locator("#unreachable span")
+    expect(notice).to_have_text("Can’t reach the server. The settings weren’t saved.")
+    until(lambda: bool(held))
+    with page.expect_event("requestfailed"):
+        held.pop().abort()
+    expect(page.locator(".htmx-request")).to_have_count(0)
+    expect(notice).to_have_text("Can’t reach the server. The settings weren’t saved.")
     page_errors.clear()
 
 
