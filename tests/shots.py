@@ -90,9 +90,8 @@ def shoot(page: Page, name: str) -> None:
 def take(browser: Browser, server: Server, model: ModelServer) -> None:
     """All eight, and some variants of them."""
     with opened(browser, server.url, DESK) as page:
-        page.get_by_role("button", name="New room").click()
         expect(page.locator("#composer")).to_be_visible()
-        shoot(page, "empty")
+        shoot(page, "home")
     url = server.url + talk(server, model)
     with opened(browser, url, DESK) as page:
         shoot(page, "conversation")
