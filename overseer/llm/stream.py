@@ -48,7 +48,7 @@ class StreamParser:
             self._sources.add_chunk(chunk)
         if (choice := first_choice(chunk)) is not None:
             for delta in self._choice(choice):
-                # Most deltas are text that passes both filters. Two generators for each would cost 1 µs.
+                # Most deltas are text that passes both filters. Two generators for each cost 0.7 µs more.
                 is_plain = type(delta) is not TextDelta or self._data_uris.passes(delta.text)
                 if is_plain and self._blank.passes(delta):
                     yield delta

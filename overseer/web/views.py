@@ -126,14 +126,13 @@ def create_message(room_id: str) -> Response:
 
 @bp.post("/messages")
 def create_message_in_new_room() -> Response:
-    """Create a room and ask its first question."""
+    """Create a room and ask its first question.
+
+    If the question cannot be stored, the room stays, unused. It is not deleted: another request with the same key may
+    have asked in it meanwhile.
+    """
     room = overseer().create_for(submitted_text(), key=submitted_key())
-    try:
-        return ask(room.id, opens_room=True)
-    except Exception:
-        if not room.messages:
-            overseer().delete(room.id)
-        raise
+    return ask(room.id, opens_room=True)
 
 
 @bp.delete(f"{ROOM}/messages")

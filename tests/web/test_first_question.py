@@ -7,7 +7,9 @@ import threading
 import pytest
 from flask.testing import FlaskClient
 
+from overseer.domain.errors import StorageUnavailable
 from overseer.rooms.overseer import Overseer
+from overseer.rooms.room_handle import RoomHandle
 from tests.support.answers import ended_answer
 from tests.support.html import parsed
 from tests.support.model_server import ModelServer, Reply, end, text
@@ -79,17 +81,23 @@ def test_question_that_is_refused_creates_no_room(
     assert room_ids(overseer) == []
 
 
-def test_first_question_that_cannot_be_stored_leaves_no_room(
-    client: FlaskClient, overseer: Overseer, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("failing", ["ask", "exchange"])
+def test_first_question_that_fails_is_asked_in_the_same_room_when_it_is_repeated(
+    client: FlaskClient, overseer: Overseer, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
-    from overseer.rooms.chat_room import ChatRoom
+    """Before it is stored or after: what was stored is never deleted."""
 
     def refuse(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise StorageUnavailable("The disk is full.")
 
-    monkeypatch.setattr(ChatRoom, "ask", refuse)
-    assert client.post("/messages", data={"text": "Hello"}).status_code == 500
-    assert room_ids(overseer) == []
+    with monkeypatch.context() as patch:
+        patch.setattr(RoomHandle, failing, refuse)
+        assert client.post("/messages", data={"text": "Hello", "key": "k"}).status_code == 503
+    (room_id,) = room_ids(overseer)
+    assert overseer.record(room_id).messages == (2 if failing == "exchange" else 0)
+    repeated = client.post("/messages", data={"text": "Hello", "key": "k"})
+    assert (repeated.status_code, repeated.headers["Location"]) == (201, f"/rooms/{room_id}/messages/1")
+    assert room_ids(overseer) == [room_id] and overseer.record(room_id).messages == 2
 
 
 def test_suggestion_is_a_button_that_sends_its_text(client: FlaskClient, overseer: Overseer) -> None:
