@@ -153,7 +153,10 @@ class Reply(Protocol):
     """The model's response to one request. An answer has one reply per step."""
 
     def __iter__(self) -> Iterator[Delta]:
-        """Yield the answer as it arrives. Raises ModelError after the deltas that arrived before the error."""
+        """Yield the answer as it arrives, with pauses in which other greenlets run, also if it arrives at once.
+
+        Raises ModelError after the deltas that arrived before the error.
+        """
 
     def answers_ahead(self) -> int:
         """Return how many earlier requests the server is still answering, if this one has no response yet."""

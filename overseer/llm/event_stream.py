@@ -9,7 +9,6 @@ import json
 import re
 import time
 from collections.abc import Iterable, Iterator
-from functools import partial
 from itertools import chain
 from typing import Protocol
 
@@ -40,6 +39,27 @@ class Stream(Protocol):
         """Return the bytes that have arrived, at most `amount`; no bytes at the end."""
 
 
+class Pauses:
+    """Lets other greenlets run at intervals, while a server sends without a pause.
+
+    One object serves all loops over a stream. With a clock each, every loop would pause in turn for each event when
+    other greenlets are busy, and a stream would be read at one event for each round of the event loop.
+    """
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def begin(self) -> None:
+        """Count from now: other greenlets have just run."""
+        self._began = time.monotonic()
+
+    def take(self) -> None:
+        """Pause if the last pause was not a moment ago."""
+        if time.monotonic() - self._began > PAUSE_INTERVAL_SECONDS:
+            time.sleep(0)
+            self.begin()
+
+
 class Body:
     """The data of a response, whatever its content type says: events, or JSON of a server that does not stream.
 
@@ -57,7 +77,8 @@ class Body:
 
         Raises ModelError for more than MAX_EVENT_BYTES without an end, and UnicodeDecodeError.
         """
-        chunks = read_chunks(self._stream)
+        pauses = Pauses()
+        chunks = read_chunks(self._stream, pauses)
         first = b""
         for chunk in chunks:
             first = (first + chunk).removeprefix(BYTE_ORDER_MARK).lstrip(WHITE_SPACE)
@@ -66,30 +87,33 @@ class Body:
         whole = chain([first], chunks)
         if first[:1] in (b"{", b"["):
             self.empty, self.whole = False, True
-            yield from read_json(whole)
+            yield from read_json(whole, pauses)
         else:
             self.empty = not first or FIRST_FIELD.match(first) is not None
-            for data in read_events(whole):
+            for data in read_events(whole, pauses):
                 self.empty &= data.lstrip().startswith(":")  # a keep-alive comment, sent as data
                 yield data
 
 
-def read_chunks(stream: Stream) -> Iterator[bytes]:
-    """Yield the bytes as they arrive. Let other greenlets run in between, also if the server never pauses."""
-    paused = time.monotonic()
-    for chunk in iter(partial(stream.read1, READ_BYTES), b""):
+def read_chunks(stream: Stream, pauses: Pauses) -> Iterator[bytes]:
+    """Yield the bytes as they arrive."""
+    while True:
+        began = time.monotonic()
+        if not (chunk := stream.read1(READ_BYTES)):
+            return
+        if time.monotonic() - began > PAUSE_INTERVAL_SECONDS:
+            pauses.begin()  # the read waited
         yield chunk
-        paused = _pause(paused)
+        pauses.take()
 
 
-def read_events(chunks: Iterable[bytes]) -> Iterator[str]:
+def read_events(chunks: Iterable[bytes], pauses: Pauses) -> Iterator[str]:
     """Yield the data of each event as it arrives. Skip events without data, such as comments.
 
     An event that the end of the stream cuts off is dropped. Raises ModelError for an event over MAX_EVENT_BYTES, and
     UnicodeDecodeError for one that is not UTF-8.
     """
     buffer = bytearray()
-    paused = time.monotonic()
     for chunk in chunks:
         start = max(0, len(buffer) - 3)
         buffer += chunk
@@ -99,14 +123,14 @@ def read_events(chunks: Iterable[bytes]) -> Iterator[str]:
             start = 0
             if data := _data(event):
                 yield data
-            paused = _pause(paused)
+            pauses.take()
         if len(buffer) > MAX_EVENT_BYTES:
             raise _endless()
     if data := _unterminated(bytes(buffer)):
         yield data
 
 
-def read_json(chunks: Iterable[bytes]) -> Iterator[str]:
+def read_json(chunks: Iterable[bytes], pauses: Pauses) -> Iterator[str]:
     """Yield the whole body if it is JSON, else its lines. Raises ModelError for a body over MAX_JSON_BYTES."""
     buffer = bytearray()
     for chunk in chunks:
@@ -118,20 +142,13 @@ def read_json(chunks: Iterable[bytes]) -> Iterator[str]:
         json.loads(text)
         yield text
     except (ValueError, RecursionError):
-        yield from re.split(r"(?<=\})\r?\n(?=\{)", text)
+        for line in re.split(r"(?<=\})\r?\n(?=\{)", text):
+            yield line
+            pauses.take()
 
 
 def _endless() -> ModelError:
     return ModelError("The model server sent an event without an end. Look at its log, then Retry.")
-
-
-def _pause(last: float) -> float:
-    """Let other greenlets run unless the last pause was a moment ago. Return the time of the last pause."""
-    # A server that sends without a pause would otherwise keep every other greenlet from running.
-    if time.monotonic() - last <= PAUSE_INTERVAL_SECONDS:
-        return last
-    time.sleep(0)
-    return time.monotonic()
 
 
 def _data(event: bytes) -> str:

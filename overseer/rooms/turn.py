@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
 
 MAX_STEPS = 5  # requests to the model in one turn
 MAX_ANSWER_CHARS = 400_000
-YIELD_INTERVAL_SECONDS = 0.005
 QUEUE_POLL_SECONDS = 1.0
 
 
@@ -228,7 +226,6 @@ class Turn:
         requests: list[ToolRequest] = []
         answered_by, first = "", len(self.buffer)
         self._held_back = ""
-        yielded_at = time.monotonic()
         arrived = self._watch_queue(reply)
         try:
             for delta in reply:
@@ -243,10 +240,6 @@ class Turn:
                     requests.append(delta)
                 else:
                     self._take(delta, first=first)
-                # A greenlet that never waits starves the others, so a fast model would block its readers.
-                if time.monotonic() - yielded_at > YIELD_INTERVAL_SECONDS:
-                    time.sleep(0)
-                    yielded_at = time.monotonic()
             self._append_held_back()
         except ModelError:
             self._append_held_back()

@@ -65,8 +65,8 @@ class Storage:
     overwritten, and those writes are lost. Therefore every use checks the identity of the file first, and every write
     checks it again after the commit and before it returns.
 
-    Commits are made by `run_in_thread`, so that other threads can run while a commit waits for the disk. The lock is
-    held meanwhile.
+    Commits that wait for the disk, checkpoints and closing run in `run_in_thread`, so that other threads can run
+    meanwhile. The lock is held.
     """
 
     def __init__(
@@ -119,7 +119,10 @@ class Storage:
             try:
                 _begin(db, self.busy_deadline)
                 yield db
-                self._run_in_thread(partial(self._execute_commit, db))
+                if durable:
+                    self._run_in_thread(partial(self._execute_commit, db))
+                else:
+                    self._execute_commit(db)  # a write into the page cache, faster than the way to another thread
                 self._check_committed()
                 self._checkpoint(db)
             except BaseException as error:
@@ -168,8 +171,10 @@ class Storage:
             if self._db is None:
                 return
             gone = not self._is_at_path(file_identity(self.path))
-            self._db.close()
-            self._db = None
+            try:
+                self._run_in_thread(self._db.close)  # it writes the WAL file back, which may wait for the disk
+            finally:
+                self._db = None
             if gone:
                 self._remove_companions()
 

@@ -86,6 +86,11 @@ class Facet(Generic[T]):
         with self._slot.lock:
             self._close()
 
+    def is_idle(self) -> bool:
+        """Return whether the child could be dropped now. Takes no lock, so it is a hint."""
+        child = self._child
+        return not self._slot.calls and (child is None or child.idle())
+
     def evict(self) -> bool:
         """Drop the child from memory if it is idle and return whether it was. The next call opens it again."""
         if not self._slot.lock.acquire(blocking=False):
@@ -204,8 +209,11 @@ class Facets(Generic[T]):
                 return  # aborted meanwhile
             self._open[facet.name] = facet
             self._open.move_to_end(facet.name)
-            surplus = list(self._open.values())[: -self._limit] if len(self._open) > self._limit else []
-        for candidate in surplus:
+            if len(self._open) <= self._limit:
+                return
+            # Busy ones do not count: a facet that has just finished is about to be read.
+            idle = [one for one in self._open.values() if one.is_idle()]
+        for candidate in idle[: -self._limit]:
             if candidate is not facet:
                 candidate.evict()
 

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overseer.llm import ModelError
-from overseer.llm.event_stream import read_events
+from overseer.llm.event_stream import Pauses, read_events
 from tests.llm.conftest import EVENT_BYTES
 
 
 def events(*pieces: bytes) -> list[str]:
-    return list(read_events(pieces))
+    return list(read_events(pieces, Pauses()))
 
 
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
@@ -73,7 +73,7 @@ def test_event_data_with_unicode_line_separators_is_not_split() -> None:
 @pytest.mark.usefixtures("small_events")
 @pytest.mark.parametrize("piece", [b"a" * 65536, b"data: " + b"a" * 65000 + b"\n"], ids=["line", "lines"])
 def test_event_over_the_size_limit_raises(piece: bytes) -> None:
-    stream = read_events([b"data: 1\n\n", *[piece] * (2 * EVENT_BYTES // len(piece))])
+    stream = read_events([b"data: 1\n\n", *[piece] * (2 * EVENT_BYTES // len(piece))], Pauses())
     assert next(stream) == "1"
     with pytest.raises(ModelError, match="without an end"):
         next(stream)

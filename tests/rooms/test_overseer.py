@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -38,6 +39,7 @@ from overseer.domain.events import (
     TurnEnded,
 )
 from overseer.domain.text import NEW_ROOM
+from overseer.llm.event_stream import PAUSE_INTERVAL_SECONDS
 from overseer.rooms.chat_room import INTERRUPTED
 from overseer.rooms.overseer import Overseer
 from overseer.storage.database import SUFFIXES, Storage
@@ -259,6 +261,31 @@ def test_room_synced_event_comes_after_its_summary_is_in_the_list(
     ask(overseer, room.id, "two")
     assert moved_to_top[3:] == [True, False]
     assert len(seen[-1][1]) <= 120
+
+
+def test_events_that_arrive_at_once_are_read_without_a_pause_for_each(
+    overseer: Overseer, log: EventLog, model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy server, other threads run for longer than the interval of the pauses in each pause."""
+    skipped, pauses = 0.0, 0
+    monotonic, sleep = time.monotonic, time.sleep
+
+    def pause(seconds: float) -> None:
+        nonlocal skipped, pauses
+        if not seconds and threading.current_thread().name.startswith("turn-"):
+            skipped, pauses = skipped + 0.1, pauses + 1
+        sleep(seconds)
+
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + skipped)
+    monkeypatch.setattr(time, "sleep", pause)
+    room = overseer.create("Kitchen")
+    began = monotonic()
+    model_server.will(Reply(b"".join(text(f"{n} ") for n in range(400)) + end()))
+    overseer.room(room.id).ask("Count.")
+    log.wait_for_end(2, room_id=room.id)
+    intervals = (monotonic() - began) / PAUSE_INTERVAL_SECONDS
+    assert len(log.events_of(PartGrew)) == 399
+    assert pauses <= 10 + intervals
 
 
 def test_events_of_the_list_come_after_the_commit(overseer: Overseer, log: EventLog, instance: Path) -> None:

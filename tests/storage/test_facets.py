@@ -389,6 +389,21 @@ def test_eviction_spares_a_busy_child_until_it_is_idle(make_shelf: MakeShelf) ->
     assert len(shelf.started) - len(shelf.closed) == 2
 
 
+def test_busy_children_do_not_count_towards_the_limit(make_shelf: MakeShelf) -> None:
+    """A facet is read right after its work has ended, so it is not closed for others that are at work."""
+    shelf = make_shelf(2)
+    shelf.busy.update("abcd")
+    for name in "abcd":
+        shelf.get(name).call(Notebook.write, "x")
+    for name in "ab":
+        shelf.busy.remove(name)
+        shelf.get("d").call(Notebook.words)
+    assert shelf.closed == []
+    shelf.busy.remove("c")
+    shelf.get("d").call(Notebook.words)
+    assert shelf.closed == ["a"]
+
+
 def test_eviction_spares_a_facet_during_a_call_also_from_its_own_thread(make_shelf: MakeShelf) -> None:
     shelf = make_shelf(1)
     handle, entered, gate = shelf.get("a"), threading.Event(), threading.Event()
