@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from overseer.domain.addresses import split_url
@@ -35,10 +35,11 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
-    """The reasoning of the model, as Markdown."""
+    """The reasoning of the model, as Markdown, and the seconds that it took, if they are known."""
 
     kind: ClassVar[str] = "reasoning"
     text: str
+    seconds: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

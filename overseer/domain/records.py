@@ -30,6 +30,7 @@ class Room:
     problem: str
     rank: int
     active_at: int
+    failed: bool = False  # the last answer ended with an error
 
     @property
     def pinned(self) -> bool:
@@ -39,10 +40,14 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class RoomList:
-    """A page of the list. `after` is the argument for the next page, or None on the last one."""
+    """A page of the list. `after` is the argument for the next page, or None on the last one.
+
+    `apart` is the open room, if it is asked for and further down the list.
+    """
 
     rooms: tuple[Room, ...]
     after: int | None
+    apart: Room | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,7 @@ class Summary:
     preview: str
     answering: bool
     pinned: bool = False
+    failed: bool = False  # the last answer ended with an error
 
 
 @dataclass(frozen=True, slots=True)

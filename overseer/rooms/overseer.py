@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
@@ -287,9 +288,20 @@ class Overseer:
         _check_id(room_id)
         return self._require_registry().room(room_id)
 
-    def rooms(self, *, q: str = "", after: int | None = None, limit: int = PAGE) -> RoomList:
-        """Return a page of the rooms whose names contain `q`: pinned ones first, then by last activity."""
-        return self._require_registry().rooms(q=clean(q).strip(), after=after, limit=limit)
+    def rooms(
+        self, *, q: str = "", after: int | None = None, limit: int = PAGE, open_room: str | None = None
+    ) -> RoomList:
+        """Return a page of the rooms whose names contain `q`: pinned ones first, then by last activity.
+
+        The first page of all rooms has `open_room` in any case.
+        """
+        registry, q = self._require_registry(), clean(q).strip()
+        page = registry.rooms(q=q, after=after, limit=limit)
+        if not open_room or q or after is not None or any(room.id == open_room for room in page.rooms):
+            return page
+        with suppress(NoSuchRoom):
+            return replace(page, apart=registry.room(open_room))
+        return page
 
     def models(self, *, refresh: bool = False) -> tuple[str, ...]:
         """Return the models that a room can use; see `Models.names`. Raises ModelError."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -57,6 +58,7 @@ class AnswerBuffer:
         self._lock = threading.Lock()
         self._parts: list[Part] = list(parts)
         self._pieces: list[str] = []  # text that belongs to the end of the last part
+        self._began = 0.0  # monotonic time when the last part was added; 0 for a part of an earlier turn
 
     def __len__(self) -> int:
         return len(self._parts)
@@ -72,6 +74,7 @@ class AnswerBuffer:
         with self._lock:
             self._join_pieces()
             self._parts.append(part)
+            self._began = time.monotonic()
             return len(self._parts) - 1
 
     def append(self, text: str) -> int:
@@ -104,6 +107,8 @@ class AnswerBuffer:
             assert isinstance(last, Text | Reasoning)
             self._parts[-1] = replace(last, text=last.text + "".join(self._pieces))
             self._pieces.clear()
+        if self._began and self._parts and isinstance(last := self._parts[-1], Reasoning):
+            self._parts[-1] = replace(last, seconds=time.monotonic() - self._began)
 
 
 class Turn:

@@ -35,7 +35,12 @@ def m001_rooms(db: sqlite3.Connection) -> None:
     db.execute("INSERT INTO runs (one, in_order) VALUES (1, 1)")
 
 
-MIGRATIONS = (m001_rooms,)  # append only
+def m002_failed(db: sqlite3.Connection) -> None:
+    """Add whether the last answer failed. Earlier rooms get it with their next summary."""
+    db.execute("ALTER TABLE rooms ADD COLUMN failed INTEGER NOT NULL DEFAULT 0")
+
+
+MIGRATIONS = (m001_rooms, m002_failed)  # append only
 
 
 class Registry:
@@ -192,8 +197,9 @@ def _sync(db: sqlite3.Connection, room_id: str, summary: Summary, taken_at: int)
         (PINNED if summary.pinned else -PINNED, room_id, PINNED, summary.pinned),
     )
     db.execute(
-        "UPDATE rooms SET name = ?, messages = ?, preview = ?, answering = ?, problem = '', synced_at = ? WHERE id = ?",
-        (summary.name, summary.messages, summary.preview, summary.answering, taken_at, room_id),
+        "UPDATE rooms SET name = ?, messages = ?, preview = ?, answering = ?, failed = ?, problem = '', synced_at = ?"
+        " WHERE id = ?",
+        (summary.name, summary.messages, summary.preview, summary.answering, summary.failed, taken_at, room_id),
     )
     return "elsewhere" if moved.rowcount else ""
 
@@ -221,4 +227,5 @@ def _room(row: sqlite3.Row) -> Room:
         problem=row["problem"],
         rank=row["rank"],
         active_at=row["active_at"],
+        failed=bool(row["failed"]),
     )

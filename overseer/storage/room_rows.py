@@ -33,27 +33,30 @@ def insert_message(db: sqlite3.Connection, role: str, state: State, key: str | N
 def upsert_parts(db: sqlite3.Connection, number: int, parts: Sequence[Part], first: int = 0) -> None:
     """Insert or replace the parts of a message from position `first` on. `parts` holds all of them."""
     db.executemany(
-        "INSERT OR REPLACE INTO parts (message, position, kind, text, call, file) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO parts (message, position, kind, text, call, file, seconds)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
         [(number, position, part.kind, *_columns(part)) for position, part in enumerate(parts) if position >= first],
     )
 
 
-def _columns(part: Part) -> tuple[str, str | None, str | None]:
+def _columns(part: Part) -> tuple[str, str | None, str | None, float | None]:
     if isinstance(part, File):
-        return part.text, None, part.sha256
+        return part.text, None, part.sha256, None
+    if isinstance(part, Reasoning):
+        return part.text, None, None, part.seconds
     if not isinstance(part, ToolCall):
-        return part.text, None, None
+        return part.text, None, None, None
     call = {"id": part.call_id, "name": part.name, "arguments": part.arguments, "state": part.state}
     if part.extra:
         call["extra"] = part.extra
-    return part.result, json.dumps(call), None
+    return part.result, json.dumps(call), None, None
 
 
 def _part(row: sqlite3.Row) -> Part:
     if row["kind"] == "text":
         return Text(row["text"])
     if row["kind"] == "reasoning":
-        return Reasoning(row["text"])
+        return Reasoning(row["text"], row["seconds"])
     if row["kind"] == "file":
         return File(row["file"], row["media_type"] or "", row["text"], row["width"] or 0, row["height"] or 0)
     call = json.loads(row["call"])

@@ -265,7 +265,7 @@ def summary(db: sqlite3.Connection) -> Summary:
         "SELECT substr(text, 1, ?) AS words FROM parts WHERE kind = 'text' ORDER BY message DESC, position LIMIT 1",
         (PREVIEW_CHARS,),
     ).fetchone()
-    last = db.execute("SELECT created_at, ended_at FROM messages ORDER BY number DESC LIMIT 1").fetchone()
+    last = db.execute("SELECT created_at, ended_at, state FROM messages ORDER BY number DESC LIMIT 1").fetchone()
     created_at = room["created_at"] if room else room_rows.now()
     return Summary(
         name=room["name"] if room else "",
@@ -275,4 +275,5 @@ def summary(db: sqlite3.Connection) -> Summary:
         preview=strip_markdown(said["words"]) if said else "",
         answering=bool(room_rows.unfinished_numbers(db, 1)),
         pinned=bool(room and room["pinned"]),
+        failed=bool(last and last["state"] in ("failed", "interrupted")),
     )

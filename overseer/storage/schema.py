@@ -108,6 +108,11 @@ def m006_files(db: sqlite3.Connection) -> None:
     )
 
 
+def m007_reasoning_seconds(db: sqlite3.Connection) -> None:
+    """Add how long the model's reasoning took, which is not known of earlier answers."""
+    db.execute("ALTER TABLE parts ADD COLUMN seconds REAL")
+
+
 MIGRATIONS = (  # append only
     m001_messages,
     m002_settings,
@@ -115,4 +120,5 @@ MIGRATIONS = (  # append only
     m004_left_out,
     m005_context_and_sources,
     m006_files,
+    m007_reasoning_seconds,
 )

@@ -32,8 +32,9 @@ PUBLISHED = {  # append only
         "m004_left_out",
         "m005_context_and_sources",
         "m006_files",
+        "m007_reasoning_seconds",
     ],
-    "registry": ["m001_rooms"],
+    "registry": ["m001_rooms", "m002_failed"],
 }
 MIGRATIONS: dict[str, tuple[Migration, ...]] = {"room": schema.MIGRATIONS, "registry": registry.MIGRATIONS}
 EVERY = [(kind, version) for kind, names in PUBLISHED.items() for version in range(1, len(names) + 1)]
@@ -124,6 +125,8 @@ def check_rooms(overseer: Overseer) -> None:
         assert (room.name, room.messages, room.preview) == (f"Küche 🍳 {version}", 12, "And then?")
         assert (room.answering, room.problem, room.pinned) == (False, "", version >= 3)
         assert overseer.room(room_id).ask("And then?", key="last").repeated
+        thought = next(part for part in overseer.room(room_id).message(2).parts if isinstance(part, Reasoning))
+        assert thought.seconds == (12.5 if version >= 7 else None)
         if version >= 6:
             assert overseer.room(room_id).file(sha256(GIF).hexdigest()) == ("image/gif", GIF)
 
@@ -156,7 +159,8 @@ def test_instance_of_an_earlier_version_opens_with_everything(version: int, tmp_
     for _ in range(2):
         overseer = opened(tmp_path)
         assert [(room.id, room.name, room.problem[:37]) for room in overseer.rooms().rooms] == [
-            ("000000000006", "Küche 🍳 6", ""),  # not in that list: adopted from its file, and so are the next two
+            ("000000000007", "Küche 🍳 7", ""),  # not in that list: adopted from its file, and so are the next three
+            ("000000000006", "Küche 🍳 6", ""),
             ("000000000005", "Küche 🍳 5", ""),
             ("000000000004", "Küche 🍳 4", ""),
             ("000000000003", "Küche 🍳 3", ""),
@@ -165,7 +169,7 @@ def test_instance_of_an_earlier_version_opens_with_everything(version: int, tmp_
             ("000000000001", "Küche 🍳 1", ""),
         ]
         check_rooms(overseer)
-        assert [room.active_at for room in overseer.rooms().rooms[3:]] == [CREATED + at for at in (22, 21, 23, 20)]
+        assert [room.active_at for room in overseer.rooms().rooms[4:]] == [CREATED + at for at in (22, 21, 23, 20)]
         overseer.close()
     assert not list((tmp_path / "facets").glob("room-00000000000b*"))
     for number in ROOMS:
@@ -183,23 +187,25 @@ def test_list_is_copied_before_its_schema_is_migrated(
 ) -> None:
     """The copy includes what was only in the WAL file. A registry that is new or needs no migration is not copied."""
 
-    def m002_test(db: sqlite3.Connection) -> None:
+    newest = len(registry.MIGRATIONS)
+
+    def m003_test(db: sqlite3.Connection) -> None:
         db.execute("ALTER TABLE rooms ADD COLUMN colour TEXT NOT NULL DEFAULT ''")
 
-    load("registry", 1, tmp_path / "overseer.sqlite")
+    load("registry", newest, tmp_path / "overseer.sqlite")
     for _ in range(2):
         opened(tmp_path).close()
     assert {path.name for path in tmp_path.glob("overseer.sqlite*")} == {"overseer.sqlite"}
-    monkeypatch.setattr("overseer.storage.registry.MIGRATIONS", (*registry.MIGRATIONS, m002_test))
+    monkeypatch.setattr("overseer.storage.registry.MIGRATIONS", (*registry.MIGRATIONS, m003_test))
     with closing(sqlite3.connect(tmp_path / "overseer.sqlite", isolation_level=None)) as writer:
         writer.execute("UPDATE rooms SET name = 'In the log' WHERE id = '00000000000a'")
         opened(tmp_path).close()
     opened(tmp_path).close()
     opened(tmp_path / "new").close()
-    kept = tmp_path / "overseer.sqlite.before-v2"
+    kept = tmp_path / f"overseer.sqlite.before-v{newest + 1}"
     assert list(tmp_path.glob("**/*before*")) == [kept]
     assert kept.stat().st_mode & 0o777 == 0o600
-    for path, version in ((kept, 1), (tmp_path / "overseer.sqlite", 2)):
+    for path, version in ((kept, newest), (tmp_path / "overseer.sqlite", newest + 1)):
         assert column(path, "PRAGMA user_version") == [version]
         assert "In the log" in column(path, "SELECT name FROM rooms")
         assert column(path, "PRAGMA integrity_check") == ["ok"]
@@ -208,14 +214,14 @@ def test_list_is_copied_before_its_schema_is_migrated(
 def test_list_whose_migration_fails_can_be_opened_by_the_earlier_version(
     tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def m002_broken(db: sqlite3.Connection) -> None:
+    def m003_broken(db: sqlite3.Connection) -> None:
         db.execute("DELETE FROM rooms")
         raise KeyError("in the middle")
 
-    load("registry", 1, tmp_path / "overseer.sqlite")
+    load("registry", len(registry.MIGRATIONS), tmp_path / "overseer.sqlite")
     load("room", 1, room_file(tmp_path, 1))
     with monkeypatch.context() as patched:
-        patched.setattr("overseer.storage.registry.MIGRATIONS", (*registry.MIGRATIONS, m002_broken))
+        patched.setattr("overseer.storage.registry.MIGRATIONS", (*registry.MIGRATIONS, m003_broken))
         with pytest.raises(KeyError):
             opened(tmp_path)
     assert stored_messages(opened(tmp_path), 1) == expected_messages(1)
