@@ -89,8 +89,8 @@ def first(browser: Browser, url: str) -> Iterator[Figure]:
     floors = [first_page(browser, bare, scripted=False)[2] for _ in range(repeats(7))]
     server.shutdown()
     server.server_close()
-    yield Figure("first page over the wire, 50 messages", tuple(one for one, _, _ in seen), "KB", 60)
-    yield Figure("requests of the first page", tuple(one for _, one, _ in seen), "", 16)
+    yield Figure("first page over the wire, 50 messages", tuple(one for one, _, _ in seen), "KB", 50)
+    yield Figure("requests of the first page", tuple(one for _, one, _ in seen), "", 8)
     floor = percentile(sorted(floors), 50)
     yield Figure("first page usable, from navigation", tuple(one for _, _, one in seen), "ms", 150, floor)
 
