@@ -1,4 +1,4 @@
-"""`make shots`: pictures of the page in eight states, into build/shots/, for a person to look at."""
+"""`make shots`: pictures of the page in twelve states, light, dark and on a phone, in build/shots/."""
 
 from __future__ import annotations
 
@@ -70,71 +70,128 @@ def talk(server: Server, model: ModelServer) -> str:
     return path
 
 
-@contextmanager
-def opened(browser: Browser, url: str, size: dict[str, int], scheme: str = "light") -> Iterator[Page]:
-    """A page of a size, live."""
-    phone = size is PHONE
-    context = browser.new_context(viewport=size, color_scheme=scheme, has_touch=phone, is_mobile=phone)  # type: ignore[arg-type]
-    page = context.new_page()
-    page.goto(url)
-    expect(page.locator("body")).to_have_attribute("data-live", "open")
-    yield page
-    context.close()
+VARIANTS = (("light", DESK, ""), ("dark", DESK, "-dark"), ("light", PHONE, "-phone"))
 
 
-def shoot(page: Page, name: str) -> None:
-    page.screenshot(path=SHOTS / f"{name}.png")
-    print(SHOTS.relative_to(ROOT) / f"{name}.png")
+class Camera:
+    """One page, live, in a colour scheme and a size, and the pictures of it."""
 
+    def __init__(self, page: Page, model: ModelServer, suffix: str) -> None:
+        self.page, self.model, self.suffix = page, model, suffix
 
-def take(browser: Browser, server: Server, model: ModelServer) -> None:
-    """All eight, and some variants of them."""
-    with opened(browser, server.url, DESK) as page:
-        expect(page.locator("#composer")).to_be_visible()
-        shoot(page, "home")
-    url = server.url + talk(server, model)
-    with opened(browser, url, DESK) as page:
-        shoot(page, "conversation")
+    def shoot(self, name: str) -> None:
+        path = SHOTS / f"{name}{self.suffix}.png"
+        self.page.screenshot(path=path)
+        print(path.relative_to(ROOT))
+
+    def home(self, url: str) -> None:
+        self.page.goto(url)
+        expect(self.page.locator("body")).to_have_attribute("data-live", "open")
+        self.shoot("home")
+
+    def conversation(self, url: str) -> None:
+        self.page.goto(url)
+        expect(self.page.locator("body")).to_have_attribute("data-live", "open")
+        self.shoot("conversation")
+
+    def menus(self) -> None:
+        """The model, the settings, the actions of a room, and on a phone the drawer with the list."""
+        page = self.page
+        page.locator(".picker > summary").click()
+        expect(page.locator("#models")).to_contain_text("available")
+        self.shoot("model")
+        page.locator(".picker > summary").click()
+        page.locator(".settings > summary").click()
+        self.shoot("settings")
+        page.locator(".settings > summary").click()
+        if self.suffix == "-phone":
+            page.locator("[data-open-drawer]").first.tap()
+            expect(page.locator("[data-close-drawer]")).to_be_focused()
+            self.shoot("rooms")
+            page.locator("[data-close-drawer]").tap()
+        else:
+            page.locator(".row").nth(2).hover()
+            page.locator(".row__more").nth(2).click()
+            self.shoot("rooms")
+            page.keyboard.press("Escape")
+
+    def dialogs(self) -> None:
+        page = self.page
         page.keyboard.press("Control+k")
         page.keyboard.type("r")
         expect(page.locator("#palette-options")).to_have_attribute("data-q", "r")
-        shoot(page, "palette")
+        self.shoot("palette")
         page.keyboard.press("Escape")
-        page.locator(".settings > summary").click()
-        expect(page.locator("#models")).to_contain_text("model")
-        shoot(page, "settings")
-    for scheme, size, name in (("dark", DESK, "dark"), ("light", PHONE, "phone"), ("dark", PHONE, "phone-dark")):
-        with opened(browser, url, size, scheme) as page:
-            shoot(page, name)
-    with opened(browser, url, PHONE) as page:
-        page.locator("[data-open-drawer]").tap()
-        expect(page.locator("[data-close-drawer]")).to_be_focused()
-        shoot(page, "phone-drawer")
-    with opened(browser, url, DESK) as page:
-        reply = model.will(held(text("It depends on what the rows are. If they come from a database, then")))
-        page.locator("textarea[name=text]").first.fill("And without a profiler?")
-        page.keyboard.press("Enter")
+        page.keyboard.press("Control+/")
+        expect(page.locator("#keys")).to_be_visible()
+        self.shoot("keys")
+        page.keyboard.press("Escape")
+        page.locator("[href$='/edit']").last.click()
+        expect(page.locator("#editing")).to_be_visible()
+        self.shoot("edit")
+        page.keyboard.press("Escape")
+        expect(page.locator("#editing")).to_have_count(0)
+
+    def answers(self) -> None:
+        """An answer that grows, questions that wait, and an answer that failed."""
+        page, composer = self.page, self.page.locator("#composer textarea")
+        reply = self.model.will(held(text("It depends on what the rows are. If they come from a database, then")))
+        composer.fill("And without a profiler?")
+        composer.press("Enter")
         expect(page.locator("article[aria-busy]")).to_contain_text("database, then")
-        shoot(page, "streaming")
+        self.shoot("streaming")
+        composer.fill("What about memory?")
+        composer.press("Enter")
+        expect(page.locator("[data-queued]")).to_be_visible()
+        self.shoot("queued")
+        failure = b'{"error": {"message": "The model is not loaded."}}'
+        self.model.will(Reply(text("Use tracemalloc."), end()), Reply(failure, status=500))
         reply.say(end())
         reply.hang_up()
         expect(page.locator("article[aria-busy]")).to_have_count(0)
-        model.will(Reply(b'{"error": {"message": "The model is not loaded."}}', status=500))
-        page.locator("#composer textarea").fill("One more?")
-        page.keyboard.press("Enter")
-        expect(page.locator("article[data-state=failed]")).to_be_visible()
-        shoot(page, "failed")
+        composer.fill("One more?")
+        composer.press("Enter")
+        expect(page.locator("article[data-state=failed]").last).to_be_visible()
+        self.shoot("failed")
+
+
+def take(browser: Browser, model: ModelServer) -> None:
+    """Take the twelve pictures in each variant. The last one is of a server with a password."""
+    environment = {"OPENAI_MODEL": "qwen3-8b"}
+    for scheme, size, suffix in VARIANTS:
+        with tempfile.TemporaryDirectory() as folder, opened(browser, size, scheme) as page:
+            camera = Camera(page, model, suffix)
+            with running(Path(folder, "open"), model, environment=environment) as server:
+                with opened(browser, size, scheme) as first:
+                    Camera(first, model, suffix).home(server.url)
+                camera.conversation(server.url + talk(server, model))
+                camera.menus()
+                camera.dialogs()
+                camera.answers()
+            with running(Path(folder, "locked"), model, environment={"OVERSEER_PASSWORD": "owl"}) as server:
+                page.goto(server.url)
+                camera.shoot("log-in")
+
+
+@contextmanager
+def opened(browser: Browser, size: dict[str, int], scheme: str) -> Iterator[Page]:
+    """Open a page of a size, without animations."""
+    phone = size is PHONE
+    context = browser.new_context(
+        viewport=size,  # type: ignore[arg-type]
+        color_scheme=scheme,  # type: ignore[arg-type]
+        reduced_motion="reduce",
+        has_touch=phone,
+        is_mobile=phone,
+    )
+    yield context.new_page()
+    context.close()
 
 
 def main() -> None:
     SHOTS.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        chromium() as browser,
-        closing(ModelServer()) as model,
-        running(Path(folder), model, environment={"OPENAI_MODEL": "qwen3-8b"}) as server,
-    ):
-        take(browser, server, model)
+    with chromium() as browser, closing(ModelServer()) as model:
+        take(browser, model)
 
 
 if __name__ == "__main__":
