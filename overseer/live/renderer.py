@@ -76,7 +76,7 @@ class FrameRenderer:
         `shared` caches HTML for tabs that have other rooms open.
         """
         if stale is None:
-            rooms = self._fragments.rooms(self._overseer.rooms(), active=state.room_id, q="")
+            rooms = self._fragments.rooms(self._overseer.rooms(open_room=state.room_id), active=state.room_id, q="")
             html = partial("rooms", "outerMorph", rooms) + self._default_model()
         else:
             moved = {one.room_id for one in stale if isinstance(one, MovedToTop)}

@@ -1,6 +1,7 @@
 """Serve the files under static/, which browsers cache for good: each URL contains a hash of the content.
 
-The style sheets under css/ and the scripts under js/ are each sent as one joined file.
+The style sheets under css/, the scripts under js/, and htmx with its extension are each sent as one joined file. All
+files of a first page are sent from here, with few headers; Flask sends the others.
 """
 
 from __future__ import annotations
@@ -13,7 +14,13 @@ from flask import Flask, Response, request
 
 ENDPOINTS = ("static", "joined")
 MAX_AGE_SECONDS = 365 * 24 * 3600
-JOINED = {"style.css": ("css", "text/css"), "app.js": ("js", "text/javascript")}
+JOINED = {  # each of which files, in the order of their names, and its media type
+    "style.css": ("css/*.css", "text/css"),
+    "app.js": ("js/*.js", "text/javascript"),
+    "htmx.js": ("vendor/h*.min.js", "text/javascript"),
+    "store.js": ("store.js", "text/javascript"),
+    "icons.svg": ("icons.svg", "image/svg+xml"),
+}
 SCRIPT_COMMENT = re.compile(rb"^[ \t]*(?://.*|/\*\*.*\*/[ \t]*)\n", re.M)  # on a line of its own
 STYLE_COMMENT = re.compile(rb"/\*.*?\*/", re.S)
 INDENTATION = re.compile(rb"^[ \t\n]+", re.M)
@@ -48,7 +55,7 @@ class Assets:
         if name == "style.css":
             parts = [INDENTATION.sub(b"", STYLE_COMMENT.sub(b"", part)) for part in parts]
             return IMAGE_URL.sub(self._versioned, b"".join(parts))
-        return b"".join(parts)
+        return b"\n".join(parts)
 
     def _versioned(self, name: re.Match[bytes]) -> bytes:
         return name[0] + b"?v=" + self.version(name[0].decode()).encode()
@@ -56,12 +63,11 @@ class Assets:
     def _files(self, name: str) -> list[Path]:
         if name not in JOINED:
             return [self._folder / name]
-        folder, _ = JOINED[name]
-        return sorted((self._folder / folder).glob(f"*.{folder}"))
+        return sorted(self._folder.glob(JOINED[name][0]))
 
 
 def init_app(app: Flask) -> None:
-    """Serve the joined files. Flask serves the others."""
+    """Serve the files of JOINED. Flask serves the others."""
     assets = Assets(Path(app.static_folder or ""))
 
     def joined(name: str) -> Response:

@@ -39,11 +39,12 @@ from overseer.render.streaming_answers import StreamingAnswers
 
 ENTRY_BYTES = 600  # overhead of a cache entry: its key and four hash table slots
 BIDI_CONTROLS = re.compile("[\u202a-\u202e\u2066-\u2069]")  # they change the direction of the text after them
+PAUSE_INTERVAL_SECONDS = 0.005
 HTMX_CONFIG = {
     "includeIndicatorCSS": False,  # it is an inline style, which the content policy forbids
     "defaultSettleDelay": 0,
     # Keep what a reader has unfolded or wrapped.
-    "morphIgnore": ["data-htmx-powered", "open", "data-wrapped", "aria-pressed"],
+    "morphIgnore": ["data-htmx-powered", "open", "data-wrapped", "data-unfolded", "data-foldable", "aria-pressed"],
     "ws": {
         "reconnectCodes": [1000, 1001, 1005, 1006, 1008, 1011, 1012, 1013, 1014],
         "reconnectMaxDelay": 3000,
@@ -94,6 +95,7 @@ class Fragments:
         self._locked = locked
         self._prefix = prefix
         self._cache = cache
+        self._paused_at = 0.0  # monotonic time
 
     def page(
         self,
@@ -177,9 +179,29 @@ class Fragments:
         """Render `#header`: the open room's name, settings and actions."""
         return self._render("rooms/_header.html", room=room, settings=settings)
 
-    def models(self, names: Sequence[str], *, problem: str = "") -> str:
-        """Render `#models`: the models to choose from, or why there are none."""
-        return self._render("rooms/_models.html", names=names, problem=problem)
+    def models(
+        self, names: Sequence[str], *, room_id: str | None = None, chosen: str = "", q: str = "", problem: str = ""
+    ) -> str:
+        """Render `#models`: those of the models that contain `q`, or why there are none.
+
+        `chosen` is the model of the room, or empty for the default. A name that the server does not list can be chosen:
+        the typed one, and the room's own.
+        """
+        typed = q.casefold()
+        unlisted = q or chosen
+        return self._render(
+            "rooms/_models.html",
+            names=names,
+            found=sorted(
+                (name for name in names if typed in name.casefold()), key=lambda name: name.casefold() != typed
+            ),
+            unlisted="" if unlisted in names else unlisted,
+            default_matches="default".startswith(typed),
+            room_id=room_id,
+            chosen=chosen,
+            q=q,
+            problem=problem,
+        )
 
     def palette(self, rooms: RoomList, *, q: str, active: Room | None) -> str:
         """Render `#palette-options`: the commands and rooms that match `q`. `active` is the open room."""
@@ -201,7 +223,10 @@ class Fragments:
         return self._render("messages/_exchange.html", room_id=room_id, question=question, answer=answer)
 
     def message(self, room_id: str, message: Message) -> Markup:
-        """Render `#message-<n>`."""
+        """Render `#message-<n>`. Other greenlets may run meanwhile, because a page has many messages."""
+        if time.monotonic() - self._paused_at > PAUSE_INTERVAL_SECONDS:
+            time.sleep(0)
+            self._paused_at = time.monotonic()
         return self.message_and_cursor(room_id, message)[0]
 
     def message_and_cursor(self, room_id: str, message: Message) -> tuple[Markup, Cursor | None]:

@@ -39,6 +39,8 @@ MULTILINE_DELIMITERS = (
 )
 # The lexer states of other languages inside HTML, and the delimiters of these.
 EMBEDDED_STATES = {"script-content": ("<script", "</script>"), "style-content": ("<style", "</style>")}
+FOLDED_LINES = 40  # longer code in earlier messages is folded
+UNFOLD_HTML = '<button type="button" class="unfold" data-unfold="">Show all {lines} lines</button>'
 BUTTONS_HTML = "".join(
     f'<button type="button" class="code__button" data-{name.lower()}="">{name}</button>' for name in ("Wrap", "Copy")
 )
@@ -265,7 +267,11 @@ def code_block(
     pre = f'<pre tabindex="0"><code>{highlighted}</code></pre>'
     if continued:
         return f'<div class="code code--more">{pre}</div>'
-    return f'<div class="code"><div class="code__bar">{bar}</div>{pre}</div>'
+    kinds = "" if language else " code--plain"
+    if not growing and (lines := code.count("\n")) > FOLDED_LINES:
+        kinds += " code--long"
+        pre += UNFOLD_HTML.format(lines=lines)
+    return f'<div class="code{kinds}"><div class="code__bar">{bar}</div>{pre}</div>'
 
 
 def split_code(code: str) -> Iterator[str]:

@@ -23,9 +23,11 @@ class Command:
 
 COMMANDS = (
     Command("New room", "#new-room", "chat conversation create start add"),
-    Command("Model and settings of this room", "#header .settings > summary", "system prompt temperature", "room"),
+    Command("Choose the model", "#header .picker > summary", "switch change select llm", "room"),
+    Command("Room settings", "#header .settings > summary", "system prompt temperature instructions options", "room"),
     Command("Rename this room", "#header [data-rename]", "name title change", "room"),
     Command("Pin or unpin this room", "#header [name=pinned] ~ button", "favorite star keep top", "room"),
+    Command("Print this room", "#header [data-print]", "paper pdf", "room"),
     Command("Clear this room", "#header [data-clear]", "messages remove empty reset", "room"),
     Command("Delete this room", "#header [data-delete]", "remove erase", "room"),
     Command("Stop the answer", "#composer [data-stop]", "cancel abort end", "answer"),
@@ -42,17 +44,22 @@ def matching_commands(q: str, available: set[str]) -> list[Command]:
     """Return the commands that match every word of `q` and need nothing, or something `available`.
 
     A word matches the beginning of a word of the name or of a synonym. A word of MIN_FUZZY_CHARS or more also matches
-    letters of the name in their order.
+    letters of the name in their order; such commands come last.
     """
     typed = q.casefold().replace(":", " ").split()
-    return [one for one in COMMANDS if one.needs in {"", *available} and all(_matches(word, one) for word in typed)]
+    found = [one for one in COMMANDS if one.needs in {"", *available} and all(_matches(word, one) for word in typed)]
+    return sorted(found, key=lambda one: not all(_begins_a_word(word, one) for word in typed))
 
 
 def _matches(word: str, command: Command) -> bool:
-    words = f"{command.name} {command.synonyms}".casefold().replace(":", " ").split()
-    if any(one.startswith(word) for one in words):
+    if _begins_a_word(word, command):
         return True
     return len(word) >= MIN_FUZZY_CHARS and _is_subsequence(word, command.name.casefold())
+
+
+def _begins_a_word(word: str, command: Command) -> bool:
+    words = f"{command.name} {command.synonyms}".casefold().replace(":", " ").split()
+    return any(one.startswith(word) for one in words)
 
 
 def _is_subsequence(letters: str, text: str) -> bool:

@@ -29,7 +29,7 @@ ATTRIBUTES = {
 }
 BOOLEAN = {"true", "false"}
 VALUES = {
-    "button": {"type": {"button"}, "data-wrap": {""}, "data-copy": {""}},
+    "button": {"type": {"button"}, "data-wrap": {""}, "data-copy": {""}, "data-unfold": {""}},
     "div": {"tabindex": {"0"}, "dir": {"auto"}},
     "pre": {"tabindex": {"0"}},
     "span": {"tabindex": {"0"}},
@@ -52,9 +52,9 @@ VALUES = {
 }
 ALIGNMENTS = {"left", "center", "right"}
 CLASSES = {
-    "button": {"code__button"},
+    "button": {"code__button", "unfold"},
     "code": {"formula-source"},
-    "div": {"code", "code--more", "code__bar", "table", "table--more", "footnote"},
+    "div": {"code", "code--more", "code--plain", "code--long", "code__bar", "table", "table--more", "footnote"},
     "blockquote": {"alert", *(f"alert--{kind}" for kind in ALERTS)},
     "p": {"alert__title"},
     "sup": {"footnote__label"},

@@ -14,6 +14,7 @@ from werkzeug.exceptions import TooManyRequests, Unauthorized
 from overseer.domain.addresses import Access, hostname, is_loopback, origin
 from overseer.domain.records import Session
 from overseer.domain.text import escape_for_log
+from overseer.render.assets import ENDPOINTS
 from overseer.storage.sessions import SessionStorage
 from overseer.web.password import Password, RateLimiter
 from overseer.web.proxies import PEER
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 # What needs no log-in: the log-in itself, the files of its page, and the health check.
-OPEN_ENDPOINTS = frozenset({"login.show_login", "login.create_login", "static", "joined", "rooms.healthz"})
+OPEN_ENDPOINTS = frozenset({"login.show_login", "login.create_login", *ENDPOINTS, "rooms.healthz"})
 MAX_LOGIN_BYTES = 16_000  # of a form with a password
 MAX_UNAUTHORIZED_BYTES = 400_000  # of another form: its text is shown again if the session ended while it was typed
 LOGGED_OUT = "You’ve been logged out. Log in to continue."
@@ -30,6 +31,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; "
     "manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+FILE_POLICY = "default-src 'none'; frame-ancestors 'none'"  # of static files, which load nothing
 UNUSED_FEATURES = ["camera", "display-capture", "geolocation", "microphone", "midi", "payment", "usb", "serial", "hid"]
 HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -126,6 +128,9 @@ def is_authenticated() -> bool:
 
 def add_security_headers(response: Response) -> Response:
     """Add the security headers, but keep those that the view has set."""
+    if request.endpoint in ENDPOINTS:
+        response.headers.setdefault("Content-Security-Policy", FILE_POLICY)
+        response.headers.setdefault("Permissions-Policy", "camera=()")  # it governs pages, not files
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     return response

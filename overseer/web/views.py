@@ -29,6 +29,7 @@ MARKDOWN_HEADERS = {"Vary": "Accept", "Cache-Control": "no-store"}
 # The content comes from a model. A browser asks each time, because the room may be deleted or the session over.
 FILE_HEADERS = {"Content-Security-Policy": "sandbox", "Cache-Control": "private, no-cache"}
 MESSAGES_AFTER_LINKED = 25
+PRINTED_MESSAGES = 1000  # at most, with `?all=1`
 
 ROOM = "/rooms/<room_id>"
 MESSAGE = f"{ROOM}/messages/<number:number>"
@@ -48,11 +49,11 @@ def init_app(app: Flask) -> None:
 
 @bp.get("/")
 def index() -> Response:
-    q = request.args.get("q", "")
+    q = clean(request.args.get("q", "")).strip()
     rooms = overseer().rooms().rooms
     if rooms and not q:
         return redirect("rooms.show_room", room_id=rooms[0].id)
-    return html_response(page_with(home(clean(q)), None, filtered=False))
+    return html_response(page_with(home(q), None, filtered=False))
 
 
 @bp.get("/rooms")
@@ -61,7 +62,7 @@ def list_rooms() -> Response:
     if wants_page():
         return page_without_room("Choose a room.")
     under = request.args.get("under", "")
-    rooms = overseer().rooms(q=q, after=after)
+    rooms = overseer().rooms(q=q, after=after, open_room=open_room_id())
     return html_response(fragments().rooms(rooms, active=open_room_id(), q=q, under=under if after is not None else ""))
 
 
@@ -225,10 +226,16 @@ def show_palette() -> Response:
 
 @bp.get("/models")
 def list_models() -> Response:
+    """Return the models whose names contain `q`. With `room=`, the one of that room is marked."""
+    room_id, q = request.args.get("room"), clean(request.args.get("q", "")).strip()
+    names: tuple[str, ...] = ()
+    problem = ""
     try:
-        return html_response(fragments().models(overseer().models(refresh="refresh" in request.args)))
+        names = overseer().models(refresh="refresh" in request.args)
     except ModelError as error:
-        return html_response(fragments().models((), problem=str(error)))
+        problem = str(error)
+    chosen = overseer().room(room_id).settings().model if room_id else ""
+    return html_response(fragments().models(names, room_id=room_id, chosen=chosen, q=q, problem=problem))
 
 
 @bp.get("/healthz")
@@ -288,11 +295,14 @@ def open_room(room_id: str) -> tuple[str, int]:
 
 
 def room_fragment(room_id: str) -> str:
-    """Return `#room`. The revision is read first, so the tab is sent every change that came after it."""
+    """Return `#room`. The revision is read first, so the tab is sent every change that came after it.
+
+    With `all=1`, it has all messages instead of the newest page, for printing.
+    """
     room = overseer().room(room_id)
     record, revision = room.record(), hub().revision(room_id)
     before = number_arg("before")
-    page = room.messages(before=before)
+    page = room.messages(limit=PRINTED_MESSAGES) if request.args.get("all") == "1" else room.messages(before=before)
     return fragments().room(record, room.settings(), page, revision=revision, newest=before is None, key=new_key())
 
 
@@ -308,7 +318,7 @@ def page_without_room(sentence: str) -> Response:
 def page_with(room_html: str, room_id: str | None, *, filtered: bool = True) -> str:
     """Return the page: the list of rooms, `filtered` by the query, beside `#room`."""
     q, revision = clean(request.args.get("q", "")) if filtered else "", hub().revision()
-    rooms = overseer().rooms(q=q, after=number_arg("after"))
+    rooms = overseer().rooms(q=q, after=number_arg("after"), open_room=room_id)
     title, growing = "", False
     if room_id:
         record = overseer().record(room_id)

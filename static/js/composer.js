@@ -101,7 +101,7 @@ openRoom();
 
 /** Names the room's model in the placeholder, also after the settings have changed. */
 function showModelName() {
-  const name = document.querySelector(".settings__summary > span")?.textContent;
+  const name = document.querySelector(".picker__summary > span")?.textContent;
   const placeholder = `Message ${name}…`;
   if (name && composer() && field(composer()).placeholder !== placeholder) field(composer()).placeholder = placeholder;
 }

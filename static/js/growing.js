@@ -6,7 +6,7 @@
 // does when the answer has ended. `data-blocks` is the number of finished blocks, `data-nodes` the number of finished nodes
 // in the last block, and `data-end` the length of that block's last text.
 
-const KEPT = ["data-wrapped", "aria-pressed", "open"]; // set by the reader
+const KEPT = ["data-wrapped", "data-unfolded", "aria-pressed", "open"]; // set by the reader
 const isMore = (element) => /--more\b/.test(element.className);
 
 /** The element that holds the items of a list, the rows of a table or the text of code. */

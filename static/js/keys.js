@@ -48,7 +48,8 @@ document.addEventListener("keydown", (event) => {
     editLast();
   } else if (key === "F2") {
     event.preventDefault();
-    (target.closest(".row")?.querySelector("[data-rename]") ?? document.querySelector("#header [data-rename]"))?.click();
+    const place = target.closest(".row") ?? document.querySelector("#header h1");
+    if (place) document.dispatchEvent(new CustomEvent("room:rename", { detail: place }));
   } else if (key === "Escape" && unmodified && !event.repeat && !(target.type === "search" && target.value)) {
     press("#composer[data-answering] [data-stop]");
   } else if (key === "?" && unmodified && !typing) {

@@ -45,7 +45,7 @@ function countDown() {
 const since = new WeakMap(); // when this page first showed that the model thinks
 const MIN_SHOWN_SECONDS = 3;
 function countUp() {
-  for (const waiting of growing.map((id) => document.querySelector(`#${id} .message__waiting:not([data-queued])`))) {
+  for (const waiting of growing.map((id) => document.querySelector(`#${id} :is(.message__waiting:not([data-queued]), [data-thinking])`))) {
     if (!waiting) continue;
     if (!since.has(waiting)) since.set(waiting, Date.now());
     const seconds = Math.floor((Date.now() - since.get(waiting)) / 1000);

@@ -28,12 +28,107 @@ document.addEventListener("keydown", ({ key }) => {
   closeMenus();
 });
 
+// The focus goes into a menu that has a field, and a menu closes when the focus leaves it.
+document.addEventListener("toggle", ({ target, newState }) => {
+  if (newState === "closed" && target.matches(".picker")) document.getElementById("model-filter").value = "";
+  if (newState !== "open" || !target.matches(".menu") || matchMedia("(hover: none)").matches) return;
+  [...target.querySelectorAll("input:not([type=hidden]), textarea")].find((one) => one.checkVisibility())?.focus();
+}, { capture: true });
+document.addEventListener("focusout", ({ target, relatedTarget }) => {
+  const menu = target.closest(".menu[open]");
+  if (menu && relatedTarget && !menu.contains(relatedTarget) && !relatedTarget.closest("dialog, [popover]")) menu.open = false;
+});
+
+// The arrow keys go through the items of a menu.
+document.addEventListener("keydown", (event) => {
+  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  const menu = event.target.closest(".menu[open], .row-menu");
+  if (!step || !menu || event.target.matches("textarea, [type=number], [type=range]")) return;
+  event.preventDefault();
+  const items = [...menu.querySelectorAll("summary, [type=search], .menu__item")].filter((one) => one.checkVisibility());
+  items[(items.indexOf(event.target) + step + items.length) % items.length]?.focus();
+});
+
+// The list of models is fetched when its menu opens, not when it closes.
+document.addEventListener("htmx:config:request", (event) => {
+  const { sourceElement } = event.detail.ctx;
+  if (sourceElement.matches(".picker") && !sourceElement.open) event.preventDefault();
+});
+
+// The list of models: Enter in the search chooses the first one, as soon as the list is for what was typed.
+let choosing = false;
+function chooseModel() {
+  const list = document.getElementById("models");
+  if (!choosing || list?.dataset.q !== document.getElementById("model-filter")?.value.trim()) return;
+  choosing = false;
+  list.querySelector("[name=model]")?.click();
+}
+document.addEventListener("keydown", ({ key, target, isComposing }) => {
+  if (!target.matches("#model-filter") || isComposing) return;
+  choosing = key === "Enter" && target.value.trim() !== "";
+  chooseModel();
+});
+document.addEventListener("htmx:after:swap", () => {
+  chooseModel();
+  // Refresh replaces its button.
+  if (document.activeElement === document.body && document.querySelector(".picker[open]")) document.getElementById("model-filter").focus();
+});
+
+// The menu of a row in the list is one for all rows. It is filled in when it opens, and again when its row changes.
+const rowMenu = document.getElementById("row-menu");
+let menuRoom = ""; // the id of the row
+const menuRow = () => document.getElementById(menuRoom);
+document.addEventListener("click", ({ target }) => (menuRoom = target.closest(".row__more")?.closest(".row").id ?? menuRoom), { capture: true });
+
+function fillRowMenu() {
+  const { rename: url, messages, pinned } = menuRow().dataset;
+  const { name } = menuRow().querySelector(".row__more").dataset;
+  const count = messages === "1" ? "1 message" : `${messages} messages`;
+  const [pin, , clear, remove] = rowMenu.querySelectorAll("button");
+  pin.ariaLabel = pinned === undefined ? "Pin" : "Unpin";
+  pin.value = pinned === undefined ? "1" : "0";
+  pin.className = `menu__item menu__item--live icon--${pin.ariaLabel.toLowerCase()}`;
+  pin.setAttribute("hx-patch", url);
+  clear.setAttribute("hx-delete", `${url}/messages`);
+  clear.setAttribute("hx-confirm", `Clear all ${count} in “${name}”? This can’t be undone.`);
+  clear.hidden = messages === "0";
+  remove.setAttribute("hx-delete", url);
+  remove.setAttribute("hx-confirm", `Delete “${name}”?${messages === "0" ? "" : ` Its ${count} will be gone for good.`}`);
+}
+rowMenu.addEventListener("beforetoggle", ({ newState }) => {
+  for (const row of document.querySelectorAll(".row[data-menu]")) row.removeAttribute("data-menu");
+  if (newState !== "open" || !menuRow()) return;
+  menuRow().setAttribute("data-menu", "");
+  fillRowMenu();
+  const { bottom, left } = menuRow().querySelector(".row__more").getBoundingClientRect();
+  Object.assign(rowMenu.style, { left: `${left}px`, top: `min(${bottom + 4}px, calc(100dvh - 13rem))` });
+});
+document.addEventListener("rooms:changed", () => {
+  if (!rowMenu.matches(":popover-open")) return;
+  if (menuRow()) fillRowMenu();
+  else rowMenu.hidePopover();
+});
+rowMenu.addEventListener("toggle", ({ newState }) => newState === "open" && rowMenu.querySelector("button").focus());
+rowMenu.addEventListener("focusout", ({ relatedTarget }) => {
+  if (relatedTarget && !rowMenu.contains(relatedTarget) && rowMenu.matches(":popover-open")) rowMenu.hidePopover();
+});
+document.addEventListener("click", ({ target }) => {
+  if (!target.matches("[data-rename-room]")) return;
+  const place = rowMenu.contains(target) ? menuRow() : document.querySelector("#header h1");
+  target.closest(".menu")?.querySelector("summary").focus(); // to which the focus returns
+  closeMenus();
+  if (!place) return;
+  document.dispatchEvent(new CustomEvent("room:rename", { detail: place }));
+});
+// Before the action, whose confirmation returns the focus to where it was.
+rowMenu.addEventListener("click", () => rowMenu.matches(":popover-open") && rowMenu.hidePopover(), { capture: true });
+
 // A form whose request is rejected stays open; one that succeeds closes its menu and removes an earlier error.
 document.addEventListener("htmx:after:request", ({ detail: { ctx } }) => {
   if (!(ctx.response?.status < 400) || ctx.request.method === "GET") return;
   document.getElementById("error").replaceChildren();
   const menu = ctx.sourceElement.closest(".menu__items")?.parentElement;
-  if (!menu?.open || ctx.sourceElement.closest("#models")) return;
+  if (!menu?.open) return;
   menu.open = false;
   menu.querySelector("summary").focus();
 });

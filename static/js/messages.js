@@ -55,15 +55,18 @@ function announce(text) {
 }
 
 document.addEventListener("click", (event) => {
-  const button = event.target.closest("[data-copy], [data-copy-message], [data-copy-link], [data-wrap]");
+  const button = event.target.closest("[data-copy], [data-copy-message], [data-copy-link], [data-wrap], [data-unfold]");
   if (!button) return;
   const code = button.closest(".code");
   if (button.matches("[data-copy]")) copy(button, code.querySelector("code").textContent);
   else if (button.matches("[data-copy-link]")) {
     event.preventDefault();
     copy(button, button.href);
-    location.hash = button.hash; // now rather than by the browser later, since the jump takes the focus
     document.dispatchEvent(new CustomEvent("composer:focus"));
+  } else if (button.matches("[data-unfold]")) {
+    const unfolded = (code ?? button.previousElementSibling).toggleAttribute("data-unfolded");
+    labelFolding();
+    if (!unfolded) button.scrollIntoView({ block: "nearest" });
   }
   else if (button.matches("[data-wrap]")) button.ariaPressed = String(code.toggleAttribute("data-wrapped"));
   else {
@@ -71,6 +74,32 @@ document.addEventListener("click", (event) => {
     copy(button, fetchMarkdown(button.href));
   }
 });
+
+/** Labels the buttons that fold, also after a morph, which keeps the state and not the label. */
+function labelFolding() {
+  for (const button of document.querySelectorAll("#messages .unfold")) {
+    const unfolded = (button.closest(".code") ?? button.previousElementSibling).hasAttribute("data-unfolded");
+    if (!labels.has(button)) labels.set(button, button.textContent);
+    const label = unfolded ? "Show less" : labels.get(button);
+    if (button.textContent !== label) button.textContent = label;
+    button.ariaExpanded = unfolded;
+  }
+}
+document.addEventListener("htmx:after:swap", labelFolding);
+
+/** Lets the code in these messages fold. */
+function allowFolding(articles) {
+  for (const article of articles) if (article.querySelector(".code--long")) article.setAttribute("data-foldable", "");
+}
+function openRoom() {
+  allowFolding([...document.querySelectorAll("#messages article")].slice(0, -1));
+  labelFolding();
+}
+document.addEventListener("room:opened", openRoom);
+document.addEventListener("htmx:before:swap", ({ detail: { tasks } }) => {
+  for (const { target, fragment } of tasks) if (target?.id?.startsWith("earlier-")) allowFolding(fragment.querySelectorAll("article"));
+});
+openRoom();
 
 // Announce an answer once, when it has ended, not word by word. One that fails at once may never be seen growing, so
 // compare states.

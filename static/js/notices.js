@@ -5,6 +5,7 @@ const FAILED = [
   ["POST", /\/messages$/, "", "Your message wasn’t sent."],
   ["PATCH", /\/messages\/\d+$/, "", "Your edit wasn’t saved."],
   ["GET", /\/messages\/\d+\/edit$/, "", "The message wasn’t opened for editing."],
+  ["GET", /\/messages\/\d+$/, "", "The message wasn’t updated."],
   ["GET", /\/messages$/, "", "Earlier messages weren’t loaded."],
   ["DELETE", /\/messages$/, "", "The messages weren’t cleared."],
   ["DELETE", /\/turn$/, "", "The answer wasn’t stopped."],
@@ -25,10 +26,10 @@ const FAILED = [
 const notice = () => document.getElementById("unreachable");
 let output = null; // the element that shows the sentence, in a dialog or in the notice
 
-function show(what, dialog) {
+function show(what, dialog, why = "Can’t reach the server. ") {
   hide();
   output = dialog?.querySelector("[role=alert]") ?? notice().querySelector("span");
-  output.textContent = `Can’t reach the server. ${what}`;
+  output.textContent = why + what;
   if (!notice().contains(output)) return;
   notice().hidden = false;
   document.getElementById("error").replaceChildren(); // show one notice at a time
@@ -46,7 +47,7 @@ function showFailure({ request, sourceElement }) {
   const found = FAILED.find(([method, path, field]) => method === request.method && path.test(pathname) && (!field || has(field)));
   // The list of models is loaded when the settings are opened. It must not take the place of what the reader has done.
   if (pathname.endsWith("/models") && !notice().hidden) return;
-  show(found?.at(-1) ?? "Try again in a moment.", sourceElement.closest("dialog[open], :popover-open"));
+  show(found?.at(-1) ?? "Try again in a moment.", sourceElement.closest("dialog[open], :popover-open, .message > .editing"));
 }
 
 // No response, a truncated response, or the error page of a proxy (our own responses have a Content-Security-Policy).
@@ -58,6 +59,19 @@ document.addEventListener("htmx:before:response", (event) => {
   showFailure(ctx);
 });
 document.addEventListener("server:unreachable", ({ detail }) => show(detail));
+
+// A browser would open a dropped file in place of the page.
+const NO_FILES = "Files can’t be attached yet. Paste the text of the file instead.";
+document.addEventListener("dragover", (event) => event.dataTransfer.types.includes("Files") && event.preventDefault());
+document.addEventListener("drop", (event) => {
+  if (!event.dataTransfer.types.includes("Files")) return;
+  event.preventDefault();
+  show(NO_FILES, null, "");
+});
+document.addEventListener("paste", ({ clipboardData }) => {
+  const { files, types } = clipboardData;
+  if (files.length && !types.includes("text/plain")) show(NO_FILES, null, "");
+});
 
 document.addEventListener("htmx:after:request", hide);
 document.addEventListener("htmx:ws:after:connection", hide);

@@ -1,5 +1,7 @@
 // The room list: marks the open room, applies the filter to pushed rows, and keeps the focus in a row that moves.
 
+const ROW_MS = 500;
+const PAGE = 51;
 const shown = () => document.querySelector("#room > :first-child");
 
 function markOpen() {
@@ -8,7 +10,28 @@ function markOpen() {
     if (row.dataset.room === open) row.setAttribute("aria-current", "page");
     else row.removeAttribute("aria-current");
   }
+  const apart = document.querySelector("#rooms-open + .row");
+  if (apart && apart.dataset.room !== open) dropApart();
+  else if (open) setTimeout(showIfMissing, ROW_MS);
 }
+
+// A new room's row comes by a push. That of another room may be further down the list than is loaded.
+function showIfMissing() {
+  const open = document.getElementById("room")?.dataset.room;
+  const isMissing = open && !document.getElementById(`room-${open}`) && !document.querySelector("#messages.notice");
+  // The list that is requested again is the first page.
+  if (isMissing && document.querySelectorAll("#rooms > .row").length <= PAGE && !document.getElementById("filter").value) refresh();
+}
+
+// The open room stands apart while its place in the list is not loaded.
+function dropApart() {
+  document.querySelector("#rooms-open + .row")?.remove();
+  document.getElementById("rooms-open")?.remove();
+}
+document.addEventListener("htmx:before:swap", ({ detail: { tasks } }) => {
+  const apart = document.querySelector("#rooms-open + .row");
+  if (apart && tasks.some(({ target, fragment }) => target?.id === "rooms-more" && fragment?.querySelector(`#${apart.id}`))) dropApart();
+});
 
 // The list is one Tab stop: the open room, or the first. The arrow keys go from row to row, and from a row to its buttons.
 function moveTabStop(link) {

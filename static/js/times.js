@@ -80,13 +80,16 @@ function group(row) {
 /** Inserts the headings of the room list where a group begins. The headings of the first two groups always exist. */
 function regroup(list) {
   if (!list) return;
+  const apart = list.querySelector("#rooms-open"); // the open room, whose place is not loaded
+  const apartRow = apart?.nextElementSibling.matches(".row") ? apart.nextElementSibling : null;
+  if (apart && !apartRow) apart.remove();
   const headings = new Map();
-  for (const heading of list.querySelectorAll(":scope > .rooms__day")) {
+  for (const heading of list.querySelectorAll(":scope > .rooms__day:not(#rooms-open)")) {
     if (headings.has(heading.id)) heading.remove();
     else headings.set(heading.id, heading);
   }
   // Do not move what is in its place: that would take the focus from a row and cause a layout.
-  let at = list.firstElementChild;
+  let at = apartRow ? apartRow.nextElementSibling : list.firstElementChild;
   let latest = -1;
   const put = (key) => {
     const id = `rooms-${KEYS[key]}`;

@@ -43,13 +43,20 @@ def new_room(page: Page) -> str:
     """Press New, and wait until the room is open and connected. Return its path."""
     before = page.url
     page.locator("input[name=reuse]").evaluate("input => { input.value = ''; }")  # also if the open room is empty
-    page.get_by_role("button", name="New", exact=True).click()
+    page.locator("#new-room").click()
     expect(page).not_to_have_url(before)
     path = "/rooms/" + page.url[-12:]
     expect_open(page, path)  # the address changes first
     expect(page.locator("#messages article")).to_have_count(0)
     expect(page.locator("body")).to_have_attribute("data-live", "open")
     return path
+
+
+def act_on_room(page: Page, path: str, action: str) -> None:
+    """Choose an action in the menu of a room's row."""
+    row(page, path).hover()
+    row(page, path).locator(".row__more").click()
+    page.locator("#row-menu").get_by_role("button", name=action).click()
 
 
 def open_room(page: Page, path: str) -> None:

@@ -19,6 +19,7 @@ from tests.browser.steps import (
     message,
     messages,
     new_room,
+    open_room,
     row,
     send,
     wait_for_requests,
@@ -271,7 +272,7 @@ def test_edit_replaces_a_question_and_all_that_followed_in_every_tab(
     edit = message(page, 1).get_by_role("link", name="Edit")
     edit.focus()
     page.keyboard.press("Enter")
-    dialog = page.get_by_role("dialog", name="Edit message")
+    dialog = page.get_by_role("form", name="Edit message")
     box = dialog.get_by_role("textbox")
     expect(box).to_be_focused()
     expect(box).to_have_value("\nWhat is <b>one</b>?\n")
@@ -298,7 +299,7 @@ def test_edit_that_is_rejected_keeps_the_text_and_drops_nothing(
     path = create_room(server, questions=1)
     page = open_page(path)
     message(page, 1).get_by_role("link", name="Edit").click()
-    dialog = page.get_by_role("dialog", name="Edit message")
+    dialog = page.get_by_role("form", name="Edit message")
     alert = dialog.get_by_role("alert")
     dialog.get_by_role("textbox").fill("Better")
     running = model_server.will(held(text("Still at it")))
@@ -347,36 +348,55 @@ def test_copy_takes_markdown_code_and_links_and_wrap_folds_long_lines(
     assert page.evaluate(clipboard) == markdown.split("```python\n")[1].removesuffix("```\n")
     message(page, 1).hover()
     message(page, 1).get_by_role("link", name="Link").click()
-    expect(page).to_have_url(f"{page.url.split('#')[0]}#message-1")
+    until(lambda: page.evaluate(clipboard) == f"{page.url}#message-1")
+    page.goto(f"{page.url}#message-1")
     expect(page.locator(".message:target")).to_have_id("message-1")
-    assert page.evaluate(clipboard) == page.url
 
 
 def test_settings_are_sent_to_the_model_and_kept_after_reload_and_restart(
     open_page: OpenPage, server: Server, model_server: ModelServer
 ) -> None:
-    """Typed values outlive a push; another tab shows the new model; the model list can be refreshed."""
+    """A chosen model applies at once, in every tab; the list can be searched and refreshed."""
     model_server.models = ["stand-in", "owl-7b"]
     page = open_page()
     path = new_room(page)
     other = open_page(path)
     page.bring_to_front()
-    page.locator(".settings > summary").click()
-    expect(page.locator("#models")).to_contain_text("2 models available")
-    expect(page.locator("#model-names option[value='owl-7b']")).to_have_count(1)
-    model_server.models.append("owl-70b")
-    page.get_by_role("button", name="Refresh").click()
-    expect(page.locator("#models")).to_contain_text("3 models available")
-    page.get_by_label("Model", exact=True).fill("my-owl")
-    page.get_by_label("Temperature").fill("0.25")
-    page.get_by_label("System prompt").fill("You are an owl.\nBe brief.")
-    requests.patch(server.url + path, {"name": "Renamed"}, timeout=20)
-    expect(page.locator("#header h1")).to_have_text("Renamed")
-    expect(page.get_by_label("Model", exact=True)).to_have_value("my-owl")
-    expect(page.get_by_label("System prompt")).to_be_focused()
-    page.get_by_role("button", name="Save").click()
+    models, chosen = page.locator("#models"), page.locator("#models [aria-current=true]")
+    page.locator(".picker > summary").click()
+    expect(models).to_contain_text("2 models available")
+    expect(chosen).to_have_text("Default · stand-in")
+    expect(page.locator("#model-filter")).to_be_focused()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
     for tab in (page, other):
-        expect(tab.locator(".settings > summary")).to_have_text("my-owl")
+        expect(tab.locator(".picker > summary")).to_have_text("stand-in")
+    expect(page.locator(".picker > summary")).to_be_focused()
+    model_server.models.append("owl-70b")
+    page.keyboard.press("Enter")
+    expect(chosen).to_have_text("stand-in")
+    page.get_by_role("button", name="Refresh").click()
+    expect(models).to_contain_text("3 models available")
+    page.locator("#model-filter").press_sequentially("70")
+    page.keyboard.press("Enter")  # before the list has arrived
+    for tab in (page, other):
+        expect(tab.locator(".picker > summary")).to_have_text("owl-70b")
+    page.locator(".picker > summary").click()
+    page.locator("#model-filter").fill("my-owl")
+    expect(models.get_by_role("button", name="my-owl")).to_contain_text("not listed by the server")
+    page.keyboard.press("Enter")
+    for tab in (page, other):
+        expect(tab.locator(".picker > summary")).to_have_text("my-owl")
+    page.locator(".settings > summary").click()
+    expect(page.get_by_label("System prompt")).to_be_focused()
+    page.get_by_label("System prompt").fill("You are an owl.\nBe brief.")
+    slider = page.get_by_role("slider", name="Temperature")
+    slider.fill("0.3")
+    expect(page.locator("#setting-temperature")).to_have_value("0.3")
+    page.locator("#setting-temperature").fill("0.25")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_label("System prompt")).to_be_hidden()
     model_server.will(Reply(text("Hoo."), usage(1234, 56), end()))
     send(page, "Who?")
     expect(message(page, 2, state="complete").locator(".message__meta")).to_contain_text("my-owl")
@@ -387,11 +407,42 @@ def test_settings_are_sent_to_the_model_and_kept_after_reload_and_restart(
     server.restart()
     page.goto(server.url + path)
     page.locator(".settings > summary").click()
-    expect(page.locator("#models")).to_contain_text("3 models available")
-    expect(page.get_by_label("Model", exact=True)).to_have_value("my-owl")
-    expect(page.get_by_label("Temperature")).to_have_value("0.25")
+    expect(page.locator("#setting-temperature")).to_have_value("0.25")
     expect(page.get_by_label("System prompt")).to_have_value("You are an owl.\nBe brief.")
     expect(message(page, 2).locator(".message__usage")).to_contain_text("1,234 in, 56 out")
+
+
+def test_settings_that_are_not_saved_stay_typed(open_page: OpenPage, server: Server) -> None:
+    """In the room that they belong to, through a push, another room, and a reload, until they are saved."""
+    other, path = create_room(server, "Other"), create_room(server, "Kitchen")
+    page = open_page(path)
+    prompt, unsaved = page.get_by_label("System prompt"), page.locator(".settings__unsaved")
+    page.locator(".settings > summary").click()
+    prompt.fill("Be brief.")
+    requests.patch(server.url + path, {"name": "Renamed"}, timeout=20)
+    expect(page.locator("#header h1")).to_have_text("Renamed")
+    expect(prompt).to_have_value("Be brief.")
+    expect(prompt).to_be_focused()
+    page.locator("#composer textarea").click()
+    expect(prompt).to_be_hidden()
+    open_room(page, other)
+    page.locator(".settings > summary").click()
+    expect(prompt).to_have_value("")
+    expect(unsaved).to_be_empty()
+    open_room(page, path)
+    page.reload()
+    page.locator(".settings > summary").click()
+    expect(prompt).to_have_value("Be brief.")
+    expect(unsaved).to_have_text("Not saved yet")
+    page.get_by_role("button", name="Save").click()
+    expect(prompt).to_be_hidden()
+    page.reload()
+    page.locator(".settings > summary").click()
+    expect(prompt).to_have_value("Be brief.")
+    expect(unsaved).to_be_empty()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Shift+Tab")
+    expect(prompt).to_be_hidden()
 
 
 def test_settings_that_are_rejected_stay_typed(open_page: OpenPage, model_server: ModelServer) -> None:
@@ -399,9 +450,10 @@ def test_settings_that_are_rejected_stay_typed(open_page: OpenPage, model_server
     page = open_page()
     new_room(page)
     model_server.close()
-    page.locator(".settings > summary").click()
+    page.locator(".picker > summary").click()
     expect(page.locator("#models")).to_contain_text("Could not connect")
-    temperature = page.get_by_label("Temperature")
+    page.locator(".settings > summary").click()
+    temperature = page.locator("#setting-temperature")
     temperature.evaluate("box => box.type = 'text'")
     temperature.fill("hot")
     page.get_by_role("button", name="Save").click()
@@ -508,3 +560,113 @@ def test_picture_in_an_answer_is_shown_in_its_place(
     expect(opened.value.locator("img")).to_have_js_property("naturalWidth", 640)
     assert all("is sandboxed" in error for error in page_errors)  # the picture's own page, in which no script may run
     page_errors.clear()
+
+
+def test_edit_is_in_its_place_and_kept_until_it_is_sent_or_cancelled(
+    open_page: OpenPage, server: Server, model_server: ModelServer
+) -> None:
+    """No push replaces it, Escape keeps what was typed, and another message can be edited instead."""
+    path = create_room(server)
+    for question in ("One?", "Two?"):
+        ask(server, path, question)
+    page = open_page(path)
+    form, box = page.locator("#editing"), page.locator("#editing textarea")
+    message(page, 1).hover()
+    message(page, 1).get_by_role("link", name="Edit").click()
+    expect(box).to_be_focused()
+    expect(message(page, 1).locator(".message__body")).to_be_hidden()
+    box.fill("First?")
+    page.keyboard.press("Escape")
+    expect(form).to_have_count(0)
+    expect(message(page, 1)).to_contain_text("One?")
+    expect(composer(page)).to_be_focused()
+    message(page, 1).hover()
+    message(page, 1).get_by_role("link", name="Edit").click()
+    expect(box).to_have_value("First?")
+    message(page, 3).hover()
+    message(page, 3).get_by_role("link", name="Edit").click()
+    expect(box).to_have_value("Two?")
+    expect(form).to_have_count(1)
+    server.restart()
+    expect(page.locator("body")).to_have_attribute("data-live", "open")
+    expect(box).to_have_value("Two?")
+    form.get_by_role("link", name="Cancel").click()
+    expect(form).to_have_count(0)
+    model_server.will(answer("Second again."))
+    message(page, 3).hover()
+    message(page, 3).get_by_role("link", name="Edit").click()
+    box.fill("Second?")
+    page.keyboard.press("Control+Enter")
+    expect(message(page, 4, state="complete")).to_contain_text("Second again.")
+    expect(message(page, 3).locator(".message__body")).to_have_text("Second?")
+    expect(form).to_have_count(0)
+
+
+def test_edit_of_a_room_that_has_changed_shows_the_change_and_keeps_the_text(
+    open_page: OpenPage, server: Server
+) -> None:
+    path = create_room(server)
+    ask(server, path, "One?")
+    page = open_page(path)
+    form, box = page.locator("#editing"), page.locator("#editing textarea")
+    message(page, 1).hover()
+    message(page, 1).get_by_role("link", name="Edit").click()
+    box.fill("Mine?")
+    requests.patch(f"{server.url}{path}/messages/1", {"text": "Theirs?"}, timeout=20)
+    ask(server, path, "Two?")
+    expect(message(page, 4, state="complete")).to_be_visible()
+    form.get_by_role("button", name="Ask again").click()
+    expect(form.get_by_role("alert")).to_contain_text("new messages")
+    form.get_by_role("link", name="Cancel").click()
+    expect(message(page, 1).locator(".message__body")).to_have_text("Theirs?")
+    message(page, 1).hover()
+    message(page, 1).get_by_role("link", name="Edit").click()
+    expect(box).to_have_value("Mine?")
+    form.get_by_role("button", name="Drop 2 messages and ask again").click()
+    expect(message(page, 1).locator(".message__body")).to_have_text("Mine?")
+    expect(messages(page)).to_have_count(2)
+
+
+def test_long_code_and_long_questions_fold(open_page: OpenPage, model_server: ModelServer, server: Server) -> None:
+    """Not the newest answer, which may be growing. Both unfold, also through a push."""
+    path = create_room(server)
+    code = "".join(f"line {n}\n" for n in range(60))
+    for _ in range(2):
+        model_server.will(answer(f"```\n{code}```\n"))
+        ask(server, path, code)
+    page = open_page(path)
+    full = page.locator("#message-4 pre").evaluate("pre => pre.clientHeight")
+    assert full > 1000 and page.get_by_role("button", name="Show all 60 lines").count() == 1
+    folded, button = page.locator("#message-2 pre"), message(page, 2).get_by_role("button", name="Show all 60 lines")
+    assert folded.evaluate("pre => pre.clientHeight") < 400
+    button.click()
+    assert folded.evaluate("pre => pre.clientHeight") == full
+    requests.patch(f"{server.url}{path}", {"name": "Renamed"}, timeout=20)
+    expect(page.locator("#header h1")).to_have_text("Renamed")
+    message(page, 2).get_by_role("button", name="Show less").click()
+    assert folded.evaluate("pre => pre.clientHeight") < 400
+    question = message(page, 3).locator(".part__plain")
+    assert question.evaluate("text => text.clientHeight") < 400
+    message(page, 3).get_by_role("button", name="Show more").click()
+    assert question.evaluate("text => text.clientHeight") > 1000
+    ask(server, path, "And now?")
+    expect(message(page, 6, state="complete")).to_be_visible()
+    assert page.locator("#message-4 pre").evaluate("pre => pre.clientHeight") == full, "it may be read"
+    page.emulate_media(media="print")
+    assert folded.evaluate("pre => pre.clientHeight") > 700 and not button.is_visible()
+
+
+def test_reasoning_says_how_long_it_took(open_page: OpenPage, model_server: ModelServer) -> None:
+    page = open_page()
+    new_room(page)
+    reply = model_server.will(held(reasoning("Let me see.")))
+    send(page, "Think")
+    summary = message(page, 2).locator(".part--reasoning summary")
+    expect(summary).to_have_text("Thinking…")
+    expect(summary).to_have_text(re.compile(r"Thinking… [3-9] s"))
+    reply.say(text("Done."), end())
+    expect(message(page, 2, state="complete")).to_be_visible()
+    expect(summary).to_have_text(re.compile(r"Thought for ([3-9]|\d\d) s"))
+    shown = summary.inner_text()
+    page.reload()
+    expect(summary).to_have_text(shown)

@@ -310,3 +310,25 @@ def test_message_sent_from_a_page_of_earlier_messages_leads_to_the_newest(open_p
     expect(message(two, 6, state="complete")).to_be_visible()
     expect(messages(two)).to_have_count(6)
     expect(composer(two)).to_have_value("")
+
+
+def test_file_that_is_dropped_or_pasted_is_answered_with_a_sentence(open_page: OpenPage) -> None:
+    """The browser would open a dropped file in place of the page."""
+    page = open_page()
+    new_room(page)
+    notice = page.locator("#unreachable")
+    for event, property_name in (("drop", "dataTransfer"), ("paste", "clipboardData")):
+        composer(page).evaluate(
+            """(box, [event, name]) => {
+                const data = new DataTransfer();
+                data.items.add(new File(["x"], "x.png", { type: "image/png" }));
+                const Kind = event === "drop" ? DragEvent : ClipboardEvent;
+                const fired = new Kind(event, { bubbles: true, cancelable: true, [name]: data });
+                window.prevented = !box.dispatchEvent(fired);
+            }""",
+            [event, property_name],
+        )
+        expect(notice).to_contain_text("Files can’t be attached yet.")
+        assert page.evaluate("window.prevented") == (event == "drop")
+        notice.get_by_role("button", name="Dismiss").click()
+        expect(notice).to_be_hidden()

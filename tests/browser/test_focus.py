@@ -8,6 +8,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from tests.browser.steps import (
     OpenPage,
+    act_on_room,
     composer,
     confirm,
     create_room,
@@ -98,20 +99,18 @@ def test_focus_after_copy_regenerate_clear_and_delete_is_in_the_composer(
     confirm(page)
     expect(message(page, 2, state="complete")).to_contain_text("Second.")
     type_into_composer(page)
-    row(page, path).hover()
-    row(page, path).get_by_role("button", name="Clear").click()
+    act_on_room(page, path, "Clear messages")
     confirm(page)
     expect(messages(page)).to_have_count(0)
     type_into_composer(page)
     send(page, "Hello")
     expect(message(page, 4, state="complete")).to_be_visible()
     page.get_by_label("Room actions").click()
-    page.get_by_role("button", name="Clear messages").click()
+    page.locator("#header").get_by_role("button", name="Clear messages").click()
     confirm(page)
     expect(messages(page)).to_have_count(0)
     type_into_composer(page)
-    row(page, other).hover()
-    row(page, other).get_by_role("button", name="Delete").click()
+    act_on_room(page, other, "Delete room")
     confirm(page)
     expect(row(page, other)).to_have_count(0)
     type_into_composer(page)

@@ -68,7 +68,7 @@ def test_new_opens_the_empty_room_again(open_page: OpenPage) -> None:
     path = new_room(page)
     page.locator("input[name=reuse]").evaluate("input => { input.value = '1'; }")
     with page.expect_response("**/rooms") as reopened:
-        page.get_by_role("button", name="New", exact=True).click()
+        page.locator("#new-room").click()
     assert reopened.value.status == 200
     expect(page.locator(".row")).to_have_count(1)
     assert path_of(page) == path
@@ -196,10 +196,10 @@ def test_keys_open_a_room_the_shortcuts_and_the_last_question(open_page: OpenPag
     expect(message(page, 4, state="complete")).to_be_visible()
     page.keyboard.type("x")
     page.keyboard.press("ArrowUp")
-    expect(page.locator("#edit")).to_be_hidden()
+    expect(page.locator("#editing")).to_be_hidden()
     page.keyboard.press("Delete")
     page.keyboard.press("ArrowUp")
-    expect(page.locator("#edit textarea")).to_have_value("Second question")
+    expect(page.locator("#editing textarea")).to_have_value("Second question")
     page.keyboard.press("Escape")
     page.keyboard.press("ControlOrMeta+Shift+o")
     expect(page).not_to_have_url(re.compile(path))

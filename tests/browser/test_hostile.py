@@ -25,7 +25,7 @@ from tests.support.waiting import until
 # Compares the elements of pages with hostile text with those of the same page with harmless text, as the browser parses
 # them. Text attributes may differ. Where Markdown makes elements, only harmless elements and attributes are allowed.
 SHAPE = """(pairs) => {
-  const WORDS = new Set(["value", "title", "aria-label", "alt", "hx-confirm", "data-q", "placeholder"]);
+  const WORDS = new Set(["value", "title", "aria-label", "alt", "hx-confirm", "data-q", "data-name", "placeholder"]);
   const FREE = ".part__done, .part__open, .part--text, .part--reasoning, .part__plain";
   const all = (names) => new RegExp(`^(${names.trim().split(/\\s+/).join("|")})$`);
   const TAGS = all(`p br hr h[1-6] strong em s code pre span blockquote [uo]l li a table thead tbody t[rhd] div button
@@ -206,17 +206,18 @@ def test_hostile_text_acts_on_nothing(
         page.bring_to_front()
         assert page.evaluate(OUTSIDE) == outside
         message(page, 47).get_by_role("link", name="Edit").click()
-        expect(page.locator("#edit textarea")).to_have_value(htmx)
-        page.locator("#edit [data-cancel]").click()
-        page.locator(".settings > summary").click()
-        expect(page.locator("#model-names option")).to_have_count(100)
-        page.locator(".settings > summary").click()
+        expect(page.locator("#editing textarea")).to_have_value(htmx)
+        page.locator("#editing [data-cancel]").click()
+        page.locator(".picker > summary").click()
+        expect(page.locator("#models [name=model]")).to_have_count(101)
+        page.locator(".picker > summary").click()
         page.keyboard.press("Control+k")
         expect(page.locator("#palette-options > li").nth(3)).to_be_visible()
         page.keyboard.press("Escape")
         page.get_by_role("searchbox").fill("<img")
         expect(page.locator("#rooms")).to_have_attribute("data-q", "<img")
-    pages[0].locator("#rooms > .row[aria-current] .icon--clear").evaluate("(button) => button.click()")
+    pages[0].locator("#rooms > .row[aria-current] .row__more").evaluate("(button) => button.click()")
+    pages[0].locator("#row-menu").get_by_role("button", name="Clear messages").click()
     assert "<img src=//" in confirm(pages[0])
     for page, (title, _) in zip(pages, before, strict=True):
         expect(messages(page)).to_have_count(0)
@@ -231,9 +232,10 @@ def test_bidirectional_controls_in_a_name_affect_the_name_only(server: Server, w
     page = watched(create_room(server, name))
     expect(page.locator("body")).to_have_attribute("data-live", "open")
     assert page.locator("#header h1").text_content() == name
-    for button in page.locator(".row [hx-confirm], #header [hx-confirm]").all():
+    page.locator(".row__more").evaluate("(button) => button.click()")
+    for button in page.locator("#row-menu [hx-confirm], #header [hx-confirm]").all():
         assert "“evil”" in (button.get_attribute("hx-confirm") or "")
-    affected = """() => [...document.querySelectorAll(".row__name, .settings__summary span, .model strong, h1")]
+    affected = """() => [...document.querySelectorAll(".row__name, .picker__summary span, .model strong, h1")]
       .filter((one) => getComputedStyle(one).unicodeBidi !== "isolate" && getComputedStyle(one).display === "inline")"""
     assert page.evaluate(affected) == []
 

@@ -151,11 +151,11 @@ def test_message_sent_after_the_log_in_has_ended_is_kept(page: Page, locked: Ser
 
 
 def test_edit_after_the_log_in_has_ended_is_kept(page: Page, context: BrowserContext) -> None:
-    """The dialog stays open and links to a log-in in another tab; after that the edit can be sent."""
+    """The form stays open and links to a log-in in another tab; after that the edit can be sent."""
     send(page, "A questoin")
     expect(message(page, 2, state="complete")).to_be_visible()
     message(page, 1).get_by_role("link", name="Edit").click()
-    edit = page.locator("#edit")
+    edit = page.locator("#editing")
     edit.get_by_role("textbox").fill("A question")
     context.clear_cookies()
     edit.get_by_role("button", name="Ask again").click()
@@ -178,7 +178,7 @@ def test_log_in_and_out_work_without_javascript_over_plain_http(browser: Browser
     log_in(page, "wrong")
     expect(page.get_by_role("alert")).not_to_be_empty()
     log_in(page)
-    page.get_by_role("button", name="New", exact=True).click()
+    page.locator("#new-room").click()
     expect(page).to_have_url(re.compile(rf"^{re.escape(url)}/rooms/[0-9a-f]{{12}}$"))
     page.get_by_role("textbox", name="Message").fill("Hello")
     page.get_by_role("button", name="Send").click()

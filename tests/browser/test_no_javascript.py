@@ -25,7 +25,7 @@ def test_forms_create_ask_edit_configure_rename_filter_clear_and_delete(
 ) -> None:
     """A page with a growing answer reloads itself until the answer has ended."""
     page.goto(server.url)
-    page.get_by_role("button", name="New", exact=True).click()
+    page.locator("#new-room").click()
     reply = model_server.will(held(text("Slowly")))
     page.get_by_role("textbox", name="Message").fill("Hello")
     page.get_by_role("button", name="Send").click()

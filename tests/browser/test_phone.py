@@ -62,8 +62,9 @@ def test_controls_are_large_enough_and_nothing_is_wider_than_the_window(
     expect(message(page, 4, state="interrupted")).to_be_visible()
     steps: dict[str, tuple[Callable[[], None], str]] = {
         "conversation": (lambda: None, "#composer"),
-        "menu": (lambda: page.get_by_label("Room actions").tap(), ".menu__rename"),
-        "settings": (lambda: page.locator(".settings > summary").tap(), "#models button"),
+        "menu": (lambda: page.get_by_label("Room actions").tap(), "#header .menu__item--live"),
+        "models": (lambda: page.locator(".picker > summary").tap(), "#models .button"),
+        "settings": (lambda: page.locator(".settings > summary").tap(), ".settings__form button"),
         "drawer": (lambda: page.locator("[data-open-drawer]").tap(), "[data-close-drawer]:focus"),
         "palette": (lambda: page.locator("#open-palette").tap(), "#palette [role=option] >> nth=0"),
     }
@@ -133,5 +134,5 @@ def test_room_whose_file_is_missing_leads_to_the_other_rooms(phone: BrowserConte
     page = open_page(phone, server.url + path)
     expect(page.locator("#room > [role=alert]")).not_to_be_empty()
     page.get_by_role("link", name="Rooms", exact=True).tap()
-    expect(page.get_by_role("button", name="New", exact=True)).to_be_in_viewport()
+    expect(page.locator("#new-room")).to_be_in_viewport()
     assert page.evaluate(SMALL) == [] and page.evaluate(FITS)

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser.axe import violations
 from tests.browser.steps import (
     OpenPage,
+    act_on_room,
     ask,
     composer,
     confirm,
@@ -25,7 +26,7 @@ from tests.browser.steps import (
     send,
     wait_for_requests,
 )
-from tests.support.model_server import ModelServer, answer, end, held, text
+from tests.support.model_server import ModelServer, Reply, answer, end, held, text
 from tests.support.server import Server
 
 
@@ -62,23 +63,21 @@ def test_room_journey_of_the_readme_works(
     page.reload()
     expect(message(page, 1)).to_contain_text("Hi there")
 
-    clear, delete = (row(page, first).get_by_role("button", name=name) for name in ("Clear", "Delete"))
-    row(page, first).hover()
-    clear.click()
+    more = row(page, first).locator(".row__more")
+    act_on_room(page, first, "Clear messages")
     expect(page.locator("#confirm").get_by_role("button", name="Clear")).to_be_visible()
     page.keyboard.press("Escape")
-    expect(clear).to_be_focused()
-    delete.click()
+    expect(more).to_be_focused()
+    act_on_room(page, first, "Delete room")
     expect(page.locator("#confirm")).to_contain_text("Delete “Hi there”? Its 2 messages will be gone for good.")
     page.locator("#confirm").get_by_role("button", name="Cancel").click()
-    expect(delete).to_be_focused()
+    expect(more).to_be_focused()
     expect(messages(page)).to_have_count(2)
-    clear.click()
+    act_on_room(page, first, "Clear messages")
     assert confirm(page) == "Clear all 2 messages in “Hi there”? This can’t be undone."
     expect(messages(page)).to_have_count(0)
     expect(row(page, first)).to_have_attribute("data-messages", "0")
-    row(page, first).hover()
-    delete.click()
+    act_on_room(page, first, "Delete room")
     assert confirm(page) == "Delete “New room”?"
     expect(row(page, first)).to_have_count(0)
     expect_open(page, second)
@@ -89,9 +88,9 @@ def test_double_click_on_new_creates_one_room(open_page: OpenPage) -> None:
     page = open_page()
     posts: list[str] = []
     page.on("request", lambda request: posts.append(request.url) if request.method == "POST" else None)
-    page.get_by_role("button", name="New", exact=True).dblclick()
+    page.locator("#new-room").dblclick()
     expect(page.locator("#composer")).to_be_visible()
-    expect(page.get_by_role("button", name="New", exact=True)).to_be_enabled()
+    expect(page.locator("#new-room")).to_be_enabled()
     wait_for_requests(page)
     assert len(posts) == 1
 
@@ -122,15 +121,10 @@ def test_rename_by_double_click_key_and_menu_changes_every_place(open_page: Open
         expect(row(page, path)).to_contain_text(new)
         expect(page).to_have_title(f"{new} · Overseer")
     page.get_by_label("Room actions").click()
-    name = page.get_by_role("textbox", name="Room name")
-    name.fill("   ")
-    name.press("Enter")
-    expect(page.locator("#error")).not_to_be_empty()
-    page.get_by_role("button", name="Dismiss").click()
-    expect(page.locator("#error")).to_be_empty()
-    page.get_by_label("Room actions").click()
-    name.fill("Hall")
-    name.press("Enter")
+    page.locator("#header").get_by_role("button", name="Rename").click()
+    expect(field).to_have_value("Attic")
+    page.keyboard.type("Hall")
+    page.keyboard.press("Enter")
     heading(page, "Hall")
     page.keyboard.press("F2")
     expect(field).to_have_value("Hall")
@@ -149,19 +143,28 @@ def test_keyboard_alone_creates_a_room_and_reaches_its_actions(open_page: OpenPa
     page = open_page()
     page.locator("#new-room").focus()
     page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("/rooms/"))
     expect(composer(page)).to_be_focused()
     path = "/rooms/" + page.url[-12:]
     upper = create_room(server)
     expect(room_rows(page).first).to_have_id(f"room-{upper[-12:]}")
     row(page, path).locator("a").focus()
-    for name in ("Pin", "Rename", "Clear"):
-        page.keyboard.press("ArrowRight")
-        expect(row(page, path).get_by_role("button", name=name)).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    more = row(page, path).get_by_role("button", name="Actions for New room")
+    expect(more).to_be_focused()
     ask(server, path, "Up")
     expect(room_rows(page).first).to_have_attribute("data-messages", "2")
-    expect(row(page, path).get_by_role("button", name="Clear")).to_be_focused()
-    page.keyboard.press("ArrowLeft")
+    expect(row(page, path).locator(".row__more")).to_be_focused()
     page.keyboard.press("Space")
+    menu = page.locator("#row-menu")
+    expect(menu.get_by_role("button", name="Pin")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(row(page, path).locator(".row__more")).to_be_focused()
+    page.keyboard.press("Space")
+    expect(menu.get_by_role("button", name="Pin")).to_be_focused()
+    page.keyboard.press("ArrowDown")
+    expect(menu.get_by_role("button", name="Rename")).to_be_focused()
+    page.keyboard.press("Enter")
     expect(page.locator("#rename input")).to_be_focused()
     page.keyboard.type("Typed")
     page.keyboard.press("Enter")
@@ -173,8 +176,7 @@ def test_room_list_changes_in_every_tab(open_page: OpenPage, server: Server) -> 
     low, high = create_room(server, "Low"), create_room(server, "High")
     page, other = open_page(low), open_page(high)
     page.bring_to_front()
-    row(page, low).hover()
-    row(page, low).get_by_role("button", name="Pin Low").click()
+    act_on_room(page, low, "Pin")
     for tab in (page, other):
         expect(room_rows(tab).first).to_have_attribute("data-room", low[-12:])
         expect(tab.get_by_role("heading", name="Pinned")).to_be_visible()
@@ -246,6 +248,7 @@ def test_palette_opens_rooms_and_runs_commands(open_page: OpenPage, server: Serv
     for typed, wanted in (
         ("theme: dark", page.locator("html[data-theme=dark]")),
         ("settings", page.locator(".settings[open]")),
+        ("model", page.locator("#model-filter:focus")),
         ("rename", page.get_by_role("textbox", name="New name")),
         ("shortcuts", page.get_by_role("dialog", name="Keyboard shortcuts")),
         ("new room", page.locator("#header h1", has_text="New room")),
@@ -322,7 +325,7 @@ def test_answer_that_ends_in_another_room_is_marked_unread_until_opened(
     expect(unread).to_be_hidden()
     reply.say(end())
     expect(unread).to_be_visible()
-    expect(row(page, path).locator("a")).to_have_accessible_name("Long new answer 2 messages Slowly")
+    expect(row(page, path).locator("a")).to_have_accessible_name("Long new answer")
     page.reload()
     expect(unread).to_be_visible()
     open_room(page, path)
@@ -375,3 +378,72 @@ def test_list_is_one_tab_stop_with_arrow_keys(open_page: OpenPage, server: Serve
     ask(server, paths[-1], "Once more")
     expect(row(page, paths[-1])).to_have_attribute("data-messages", "4")
     assert page.locator("#rooms .row__link[tabindex='0']").count() == 1
+
+
+def test_open_room_is_in_the_list_wherever_its_place_is(open_page: OpenPage, server: Server) -> None:
+    """Apart from the others, until its place is loaded, it becomes active, or another room is open."""
+    paths = [create_room(server, f"Room {n}") for n in range(52)]
+    page = open_page(paths[0])
+    apart, first = page.locator("#rooms-open"), row(page, paths[0])
+    expect(apart).to_be_visible()
+    expect(first).to_have_attribute("aria-current", "page")
+    expect(room_rows(page).first).to_have_id(f"room-{paths[0][-12:]}")
+    open_room(page, paths[51])
+    expect(apart).to_have_count(0)
+    expect(first).to_have_count(0)
+    page.keyboard.press("Control+k")
+    page.keyboard.type("Room 0")
+    page.keyboard.press("Enter")
+    expect_open(page, paths[0])
+    expect(first).to_have_attribute("aria-current", "page")
+    page.get_by_role("link", name="Show more").click()
+    expect(room_rows(page)).to_have_count(52)
+    expect(apart).to_have_count(0)
+    requests.patch(server.url + paths[30], {"name": "Renamed"}, timeout=20)
+    expect(row(page, paths[30])).to_contain_text("Renamed")
+    expect(room_rows(page).last).to_have_id(f"room-{paths[0][-12:]}")
+    expect(first).to_have_attribute("aria-current", "page")
+    page.reload()
+    ask(server, paths[0], "Up")
+    expect(apart).to_be_hidden()
+    expect(first).to_have_count(1)
+
+
+def test_room_whose_last_answer_failed_is_marked_until_one_succeeds(
+    open_page: OpenPage, server: Server, model_server: ModelServer
+) -> None:
+    path = create_room(server, "Kitchen")
+    page = open_page()
+    model_server.will(Reply(b'{"error": {"message": "Out of memory."}}', status=500))
+    ask(server, path, "One?")
+    expect(row(page, path)).to_contain_text("failed")
+    expect(row(page, path).locator(".row__problem")).to_be_visible()
+    ask(server, path, "Two?")
+    expect(row(page, path)).to_have_attribute("data-messages", "4")
+    expect(row(page, path).locator(".row__problem")).to_have_count(0)
+
+
+def test_menu_of_a_row_follows_its_room(open_page: OpenPage, server: Server) -> None:
+    """It is asked about what is deleted now; the menu of a deleted room closes."""
+    paths = [create_room(server, name) for name in ("Kitchen", "Cellar")]
+    page = open_page(paths[1])
+    menu = page.locator("#row-menu")
+    row(page, paths[0]).hover()
+    row(page, paths[0]).locator(".row__more").click()
+    expect(menu.get_by_role("button", name="Clear messages")).to_be_hidden()
+    requests.patch(server.url + paths[0], {"name": "Attic", "pinned": "1"}, timeout=20)
+    ask(server, paths[0], "Hello")
+    expect(row(page, paths[0])).to_have_attribute("data-messages", "2")
+    expect(menu.get_by_role("button", name="Unpin")).to_be_visible()
+    menu.get_by_role("button", name="Delete room").click()
+    expect(page.locator("#confirm")).to_contain_text("Delete “Attic”? Its 2 messages will be gone for good.")
+    page.keyboard.press("Escape")
+    row(page, paths[0]).locator(".row__more").click()
+    menu.get_by_role("button", name="Rename").click()
+    there, at = row(page, paths[0]).bounding_box(), page.locator("#rename input").bounding_box()
+    assert there and at and abs(there["y"] - at["y"]) < 16
+    page.keyboard.press("Escape")
+    row(page, paths[0]).locator(".row__more").click()
+    expect(menu).to_be_visible()
+    requests.delete(server.url + paths[0], timeout=20)
+    expect(menu).to_be_hidden()

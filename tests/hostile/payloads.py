@@ -171,7 +171,8 @@ _HX = (
     "confirm include push-url replace-url target select preserve prompt sync indicator encoding history-elt ignore"
 )
 _DATA = (
-    "data-dismiss data-copy data-wrap data-copy-message data-copy-link data-cancel data-stop data-clear data-delete "
+    "data-dismiss data-copy data-wrap data-unfold data-edit data-rename-room data-print data-copy-message "
+    "data-copy-link data-cancel data-stop data-clear data-delete "
     "data-open-drawer data-close-drawer data-yes=hit data-own data-theme-choice=dark data-rename=/rooms "
     "data-countdown=0 data-press='#new-room' data-room=x"
 )

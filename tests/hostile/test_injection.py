@@ -18,7 +18,9 @@ from tests.hostile.payloads import BY_VECTOR, PAYLOADS
 from tests.support.html import Element, parsed
 from tests.support.safe_html import check_tree, checked
 
-TEXT_ATTRIBUTES = {"value", "title", "aria-label", "alt", "hx-confirm", "data-q", "placeholder"}  # others have no text
+# The other attributes have no text.
+TEXT_ATTRIBUTES = {"value", "title", "aria-label", "alt", "hx-confirm", "data-q", "data-name", "placeholder"}
+LONG = "\n" * 2000  # a long question can be folded
 QUERY = re.compile(r"([?&](?:q|at)=)[^&#\"]*")
 MARKDOWN_CLASSES = {"part__done", "part__open", "part--text", "part--reasoning", "part__plain"}
 
@@ -48,10 +50,10 @@ def shapes(app: Flask, text: str) -> dict[str, list[object]]:
 @pytest.mark.parametrize("vector", BY_VECTOR)
 def test_page_with_hostile_text_has_the_shape_of_one_with_harmless_text(app: Flask, vector: str) -> None:
     """Several payloads share a page, because escaping does not depend on the text around. Markdown gets each alone."""
-    usual = shapes(app, HARMLESS)
+    usual = shapes(app, HARMLESS + LONG + ".")
     for first in range(0, len(BY_VECTOR[vector]), 20):
         payloads = BY_VECTOR[vector][first : first + 20]
-        for name, found in shapes(app, "\n\n".join(payloads)).items():
+        for name, found in shapes(app, "\n\n".join(payloads) + LONG + ".").items():
             assert found == usual[name], (name, payloads)
         for payload in payloads:
             checked(render(clean(payload)))
@@ -67,7 +69,8 @@ def test_page_with_hostile_text_has_the_shape_of_one_with_harmless_text(app: Fla
 def test_page_with_combined_payloads_has_the_shape_of_one_with_harmless_text(
     app: Flask, text: str, prefix: str
 ) -> None:
-    assert shapes(app, "x" + text.replace("\n", "\n" + prefix)) == shapes(app, HARMLESS)
+    hostile = "x" + text.replace("\n", "\n" + prefix) + LONG + "."
+    assert shapes(app, hostile) == shapes(app, HARMLESS + LONG + ".")
 
 
 def test_response_to_hostile_request_has_its_usual_shape_and_headers(client: FlaskClient) -> None:

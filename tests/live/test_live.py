@@ -146,7 +146,7 @@ def test_name_of_the_model_is_pushed_to_every_tab(nameless: Server, model_server
     unnamed = f"model at 127.0.0.1:{model_server.port}"
     room_id, other = new_room(nameless), new_room(nameless)
     page = fetch(nameless, f"/rooms/{room_id}")
-    assert f'aria-label="Model and settings: {unnamed}"' in page and f"<strong>{unnamed}</strong>" in page
+    assert f'aria-label="Model: {unnamed}"' in page and f"<strong>{unnamed}</strong>" in page
     here, there, nowhere = (Tab(nameless.url, query) for query in (f"room={room_id}", f"room={other}", ""))
     for one in (here, there, nowhere):
         one.read_until(f"<strong>{unnamed}</strong>")
@@ -156,7 +156,7 @@ def test_name_of_the_model_is_pushed_to_every_tab(nameless: Server, model_server
     assert 'aria-label="owl"' in here.read_until("Hoo")
     for one in (there, nowhere):
         assert 'hx-target="#model"' in one.has("<strong>owl</strong>")
-    there.has("Model and settings: owl")
+    there.has("Model: owl")
     header = [html for target, _, html in there.partials() if target == "header"][-1]
     assert header in fetch(nameless, f"/rooms/{other}")
     reply.say(end())

@@ -160,7 +160,7 @@ def in_header(name: str) -> str:
 
 def in_row(words: str) -> str:
     """A name or a preview in the list."""
-    return f'class="row__(name|preview)">{words}<'
+    return f'class="row__name">{words}<|class="row__link"[^>]* title="{words}"'
 
 
 # Events that are pushed. Each generator prepares an event, yields it to be counted, and cleans up.

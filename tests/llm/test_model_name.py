@@ -62,8 +62,9 @@ def test_message_names_the_model_that_answered(instance: Path, model_server: Mod
             model_server.will(Reply(tool_call("get_current_time", "{}"), end("tool_calls")), Reply(*chunks, end()))
             message = ask(app.extensions["overseer"])
             assert message.state == "complete" and message.model == model
-        listed = app.test_client().get("/models").text
-        assert '<option value="/models/asked.gguf">asked</option>' in listed
+        room_id = app.extensions["overseer"].rooms().rooms[0].id
+        listed = app.test_client().get("/models", query_string={"room": room_id}).text
+        assert 'value="/models/asked.gguf"' in listed and "<span>asked</span>" in listed
     assert {request["model"] for request in model_server.requests} == {"/models/asked.gguf"}
 
 

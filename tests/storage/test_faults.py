@@ -94,7 +94,7 @@ class Rooms:
         return re.findall(r' data-room="(\w+)"', self.request("GET", "").text)
 
     def preview(self, room: str) -> str:
-        found = re.search(rf' data-room="{room}".*?row__preview[^>]*>(.*?)<', self.request("GET", "").text, re.S)
+        found = re.search(rf' data-room="{room}".*?<a [^>]*title="(.*?)"', self.request("GET", "").text, re.S)
         assert found
         return found[1].strip()
 

@@ -34,12 +34,12 @@ MATH_CLASS = re.compile(r"math-[a-z]+(-[a-z1-4]+)?")
 MATH_VALUE = re.compile(r"true|false|normal|block|prefix|postfix|infix|[+-]?\d*\.?\d*(r?em|ex|mu|pt|%)?")
 CLASSES = {
     "span": set(STANDARD_TYPES.values()) - {""} | {"code__language", "task__box", "formula"},
-    "div": {"table", "table--more", "code", "code--more", "code__bar", "footnote"},
+    "div": {"table", "table--more", "code", "code--more", "code--plain", "code--long", "code__bar", "footnote"},
     "code": {"formula-source"},
     "sup": {"footnote__label"},
     "p": {"alert__title"},
     "blockquote": {"alert", *(f"alert--{kind}" for kind in ("note", "tip", "important", "warning", "caution"))},
-    "button": {"code__button"},
+    "button": {"code__button", "unfold"},
     "li": {"task"},
     "ul": {"list--more"},
     "ol": {"list--more"},
@@ -68,6 +68,7 @@ SCHEME = re.compile(r"[\x00- ]*([a-z][a-z0-9+.-]*):", re.I)  # as browsers parse
 LINK = {"target": "_blank", "rel": "noopener noreferrer nofollow"}
 WRAP = {"type": "button", "class": "code__button", "data-wrap": ""}
 COPY = {"type": "button", "class": "code__button", "data-copy": ""}
+UNFOLD = {"type": "button", "class": "unfold", "data-unfold": ""}
 
 
 def checked(html: str) -> Element:
@@ -84,7 +85,7 @@ def check_tree(root: Element) -> None:
     for element in root.all:
         tag, attributes = element.tag, element.attributes
         assert tag in TAGS | MATH_TAGS, tag
-        assert tag != "button" or attributes in (WRAP, COPY), attributes
+        assert tag != "button" or attributes in (WRAP, COPY, UNFOLD), attributes
         assert tag != "a" or LINK.items() <= attributes.items()
         for name, value in attributes.items():
             assert _is_allowed(tag, name, value), (tag, name, value)

@@ -63,7 +63,9 @@ class TextBrowser:
         self._typed.write_text(words)
         self._find(before)
         self._type(BACK_TAB)
-        self.until(lambda: self._at_cursor("[", shift=-1))
+        if not self._comes(lambda: self._at_cursor("[", shift=-1), seconds=5):
+            self._type(BACK_TAB)  # w3m drops keys that arrive while it ends a search
+            self.until(lambda: self._at_cursor("[", shift=-1))
         self._type(ENTER)
         self.until(lambda: self._at_cursor("[" + words, shift=-1))
 
@@ -76,14 +78,7 @@ class TextBrowser:
 
     def until(self, wanted: Callable[[], bool]) -> None:
         """Read what w3m draws, up to the byte with which that is so: what its last line says is soon replaced."""
-        until = time.monotonic() + DEADLINE
-        while not wanted():
-            if not self._unread:
-                ready, _, _ = select.select([self._terminal], [], [], max(0, until - time.monotonic()))
-                assert ready, f"It never came. The screen:\n{self.text}"
-                self._unread = os.read(self._terminal, 65536)
-            self._stream.feed(self._unread[:1])
-            self._unread = self._unread[1:]
+        assert self._comes(wanted, seconds=DEADLINE), f"It never came. The screen:\n{self.text}"
 
     def until_loaded(self) -> None:
         """Wait for a whole page."""
@@ -95,6 +90,18 @@ class TextBrowser:
         self._process.terminate()
         self._process.wait(DEADLINE)
         os.close(self._terminal)
+
+    def _comes(self, wanted: Callable[[], bool], *, seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        while not wanted():
+            if not self._unread:
+                ready, _, _ = select.select([self._terminal], [], [], max(0, until - time.monotonic()))
+                if not ready:
+                    return False
+                self._unread = os.read(self._terminal, 65536)
+            self._stream.feed(self._unread[:1])
+            self._unread = self._unread[1:]
+        return True
 
     def _type(self, keys: str) -> None:
         os.write(self._terminal, keys.encode())

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from flask.testing import FlaskClient
 
 from overseer.rooms.overseer import Overseer
+from overseer.storage.instance_lock import room_file
 from tests.support.client import HTMX, PLAIN, ask, is_page, new_room
 from tests.support.html import parsed, root
 from tests.support.model_server import ModelServer, held, text
+from tests.support.seed_data import insert_messages
 
 REFRESH = re.compile(r'<noscript><meta http-equiv="refresh" content="3; url=([^"]+)#end"></noscript>')
 
@@ -35,9 +38,10 @@ def test_palette_lists_matching_rooms_and_commands(client: FlaskClient) -> None:
         ("shortcuts", "Keyboard shortcuts"),
         ("help", "Keyboard shortcuts"),
         ("rnme", "Rename this room"),
-        ("system prompt", "Model and settings of this room"),
+        ("system prompt", "Room settings"),
+        ("print", "Print this room"),
     ):
-        assert options(q, here) == [command]
+        assert options(q, here)[0] == command
     assert "Stop the answer" not in options("", here)
     chosen = root(client.get("/palette?q=gar").text).one("li")
     assert (chosen["hx-get"], chosen["aria-selected"]) == (f"/rooms/{garden}", "true")
@@ -70,4 +74,16 @@ def test_rejected_form_without_javascript_links_to_its_room(client: FlaskClient)
         assert response.status_code == status and is_page(response)
         main = parsed(response.text).one("main")
         assert main.one("textarea", **({"name": "text"} if status == 422 else {})).text == "Lost?"
-        assert [link["href"] for link in main.every("a")] == ([f"/rooms/{room_id}"] if status == 422 else [])
+        assert [link["href"] for link in main.every("a")] == ([f"/rooms/{room_id}"] if status == 422 else ["/"])
+
+
+def test_room_can_be_opened_with_all_messages_for_printing(
+    client: FlaskClient, overseer: Overseer, instance: Path
+) -> None:
+    room_id = new_room(client)
+    overseer.close()
+    insert_messages(room_file(instance, room_id), range(1, 61), "Message {}.".format)
+    overseer.open()
+    assert client.get(f"/rooms/{room_id}").text.count("<article") == 50
+    page = client.get(f"/rooms/{room_id}?all=1").text
+    assert page.count("<article") == 60 and 'id="earlier-' not in page

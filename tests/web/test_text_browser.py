@@ -28,10 +28,10 @@ def test_text_browser_creates_a_room_asks_and_clears(
     reply = model_server.will(held(text("Half of")))
     assert "What can I help with?" in browser.text
     browser.press("New")
-    assert "New room" in browser.text and "Filter" in browser.text, "a page, not a fragment"
+    assert "New room" in browser.text and "Search" in browser.text, "a page, not a fragment"
     browser.fill_in("Do owls read?", before="Send")
     browser.press("Send")
-    assert "Do owls read?" in browser.text and "Stop" in browser.text and "Filter" in browser.text
+    assert "Do owls read?" in browser.text and "Stop" in browser.text and "Search" in browser.text
     browser.press_until("Refresh", lambda: "Half of" in browser.text)
     reply.say(text(" them do."), end())
     reply.hang_up()

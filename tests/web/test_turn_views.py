@@ -15,6 +15,7 @@ from overseer.rooms.overseer import Overseer
 from overseer.web.extensions import overseer as overseer_of
 from tests.support.client import NAVIGATION, PLAIN, WAIT, ask
 from tests.support.client import new_room as create
+from tests.support.html import parsed
 from tests.support.model_server import (
     DEADLINE,
     NOBODY,
@@ -89,10 +90,36 @@ def test_settings_form_with_an_invalid_value_changes_nothing(
 def test_models_are_listed_and_cached_until_a_refresh(client: FlaskClient, model_server: ModelServer) -> None:
     model_server.models = ["a", '"><b>b']
     listed = client.get("/models").text
-    assert '<option value="a">' in listed and "2 models" in listed and "<b>" not in listed
+    assert "<li>a</li>" in listed and "2 models" in listed and "<b>" not in listed
     model_server.models = ["c"]
     assert client.get("/models").text == listed
-    assert '<option value="c">' in client.get("/models?refresh=1").text
+    assert "<li>c</li>" in client.get("/models?refresh=1").text
+
+
+def test_models_of_a_room_can_be_searched_and_the_chosen_one_is_marked(
+    client: FlaskClient, model_server: ModelServer
+) -> None:
+    """The default comes first, and a name that the server does not list can be chosen too."""
+    model_server.models = ["llama3:8b", "qwen3:14b", "qwen3:4b"]
+    room = new_room(client)
+
+    def listed(q: str = "") -> list[tuple[str | None, str, bool]]:
+        fragment = parsed(client.get("/models", query_string={"room": room[-12:], "q": q}).text)
+        buttons = [button for button in fragment.every("button") if button["name"] == "model"]
+        return [(one["value"], " ".join(one.text.split()), one["aria-current"] == "true") for one in buttons]
+
+    names = [(name, name, False) for name in model_server.models]
+    assert listed() == [("", "Default · stand-in", True), *names]
+    assert listed("QWEN") == [*names[1:], ("QWEN", "QWEN not listed by the server", False)]
+    assert listed("qwen3:4b") == names[2:]
+    model_server.models = ["gpt-4o-mini", "gpt-4o"]
+    assert client.get("/models?refresh=1").status_code == 200
+    assert listed("GPT-4O")[0] == ("gpt-4o", "gpt-4o", False), "Enter chooses the first"
+    model_server.models = ["llama3:8b", "qwen3:14b", "qwen3:4b"]
+    assert client.get("/models?refresh=1").status_code == 200
+    assert client.patch(room, data={"model": "my-own"}).status_code == 200
+    assert listed() == [("", "Default · stand-in", False), ("my-own", "my-own not listed by the server", True), *names]
+    assert client.get("/models", query_string={"room": "0123456789ab"}).status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def test_every_page_response_and_frame_is_valid_html(
     visitor.ask(room, "Be stopped", wait=False)
     watching.has("Two")
     growing.say(text("\n\nThree"))
-    watching.has('hx-swap="beforeend"')
+    watching.has('-done" hx-swap="beforeend"')
     visitor.fragment("DELETE", f"{room}/turn")
     model_server.will(held(reasoning("Because."), text(MARKDOWN + "\n\n- and")))
     visitor.ask(room, "Stream", wait=False)

@@ -1,0 +1,39 @@
+// The settings of a room: the slider of the temperature, and what was typed and not saved, which stays with its room.
+
+const form = () => document.querySelector(".settings__form");
+const place = () => `settings ${document.getElementById("room").dataset.room}`;
+const fields = () => form().querySelectorAll("[name=system_prompt], [name=temperature]");
+
+function showTemperature() {
+  const [slider, number] = form().querySelectorAll(".settings__temperature input");
+  slider.value = number.value || 1;
+}
+
+/** Says what is not saved, and keeps it in this tab. */
+function keep() {
+  const changed = [...fields()].filter((field) => field.value !== field.defaultValue).map(({ name, value }) => [name, value]);
+  if (changed.length) tabStore.set(place(), JSON.stringify(changed));
+  else tabStore.remove(place());
+  form().querySelector(".settings__unsaved").textContent = changed.length ? "Not saved yet" : "";
+}
+
+function restore() {
+  if (!form()) return;
+  for (const [name, value] of JSON.parse(tabStore.get(place()) ?? "[]")) form().elements[name].value = value;
+  showTemperature();
+  keep();
+}
+
+document.addEventListener("input", ({ target }) => {
+  if (!target.closest(".settings__form")) return;
+  if (target.type === "range") form().elements.temperature.value = target.value;
+  showTemperature();
+  keep();
+});
+// Also after a push of the header, which another tab may have caused.
+document.addEventListener("htmx:before:request", ({ detail: { ctx } }) => {
+  if (ctx.sourceElement === form()) ctx.settings = place();
+});
+document.addEventListener("htmx:after:request", ({ detail: { ctx } }) => ctx.settings && ctx.response?.status < 400 && tabStore.remove(ctx.settings));
+for (const event of ["room:opened", "htmx:after:swap"]) document.addEventListener(event, restore);
+restore();
