@@ -52,6 +52,8 @@ class Assets:
         parts = [path.read_bytes() for path in self._files(name)]
         if name == "app.js":
             return INDENTATION.sub(b"", b"".join(b"{\n%s}\n" % SCRIPT_COMMENT.sub(b"", part) for part in parts))
+        if name == "store.js":
+            return INDENTATION.sub(b"", SCRIPT_COMMENT.sub(b"", parts[0]))
         if name == "style.css":
             parts = [INDENTATION.sub(b"", STYLE_COMMENT.sub(b"", part)) for part in parts]
             return IMAGE_URL.sub(self._versioned, b"".join(parts))

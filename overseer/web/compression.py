@@ -14,7 +14,7 @@ TYPES = ("text/html", "text/css", "text/javascript", "application/javascript", "
 MIN_BYTES = 1000  # less fits into one packet anyway
 LEVEL = 5
 FILE_LEVEL = 9  # for static files, which are compressed once
-BROTLI_QUALITY = 4  # as fast as gzip's level 6, and a tenth smaller
+BROTLI_QUALITY = 5  # 1 ms for a page of 90 KB, a fifth smaller than gzip's level 5
 BROTLI_FILE_QUALITY = 11  # slow
 MAX_FILES = 64  # static files that are kept compressed
 

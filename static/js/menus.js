@@ -71,7 +71,7 @@ document.addEventListener("keydown", ({ key, target, isComposing }) => {
 document.addEventListener("htmx:after:swap", () => {
   chooseModel();
   // Refresh replaces its button.
-  if (document.activeElement === document.body && document.querySelector(".picker[open]")) document.getElementById("model-filter").focus();
+  if (document.activeElement === document.body && document.querySelector("#header .picker[open]")) document.getElementById("model-filter").focus();
 });
 
 // The menu of a row in the list is one for all rows. It is filled in when it opens, and again when its row changes.

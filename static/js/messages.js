@@ -85,7 +85,10 @@ function labelFolding() {
     button.ariaExpanded = unfolded;
   }
 }
-document.addEventListener("htmx:after:swap", labelFolding);
+// A list may have thousands of messages, so look for the buttons only if there are some in what is swapped in.
+let hasFolding = false;
+document.addEventListener("htmx:before:swap", ({ detail: { tasks } }) => (hasFolding = tasks.some(({ fragment }) => fragment?.querySelector(".unfold"))));
+document.addEventListener("htmx:after:swap", () => hasFolding && labelFolding());
 
 /** Lets the code in these messages fold. */
 function allowFolding(articles) {

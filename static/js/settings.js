@@ -1,6 +1,6 @@
 // The settings of a room: the slider of the temperature, and what was typed and not saved, which stays with its room.
 
-const form = () => document.querySelector(".settings__form");
+const form = () => document.querySelector("#header .settings__form");
 const place = () => `settings ${document.getElementById("room").dataset.room}`;
 const fields = () => form().querySelectorAll("[name=system_prompt], [name=temperature]");
 
