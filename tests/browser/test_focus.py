@@ -236,3 +236,31 @@ def test_second_click_of_a_slow_double_click_on_a_replaced_button_is_ignored(
     page.mouse.click(x, y)
     expect(composer(page)).to_have_value("More")
     assert sent == ["POST", "DELETE"]
+
+
+def test_long_conversation_is_a_few_tab_stops(open_page: OpenPage, server: Server, model_server: ModelServer) -> None:
+    """From the start of the page to the composer; the arrow keys reach the actions of every message."""
+    for _ in range(30):
+        create_room(server)
+    path = create_room(server, questions=12)
+    page = open_page(path)
+    page.evaluate("document.activeElement.blur()")
+    page.locator(".skip").focus()
+    stops = 1
+    while not composer(page).evaluate("box => box === document.activeElement"):
+        page.keyboard.press("Tab")
+        stops += 1
+        assert stops <= 30
+    page.keyboard.press("Shift+Tab")
+    expect(message(page, 24).get_by_label("Tokens and time").or_(message(page, 24).locator("summary"))).to_be_focused()
+    for number in (23, 22, 21):
+        page.keyboard.press("ArrowUp")
+        expect(message(page, number).locator(":focus")).to_have_count(1)
+    expect(message(page, 21).get_by_role("link", name="Edit")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#editing textarea")).to_be_focused()
+    page.keyboard.press("Escape")
+    send(page, "More?")
+    expect(message(page, 26, state="complete")).to_be_visible()
+    page.keyboard.press("Shift+Tab")
+    expect(message(page, 26).locator(":focus")).to_have_count(1)
