@@ -32,18 +32,26 @@ class Assets:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._versions: dict[str, tuple[int, str]] = {}
+        self._known: dict[str, tuple[int, str, bytes]] = {}  # by name: the newest change, the version, the content
 
     def version(self, name: str) -> str:
         """Return a hash of the content. It is computed again when a file has changed."""
-        files = self._files(name) + (list(self._folder.glob("*.svg")) if name == "style.css" else [])
-        changed = max(path.stat().st_mtime_ns for path in files)
-        known = self._versions.get(name)
-        if known is None or known[0] != changed:
-            known = self._versions[name] = (changed, sha256(self.content(name)).hexdigest()[:12])
-        return known[1]
+        return self._current(name)[1]
 
     def content(self, name: str) -> bytes:
+        """Return a file, or the files that are joined in it. They are read again when one has changed."""
+        return self._current(name)[2]
+
+    def _current(self, name: str) -> tuple[int, str, bytes]:
+        files = self._files(name) + (list(self._folder.glob("*.svg")) if name == "style.css" else [])
+        changed = max(path.stat().st_mtime_ns for path in files)
+        known = self._known.get(name)
+        if known is None or known[0] != changed:
+            content = self._read(name)
+            known = self._known[name] = (changed, sha256(content).hexdigest()[:12], content)
+        return known
+
+    def _read(self, name: str) -> bytes:
         """Return a file, or the files that are joined in it, in the order of their names.
 
         Each script gets a block of its own, which scopes its names. Comments and indentation are left out: no script
