@@ -182,7 +182,7 @@ class Fragments:
     def models(
         self, names: Sequence[str], *, room_id: str | None = None, chosen: str = "", q: str = "", problem: str = ""
     ) -> str:
-        """Render `#models`: those of the models that contain `q`, or why there are none.
+        """Render `#models`: the models whose names contain `q`, or why there are none.
 
         `chosen` is the model of the room, or empty for the default. A name that the server does not list can be chosen:
         the typed one, and the room's own.

@@ -87,7 +87,7 @@ class Facet(Generic[T]):
             self._close()
 
     def is_idle(self) -> bool:
-        """Return whether the child could be dropped now. Takes no lock, so it is a hint."""
+        """Return whether the child could be dropped now. Without the lock, it is a hint."""
         child = self._child
         return not self._slot.calls and (child is None or child.idle())
 
@@ -97,7 +97,7 @@ class Facet(Generic[T]):
             return False
         try:
             # The lock is reentrant: this thread may be inside a call on this facet.
-            if self._slot.calls or (self._child is not None and not self._child.idle()):
+            if not self.is_idle():
                 return False
             self._close()
             self._facets.mark_closed(self)

@@ -62,8 +62,9 @@ def list_rooms() -> Response:
     if wants_page():
         return page_without_room("Choose a room.")
     under = request.args.get("under", "")
-    rooms = overseer().rooms(q=q, after=after, open_room=open_room_id())
-    return html_response(fragments().rooms(rooms, active=open_room_id(), q=q, under=under if after is not None else ""))
+    active = open_room_id()
+    rooms = overseer().rooms(q=q, after=after, open_room=active)
+    return html_response(fragments().rooms(rooms, active=active, q=q, under=under if after is not None else ""))
 
 
 @bp.post("/rooms")
@@ -297,7 +298,7 @@ def open_room(room_id: str) -> tuple[str, int]:
 def room_fragment(room_id: str) -> str:
     """Return `#room`. The revision is read first, so the tab is sent every change that came after it.
 
-    With `all=1`, it has all messages instead of the newest page, for printing.
+    With `all=1`, it has the newest PRINTED_MESSAGES instead of the newest page, for printing.
     """
     room = overseer().room(room_id)
     record, revision = room.record(), hub().revision(room_id)

@@ -62,7 +62,7 @@ rename.addEventListener("submit", (event) => {
 const editPlace = (form) => `edit ${form.getAttribute("hx-patch")}`;
 
 function startEditing(form) {
-  for (const other of document.querySelectorAll(".editing")) if (other !== form) stopEditing(other);
+  for (const other of document.querySelectorAll(".editing")) if (other !== form) leaveEditing(other);
   const article = form.closest(".message");
   article.setAttribute("data-editing", "");
   article.setAttribute("hx-morph-skip", "");

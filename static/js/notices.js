@@ -45,7 +45,7 @@ function showFailure({ request, sourceElement }) {
   const { pathname, searchParams } = new URL(request.action, location.href);
   const has = (field) => request.body?.has?.(field) || searchParams.has(field);
   const found = FAILED.find(([method, path, field]) => method === request.method && path.test(pathname) && (!field || has(field)));
-  // The list of models is loaded when the settings are opened. It must not take the place of what the reader has done.
+  // The list of models is loaded when its menu is opened. It must not take the place of what the reader has done.
   if (pathname.endsWith("/models") && !notice().hidden) return;
   show(found?.at(-1) ?? "Try again in a moment.", sourceElement.closest("dialog[open], :popover-open, .message > .editing"));
 }

@@ -30,10 +30,13 @@ document.addEventListener("input", ({ target }) => {
   showTemperature();
   keep();
 });
-// Also after a push of the header, which another tab may have caused.
 document.addEventListener("htmx:before:request", ({ detail: { ctx } }) => {
   if (ctx.sourceElement === form()) ctx.settings = place();
 });
 document.addEventListener("htmx:after:request", ({ detail: { ctx } }) => ctx.settings && ctx.response?.status < 400 && tabStore.remove(ctx.settings));
-for (const event of ["room:opened", "htmx:after:swap"]) document.addEventListener(event, restore);
+document.addEventListener("room:opened", restore);
+// Another tab may have caused a push of the header. Other swaps, such as those of tokens, leave the form alone.
+let isSwapped = false;
+document.addEventListener("htmx:before:swap", ({ detail: { tasks } }) => (isSwapped = tasks.some(({ target }) => target?.id === "header")));
+document.addEventListener("htmx:after:swap", () => isSwapped && restore());
 restore();

@@ -23,12 +23,15 @@ function openRoom() {
 }
 
 document.addEventListener("room:opened", openRoom);
+let isWhole = false; // the list is swapped as a whole
 document.addEventListener("htmx:before:swap", ({ detail: { tasks } }) => {
+  isWhole = tasks.some(({ target }) => target?.id === "messages");
   for (const { target, fragment } of tasks) if (target?.id?.startsWith("earlier-")) for (const message of fragment.querySelectorAll("article")) leaveOut(message);
 });
 document.addEventListener("htmx:after:swap", () => {
+  if (isWhole) return openRoom();
   const newest = document.querySelector("#messages > .messages__end")?.previousElementSibling;
-  if (!isMessage(newest) || current?.contains(document.activeElement)) return;
+  if (newest === current || !isMessage(newest) || current?.contains(document.activeElement)) return;
   if (isMessage(newest.previousElementSibling)) leaveOut(newest.previousElementSibling);
   moveStops(newest);
 });
