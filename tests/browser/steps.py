@@ -124,6 +124,11 @@ def wait_for_requests(page: Page) -> None:
     expect(page.locator(".htmx-request")).to_have_count(0)
 
 
+def wait_for_route(page: Page, routes: list[Route]) -> None:
+    """Wait until a request was routed. Playwright calls the handler of a route only during a call of its own."""
+    until(lambda: bool(page.evaluate("true") and routes))
+
+
 def intercept(page: Page, pattern: str, *, after: int = 0) -> list[Route]:
     """Hold back the requests that match a pattern, except the first ones. Return the list to which they are added."""
     intercepted: list[Route] = []

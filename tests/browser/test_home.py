@@ -6,10 +6,9 @@ import re
 
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.steps import OpenPage, composer, message, messages, new_room, row, send
+from tests.browser.steps import OpenPage, composer, message, messages, new_room, row, send, wait_for_route
 from tests.support.model_server import ModelServer, Reply, answer, end, held, text
 from tests.support.server import Server
-from tests.support.waiting import until
 
 ROOM_URL = re.compile(r"/rooms/[0-9a-f]{12}$")
 
@@ -147,7 +146,7 @@ def test_slow_network_shows_at_once_what_was_done(open_page: OpenPage, page_erro
     pending = page.locator(".message--pending")
     expect(pending).to_have_text("Slowly")
     expect(page.locator("body")).to_have_attribute("data-loading", "")
-    until(lambda: bool(release))
+    wait_for_route(page, release)
     release.pop().continue_()
     expect(message(page, 2, state="complete")).to_be_visible()
     expect(pending).to_have_count(0)
@@ -155,7 +154,7 @@ def test_slow_network_shows_at_once_what_was_done(open_page: OpenPage, page_erro
     page.keyboard.type("Refused")
     page.keyboard.press("Enter")
     expect(pending).to_have_text("Refused")
-    until(lambda: bool(release))
+    wait_for_route(page, release)
     release.pop().fulfill(status=502, body="Bad gateway")
     expect(pending).to_have_count(0)
     expect(composer(page)).to_have_value("Refused")
@@ -164,7 +163,7 @@ def test_slow_network_shows_at_once_what_was_done(open_page: OpenPage, page_erro
     row(page, first).locator("a").click()
     expect(row(page, first)).to_have_attribute("aria-current", "page")
     expect(row(page, second)).not_to_have_attribute("aria-current", "page")
-    until(lambda: bool(release))
+    wait_for_route(page, release)
     release.pop().abort()
     expect(row(page, second)).to_have_attribute("aria-current", "page")
     expect(row(page, first)).not_to_have_attribute("aria-current", "page")

@@ -9,10 +9,21 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.steps import OpenPage, ask, composer, confirm, create_room, message, messages, new_room, row, send
+from tests.browser.steps import (
+    OpenPage,
+    ask,
+    composer,
+    confirm,
+    create_room,
+    message,
+    messages,
+    new_room,
+    row,
+    send,
+    wait_for_route,
+)
 from tests.support.model_server import ModelServer, Reply, held, text
 from tests.support.server import Server
-from tests.support.waiting import until
 
 BAD_GATEWAY = "<html><head><title>502</title></head><body><h1>Bad Gateway</h1></body></html>"
 
@@ -91,7 +102,7 @@ def test_failed_background_request_keeps_the_notice_of_an_action(
     set_temperature(page)
     notice = page.locator("#unreachable span")
     expect(notice).to_have_text("Can’t reach the server. The settings weren’t saved.")
-    until(lambda: bool(held))
+    wait_for_route(page, held)
     with page.expect_event("requestfailed"):
         held.pop().abort()
     expect(page.locator(".htmx-request")).to_have_count(0)
