@@ -27,7 +27,7 @@ class MessageAdded(RoomEvent):
 
 @dataclass(frozen=True, slots=True)
 class MessageChanged(RoomEvent):
-    """The answer `number` is to be generated again or continued."""
+    """The answer `number` is to be continued."""
 
     number: int
 
@@ -93,7 +93,12 @@ class ContextStartMoved(RoomEvent):
 
 @dataclass(frozen=True, slots=True)
 class MessagesDeleted(RoomEvent):
-    """All messages were deleted, or a question was edited and the messages after its answer were deleted."""
+    """All messages were deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class PathChanged(RoomEvent):
+    """The shown path has changed: another version is shown, or a question that waited was removed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,13 +143,27 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Versions:
+    """Which of the versions at its place a message is, from 1, and the numbers of its neighbours among them."""
+
+    index: int = 1
+    count: int = 1
+    earlier: int | None = None
+    later: int | None = None
+
+
+ONLY_VERSION = Versions()
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """A question or an answer. Times are UTC milliseconds.
 
     `number` starts at 1 and is never used again in the room. `reason` is a sentence that explains a state other than
     complete. `retry_at` is when the next request to a busy model server is sent. `left_out` are the keys of LEFT_OUT
     that apply to the answer, `sources` the pages that it cites. An answer is not `continuable` if it fills the model's
-    context. It is `queued` while another answer of the room is generated.
+    context. It is `queued` while another answer of the room is generated. `parent` is the number of the message that it
+    follows, None for a first one; messages with the same parent are versions.
     """
 
     number: int
@@ -166,6 +180,8 @@ class Message:
     continuable: bool = True
     sources: tuple[Source, ...] = ()
     queued: bool = False
+    parent: int | None = None
+    versions: Versions = ONLY_VERSION
 
     @property
     def text(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from overseer.domain.messages import Message, Usage
@@ -55,27 +55,34 @@ class Asked:
     """The result of asking a question: the numbers of the question and its answer.
 
     `repeated` if its key was used before and nothing was stored. `named_room` if the room was named after it.
+    `messages` are the two as they were stored.
     """
 
     question: int
     answer: int
     repeated: bool = False
     named_room: bool = False
+    messages: tuple[Message, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of messages in reading order. `more` if there are earlier ones.
+    """A page of the messages on one path, in reading order. `more` if there are earlier ones.
 
-    `last` is the highest number that was ever used in the room. `context_start` is the first message that the model
-    reads, 0 for the whole room. `first` is the number of the room's first message, 0 in an empty room.
+    `first` is the number of the path's first message and `end` that of its last; 0 in an empty room. `context_start` is
+    the first message that the model reads, 0 for the whole path. `newest` if the page ends where the shown path ends,
+    `hidden` if another path than the shown one has these messages. `missing` is the number of a message that should
+    come before them and is not in the room's file.
     """
 
     messages: tuple[Message, ...]
     more: bool
-    last: int
-    context_start: int = 0
     first: int = 0
+    end: int = 0
+    context_start: int = 0
+    newest: bool = True
+    hidden: bool = False
+    missing: int | None = None
 
     @property
     def usage(self) -> Usage | None:
@@ -87,7 +94,8 @@ class Page:
 class Summary:
     """The summary of a room, which the registry stores.
 
-    `preview` is the start of the newest text. `active_at` is the time of the last message. Times are UTC milliseconds.
+    `messages` are on the shown path, `hidden` ones in other versions only. `preview` is the start of the newest text.
+    `active_at` is the time of the last message. Times are UTC milliseconds.
     """
 
     name: str
@@ -98,6 +106,7 @@ class Summary:
     answering: bool
     pinned: bool = False
     failed: bool = False  # the last answer ended with an error
+    hidden: int = 0
 
 
 @dataclass(frozen=True, slots=True)

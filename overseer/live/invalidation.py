@@ -13,6 +13,7 @@ from overseer.domain.events import (
     PartAdded,
     PartChanged,
     PartGrew,
+    PathChanged,
     RoomConfigured,
     RoomCreated,
     RoomDeleted,
@@ -68,6 +69,7 @@ class ExchangeAdded:
     """The list ends with a new question and its answer."""
 
     question: int
+    answer: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +131,13 @@ def room_invalidations(event: RoomEvent) -> Iterator[RoomInvalidation]:
             yield GrowingPartInvalidated(number, position)
         case PartChanged(_, number, position):
             yield PartInvalidated(number, position)
-        case MessageAdded(_, question):
-            yield ExchangeAdded(question)
+        case MessageAdded(_, question, answer):
+            yield ExchangeAdded(question, answer)
         case MessageChanged(_, number) | PartAdded(_, number) | TurnEnded(_, number):
             yield MessageInvalidated(number)
         case TurnDelayed(_, number) | TurnStarted(_, number):
             yield MessageInvalidated(number)
-        case MessagesDeleted():
+        case MessagesDeleted() | PathChanged():
             yield MessagesInvalidated()
         case ContextStartMoved():
             yield ContextLineInvalidated()

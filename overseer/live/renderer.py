@@ -143,9 +143,10 @@ class FrameRenderer:
                     return "", state  # part of the whole message, or deleted by a retry
                 target = dom_id("part", number, position)
                 return partial(target, "outerMorph", fragments.part(room_id, number, position, parts[position])), state
-            case ExchangeAdded(question):
-                html = fragments.exchange(room_id, *room.exchange(question))
-                return partial(dom_id("after", question - 1), "outerHTML", html), state
+            case ExchangeAdded(number, answer):
+                question = room.message(number)
+                html = fragments.exchange(room_id, question, room.message(answer))
+                return partial(dom_id("after", question.parent or 0), "outerHTML", html), state
             case MessagesInvalidated():
                 page = room.messages()
                 html = partial("messages", "outerMorph", fragments.messages(room_id, page))

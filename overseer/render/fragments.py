@@ -154,11 +154,9 @@ class Fragments:
         """Render `#model`, the default model."""
         return self._render("rooms/_model.html")
 
-    def room(self, room: Room, settings: Settings, page: Page, *, revision: str, newest: bool, key: str) -> str:
+    def room(self, room: Room, settings: Settings, page: Page, *, revision: str, key: str) -> str:
         """Render `#room`, the open room. `key` is the idempotency key of the next question."""
-        return self._render(
-            "rooms/_open.html", room=room, settings=settings, page=page, revision=revision, newest=newest, key=key
-        )
+        return self._render("rooms/_open.html", room=room, settings=settings, page=page, revision=revision, key=key)
 
     def broken(self, room: Room, *, sentence: str) -> str:
         """Render `#room` of a room whose file cannot be used."""
@@ -214,9 +212,9 @@ class Fragments:
         """Render `#messages` of a room whose messages cannot be shown, with the reason."""
         return self._render("rooms/_notice.html", sentence=sentence)
 
-    def messages(self, room_id: str, page: Page, *, newest: bool = True) -> str:
+    def messages(self, room_id: str, page: Page) -> str:
         """Render `#messages`, a page of the message list."""
-        return self._render("messages/_messages.html", room_id=room_id, page=page, newest=newest)
+        return self._render("messages/_messages.html", room_id=room_id, page=page)
 
     def exchange(self, room_id: str, question: Message, answer: Message) -> str:
         """Render the two messages that a question adds, and the new end of the list."""
@@ -267,13 +265,10 @@ class Fragments:
         """Render `#reading`, the line above the first message that the model sees."""
         return self._render("messages/_reading.html")
 
-    def editing(self, room_id: str, question: Message, *, drops: int, last: int, alone: bool) -> str:
-        """Render `#editing`, a form to edit a question; `alone` in `#room`, or in the message list.
-
-        Editing `drops` that many messages besides the answer. `last` is the number of the room's last message.
-        """
+    def editing(self, room_id: str, question: Message, *, alone: bool) -> str:
+        """Render `#editing`, a form to edit a question; `alone` in `#room`, or in the message list."""
         template = "rooms/_editing.html" if alone else "messages/_editing.html"
-        return self._render(template, room_id=room_id, question=question, drops=drops, last=last, alone=alone)
+        return self._render(template, room_id=room_id, question=question, alone=alone)
 
     def error(self, sentence: str, *, log_in: str = "") -> str:
         """Render `#error`, with a link to the address `log_in` if it is not empty."""

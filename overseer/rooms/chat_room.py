@@ -21,6 +21,7 @@ from overseer.domain.events import (
     PartAdded,
     PartChanged,
     PartGrew,
+    PathChanged,
     RoomConfigured,
     RoomEvent,
     TurnDelayed,
@@ -39,14 +40,14 @@ from overseer.domain.messages import (
     Usage,
     abandon_if_running,
 )
-from overseer.domain.records import MAX_NUMBER, Asked, Page, Summary
+from overseer.domain.records import Asked, Page, Summary
 from overseer.domain.settings import Changes, Settings
 from overseer.domain.text import NEW_ROOM, escape_for_log, name_from_text
 from overseer.llm import Model
 from overseer.rooms.history import History
 from overseer.rooms.turn import MAX_ANSWER_CHARS, Turn, TurnCancelled
 from overseer.storage.database import Storage
-from overseer.storage.room_store import RoomStore
+from overseer.storage.room_store import Configuration, RoomStore
 from overseer.tools.toolbox import CALL_TIMEOUT_SECONDS, Toolbox
 
 log = logging.getLogger(__name__)
@@ -122,6 +123,7 @@ class ChatRoom:
         self._start_failures = 0
         self._saved_at = 0.0
         self._unsaved: dict[int, FinalState] = {}  # by answer number
+        self._known_summary: Summary | None = None  # after a question was stored, until its events are queued
         # No turn runs in a file that was just opened, so a crash cut off every unfinished answer.
         self.interrupted = self._store.finish_all_answers(state="interrupted", reason=INTERRUPTED)
 
@@ -133,46 +135,49 @@ class ChatRoom:
 
     def configure(self, changes: Changes, *, name: str | None = None) -> None:
         """Change settings, and the name if a person gave one. They apply from the next turn on."""
-        self._store.configure(replace(self._store.settings(), **changes), name=name)
+        self._store.configure(replace(self.settings(), **changes), name=name)
         self._emit(RoomConfigured(self.room_id))
 
     def ask(self, text: str, *, key: str | None = None) -> Asked:
-        """Store a question and an empty answer, and queue a turn for the answer.
+        """Store a question and an empty answer after the last message, and queue a turn for the answer.
 
         If `key` was used before with the same text, store nothing and return the earlier result. Raises KeyReused if
         the text differs.
         """
         self._save_final_states()
-        asked = self._store.add_question(text, key, name=name_from_text(text))
+        asked, configuration, self._known_summary = self._store.add_question(text, key, name=name_from_text(text))
         events: list[RoomEvent] = []
         if not asked.repeated:
             self._queued.append(asked.answer)
             if asked.named_room:
                 events.append(RoomConfigured(self.room_id))
             events.append(MessageAdded(self.room_id, asked.question, asked.answer))
-        self._emit_and_start_next(*events)
+        try:
+            self._emit_and_start_next(*events, configuration=configuration)
+        finally:
+            self._known_summary = None
+        return replace(asked, messages=tuple(map(self._with_live_state, asked.messages)))
+
+    def edit(self, number: int, text: str) -> Asked:
+        """Store another version of a question and have it answered. The old one and what follows it stay.
+
+        Raises NoSuchMessage, or AnswerInProgress.
+        """
+        self._require_idle()
+        asked = self._store.edit_question(number, text)
+        self._queued.append(asked.answer)
+        self._emit_and_start_next(PathChanged(self.room_id))
         return asked
 
-    def edit(self, number: int, text: str, *, last: int | None = None) -> None:
-        """Change a question, delete the messages after its answer, and answer it again.
-
-        `last` is the number of the last message that the caller has seen. Raises Outdated if there is a later one,
-        NoSuchMessage, or AnswerInProgress.
-        """
-        self._require_idle()
-        self._store.edit_question(number, text, last=last)
-        self._queued.append(number + 1)
-        self._emit_and_start_next(MessagesDeleted(self.room_id))
-
     def retry(self) -> int:
-        """Answer the last question again. Return the answer's number.
+        """Answer the last question again, as another version of the answer. Return its number.
 
-        Raises NoSuchMessage in an empty room, or AnswerInProgress.
+        An answer without any content is not kept. Raises NoSuchMessage in an empty room, or AnswerInProgress.
         """
         self._require_idle()
-        number = self._store.reset_last_answer()
+        number = self._store.retry_last_answer()
         self._queued.append(number)
-        self._emit_and_start_next(MessageChanged(self.room_id, number))
+        self._emit_and_start_next(PathChanged(self.room_id))
         return number
 
     def resume(self) -> int:
@@ -185,6 +190,15 @@ class ChatRoom:
         self._queued.append(message.number)
         self._emit_and_start_next(MessageChanged(self.room_id, message.number))
         return message.number
+
+    def show(self, number: int) -> None:
+        """Show the version that a message belongs to: the newest path through it.
+
+        Raises NoSuchMessage, or AnswerInProgress.
+        """
+        self._require_idle()
+        if self._store.show(number):
+            self._emit(PathChanged(self.room_id))
 
     def stop(self) -> None:
         """End the running answer, and keep the parts that have arrived. The next queued answer starts."""
@@ -211,12 +225,13 @@ class ChatRoom:
 
         Raises NoSuchMessage, or Outdated if the answer is not queued any more.
         """
-        if question + 1 not in self._queued:
-            self._store.message(question)
+        self._store.message(question)
+        answer = next((one for one in self._queued if self._store.message(one).parent == question), None)
+        if answer is None:
             raise Outdated("This question is not waiting any more.")
-        self._store.delete_exchange(question)
-        self._queued.remove(question + 1)
-        self._emit(MessagesDeleted(self.room_id))
+        self._store.delete_exchange(question, answer)
+        self._queued.remove(answer)
+        self._emit(PathChanged(self.room_id))
 
     def stop_all(self, *, state: State = "stopped", reason: str = STOPPED) -> None:
         """End the running answer and the queued ones. Keep the parts that have arrived."""
@@ -245,33 +260,32 @@ class ChatRoom:
     # Queries
 
     def messages(self, *, before: int | None = None, limit: int = PAGE_MESSAGES) -> Page:
-        """Return the newest `limit` messages, or those before number `before`, with the text of a growing answer."""
+        """Return the newest `limit` messages, or those before message `before`, with the text of a growing answer."""
         self._start_next_turn()
-        page = self._store.page(before, limit)
-        return replace(page, messages=tuple(map(self._with_live_state, page.messages)))
+        return self._live_page(self._store.page(before, limit))
+
+    def messages_with(self, number: int, *, limit: int = PAGE_MESSAGES) -> Page:
+        """Return the page with a message, of the shown path if it is on it, otherwise of the newest path through it.
+
+        Raises NoSuchMessage.
+        """
+        return self._live_page(self._store.page_with(number, limit))
 
     def message(self, number: int) -> Message:
         """Return one message. Raises NoSuchMessage."""
         return self._with_live_state(self._store.message(number))
 
-    def exchange(self, question: int) -> tuple[Message, Message]:
-        """Return a question and its answer. Raises NoSuchMessage."""
-        return self.message(question), self.message(question + 1)
+    def end_of_path(self) -> int | None:
+        """Return the number of the last message of the shown path, or None in an empty room."""
+        return self._store.end_of_path()
 
-    def after(self, number: int, *, limit: int = PAGE_MESSAGES) -> tuple[Message, ...]:
-        """Return the first `limit` messages after a number, in order."""
-        return tuple(map(self._with_live_state, self._store.messages_after(number, limit)))
-
-    def following(self, number: int, *, enough: int = MAX_NUMBER) -> tuple[int, int]:
-        """Return how many messages an edit of question `number` would delete, and the number of the last message.
-
-        The answer to the question does not count. Counting stops at `enough`.
-        """
-        return self._store.count_after(number, enough)
+    def path(self, end: int | None, *, after: int = 0, limit: int = PAGE_MESSAGES) -> tuple[Message, ...]:
+        """Return `limit` messages of the path that ends at message `end`, without its first `after`, in order."""
+        return tuple(map(self._with_live_state, self._store.path(end, after, limit)))
 
     def context_start(self) -> int:
         """Return the number of the first message that the model reads; 0 means the whole room."""
-        return self._store.context_start()
+        return self._store.configuration().context_start
 
     def file(self, sha256: str) -> tuple[str, bytes]:
         """Return the media type and the content of a file that a message shows. Raises NoSuchFile."""
@@ -279,11 +293,11 @@ class ChatRoom:
 
     def settings(self) -> Settings:
         """Return the room's settings."""
-        return self._store.settings()
+        return self._store.configuration().settings
 
     def summary(self) -> Summary:
         """Return the summary that the registry stores."""
-        summary = self._store.summary()
+        summary = self._known_summary or self._store.summary()
         return replace(summary, answering=self._turn is not None or bool(self._queued))
 
     # The Child protocol of facets
@@ -341,7 +355,7 @@ class ChatRoom:
     def context_shortened(self, turn: Turn, number: int) -> None:
         """Store that the model now reads the room from this message on."""
         with self._reporting(turn):
-            self._save_context_start(number)
+            self._save_context_start(number, before=self.context_start())
 
     def turn_ended(self, turn: Turn, state: State, reason: str) -> None:
         """Store the final state of the answer."""
@@ -361,22 +375,23 @@ class ChatRoom:
 
     # In call order
 
-    def _emit_and_start_next(self, *events: RoomEvent) -> None:
+    def _emit_and_start_next(self, *events: RoomEvent, configuration: Configuration | None = None) -> None:
         for event in events:
             self._emit(event)
-        self._start_next_turn()
+        self._start_next_turn(configuration=configuration)
 
-    def _start_next_turn(self, *, was_queued: bool = False) -> None:
+    def _start_next_turn(self, *, was_queued: bool = False, configuration: Configuration | None = None) -> None:
         """Start the turn of the oldest queued answer, unless a turn is running. Never raises.
 
-        `was_queued` says that the answer has been shown as queued, so that the start is an event.
+        `was_queued` says that the answer has been shown as queued, so that the start is an event. `configuration` is
+        read from the file unless it is given.
         If that fails, a timer tries again, and so does the next question, Retry or read of the room. After the last
         attempt the answer ends as failed.
         """
         while self._turn is None and self._queued:
             number = self._queued[0]
             try:
-                self._start_turn(number)
+                self._start_turn(number, configuration or self._store.configuration())
             except Exception as error:
                 log.error("turn %s/%s could not be started: %s", self.room_id, number, error)
                 log.debug("turn %s/%s", self.room_id, number, exc_info=True)
@@ -427,15 +442,15 @@ class ChatRoom:
         if timer is not None:
             timer.cancel()
 
-    def _start_turn(self, number: int) -> None:
+    def _start_turn(self, number: int, configuration: Configuration) -> None:
         """Start a turn. If the answer has parts, the turn continues it."""
-        message = self._store.message(number)
-        partial = message if message.parts else None
-        settings = self._store.settings()
+        settings = configuration.settings
         budget = self._limits.context_tokens - estimate_tokens(settings.system_prompt)
-        budget -= message_tokens(partial) if partial else 0
-        history = self._store.history(number, budget)
-        self._save_context_start(history[0].number if history and history[0].number > self._store.first_number() else 0)
+        answer, history = self._store.history(number, budget)
+        partial = answer if answer.parts else None
+        budget -= message_tokens(answer) if partial else 0
+        start = history[0].number if history and history[0].parent else 0
+        self._save_context_start(start, before=configuration.context_start)
         turn = Turn(
             number,
             History(
@@ -466,14 +481,15 @@ class ChatRoom:
         assert isinstance(part, Text)
         self._emit(PartAdded(self.room_id, message.number, len(message.parts) - 1, part.kind, part.text))
 
-    def _save_context_start(self, number: int) -> None:
+    def _save_context_start(self, number: int, *, before: int) -> None:
+        if number == before:
+            return
         try:
-            changed = self._store.set_context_start(number)
+            self._store.set_context_start(number)
         except StorageError as error:  # only the line in the page is wrong then, so the turn goes on
             log.error("room %s: the start of the context could not be stored: %s", self.room_id, error)
             return
-        if changed:
-            self._emit(ContextStartMoved(self.room_id, number))
+        self._emit(ContextStartMoved(self.room_id, number))
 
     def _run_turn(self, turn: Turn) -> None:
         started = time.monotonic()
@@ -547,6 +563,9 @@ class ChatRoom:
         self._start_next_turn()
         if self._turn is not None or self._queued:
             raise AnswerInProgress("An answer is being generated in this room. Stop it, or wait until it has ended.")
+
+    def _live_page(self, page: Page) -> Page:
+        return replace(page, messages=tuple(map(self._with_live_state, page.messages)))
 
     def _with_live_state(self, message: Message) -> Message:
         """Return a stored message with what is only in memory: a final state that is not saved, or a growing answer."""

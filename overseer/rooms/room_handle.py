@@ -50,9 +50,9 @@ class RoomHandle:
         """Store a question and have it answered; see `ChatRoom.ask`."""
         return self.overseer.call(self.id, ChatRoom.ask, question(text), key=idempotency_key(key))
 
-    def edit(self, number: int, text: str, *, last: int | None = None) -> None:
-        """Change a question and have it answered again; see `ChatRoom.edit`."""
-        self.overseer.call(self.id, ChatRoom.edit, number, question(text), last=last)
+    def edit(self, number: int, text: str) -> Asked:
+        """Store another version of a question and have it answered; see `ChatRoom.edit`."""
+        return self.overseer.call(self.id, ChatRoom.edit, number, question(text))
 
     clear = _forward(ChatRoom.clear)
     stop = _forward(ChatRoom.stop)
@@ -60,14 +60,15 @@ class RoomHandle:
     withdraw = _forward(ChatRoom.withdraw)
     retry = _forward(ChatRoom.retry)
     resume = _forward(ChatRoom.resume)
+    show = _forward(ChatRoom.show)
 
     # Queries
 
     messages = _forward(ChatRoom.messages)
+    messages_with = _forward(ChatRoom.messages_with)
     message = _forward(ChatRoom.message)
-    exchange = _forward(ChatRoom.exchange)
-    after = _forward(ChatRoom.after)
-    following = _forward(ChatRoom.following)
+    end_of_path = _forward(ChatRoom.end_of_path)
+    path = _forward(ChatRoom.path)
     context_start = _forward(ChatRoom.context_start)
     file = _forward(ChatRoom.file)
     settings = _forward(ChatRoom.settings)
@@ -77,13 +78,15 @@ class RoomHandle:
         return self.overseer.record(self.id)
 
     def transcript(self) -> Iterator[Message]:
-        """Return all messages, in order. The first page is read at once, the others as needed."""
-        first = self.after(0)
+        """Return the messages of the shown path, in order. The first page is read at once, the others as needed."""
+        end = self.end_of_path()
+        first = self.path(end)
 
         def read() -> Iterator[Message]:
-            page = first
+            page, count = first, 0
             while page:
                 yield from page
-                page = self.after(page[-1].number)
+                count += len(page)
+                page = self.path(end, after=count)
 
         return read()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from overseer.domain.errors import StorageError
 from overseer.domain.records import Room
-from overseer.storage import registry, room_store, schema
+from overseer.storage import message_tree, registry, room_store, schema
 from overseer.storage.database import version_of
 from overseer.storage.instance_lock import REGISTRY_FILE, owner, require_instance, room_file, room_ids
 from overseer.storage.room_rows import unfinished_numbers
@@ -174,15 +174,13 @@ def _read_registry(db: sqlite3.Connection) -> tuple[RegistryContent, list[str]]:
 def _read_room(db: sqlite3.Connection) -> tuple[RoomContent | None, list[str]]:
     version = version_of(db, schema.MIGRATIONS, schema.APPLICATION_ID)
     errors = faults(db)
-    room = db.execute("SELECT name, messages FROM room").fetchone() if version else None
+    room = db.execute("SELECT name, (SELECT count(*) FROM messages) AS count FROM room").fetchone() if version else None
     if room is None or errors:
-        return (None if room is None else RoomContent(room["name"], room["messages"], None, None, 0)), errors
+        return (None if room is None else RoomContent(room["name"], room["count"], None, None, 0)), errors
     if version < len(schema.MIGRATIONS):
-        return RoomContent(room["name"], room["messages"], None, None, len(unfinished_numbers(db))), errors
+        return RoomContent(room["name"], room["count"], None, None, len(unfinished_numbers(db))), errors
     summary = room_store.summary(db)
-    (count,) = db.execute("SELECT count(*) FROM messages").fetchone()
-    if count != summary.messages:
-        errors.append(f"it counts {summary.messages} messages and has {count}")
+    errors += message_tree.faults(db)
     unfinished = len(unfinished_numbers(db))
     return RoomContent(summary.name, summary.messages, summary.preview, summary.pinned, unfinished), errors
 

@@ -5,15 +5,59 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict
-from itertools import chain, repeat
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, fields
 
-from overseer.domain.messages import UNFINISHED, File, Message, Part, Reasoning, Source, State, Text, ToolCall, Usage
+from overseer.domain.messages import (
+    UNFINISHED,
+    File,
+    Message,
+    Part,
+    Reasoning,
+    Source,
+    State,
+    Text,
+    ToolCall,
+    Usage,
+    Versions,
+)
+from overseer.storage import message_tree
+
+SELECT_MESSAGES = """
+    SELECT m.*,
+      (SELECT count(*) FROM messages v WHERE v.parent IS m.parent) AS versions,
+      (SELECT count(*) FROM messages v WHERE v.parent IS m.parent AND v.number <= m.number) AS version,
+      (SELECT max(number) FROM messages v WHERE v.parent IS m.parent AND v.number < m.number) AS earlier,
+      (SELECT min(number) FROM messages v WHERE v.parent IS m.parent AND v.number > m.number) AS later
+    FROM messages m WHERE m.number IN (SELECT value FROM json_each(?)) ORDER BY m.number"""
 
 SELECT_PARTS = """
     SELECT parts.*, media_type, width, height FROM parts LEFT JOIN files ON sha256 = file
-    WHERE message BETWEEN ? AND ? ORDER BY message, position"""
+    WHERE message IN (SELECT value FROM json_each(?)) ORDER BY message, position"""
+
+INSERT_EXCHANGE = f"""
+    WITH question (parent, depth, jump) AS ({message_tree.PLACE}),
+      answer (depth, jump) AS (
+        SELECT q.depth + 1,
+          CASE WHEN q.depth - j.depth = j.depth - k.depth THEN k.number ELSE :question END
+        FROM question q LEFT JOIN messages j ON j.number = q.jump LEFT JOIN messages k ON k.number = j.jump)
+    INSERT INTO messages (number, role, state, key, created_at, parent, depth, jump)
+    SELECT :question, 'user', 'complete', :key, :now, * FROM question
+    UNION ALL SELECT :question + 1, 'assistant', 'waiting', NULL, :now, :question, * FROM answer"""  # noqa: S608 - a constant
+
+INSERT_ANSWER = f"""
+    INSERT INTO messages (role, state, created_at, parent, depth, jump)
+    SELECT 'assistant', 'waiting', :now, * FROM ({message_tree.PLACE})"""  # noqa: S608 - a constant
+
+FINISH = """
+    UPDATE messages SET state = :state, reason = :reason, model = coalesce(:model, model), ended_at = :now,
+      left_out = coalesce(:left_out, left_out), sources = coalesce(:sources, sources), continuable = :continuable,
+      tokens_in = coalesce(:tokens_in, tokens_in), tokens_out = coalesce(:tokens_out, tokens_out),
+      seconds = coalesce(:seconds, seconds), speaking = coalesce(:speaking, speaking),
+      estimated = coalesce(:estimated, estimated), context_used = coalesce(:context_used, context_used),
+      context_limit = coalesce(:context_limit, context_limit)
+    WHERE number = :number"""
+NO_USAGE = dict.fromkeys(field.name for field in fields(Usage))
 
 
 def now() -> int:
@@ -21,11 +65,22 @@ def now() -> int:
     return time.time_ns() // 1_000_000
 
 
-def insert_message(db: sqlite3.Connection, role: str, state: State, key: str | None) -> int:
-    """Insert a message without parts and return its number."""
-    done = db.execute(
-        "INSERT INTO messages (role, state, key, created_at) VALUES (?, ?, ?, ?)", (role, state, key, now())
+def insert_exchange(
+    db: sqlite3.Connection, question: int, *, parent: int | None, key: str | None, text: str
+) -> tuple[Message, Message]:
+    """Insert a question with this number, and an empty answer with the next one. Return them as the only versions."""
+    at = now()
+    db.execute(INSERT_EXCHANGE, {"question": question, "parent": parent, "key": key, "now": at})
+    upsert_parts(db, question, [Text(text)])
+    return (
+        Message(question, "user", "complete", (Text(text),), created_at=at, parent=parent),
+        Message(question + 1, "assistant", "waiting", (), created_at=at, parent=question),
     )
+
+
+def insert_answer(db: sqlite3.Connection, question: int) -> int:
+    """Insert another empty answer to a question and return its number."""
+    done = db.execute(INSERT_ANSWER, {"parent": question, "now": now()})
     assert done.lastrowid is not None
     return done.lastrowid
 
@@ -63,15 +118,15 @@ def _part(row: sqlite3.Row) -> Part:
     return ToolCall(call["id"], call["name"], call["arguments"], row["text"], call["state"], call.get("extra", ""))
 
 
-def select_messages(db: sqlite3.Connection, numbers: Sequence[int]) -> Iterable[Message]:
-    """Yield the messages from the first to the last of `numbers`, which are ascending, with their parts."""
+def select_messages(db: sqlite3.Connection, numbers: Sequence[int]) -> Iterator[Message]:
+    """Yield the messages with these numbers in ascending order, with their parts."""
     if not numbers:
         return
-    span = (numbers[0], numbers[-1])
+    wanted = (json.dumps(numbers),)
     parts: dict[int, list[Part]] = {}
-    for row in db.execute(SELECT_PARTS, span):
+    for row in db.execute(SELECT_PARTS, wanted):
         parts.setdefault(row["message"], []).append(_part(row))
-    for row in db.execute("SELECT * FROM messages WHERE number BETWEEN ? AND ? ORDER BY number", span):
+    for row in db.execute(SELECT_MESSAGES, wanted):
         yield Message(
             number=row["number"],
             role=row["role"],
@@ -85,6 +140,8 @@ def select_messages(db: sqlite3.Connection, numbers: Sequence[int]) -> Iterable[
             left_out=frozenset(filter(None, row["left_out"].split(","))),
             continuable=bool(row["continuable"]),
             sources=tuple(Source(*one) for one in json.loads(row["sources"])) if row["sources"] else (),
+            parent=row["parent"],
+            versions=Versions(row["version"], row["versions"], row["earlier"], row["later"]),
         )
 
 
@@ -111,9 +168,8 @@ def insert_file(db: sqlite3.Connection, file: File, content: bytes) -> None:
     )
 
 
-def reset_answer(db: sqlite3.Connection, number: int) -> None:
-    """Delete the parts of an answer and mark it as waiting."""
-    db.execute("DELETE FROM parts WHERE message = ?", (number,))
+def empty_answer(db: sqlite3.Connection, number: int) -> None:
+    """Mark an answer without parts as waiting, as if it were new."""
     db.execute(
         "UPDATE messages SET model = '', tokens_out = NULL, left_out = '', sources = '', created_at = ?"
         " WHERE number = ?",
@@ -139,34 +195,29 @@ def mark_finished(
     model: str | None = None,
     left_out: Collection[str] | None = None,
     continuable: bool = True,
+    sources: Sequence[Source] = (),
+    usage: Usage | None = None,
 ) -> None:
-    """Set the final state of an answer. `model` and `left_out` keep their values if they are None."""
+    """Set the final state of an answer. What is None or empty keeps its value."""
     db.execute(
-        "UPDATE messages SET state = ?, reason = ?, model = coalesce(?, model), left_out = coalesce(?, left_out),"
-        " ended_at = ?, continuable = ? WHERE number = ?",
-        (state, reason, model, None if left_out is None else encode_names(left_out), now(), continuable, number),
+        FINISH,
+        {
+            **(asdict(usage) if usage else NO_USAGE),
+            "number": number,
+            "state": state,
+            "reason": reason,
+            "model": model,
+            "left_out": None if left_out is None else encode_names(left_out),
+            "continuable": continuable,
+            "sources": json.dumps([[one.url, one.title] for one in sources], ensure_ascii=False) if sources else None,
+            "now": now(),
+        },
     )
 
 
 def encode_names(names: Collection[str]) -> str:
     """Encode the names of rejected request parameters for the column `left_out`."""
     return ",".join(sorted(names))
-
-
-def set_usage(db: sqlite3.Connection, number: int, usage: Usage) -> None:
-    """Store the tokens and seconds that an answer took."""
-    db.execute(
-        "UPDATE messages SET tokens_in = :tokens_in, tokens_out = :tokens_out, seconds = :seconds,"
-        " speaking = :speaking, estimated = :estimated, context_used = :context_used, context_limit = :context_limit"
-        " WHERE number = :number",
-        {**asdict(usage), "number": number},
-    )
-
-
-def set_sources(db: sqlite3.Connection, number: int, sources: Sequence[Source]) -> None:
-    """Store the pages that an answer cites."""
-    encoded = json.dumps([[source.url, source.title] for source in sources], ensure_ascii=False)
-    db.execute("UPDATE messages SET sources = ? WHERE number = ?", (encoded, number))
 
 
 def unfinished_numbers(db: sqlite3.Connection, limit: int = -1) -> list[int]:
@@ -178,31 +229,7 @@ def unfinished_numbers(db: sqlite3.Connection, limit: int = -1) -> list[int]:
     return [row["number"] for row in found]
 
 
-def iterate_backwards(db: sqlite3.Connection, below: int) -> Iterator[Message]:
-    """Yield the messages below a number in descending order.
-
-    Reads in batches that grow, because the caller may stop after a few.
-    """
-    for count in chain((4, 8, 16, 32, 64), repeat(100)):
-        found = db.execute("SELECT number FROM messages WHERE number < ? ORDER BY number DESC LIMIT ?", (below, count))
-        numbers = [row["number"] for row in found]
-        if not numbers:
-            return
-        yield from reversed(list(select_messages(db, numbers[::-1])))
-        below = numbers[-1]
-
-
-def context_start(db: sqlite3.Connection) -> int:
-    """Return the number of the first message that the model receives; 0 means all messages."""
-    row = db.execute("SELECT reads_from FROM room").fetchone()
-    return row["reads_from"] if row else 0
-
-
-def first_number(db: sqlite3.Connection) -> int:
-    """Return the number of the first message, or 0."""
-    return db.execute("SELECT min(number) FROM messages").fetchone()[0] or 0
-
-
-def last_number(db: sqlite3.Connection) -> int:
-    """Return the number of the last message, or 0."""
-    return db.execute("SELECT max(number) FROM messages").fetchone()[0] or 0
+def iterate_up(db: sqlite3.Connection, number: int | None) -> Iterator[Message]:
+    """Yield a message and those it follows, in descending order."""
+    for batch in message_tree.iterate_up(db, number):
+        yield from reversed(list(select_messages(db, batch)))

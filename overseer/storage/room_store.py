@@ -4,18 +4,41 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
-from overseer.domain.context import newest_within_budget
+from overseer.domain.context import message_tokens, newest_within_budget
 from overseer.domain.errors import KeyReused, NoSuchFile, NoSuchMessage, Outdated
-from overseer.domain.messages import File, Message, Part, Source, State, Text, Usage, abandon_if_running
-from overseer.domain.records import MAX_NUMBER, Asked, Page, Summary
+from overseer.domain.messages import UNFINISHED, File, Message, Part, Source, State, Usage, abandon_if_running
+from overseer.domain.records import Asked, Page, Summary
 from overseer.domain.settings import Settings
 from overseer.domain.text import strip_markdown
-from overseer.storage import room_rows
+from overseer.storage import message_tree, room_rows
 from overseer.storage.database import Storage
+from overseer.storage.message_tree import HEAD
 from overseer.storage.schema import APPLICATION_ID, MIGRATIONS
 
 PREVIEW_CHARS = 120
+MESSAGES_AFTER = 25  # of a message that is looked up, on its page
+
+# One statement each, since they are needed for every question. The newest text is in the head, or in its question.
+SELECT_ROOM = f"""
+    SELECT room.*, m.number AS shown, m.depth, (SELECT seq FROM sqlite_sequence WHERE name = 'messages') AS last_used,
+      (SELECT number FROM messages WHERE key = :key) AS known
+    FROM room LEFT JOIN messages m ON m.number = {HEAD}"""  # noqa: S608 - a constant
+SELECT_SUMMARY = f"""
+    SELECT room.*, m.depth, m.created_at AS asked_at, m.ended_at, m.state,
+      EXISTS (SELECT 1 FROM messages WHERE state IN {UNFINISHED}) AS answering,
+      (SELECT substr(text, 1, {PREVIEW_CHARS}) FROM parts WHERE message IN (m.number, m.parent) AND kind = 'text'
+       ORDER BY message DESC, position LIMIT 1) AS words
+    FROM room LEFT JOIN messages m ON m.number = {HEAD}"""  # noqa: S608 - constants
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What a turn needs to know of the room. `context_start` is the first message that the model received last."""
+
+    settings: Settings
+    context_start: int
 
 
 class RoomStore:
@@ -46,65 +69,93 @@ class RoomStore:
             if name is not None:
                 db.execute("UPDATE room SET name = ?, named_by = 'person'", (name,))
 
-    def add_question(self, text: str, key: str | None, *, name: str) -> Asked:
-        """Store a question and an empty answer. Set the room's name to `name` if it has none yet.
+    def add_question(self, text: str, key: str | None, *, name: str) -> tuple[Asked, Configuration, Summary]:
+        """Store a question and an empty answer after the head. Set the room's name to `name` if it has none yet.
 
         `key` is an idempotency key: a repeated key returns the stored question. Raises KeyReused if its text differs.
         """
         with self._storage.write() as db:
-            if key is not None and (
-                known := db.execute("SELECT number FROM messages WHERE key = ?", (key,)).fetchone()
-            ):
-                number = known["number"]
-                if next(iter(room_rows.select_messages(db, [number]))).text != text:
-                    raise KeyReused("This key was used for another text. Send the new text with a new key.")
-                return Asked(number, number + 1, repeated=True)
-            question = room_rows.insert_message(db, "user", "complete", key)
-            room_rows.upsert_parts(db, question, [Text(text)])
-            answer = room_rows.insert_message(db, "assistant", "waiting", None)
-            named = db.execute("UPDATE room SET name = ?, named_by = 'first words' WHERE named_by = 'nobody'", (name,))
-            return Asked(question, answer, named_room=named.rowcount > 0)
+            room = db.execute(SELECT_ROOM, {"key": key}).fetchone()
+            if room["known"]:
+                return _repeated(db, room["known"], text), _configuration(room), summary(db)
+            number, parent = (room["last_used"] or 0) + 1, room["shown"]
+            named_room = room["named_by"] == "nobody"
+            messages = room_rows.insert_exchange(db, number, parent=parent, key=key, text=text)
+            db.execute(
+                "UPDATE room SET head = ?, name = ?, named_by = ?",
+                (number + 1, name, "first words") if named_room else (number + 1, room["name"], room["named_by"]),
+            )
+        asked = Asked(number, number + 1, named_room=named_room, messages=messages)
+        now = Summary(
+            name=name if named_room else room["name"],
+            created_at=room["created_at"],
+            active_at=messages[0].created_at,
+            messages=(room["depth"] or 0) + 2,
+            preview=strip_markdown(text[:PREVIEW_CHARS]),
+            answering=True,
+            pinned=bool(room["pinned"]),
+            hidden=room["hidden"],
+        )
+        return asked, _configuration(room), now
 
-    def edit_question(self, number: int, text: str, *, last: int | None) -> None:
-        """Change a question, reset its answer and delete all later messages.
+    def edit_question(self, number: int, text: str) -> Asked:
+        """Store another version of a question, with an empty answer, and show it.
 
-        Raises NoSuchMessage, or Outdated if `last` is given and is not the number of the room's last message.
+        Raises NoSuchMessage if the room has no such question.
         """
         with self._storage.write() as db:
-            question = db.execute("SELECT 1 FROM messages WHERE number = ? AND role = 'user'", (number,)).fetchone()
-            if question is None:
+            row = db.execute("SELECT parent FROM messages WHERE number = ? AND role = 'user'", (number,)).fetchone()
+            if row is None:
                 raise NoSuchMessage(f"There is no question {number} in this room.")
-            if last not in (None, room_rows.last_number(db)):
-                raise Outdated("This room has new messages. Read them, then edit again.")
-            db.execute("DELETE FROM messages WHERE number > ?", (number + 1,))
-            room_rows.upsert_parts(db, number, [Text(text)])
-            # The idempotency key belongs to the old text.
-            db.execute("UPDATE messages SET key = NULL WHERE number = ?", (number,))
-            room_rows.reset_answer(db, number + 1)
+            question = _last_used(db) + 1
+            room_rows.insert_exchange(db, question, parent=row["parent"], key=None, text=text)
+            message_tree.set_head(db, question + 1, added=2)
+            return Asked(question, question + 1)
 
-    def reset_last_answer(self) -> int:
-        """Reset the last answer and return its number. Raises NoSuchMessage in an empty room."""
+    def retry_last_answer(self) -> int:
+        """Store another, empty version of the last answer, show it and return its number.
+
+        An answer without content is not kept: it is emptied and returned. Raises NoSuchMessage in an empty room.
+        """
         with self._storage.write() as db:
-            last = room_rows.last_number(db)
-            if not last:
+            last = db.execute(
+                "SELECT number, role, parent, EXISTS (SELECT 1 FROM parts WHERE message = number) AS has_parts"
+                " FROM messages WHERE number = ?",
+                (message_tree.head(db),),
+            ).fetchone()
+            if last is None:
                 raise NoSuchMessage("There is no question to answer yet.")
-            room_rows.reset_answer(db, last)
-            return last
+            if last["role"] == "assistant" and not last["has_parts"]:
+                room_rows.empty_answer(db, last["number"])
+                return int(last["number"])
+            answer = room_rows.insert_answer(db, last["parent"] if last["role"] == "assistant" else last["number"])
+            message_tree.set_head(db, answer, added=1)
+            return answer
 
     def resume_last_answer(self) -> Message:
         """Mark the last answer as waiting and return it as it was. Raises Outdated if it is not `resumable`."""
         with self._storage.write() as db:
-            for message in room_rows.select_messages(db, [room_rows.last_number(db)]):
+            last = message_tree.head(db)
+            for message in room_rows.select_messages(db, [last] if last else []):
                 if message.resumable:
                     room_rows.mark_waiting(db, message.number)
                     return message
             raise Outdated("The last answer is not cut off, so it can’t be continued.")
 
-    def set_context_start(self, number: int) -> bool:
-        """Store the number of the first message that the model receives. Return whether it changed."""
+    def show(self, number: int) -> bool:
+        """Show the newest path through a message. Return whether that changed anything. Raises NoSuchMessage."""
+        with self._storage.write() as db:
+            _require_message(db, number)
+            head = message_tree.head(db)
+            if message_tree.at_or_below(db, head, number) == number:
+                return False
+            message_tree.set_head(db, message_tree.newest_below(db, number))
+            return True
+
+    def set_context_start(self, number: int) -> None:
+        """Store the number of the first message that the model receives."""
         with self._storage.write(durable=False) as db:
-            done = db.execute("UPDATE room SET reads_from = ? WHERE reads_from != ?", (number, number))
-            return done.rowcount > 0
+            db.execute("UPDATE room SET reads_from = ?", (number,))
 
     def save_parts(
         self, number: int, parts: Sequence[Part], *, first: int, model: str, left_out: Collection[str] = ()
@@ -143,27 +194,37 @@ class RoomStore:
         with self._storage.write() as db:
             room_rows.upsert_parts(db, number, parts)
             room_rows.mark_finished(
-                db, number, state, reason, model=model or None, left_out=left_out or None, continuable=continuable
+                db,
+                number,
+                state,
+                reason,
+                model=model or None,
+                left_out=left_out or None,
+                continuable=continuable,
+                sources=sources,
+                usage=usage,
             )
-            if sources:
-                room_rows.set_sources(db, number, sources)
-            if usage is not None:
-                room_rows.set_usage(db, number, usage)
 
     def finish_all_answers(self, *, state: State, reason: str) -> list[int]:
         """Set the final state of every unfinished answer and return their numbers."""
+        with self._storage.read() as db:
+            if not room_rows.unfinished_numbers(db, 1):
+                return []
         with self._storage.write() as db:
             numbers = room_rows.unfinished_numbers(db)
-            for number in numbers:
-                for message in room_rows.select_messages(db, [number]):
-                    room_rows.upsert_parts(db, number, list(map(abandon_if_running, message.parts)))
-                room_rows.mark_finished(db, number, state, reason)
+            for message in list(room_rows.select_messages(db, numbers)):
+                room_rows.upsert_parts(db, message.number, list(map(abandon_if_running, message.parts)))
+                room_rows.mark_finished(db, message.number, state, reason)
             return numbers
 
-    def delete_exchange(self, question: int) -> None:
-        """Delete a question and its answer."""
+    def delete_exchange(self, question: int, answer: int) -> None:
+        """Delete a question and its answer. The messages after them follow the one before."""
         with self._storage.write() as db:
-            db.execute("DELETE FROM messages WHERE number IN (?, ?)", (question, question + 1))
+            head = message_tree.head(db)
+            parent = db.execute("SELECT parent FROM messages WHERE number = ?", (question,)).fetchone()["parent"]
+            db.execute("DELETE FROM messages WHERE number IN (?, ?)", (question, answer))
+            message_tree.move_up(db, answer, parent)
+            db.execute("UPDATE room SET head = ?", (parent if head == answer else head,))
 
     def clear(self, *, name: str) -> bool:
         """Delete all messages. Their numbers are not reused.
@@ -172,60 +233,55 @@ class RoomStore:
         """
         with self._storage.write() as db:
             db.execute("DELETE FROM messages")
-            db.execute("UPDATE room SET reads_from = 0")
+            db.execute("UPDATE room SET reads_from = 0, head = NULL, hidden = 0")
             done = db.execute("UPDATE room SET name = ?, named_by = 'nobody' WHERE named_by = 'first words'", (name,))
             return done.rowcount > 0
 
     # Queries
 
     def page(self, before: int | None, limit: int) -> Page:
-        """Return the newest `limit` messages, or the newest ones below number `before`."""
+        """Return the newest `limit` messages of the shown path, or those before message `before` on its path."""
         with self._storage.read() as db:
-            found = db.execute(
-                "SELECT number FROM messages WHERE number < ? ORDER BY number DESC LIMIT ?",
-                (MAX_NUMBER if before is None else before, limit + 1),
-            )
-            numbers = [row["number"] for row in found]
-            messages = tuple(room_rows.select_messages(db, numbers[:limit][::-1]))
-            last_used = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'messages'").fetchone()
-            return Page(
-                messages,
-                more=len(numbers) > limit,
-                last=last_used["seq"] if last_used else 0,
-                context_start=room_rows.context_start(db),
-                first=room_rows.first_number(db),
-            )
+            head = message_tree.head(db)
+            if before is None:
+                return _page(db, head, head, limit)
+            row = db.execute("SELECT parent FROM messages WHERE number = ?", (before,)).fetchone()
+            last = row["parent"] if row else message_tree.at_or_below(db, head, before - 1)
+            return replace(_page(db, head, last, limit), newest=False)
 
-    def messages_after(self, number: int, limit: int) -> tuple[Message, ...]:
-        """Return at most `limit` messages after a number, in order."""
-        with self._storage.read() as db:
-            found = db.execute(
-                "SELECT number FROM messages WHERE number > ? ORDER BY number LIMIT ?", (min(number, MAX_NUMBER), limit)
-            )
-            return tuple(room_rows.select_messages(db, [row["number"] for row in found]))
+    def page_with(self, number: int, limit: int) -> Page:
+        """Return a page with a message and at most MESSAGES_AFTER later ones, of the newest path through it.
 
-    def context_start(self) -> int:
-        """Return the number of the first message that the model receives; 0 means all messages."""
-        with self._storage.read() as db:
-            return room_rows.context_start(db)
-
-    def count_after(self, number: int, enough: int = MAX_NUMBER) -> tuple[int, int]:
-        """Count the messages after a question and its answer, up to `enough`.
-
-        Return the count and the number of the room's last message.
+        Raises NoSuchMessage.
         """
         with self._storage.read() as db:
-            after = "SELECT 1 FROM messages WHERE number > ? LIMIT ?"
-            count = db.execute(f"SELECT count(*) FROM ({after})", (number + 1, enough)).fetchone()[0]  # noqa: S608 - a constant
-            return count, room_rows.last_number(db)
+            depth = _require_message(db, number)["depth"]
+            head = message_tree.head(db)
+            hidden = message_tree.at_or_below(db, head, number) != number
+            end = message_tree.newest_below(db, number) if hidden else head
+            last = message_tree.ancestor(db, end, depth + MESSAGES_AFTER) or end
+            return replace(_page(db, end, last, limit), newest=not hidden and last == end, hidden=hidden)
 
-    def settings(self) -> Settings:
-        """Return the room's settings."""
+    def end_of_path(self) -> int | None:
+        """Return the number of the last message of the shown path, or None in an empty room."""
         with self._storage.read() as db:
-            room = db.execute("SELECT model, system_prompt, temperature, pinned FROM room").fetchone()
-            if room is None:
-                return Settings()
-            return Settings(room["model"], room["system_prompt"], room["temperature"], bool(room["pinned"]))
+            return message_tree.head(db)
+
+    def path(self, end: int | None, after: int, limit: int) -> tuple[Message, ...]:
+        """Return at most `limit` messages of the path that ends at `end`, after its first `after`, in order."""
+        with self._storage.read() as db:
+            last = message_tree.ancestor(db, end, after + limit)
+            count = limit
+            if last is None:
+                row = db.execute("SELECT depth FROM messages WHERE number = ?", (end,)).fetchone()
+                last, count = end, row["depth"] - after if row else 0
+            return tuple(room_rows.select_messages(db, message_tree.path_up(db, last, max(0, count))))
+
+    def configuration(self) -> Configuration:
+        """Return the room's settings, and the first message that the model received."""
+        with self._storage.read() as db:
+            room = db.execute("SELECT * FROM room").fetchone()
+            return _configuration(room) if room else Configuration(Settings(), 0)
 
     def message(self, number: int) -> Message:
         """Return one message. Raises NoSuchMessage."""
@@ -242,15 +298,14 @@ class RoomStore:
             raise NoSuchFile("There is no such file in this room.")
         return found["media_type"], found["content"]
 
-    def history(self, number: int, budget: int) -> tuple[Message, ...]:
-        """Return the newest messages below `number` that fit into `budget` tokens."""
+    def history(self, number: int, budget: int) -> tuple[Message, tuple[Message, ...]]:
+        """Return an answer, and the messages before it that fit into `budget` tokens beside it."""
         with self._storage.read() as db:
-            return newest_within_budget(room_rows.iterate_backwards(db, number), budget)
-
-    def first_number(self) -> int:
-        """Return the number of the room's first message, or 0."""
-        with self._storage.read() as db:
-            return room_rows.first_number(db)
+            upwards = room_rows.iterate_up(db, number)
+            answer = next(upwards, None)
+            if answer is None:
+                raise NoSuchMessage(f"There is no message {number} in this room.")
+            return answer, newest_within_budget(upwards, budget - (message_tokens(answer) if answer.parts else 0))
 
     def summary(self) -> Summary:
         """Return the summary for the registry."""
@@ -260,20 +315,59 @@ class RoomStore:
 
 def summary(db: sqlite3.Connection) -> Summary:
     """Return the summary of the room in this database, which must have the newest schema."""
-    room = db.execute("SELECT * FROM room").fetchone()
-    said = db.execute(
-        "SELECT substr(text, 1, ?) AS words FROM parts WHERE kind = 'text' ORDER BY message DESC, position LIMIT 1",
-        (PREVIEW_CHARS,),
-    ).fetchone()
-    last = db.execute("SELECT created_at, ended_at, state FROM messages ORDER BY number DESC LIMIT 1").fetchone()
-    created_at = room["created_at"] if room else room_rows.now()
+    room = db.execute(SELECT_SUMMARY).fetchone()
+    if room is None:
+        return Summary("", room_rows.now(), room_rows.now(), 0, "", answering=False)
     return Summary(
-        name=room["name"] if room else "",
-        created_at=created_at,
-        active_at=max(last["created_at"], last["ended_at"] or 0) if last else created_at,
-        messages=room["messages"] if room else 0,
-        preview=strip_markdown(said["words"]) if said else "",
-        answering=bool(room_rows.unfinished_numbers(db, 1)),
-        pinned=bool(room and room["pinned"]),
-        failed=bool(last and last["state"] in ("failed", "interrupted")),
+        name=room["name"],
+        created_at=room["created_at"],
+        active_at=max(room["asked_at"] or room["created_at"], room["ended_at"] or 0),
+        messages=room["depth"] or 0,
+        preview=strip_markdown(room["words"] or ""),
+        answering=bool(room["answering"]),
+        pinned=bool(room["pinned"]),
+        failed=room["state"] in ("failed", "interrupted"),
+        hidden=room["hidden"],
+    )
+
+
+def _repeated(db: sqlite3.Connection, question: int, text: str) -> Asked:
+    """Return the question that was stored with a key, and its newest answer. Raises KeyReused if its text differs."""
+    if next(room_rows.select_messages(db, [question])).text != text:
+        raise KeyReused("This key was used for another text. Send the new text with a new key.")
+    answer = message_tree.newest_child(db, question)
+    return Asked(question, answer or 0, repeated=True)
+
+
+def _configuration(room: sqlite3.Row) -> Configuration:
+    settings = Settings(room["model"], room["system_prompt"], room["temperature"], bool(room["pinned"]))
+    return Configuration(settings, room["reads_from"])
+
+
+def _last_used(db: sqlite3.Connection) -> int:
+    row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'messages'").fetchone()
+    return row["seq"] if row else 0
+
+
+def _require_message(db: sqlite3.Connection, number: int) -> sqlite3.Row:
+    row: sqlite3.Row | None = db.execute("SELECT number, depth FROM messages WHERE number = ?", (number,)).fetchone()
+    if row is None:
+        raise NoSuchMessage(f"There is no message {number} in this room.")
+    return row
+
+
+def _page(db: sqlite3.Connection, end: int | None, last: int | None, limit: int) -> Page:
+    """Return the messages of the path to `end` that are not after `last`, at most `limit`."""
+    numbers = message_tree.path_up(db, last, limit + 1)
+    messages = tuple(room_rows.select_messages(db, numbers[:limit]))
+    more = len(numbers) > limit
+    room = db.execute("SELECT reads_from FROM room").fetchone()
+    first = messages[0].number if messages and not more else message_tree.ancestor(db, last, 1)
+    return Page(
+        messages,
+        more=more,
+        first=first or 0,
+        end=end or 0,
+        context_start=room["reads_from"] if room else 0,
+        missing=messages[0].parent if messages and not more else None,
     )

@@ -113,6 +113,31 @@ def m007_reasoning_seconds(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE parts ADD COLUMN seconds REAL")
 
 
+def m008_versions(db: sqlite3.Connection) -> None:
+    """Make the messages a tree, in which each follows the one before it; see `message_tree`."""
+    # No foreign keys: a room with a hole in its tree can still be read, and `check` reports it.
+    db.execute("ALTER TABLE messages ADD COLUMN parent INTEGER")
+    db.execute("ALTER TABLE messages ADD COLUMN depth INTEGER NOT NULL DEFAULT 1")
+    db.execute("ALTER TABLE messages ADD COLUMN jump INTEGER")
+    db.execute("ALTER TABLE room ADD COLUMN head INTEGER")
+    db.execute("ALTER TABLE room ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0")
+    numbers = [number for (number,) in db.execute("SELECT number FROM messages ORDER BY number").fetchall()]
+    jumps = [0]  # as indexes; `message_tree.PLACE` is the same rule
+    for parent in range(len(numbers) - 1):
+        j, k = jumps[parent], jumps[jumps[parent]]
+        jumps.append(k if j and parent - j == j - k else parent)
+    db.executemany(
+        "UPDATE messages SET parent = ?, depth = ?, jump = ? WHERE number = ?",
+        ((numbers[i - 1], i + 1, numbers[jumps[i]], numbers[i]) for i in range(1, len(numbers))),
+    )
+    db.execute("UPDATE room SET head = ?", (numbers[-1] if numbers else None,))
+    db.execute("CREATE INDEX children ON messages (parent)")
+    # The depth of the head is the number of messages that are shown.
+    db.execute("DROP TRIGGER counted")
+    db.execute("DROP TRIGGER uncounted")
+    db.execute("ALTER TABLE room DROP COLUMN messages")
+
+
 MIGRATIONS = (  # append only
     m001_messages,
     m002_settings,
@@ -121,4 +146,5 @@ MIGRATIONS = (  # append only
     m005_context_and_sources,
     m006_files,
     m007_reasoning_seconds,
+    m008_versions,
 )

@@ -13,6 +13,7 @@ from overseer.domain.events import (
     PartAdded,
     PartChanged,
     PartGrew,
+    PathChanged,
     RoomDeleted,
     RoomEvent,
     TurnEnded,
@@ -95,7 +96,7 @@ class AnswerStream:
         """Whether the answer has ended, as the event suggests. The event may be older than the question."""
         if isinstance(event, TurnEnded):
             return event.number == asked.answer
-        return isinstance(event, MessagesDeleted | RoomDeleted) and self._is_over(asked)
+        return isinstance(event, MessagesDeleted | PathChanged | RoomDeleted) and self._is_over(asked)
 
     def _is_over(self, asked: Asked) -> bool:
         try:

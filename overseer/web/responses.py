@@ -60,8 +60,8 @@ PAGES = (
     "rooms.show_message",
     "rooms.show_room",
 )
-HIDDEN_FIELDS = ("_method", "_plain", "key", "last")
-METHODS = ("PATCH", "DELETE")  # that a form may send as _method
+HIDDEN_FIELDS = ("_method", "_plain", "key")
+METHODS = ("PATCH", "PUT", "DELETE")  # that a form may send as _method
 # Errors whose page shows the form again, to correct and resend. Never 403: another site may have filled it in.
 CORRECTABLE_STATUSES = (409, 413, 422, 500, 503)
 # The fields a person fills in, with their labels.
@@ -76,7 +76,7 @@ ERROR_HEADERS = ("Allow", "Retry-After", "Sec-WebSocket-Version", "Upgrade", "WW
 
 
 def init_app(app: Flask) -> None:
-    """Let forms send PATCH and DELETE, and respond to every error with an error message."""
+    """Let forms send PATCH, PUT and DELETE, and respond to every error with an error message."""
     app.before_request(reject_unreadable_form)
     app.before_request(override_method)
     app.after_request(replace_precondition_failed)
@@ -131,7 +131,7 @@ def own_page_url(wanted: str) -> str:
         return ""
     try:
         endpoint, values = adapter.match(url.path.removeprefix(request.script_root), method="GET")
-        query = {name: value for name, value in parse_qsl(url.query, max_num_fields=9) if name in ("before", "q")}
+        query = {name: value for name, value in parse_qsl(url.query, max_num_fields=9) if name in ("at", "before", "q")}
     except (ValueError, HTTPException, RequestRedirect):
         return ""
     return fragments().url(endpoint, **{**query, **values}) if endpoint in PAGES else ""
@@ -144,7 +144,7 @@ def reject_unreadable_form() -> None:
 
 
 def override_method() -> None:
-    """Route a POST whose form has `_method=PATCH` or `DELETE` as that method, since forms have only GET and POST."""
+    """Route a POST whose form has `_method=PATCH`, `PUT` or `DELETE` as that method: forms have only GET and POST."""
     method = request.form.get("_method", "").upper() if request.method == "POST" else ""
     if not method:
         return

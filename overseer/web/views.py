@@ -5,18 +5,20 @@ from __future__ import annotations
 import re
 import secrets
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from io import BytesIO
 
 from flask import Blueprint, Flask, Response, abort, request, send_file
 from werkzeug.routing import IntegerConverter
 
 from overseer.domain.errors import NoSuchMessage, NoSuchRoom, StorageError, StorageUnavailable
-from overseer.domain.records import MAX_NUMBER, Asked
+from overseer.domain.records import MAX_NUMBER, Asked, Page
 from overseer.domain.settings import parse_changes
-from overseer.domain.text import Invalid, clean
+from overseer.domain.text import clean
 from overseer.llm import ModelError
 from overseer.render.export import as_markdown
 from overseer.render.fragments import dom_id, partial
+from overseer.rooms.room_handle import RoomHandle
 from overseer.web.answer_stream import AnswerStream
 from overseer.web.extensions import fragments, hub, overseer
 from overseer.web.responses import html_response, is_htmx, redirect, wants_page, wants_redirect
@@ -28,7 +30,6 @@ PALETTE_ROOMS = 8
 MARKDOWN_HEADERS = {"Vary": "Accept", "Cache-Control": "no-store"}
 # The content comes from a model. A browser asks each time, because the room may be deleted or the session over.
 FILE_HEADERS = {"Content-Security-Policy": "sandbox", "Cache-Control": "private, no-cache"}
-MESSAGES_AFTER_LINKED = 25
 PRINTED_MESSAGES = 1000  # at most, with `?all=1`
 
 ROOM = "/rooms/<room_id>"
@@ -116,9 +117,8 @@ def list_messages(room_id: str) -> Response:
     if wants_markdown():
         text = as_markdown(room.record().name, room.transcript())
         return Response((piece.encode() for piece in text), mimetype="text/markdown", headers=MARKDOWN_HEADERS)
-    before = number_arg("before")
-    page = room.messages(before=before)
-    return html_response(fragments().messages(room_id, page, newest=before is None), headers={"Vary": "Accept"})
+    page = room.messages(before=number_arg("before"))
+    return html_response(fragments().messages(room_id, page), headers={"Vary": "Accept"})
 
 
 @bp.post(f"{ROOM}/messages")
@@ -148,9 +148,7 @@ def show_message(room_id: str, number: int) -> Response:
     room = overseer().room(room_id)
     message = room.message(number)
     if wants_page():
-        follow, _ = room.following(number, enough=MESSAGES_AFTER_LINKED + 1)
-        before = number + MESSAGES_AFTER_LINKED if follow > MESSAGES_AFTER_LINKED else None
-        return redirect("rooms.show_room", room_id=room_id, before=before, anchor=dom_id("message", number))
+        return redirect_to_message(room_id, number)
     if wants_markdown():
         return Response(message.text, mimetype="text/markdown", headers=MARKDOWN_HEADERS)
     return html_response(fragments().message(room_id, message), headers={"Vary": "Accept"})
@@ -158,11 +156,22 @@ def show_message(room_id: str, number: int) -> Response:
 
 @bp.patch(MESSAGE)
 def update_message(room_id: str, number: int) -> Response:
-    given = request.form.get("last")
-    if given is not None and not given.isdecimal():
-        raise Invalid("last must be the number of the room's last message.")
-    last = None if given is None else min(int(given[:20]), MAX_NUMBER)
-    overseer().room(room_id).edit(number, request.form.get("text", ""), last=last)
+    """Store another version of a question, and have it answered."""
+    asked = overseer().room(room_id).edit(number, request.form.get("text", ""))
+    if wants_redirect():
+        return redirect_to_message(room_id, asked.question)
+    return html_response(exchange_fragment(room_id, asked), 201, location(room_id, asked))
+
+
+@bp.put(f"{ROOM}/head")
+def update_head(room_id: str) -> Response:
+    """Show the version that a message belongs to."""
+    number = number_in(request.form.get("message"), name="message")
+    if number is None:
+        abort(400, "message must be the number of a message.")
+    overseer().room(room_id).show(number)
+    if wants_redirect():
+        return redirect_to_message(room_id, number)
     return messages_response(room_id)
 
 
@@ -172,8 +181,7 @@ def edit_message(room_id: str, number: int) -> Response:
     question = room.message(number)
     if question.role != "user":
         raise NoSuchMessage(f"There is no question {number} in this room.")
-    drops, last = room.following(number)
-    form = fragments().editing(room_id, question, drops=drops, last=last, alone=wants_page())
+    form = fragments().editing(room_id, question, alone=wants_page())
     return html_response(page_with(form, room_id) if wants_page() else form)
 
 
@@ -257,18 +265,19 @@ def ask(room_id: str, *, opens_room: bool = False) -> Response:
         if seconds := preferred_wait():
             answer.wait(asked, seconds)
     if wants_redirect():
-        return redirect("rooms.show_room", room_id=room_id, anchor=f"message-{asked.question}")
+        return redirect("rooms.show_room", room_id=room_id, anchor=dom_id("message", asked.question))
     try:
-        question, reply = room.exchange(asked.question)
+        if seconds or asked.repeated:
+            asked = replace(asked, messages=(room.message(asked.question), room.message(asked.answer)))
     except NoSuchMessage:  # it was stored, and the room has been cleared since
         return html_response("", 201, location(room_id, asked))
-    status = 202 if seconds and not reply.finished else 201
+    status = 202 if seconds and not asked.messages[1].finished else 201
     if opens_room:
         url = fragments().url("rooms.show_room", room_id=room_id)
         return html_response(room_fragment(room_id), status, {**location(room_id, asked), "HX-Push-Url": url})
-    body = fragments().exchange(room_id, question, reply)
+    body = fragments().exchange(room_id, *asked.messages)
     # If the WebSocket was faster, the element that this replaces is gone, and htmx ignores the partial.
-    body = partial(dom_id("after", asked.question - 1), "outerHTML", body) if is_htmx() else body
+    body = partial(dom_id("after", asked.messages[0].parent or 0), "outerHTML", body) if is_htmx() else body
     return html_response(body, status, location(room_id, asked))
 
 
@@ -298,13 +307,26 @@ def open_room(room_id: str) -> tuple[str, int]:
 def room_fragment(room_id: str) -> str:
     """Return `#room`. The revision is read first, so the tab is sent every change that came after it.
 
-    With `all=1`, it has the newest PRINTED_MESSAGES instead of the newest page, for printing.
+    With `all=1` it has the newest PRINTED_MESSAGES instead of the newest page, for printing.
     """
     room = overseer().room(room_id)
     record, revision = room.record(), hub().revision(room_id)
-    before = number_arg("before")
-    page = room.messages(limit=PRINTED_MESSAGES) if request.args.get("all") == "1" else room.messages(before=before)
-    return fragments().room(record, room.settings(), page, revision=revision, newest=before is None, key=new_key())
+    return fragments().room(record, room.settings(), requested_page(room), revision=revision, key=new_key())
+
+
+def requested_page(room: RoomHandle) -> Page:
+    """Return the newest messages, with `before=` those before a message, and with `at=` those around a message."""
+    if request.args.get("all") == "1":
+        return room.messages(limit=PRINTED_MESSAGES)
+    if (at := number_arg("at")) is not None:
+        return room.messages_with(at)
+    return room.messages(before=number_arg("before"))
+
+
+def redirect_to_message(room_id: str, number: int) -> Response:
+    """Redirect to the page with a message, which is the room's own page if it is among the newest messages."""
+    at = None if overseer().room(room_id).messages_with(number).newest else number
+    return redirect("rooms.show_room", room_id=room_id, at=at, anchor=dom_id("message", number))
 
 
 def home(text: str = "") -> str:
@@ -323,7 +345,7 @@ def page_with(room_html: str, room_id: str | None, *, filtered: bool = True) -> 
     title, growing = "", False
     if room_id:
         record = overseer().record(room_id)
-        title, growing = record.name, record.answering and "before" not in request.args
+        title, growing = record.name, record.answering and not request.args.keys() & {"at", "before"}
     return fragments().page(room_html, rooms, title=title, active=room_id, q=q, revision=revision, growing=growing)
 
 
@@ -339,13 +361,26 @@ def wants_markdown() -> bool:
     return request.accept_mimetypes.best == "text/markdown"
 
 
+def exchange_fragment(room_id: str, asked: Asked) -> str:
+    """Return a question and its answer, or nothing if the room has been cleared since."""
+    room = overseer().room(room_id)
+    try:
+        return fragments().exchange(room_id, room.message(asked.question), room.message(asked.answer))
+    except NoSuchMessage:
+        return ""
+
+
 def location(room_id: str, asked: Asked) -> dict[str, str]:
     return {"Location": fragments().url("rooms.show_message", room_id=room_id, number=asked.question)}
 
 
 def number_arg(name: str) -> int | None:
     """Return a number of the query, or None. Aborts with 400 if it is not a number."""
-    given = request.args.get(name)
+    return number_in(request.args.get(name), name=name)
+
+
+def number_in(given: str | None, *, name: str) -> int | None:
+    """Return the number that a text is, or None for an empty one. Aborts with 400 if it is not a number."""
     if not given:
         return None
     if not (given.isascii() and given.isdecimal()):

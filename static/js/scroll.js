@@ -279,6 +279,21 @@ function openRoom() {
 }
 
 addEventListener("hashchange", toMessage);
+
+// Another version of a message appears where the reader saw this one.
+let switching = null;
+document.addEventListener("htmx:config:request", ({ detail: { ctx } }) => {
+  const article = ctx.sourceElement.matches(".message__versions") && ctx.sourceElement.closest("article");
+  if (article) switching = { form: ctx.sourceElement, offset: topOf(article), id: `message-${ctx.request.body.get("message")}` };
+});
+document.addEventListener("htmx:after:swap", ({ detail: { ctx } }) => {
+  if (!switching || ctx.sourceElement !== switching.form) return;
+  const { id, offset } = switching;
+  switching = null;
+  if (!document.getElementById(id)) return location.assign(`${location.pathname}/messages/${number({ id })}`);
+  goTo({ id, offset });
+  document.querySelector(`#${id} .message__versions button:enabled`)?.focus();
+});
 document.addEventListener("room:opened", openRoom);
 openRoom();
 

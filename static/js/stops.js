@@ -1,7 +1,7 @@
 // The Tab stops in the message list: the actions of one message, at first of the newest. The arrow keys go from there to the
-// actions of the messages above and below, so that a long conversation is not hundreds of Tab stops away from the composer.
+// actions of the messages above and below, and from version to version, so that a long conversation is not hundreds of Tab stops away from the composer.
 
-const CONTROLS = ".message__when, .message__actions :is(a, button, summary)";
+const CONTROLS = ".message__when, .message__versions button, .message__actions :is(a, button, summary)";
 const isMessage = (element) => element?.matches("article.message");
 let current = null; // the message whose actions are Tab stops
 
@@ -40,6 +40,9 @@ document.addEventListener("focusin", ({ target }) => {
   if (message && message !== current) moveStops(message);
 });
 document.addEventListener("keydown", (event) => {
+  const neighbour = { ArrowLeft: 0, ArrowRight: 1 }[event.key];
+  if (neighbour !== undefined && !event.defaultPrevented && !event.altKey && event.target.matches(`#messages :is(${CONTROLS})`))
+    event.target.closest("article").querySelectorAll(".message__versions button")[neighbour]?.click();
   const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
   if (!step || event.defaultPrevented || !event.target.matches(`#messages :is(${CONTROLS})`)) return;
   const messages = [...document.querySelectorAll("#messages article")];

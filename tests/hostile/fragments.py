@@ -40,11 +40,11 @@ def render_all(app: Flask, text: str) -> dict[str, str]:
     growing = Message(4, "assistant", "streaming", parts, model=words)
     waiting = Message(6, "assistant", "waiting", (), words, words, retry_at=1_700_000_000_000)
     messages = (question, answer, replace(question, number=3), growing, replace(question, number=5), waiting)
-    page = Page(messages, more=True, last=6, context_start=2)
-    open_room = fragments.room(room, settings, page, revision="a.1", newest=True, key=words)
+    page = Page(messages, more=True, end=6, context_start=2)
+    open_room = fragments.room(room, settings, page, revision="a.1", key=words)
     return {
         "page": fragments.page(open_room, rooms, title=name, active=ROOM, q=words, revision="a.1", growing=True),
-        "earlier": fragments.messages(ROOM, page, newest=False),
+        "earlier": fragments.messages(ROOM, page),
         "palette": fragments.palette(rooms, q="", active=None),
         "asked palette": fragments.palette(RoomList((), None), q=f"{words} zqxj", active=None),
         "models": fragments.models([words, words]),
@@ -57,7 +57,7 @@ def render_all(app: Flask, text: str) -> dict[str, str]:
             sentence=words, refused=RefusedForm("/rooms", [("key", words)], [("text", "Message", words)])
         ),
         "broken": fragments.broken(broken, sentence=words),
-        "editing": fragments.editing(ROOM, question, drops=2, last=6, alone=False),
+        "editing": fragments.editing(ROOM, question, alone=False),
         "question": str(fragments.message(ROOM, question)),
         "part": fragments.part(ROOM, 2, 1, parts[1]),
     }

@@ -17,7 +17,19 @@ from markupsafe import Markup
 
 from overseer import create_app
 from overseer.domain.events import PartAdded, PartGrew
-from overseer.domain.messages import CallState, File, Message, Part, Reasoning, Source, State, Text, ToolCall, Usage
+from overseer.domain.messages import (
+    CallState,
+    File,
+    Message,
+    Part,
+    Reasoning,
+    Source,
+    State,
+    Text,
+    ToolCall,
+    Usage,
+    Versions,
+)
 from overseer.domain.records import Page, Room, RoomList, Session
 from overseer.domain.settings import Settings
 from overseer.llm.choice import ModelSettings
@@ -58,7 +70,7 @@ def call(state: CallState = "done", text: str = "x") -> ToolCall:
 
 
 def a_page(text: str) -> Page:
-    return Page((question(text), reply("failed", Text("x"), reason=text, model=text)), more=True, last=2)
+    return Page((question(text), reply("failed", Text("x"), reason=text, model=text)), more=True, end=2)
 
 
 def replies(text: str) -> Iterator[Message]:
@@ -77,12 +89,13 @@ def all_fragments(f: Fragments, text: str) -> Iterator[tuple[str, str]]:
     """Yield the expected id and the HTML of every fragment, with `text` wherever text from outside can be."""
     named, settings = room(name=text, preview=text), Settings(text, text, 0.5)
     rooms, nothing = RoomList((named, room(id="ba9876543210", name=text)), after=5), RoomList((), None)
-    yield "room", f.room(named, settings, a_page(text), revision="p.1", newest=True, key="k")
+    yield "room", f.room(named, settings, a_page(text), revision="p.1", key="k")
+    yield "room", f.room(named, settings, replace(a_page(text), hidden=True, newest=False), revision="p.1", key="k")
     yield "room", f.broken(named, sentence=text)
     yield "room", f.home(key="k", text=text)
     yield "room", f.no_room(sentence=text, typed=text)
-    yield "room", f.editing(ROOM_ID, question(text), drops=0, last=2, alone=True)
-    yield "editing", f.editing(ROOM_ID, question(text), drops=3, last=6, alone=False)
+    yield "room", f.editing(ROOM_ID, question(text), alone=True)
+    yield "editing", f.editing(ROOM_ID, question(text), alone=False)
     for listed, active, q in ((rooms, ROOM_ID, ""), (rooms, None, text), (nothing, None, text)):
         yield "rooms", f.rooms(listed, active=active, q=q)
     for row, active in ((named, None), (room(name=text, answering=True), ROOM_ID), (room(problem=text), None)):
@@ -96,10 +109,11 @@ def all_fragments(f: Fragments, text: str) -> Iterator[tuple[str, str]]:
     yield "palette-options", f.palette(nothing, q="zz", active=None)
     yield "messages", f.notice(text)
     yield "messages", f.messages(ROOM_ID, a_page(text))
-    yield "messages", f.messages(ROOM_ID, a_page(text), newest=False)
-    yield "messages", f.messages(ROOM_ID, Page((), more=False, last=0))
+    yield "messages", f.messages(ROOM_ID, replace(a_page(text), newest=False, more=False, missing=7))
+    yield "messages", f.messages(ROOM_ID, Page((), more=False, end=0))
     yield "reading", f.context_line()
     yield "message-1", f.message(ROOM_ID, question(text))
+    yield "message-1", f.message(ROOM_ID, replace(question(text), versions=Versions(2, 3, earlier=1, later=5)))
     for answer in replies(text):
         yield "message-2", f.message(ROOM_ID, answer)
     parts: list[Part] = [Text("x"), Reasoning("x"), *(call(state, text) for state in ("running", "done", "failed"))]
@@ -113,8 +127,8 @@ def all_fragments(f: Fragments, text: str) -> Iterator[tuple[str, str]]:
 def whole_page(fragments: Fragments, text: str = "x", *, q: str = "") -> str:
     """A page with a room open and every kind of message in it."""
     answers = (replace(message, number=number) for number, message in enumerate(replies(text), 2))
-    page = Page((question(text), *answers), more=True, last=19, context_start=3)
-    opened = fragments.room(room(name=text), Settings(text, text, 0.5), page, revision="p.1", newest=True, key="k")
+    page = Page((question(text), *answers), more=True, end=19, context_start=3)
+    opened = fragments.room(room(name=text), Settings(text, text, 0.5), page, revision="p.1", key="k")
     rooms = RoomList((room(name=text), room(id="ba9876543210")), after=5)
     return fragments.page(opened, rooms, title="A room", active=ROOM_ID, q=q, revision="p.1")
 
@@ -268,10 +282,10 @@ def test_message_list_ends_with_the_place_for_the_next_exchange(fragments: Fragm
     """A page of earlier messages has no such place."""
     exchange = parsed(fragments.exchange(ROOM_ID, question(), reply("waiting")))
     assert [element["id"] for element in exchange.children] == ["message-1", "message-2", "after-2"]
-    page = Page((question(), reply()), more=False, last=2)
+    page = Page((question(), reply()), more=False, end=2)
     assert root(fragments.messages(ROOM_ID, page)).has("div", id="after-2")
-    assert root(fragments.messages(ROOM_ID, Page((), more=False, last=0))).has("div", id="after-0")
-    assert "after-" not in fragments.messages(ROOM_ID, page, newest=False)
+    assert root(fragments.messages(ROOM_ID, Page((), more=False, end=0))).has("div", id="after-0")
+    assert "after-" not in fragments.messages(ROOM_ID, replace(page, newest=False))
 
 
 @pytest.mark.parametrize("state", STATES)

@@ -26,12 +26,13 @@ from overseer.domain.events import (
     MessagesDeleted,
     PartAdded,
     PartChanged,
+    PathChanged,
     RoomConfigured,
     RoomEvent,
     TurnEnded,
     TurnStarted,
 )
-from overseer.domain.messages import Reasoning, Text, ToolCall
+from overseer.domain.messages import Reasoning, Text, ToolCall, Versions
 from overseer.domain.records import Asked
 from overseer.llm import Delta, ModelCut, ModelError, ReasoningDelta, TextDelta, ToolRequest
 from overseer.rooms import chat_room
@@ -146,9 +147,9 @@ def test_events_are_emitted_after_the_commit(harness: RoomHarness) -> None:
                     f" WHERE number = {number}"
                 )
             case MessageChanged(_, number):
-                sql = f"SELECT state, (SELECT count(*) FROM parts WHERE message = {number}) FROM messages LIMIT 1, 1"
-            case MessagesDeleted():
-                sql = "SELECT number, state, text FROM messages LEFT JOIN parts ON number = message ORDER BY 1"
+                sql = f"SELECT state FROM messages WHERE number = {number}"
+            case PathChanged() | MessagesDeleted():
+                sql = "SELECT head FROM room"
             case RoomConfigured():
                 sql = "SELECT name FROM room"
             case _:
@@ -164,8 +165,11 @@ def test_events_are_emitted_after_the_commit(harness: RoomHarness) -> None:
     harness.listeners.append(read_file)
     harness.answer("one", ScriptedReply(ToolRequest("c1", "ring", "{}")), text_reply("rang"))
     harness.answer("two", ScriptedReply(TextDelta("half"), ModelError("broke")))
+    harness.resume()
+    harness.wait_for_end(4, times=2)
     harness.edit(1, "changed")
-    harness.wait_for_end(2, times=2)
+    harness.wait_for_end(6)
+    harness.show(3)
     harness.script(held_reply())
     harness.retry()
     harness.stop()
@@ -178,12 +182,15 @@ def test_events_are_emitted_after_the_commit(harness: RoomHarness) -> None:
         ("TurnEnded", [("complete", "dong|rang")]),
         ("MessageAdded", [(3, "user", "complete"), (4, "assistant", "waiting")]),
         ("TurnEnded", [("failed", "half")]),
-        ("MessagesDeleted", [(1, "complete", "changed"), (2, "waiting", None)]),
+        ("MessageChanged", [("waiting",)]),
+        ("TurnEnded", [("complete", "halfAll right.")]),
+        ("PathChanged", [(6,)]),
         ("TurnEnded", [("complete", "All right.")]),
-        ("MessageChanged", [("waiting", 0)]),
+        ("PathChanged", [(4,)]),
+        ("PathChanged", [(7,)]),
         ("TurnEnded", [("stopped", None)]),
         ("RoomConfigured", [("Cellar",)]),
-        ("MessagesDeleted", []),
+        ("MessagesDeleted", [(None,)]),
     ]
 
 
@@ -198,7 +205,7 @@ def test_growing_answer_is_shown_before_it_is_written(harness: RoomHarness, monk
         reply.send(delta)
         message = harness.message(2)
         assert (message.text, message.state, message.model) == (text, "streaming", "scripted")
-        assert harness.messages()[1] == harness.call(ChatRoom.exchange, 1)[1] == message
+        assert harness.messages()[1] == harness.call(ChatRoom.path, 2)[1] == message
     assert harness.is_answering()
     assert harness.query("SELECT text FROM parts WHERE message = 2") == []
     reply.send(ReasoningDelta("Hm"))
@@ -540,35 +547,48 @@ def no_space(*args: object, **kwargs: object) -> None:
 # Retry, edit, clear and delete
 
 
-def test_retry_makes_the_last_answer_again_in_the_same_row(harness: RoomHarness) -> None:
+def test_retry_makes_another_version_of_the_last_answer(harness: RoomHarness) -> None:
     harness.answer("one", text_reply("first"))
     harness.answer("two", ScriptedReply(ReasoningDelta("Hm"), TextDelta("Half"), ModelError("broke")))
     reply = harness.script(held_reply())
-    assert harness.retry() == 4
+    assert harness.retry() == 5
     reply.wait_consumed()
-    waiting = harness.message(4)
-    assert (waiting.state, waiting.parts, waiting.reason, waiting.ended_at) == ("waiting", (), "", None)
+    waiting = harness.message(5)
+    assert (waiting.state, waiting.parts, waiting.parent, waiting.versions) == ("waiting", (), 3, Versions(2, 2, 4))
     reply.send(TextDelta("Whole"))
     reply.end()
-    assert harness.finished(4, times=2).parts == (Text("Whole"),)
+    assert harness.finished(5).parts == (Text("Whole"),)
     assert harness.model.request_texts() == ["one", "first", "two"]
-    assert harness.events_of(MessageChanged) == [MessageChanged("room", 4)]
+    assert harness.events_of(PathChanged) == [PathChanged("room")]
     harness.restart()
     assert harness.texts() == ["one", "first", "two", "Whole"]
+    partial = harness.message(4)
+    assert (partial.parts, partial.state) == ((Reasoning("Hm"), Text("Half")), "failed")
+    assert partial.versions == Versions(1, 2, None, 5)
 
 
-def test_edit_changes_a_question_and_deletes_what_follows(harness: RoomHarness) -> None:
+def test_retry_of_an_answer_without_content_uses_its_row(harness: RoomHarness) -> None:
+    harness.answer("one", ScriptedReply(ModelError("broke")))
+    assert harness.retry() == 2
+    answer = harness.finished(2, times=2)
+    assert (answer.text, answer.reason, answer.versions) == ("All right.", "", Versions())
+
+
+def test_edit_makes_another_version_of_a_question(harness: RoomHarness) -> None:
     for text in ("one", "two", "three"):
         harness.answer(text, text_reply(f"to {text}"))
     harness.script(text_reply("again"))
-    harness.edit(3, "changed")
-    assert harness.events_of(MessagesDeleted) == [MessagesDeleted("room")]
-    assert harness.wait_for_end(4, times=2) == "complete"
+    assert harness.edit(3, "changed") == Asked(7, 8)
+    assert harness.events_of(PathChanged) == [PathChanged("room")]
+    assert harness.wait_for_end(8) == "complete"
     assert harness.texts() == ["one", "to one", "changed", "again"]
     assert harness.model.request_texts() == ["one", "to one", "changed"]
-    assert harness.ask("four") == Asked(7, 8)
-    harness.wait_for_end(8)
-    assert harness.query("SELECT count(*) FROM parts") == [(6,)]
+    assert harness.ask("four") == Asked(9, 10)
+    harness.wait_for_end(10)
+    assert harness.texts() == ["one", "to one", "changed", "again", "four", "All right."]
+    assert harness.message(3).versions == Versions(1, 2, None, 7)
+    harness.show(3)
+    assert harness.texts() == ["one", "to one", "two", "to two", "three", "to three"]
 
 
 def test_retry_and_edit_without_their_question_are_rejected(harness: RoomHarness) -> None:
@@ -588,13 +608,13 @@ def test_retry_and_edit_without_their_question_are_rejected(harness: RoomHarness
             with pytest.raises(NoSuchMessage):
                 harness.message(number)
     assert harness.messages() == before
-    assert harness.events_of(MessagesDeleted) == [MessagesDeleted("room")], "from clear"
+    assert harness.events_of(PathChanged) == []
 
 
 def test_retry_edit_and_resume_during_a_turn_are_rejected(harness: RoomHarness) -> None:
     reply = harness.ask_held("one")
     for _ in ("before the first token", "after it"):
-        for command in (harness.retry, harness.resume, lambda: harness.edit(1, "changed")):
+        for command in (harness.retry, harness.resume, lambda: harness.edit(1, "changed"), lambda: harness.show(1)):
             with pytest.raises(AnswerInProgress, match="Stop it, or wait"):
                 command()
         reply.send(TextDelta(" more"))
@@ -631,7 +651,7 @@ def test_clear_that_cannot_be_written_changes_nothing(harness: RoomHarness) -> N
 
 def test_pages_of_messages_have_no_gap_or_overlap(harness: RoomHarness) -> None:
     page = harness.call(ChatRoom.messages)
-    assert (page.messages, page.more, page.last) == ((), False, 0)
+    assert (page.messages, page.more, page.end) == ((), False, 0)
     harness.answer("deleted")
     harness.clear()
     for n in range(5):
@@ -639,7 +659,7 @@ def test_pages_of_messages_have_no_gap_or_overlap(harness: RoomHarness) -> None:
 
     def numbers(before: int | None, limit: int = 4) -> tuple[list[int], bool, int]:
         page = harness.call(ChatRoom.messages, before=before, limit=limit)
-        return [message.number for message in page.messages], page.more, page.last
+        return [message.number for message in page.messages], page.more, page.end
 
     assert numbers(None) == numbers(2**63 - 1) == ([9, 10, 11, 12], True, 12)
     assert numbers(9) == ([5, 6, 7, 8], True, 12)
@@ -669,18 +689,21 @@ def test_room_is_evicted_only_when_it_is_idle(harness: RoomHarness) -> None:
 # Turns that cannot be started
 
 
-class UnreadableSettings:
-    """Lets SQLite's authorizer deny the next `times` reads of the room's settings, which start a turn."""
+class Unreadable:
+    """Lets SQLite's authorizer deny the next `times` reads of a column: of one that is only read to start a turn."""
 
-    def __init__(self, harness: RoomHarness, times: int = 1_000_000) -> None:
+    def __init__(
+        self, harness: RoomHarness, times: int = 1_000_000, column: tuple[str, str] = ("messages", "continuable")
+    ) -> None:
         self.times = times
+        self._column = column
         self.denied = threading.Event()
         harness.settings()
         with harness.storage.read() as db:
             db.set_authorizer(self._authorize)
 
     def _authorize(self, action: int, table: str | None, column: str | None, *_: str | None) -> int:
-        if (action, table, column) != (sqlite3.SQLITE_READ, "room", "system_prompt") or not self.times:
+        if (action, table, column) != (sqlite3.SQLITE_READ, *self._column) or not self.times:
             return sqlite3.SQLITE_OK
         self.times -= 1
         self.denied.set()
@@ -700,13 +723,13 @@ def start_timer() -> threading.Timer:
 
 def test_turn_that_cannot_be_started_is_started_by_the_timer(harness: RoomHarness) -> None:
     """Also the turn of a question that was queued behind another."""
-    unreadable = UnreadableSettings(harness, times=1)
+    unreadable = Unreadable(harness, times=1)
     harness.ask("one", key="k")
     assert unreadable.denied.is_set()
     assert harness.wait_for_end(2) == "complete"
     reply = harness.ask_held("two", TextDelta("First"))
     harness.ask("three")
-    unreadable = UnreadableSettings(harness, times=2)
+    unreadable = Unreadable(harness, times=2)
     reply.end()
     assert harness.wait_for_end(6) == "complete"
     assert unreadable.denied.is_set() and harness.states() == ["complete"] * 3
@@ -717,19 +740,20 @@ def test_retry_edit_or_resume_that_cannot_start_its_turn_is_started_by_the_timer
     harness: RoomHarness, command: str
 ) -> None:
     harness.answer("one", ScriptedReply(TextDelta("Half"), ModelCut("It broke off.")))
-    UnreadableSettings(harness, times=2)
+    Unreadable(harness, times=2, column=("room", "system_prompt"))
     if command == "edit":
-        harness.edit(1, "changed")
+        answer = harness.finished(harness.edit(1, "changed").answer)
+    elif command == "retry":
+        answer = harness.finished(harness.retry())
     else:
-        harness.call(ChatRoom.retry if command == "retry" else ChatRoom.resume)
-    answer = harness.finished(2, times=2)
+        answer = harness.finished(harness.resume(), times=2)
     assert (answer.state, answer.text) == ("complete", "HalfAll right." if command == "resume" else "All right.")
 
 
 @pytest.mark.usefixtures("no_start_retry")
 @pytest.mark.parametrize("command", ["the same key", "another question", "a read", "a retry"])
 def test_turn_that_cannot_be_started_is_started_by_the_next_call(harness: RoomHarness, command: str) -> None:
-    UnreadableSettings(harness, times=1)
+    Unreadable(harness, times=1)
     first = harness.ask("one", key="k")
     assert harness.is_answering()
     if command == "the same key":
@@ -750,7 +774,7 @@ def test_turn_that_can_never_be_started_ends_as_failed(
 ) -> None:
     """So does the next one. Retry works when the file can be read again."""
     monkeypatch.setattr(chat_room, "START_RETRY_DELAYS_SECONDS", (0.001, 0.001))
-    unreadable = UnreadableSettings(harness)
+    unreadable = Unreadable(harness)
     harness.ask("one")
     harness.ask("two")
     assert harness.wait_for_end(2) == harness.wait_for_end(4) == "failed"
@@ -768,7 +792,7 @@ def test_turn_that_can_never_be_started_ends_as_failed(
 @pytest.mark.usefixtures("no_start_retry")
 @pytest.mark.parametrize("how", ["stop", "clear", "crash"])
 def test_queued_turn_that_cannot_be_started_is_ended_with_its_timer(harness: RoomHarness, how: str) -> None:
-    unreadable = UnreadableSettings(harness)
+    unreadable = Unreadable(harness)
     harness.ask("one")
     timer = start_timer()
     assert not harness.room.evict()

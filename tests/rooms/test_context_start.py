@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from overseer.domain.errors import AnswerInProgress, NoSuchMessage, Outdated
-from overseer.domain.events import ContextStartMoved, MessagesDeleted, PartAdded
+from overseer.domain.events import ContextStartMoved, PartAdded
 from overseer.domain.records import MAX_NUMBER
 from overseer.llm import ModelOverflow, TextDelta
 from overseer.rooms.chat_room import ChatRoom, Limits
@@ -45,8 +44,7 @@ def test_context_start_moves_when_the_room_exceeds_the_context(harness: RoomHarn
     add_exchanges(harness, 3)
     assert [request[0].number for request in harness.model.requests] == [1, 1, 1, 3, 5, 7]
     assert (context_start(harness), moves(harness)) == (7, [3, 5, 7])
-    harness.retry()
-    harness.wait_for_end(12, times=2)
+    harness.wait_for_end(harness.retry())
     assert moves(harness) == [3, 5, 7], "a retry reads the same"
     harness.restart(limits=LIMITS)
     assert (context_start(harness), moves(harness)) == (7, [])
@@ -85,23 +83,23 @@ def test_context_start_returns_to_0_when_more_fits(harness: RoomHarness) -> None
     harness.answer("question".ljust(24), text_reply("answer"))
     assert moves(harness) == [11]
     harness.configure(system_prompt="")
-    harness.retry()
-    harness.wait_for_end(12, times=2)
+    harness.wait_for_end(harness.retry())
     assert (context_start(harness), moves(harness)) == (0, [11, 0])
     harness.restart(limits=LIMITS)
     add_exchanges(harness, 1)
     harness.script(text_reply("again".ljust(24)))
-    harness.edit(3, "changed".ljust(24))
-    harness.wait_for_end(4)
+    asked = harness.edit(3, "changed".ljust(24))
+    harness.wait_for_end(asked.answer)
     assert (context_start(harness), moves(harness)) == (0, [9, 0])
-    assert harness.model.request_numbers() == [1, 2, 3]
+    assert harness.model.request_numbers() == [1, 2, asked.question]
     add_exchanges(harness, 2)
-    assert context_start(harness) == 3
+    assert context_start(harness) == asked.question
+    last = harness.messages()[-1].number
     harness.clear()
     assert context_start(harness) == 0
     add_exchanges(harness, 3)
-    assert harness.model.request_numbers()[0] == 19
-    assert (context_start(harness), moves(harness)) == (0, [9, 0, 3])
+    assert harness.model.request_numbers()[0] == last + 1
+    assert (context_start(harness), moves(harness)) == (0, [9, 0, asked.question])
 
 
 def test_context_start_moves_once_more_after_an_overflow(harness: RoomHarness) -> None:
@@ -111,63 +109,23 @@ def test_context_start_moves_once_more_after_an_overflow(harness: RoomHarness) -
     assert (context_start(harness), moves(harness)) == (7, [3, 7])
 
 
-# Edits
+# Paths
 
 
-def test_edit_with_the_current_last_message_is_accepted(harness: RoomHarness) -> None:
-    """A retry or another edit does not make the view outdated: it adds no messages."""
-    add_exchanges(harness, 2)
-    assert harness.call(ChatRoom.following, 1) == (2, 4)
-    harness.retry()
-    harness.wait_for_end(4, times=2)
-    harness.edit(3, "changed", last=4)
-    harness.wait_for_end(4, times=3)
-    harness.edit(1, "changed", last=4)
-    harness.wait_for_end(2, times=2)
-    assert harness.texts() == ["changed", "All right."]
-    assert harness.events_of(MessagesDeleted) == [MessagesDeleted("room")] * 2
-
-
-def test_edit_with_another_last_message_changes_nothing(harness: RoomHarness) -> None:
-    add_exchanges(harness, 2)
-    before, events, requests = harness.messages(), list(harness.events), len(harness.model.requests)
-    for last in (2, 0, 5, -1, MAX_NUMBER):
-        with pytest.raises(Outdated, match="Read them, then edit again"):
-            harness.edit(1, "changed", last=last)
-    assert (harness.messages(), harness.events, len(harness.model.requests)) == (before, events, requests)
-    harness.ask_held("question")
-    for number in (2, 6):
-        with pytest.raises(AnswerInProgress):
-            harness.edit(1, "changed", last=number)
-    harness.clear()
-    with pytest.raises(NoSuchMessage):
-        harness.edit(1, "changed", last=4)
-
-
-def test_following_counts_the_messages_that_an_edit_deletes(harness: RoomHarness) -> None:
-    add_exchanges(harness, 1)
-    harness.clear()
-    assert harness.call(ChatRoom.following, 1) == (0, 0)
-    add_exchanges(harness, 3)
-    assert [harness.call(ChatRoom.following, number) for number in (3, 5, 7)] == [(4, 8), (2, 8), (0, 8)]
-    assert harness.call(ChatRoom.following, 3, enough=1) == (1, 8)
-    harness.edit(5, "changed", last=8)
-    harness.wait_for_end(6, times=2)
-    assert len(harness.messages()) == 4
-
-
-def test_after_returns_the_next_messages_in_order(harness: RoomHarness) -> None:
+def test_path_returns_the_next_messages_in_order(harness: RoomHarness) -> None:
     add_exchanges(harness, 1)
     harness.clear()
     add_exchanges(harness, 3)
     found: list[int] = []
-    while page := harness.call(ChatRoom.after, found[-1] if found else 0, limit=4):
+    while page := harness.call(ChatRoom.path, 8, after=len(found), limit=4):
         found += [message.number for message in page]
     assert found == [3, 4, 5, 6, 7, 8]
-    assert harness.call(ChatRoom.after, 4, limit=4) == harness.messages()[2:]
-    for number in (8, 9, MAX_NUMBER, MAX_NUMBER + 1, 10**30):
-        assert harness.call(ChatRoom.after, number) == ()
+    assert harness.call(ChatRoom.path, 8, after=2, limit=4) == harness.messages()[2:]
+    assert [message.number for message in harness.call(ChatRoom.path, 6)] == [3, 4, 5, 6]
+    for count in (6, 7, MAX_NUMBER - 100):
+        assert harness.call(ChatRoom.path, 8, after=count) == ()
+    assert harness.call(ChatRoom.path, None) == harness.call(ChatRoom.path, 99) == ()
     reply = harness.ask_held("one", TextDelta("One"))
     reply.send(TextDelta(" two"))
-    growing = harness.call(ChatRoom.after, 8)[1]
+    growing = harness.call(ChatRoom.path, 10, after=6)[1]
     assert growing == harness.message(10) and (growing.text, growing.state) == ("One two", "streaming")

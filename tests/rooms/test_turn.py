@@ -110,7 +110,7 @@ def test_delayed_answer_shows_the_reason_and_the_time_of_the_retry(delayed: Room
     assert (message.state, message.parts) == ("waiting", ())
     assert message.reason == "The server is busy. Retrying, up to 3 times."
     assert message.retry_at is not None and now < message.retry_at <= now + LONG_SECONDS * 1000
-    assert delayed.messages()[1] == message == delayed.call(ChatRoom.after, 1)[0]
+    assert delayed.messages()[1] == message == delayed.call(ChatRoom.path, 2, after=1)[0]
     assert delayed.query("SELECT state, reason FROM messages WHERE number = 2") == [("waiting", "")]
     assert (delayed.message(4).state, delayed.message(4).reason) == ("waiting", "")
     assert delayed.is_answering() and not delayed.room.evict()
@@ -290,7 +290,7 @@ def test_answer_that_fills_the_context_cannot_be_continued(harness: RoomHarness)
     answer = harness.answer("two", cut("word"))
     answer = resume(harness, overflow(), overflow(), number=4)
     assert (answer.state, answer.reason, answer.resumable) == ("failed", reason, False)
-    assert harness.retry() == 4 and harness.finished(4, times=3).continuable
+    assert harness.finished(harness.retry()).continuable
 
 
 @pytest.fixture
@@ -507,15 +507,15 @@ def test_retry_of_a_resumed_answer_starts_from_nothing(harness: RoomHarness) -> 
     harness.answer("one", ScriptedReply(TextDelta("x"), TokenCount(7, 9), ModelCut(CUT)))
     resume(harness, cut(" more"))
     reply = harness.script(held_reply())
-    harness.retry()
+    number = harness.retry()
     reply.wait_consumed()
-    message = harness.message(2)
+    message = harness.message(number)
     assert (message.state, message.parts, message.usage, message.model) == ("waiting", (), None, "")
     assert harness.model.request_texts() == ["one"]
     reply.end(ModelError("It broke."))
-    assert harness.finished(2, times=3).usage is None
+    assert harness.finished(number).usage is None
     harness.restart()
-    assert harness.message(2).usage is None
+    assert harness.message(number).usage is None
 
 
 def test_resumed_answer_counts_against_the_context(long_room: RoomHarness) -> None:

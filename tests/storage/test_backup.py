@@ -335,7 +335,10 @@ def test_check_finds_every_fault_and_says_what_to_do(overseer: Overseer) -> None
         "damaged": "is damaged",
         "junk": "is damaged",
         "missing": "is missing. Put back a copy from a backup, or delete",
-        "miscounted": "it counts 7 messages and has 2. Put back",
+        "miscounted": "it counts 7 messages in other versions and has 2 in all. Put back",
+        "without head": "its last message, 9, is missing. Put back",
+        "with a hole": "message 9 follows 7, which is missing. Put back",
+        "with a cycle": "message 1 follows 2, which is not older. Put back",
         "orphaned parts": "a row of parts without its messages. Put back",
         "foreign": "is a database of another program. Move it",
         "newer": "was written by a newer version of Overseer. Update",
@@ -348,7 +351,15 @@ def test_check_finds_every_fault_and_says_what_to_do(overseer: Overseer) -> None
     overwrite_last_page(paths["damaged"])
     write_junk(paths["junk"])
     paths["missing"].unlink()
-    execute(paths["miscounted"], "UPDATE room SET messages = 7")
+    execute(paths["miscounted"], "UPDATE room SET hidden = 7")
+    execute(paths["without head"], "UPDATE room SET head = 9")
+    execute(
+        paths["with a hole"],
+        "DELETE FROM parts WHERE message = 2",
+        "UPDATE messages SET parent = 7, number = 9 WHERE number = 2",
+        "UPDATE room SET head = 9",
+    )
+    execute(paths["with a cycle"], "UPDATE messages SET parent = 2 WHERE number = 1")
     execute(paths["orphaned parts"], "PRAGMA foreign_keys = OFF", "UPDATE parts SET message = 99 WHERE message = 1")
     execute(paths["foreign"], "PRAGMA application_id = 1")
     execute(paths["newer"], "PRAGMA user_version = 99")
@@ -362,7 +373,7 @@ def test_check_finds_every_fault_and_says_what_to_do(overseer: Overseer) -> None
     assert [one for one in found if one.startswith("room-0123456789ab.sqlite-wal belongs to no file. Move")]
     assert not [one for one in found if rooms["intact"] in one]
     done = run("check", instance=overseer.directory)
-    assert done.exit_code == 1 and "Checked 10 rooms: " in done.output
+    assert done.exit_code == 1 and "Checked 13 rooms: " in done.output
 
 
 @pytest.mark.parametrize("harm", [Path.unlink, write_junk, empty])

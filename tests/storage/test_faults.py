@@ -187,7 +187,7 @@ def check_full_disk(
         shown = rooms.messages(streaming)
         assert "Half of it" in shown and "not stored" in shown
         assert requests.post(f"{server.url}/rooms/{streaming}/turn", timeout=DEADLINE).status_code == 201
-        tab.read_until(lambda frame: 'id="message-2"' in frame and 'data-state="complete"' in frame)
+        tab.read_until(lambda frame: 'id="message-3"' in frame and 'data-state="complete"' in frame)
     for room in (opened, unopened, streaming):
         rooms.ask(room, "And now?")
         assert rooms.preview(room) == "All right."

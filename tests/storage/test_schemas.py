@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from overseer.domain.messages import File, Message, Part, Reasoning, Source, State, Text, ToolCall, Usage
+from overseer.domain.messages import File, Message, Part, Reasoning, Source, State, Text, ToolCall, Usage, Versions
 from overseer.domain.settings import Settings
 from overseer.rooms.chat_room import INTERRUPTED
 from overseer.rooms.overseer import Overseer
@@ -33,6 +33,7 @@ PUBLISHED = {  # append only
         "m005_context_and_sources",
         "m006_files",
         "m007_reasoning_seconds",
+        "m008_versions",
     ],
     "registry": ["m001_rooms", "m002_failed"],
 }
@@ -83,7 +84,7 @@ def expected_messages(version: int) -> list[Message]:
     code = Text("It is **14:13**.\n\n```python\nprint('😀')\n```")
     files = (File(sha256(GIF).hexdigest(), "image/gif", "A 'dot'", 2, 1),) if version >= 6 else ()
     first = (Reasoning("I had better look."), time, failed, code, *files)
-    return [
+    messages = [
         question(1, "What time is it?\n\nAnd 'what' \"day\"?", 1),
         reply(2, "complete", *first, at=1, ends=2, usage=usages[0], left_out=left_out, sources=sources),
         question(3, "A long answer", 3),
@@ -105,6 +106,10 @@ def expected_messages(version: int) -> list[Message]:
         question(13, "And then?", 11),
         reply(14, "interrupted", at=11, reason=INTERRUPTED, model=""),
     ]
+    if version >= 8:
+        messages[3] = replace(messages[3], versions=Versions(1, 2, later=6))
+    parents = [None, *(message.number for message in messages)]
+    return [replace(message, parent=parent) for message, parent in zip(messages, parents, strict=False)]
 
 
 def stored_messages(overseer: Overseer, version: int) -> list[Message]:
@@ -118,7 +123,7 @@ def check_rooms(overseer: Overseer) -> None:
         room_id = f"{version:012}"
         assert stored_messages(overseer, version) == expected_messages(version)
         page = overseer.room(room_id).messages()
-        assert (page.more, page.last, page.context_start) == (False, 14, 3 if version >= 2 else 0)
+        assert (page.more, page.end, page.context_start) == (False, 14, 3 if version >= 2 else 0)
         settings = Settings("other-model", "Answer in one sentence.", 0.5) if version >= 2 else Settings()
         assert overseer.room(room_id).settings() == replace(settings, pinned=version >= 3)
         room = overseer.record(room_id)
@@ -159,7 +164,8 @@ def test_instance_of_an_earlier_version_opens_with_everything(version: int, tmp_
     for _ in range(2):
         overseer = opened(tmp_path)
         assert [(room.id, room.name, room.problem[:37]) for room in overseer.rooms().rooms] == [
-            ("000000000007", "Küche 🍳 7", ""),  # not in that list: adopted from its file, and so are the next three
+            ("000000000008", "Küche 🍳 8", ""),  # not in that list: adopted from its file, and so are the next four
+            ("000000000007", "Küche 🍳 7", ""),
             ("000000000006", "Küche 🍳 6", ""),
             ("000000000005", "Küche 🍳 5", ""),
             ("000000000004", "Küche 🍳 4", ""),
@@ -169,7 +175,7 @@ def test_instance_of_an_earlier_version_opens_with_everything(version: int, tmp_
             ("000000000001", "Küche 🍳 1", ""),
         ]
         check_rooms(overseer)
-        assert [room.active_at for room in overseer.rooms().rooms[4:]] == [CREATED + at for at in (22, 21, 23, 20)]
+        assert [room.active_at for room in overseer.rooms().rooms[5:]] == [CREATED + at for at in (22, 21, 23, 20)]
         overseer.close()
     assert not list((tmp_path / "facets").glob("room-00000000000b*"))
     for number in ROOMS:

@@ -195,14 +195,17 @@ class RoomHarness(EventLog):
         self.model.replies.extend(replies)
         return self.finished(self.ask(text).answer)
 
-    def edit(self, number: int, text: str, *, last: int | None = None) -> None:
-        self.call(ChatRoom.edit, number, text, last=last)
+    def edit(self, number: int, text: str) -> Asked:
+        return self.call(ChatRoom.edit, number, text)
 
     def retry(self) -> int:
         return self.call(ChatRoom.retry)
 
     def resume(self) -> int:
         return self.call(ChatRoom.resume)
+
+    def show(self, number: int) -> None:
+        self.call(ChatRoom.show, number)
 
     def stop(self) -> None:
         self.call(ChatRoom.stop)

@@ -10,9 +10,8 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from overseer.domain.messages import Text
 from overseer.domain.records import Summary
-from overseer.storage import room_rows
+from overseer.storage import message_tree, room_rows
 from overseer.storage.database import Storage
 from overseer.storage.instance_lock import room_file
 from overseer.storage.registry import Registry
@@ -21,7 +20,9 @@ from overseer.storage.room_store import RoomStore
 WORDS = "Some words that were said here, as many as it takes to be a message like any other. "
 LONG_AGO = 1_000_000  # seconds
 CREATED_AT = 1_700_000_000_000  # ms
-COLUMNS = "number, role, state, created_at, ended_at"
+INSERT = f"""
+    INSERT INTO messages (number, role, state, created_at, ended_at, parent, depth, jump)
+    SELECT :number, :role, 'complete', :at, :at, * FROM ({message_tree.PLACE})"""
 
 
 def create_instance(directory: Path, *, rooms: int, messages: int, files: bool = False, was_clean: bool = True) -> str:
@@ -54,19 +55,23 @@ def _create_messages(path: Path, messages: int) -> Summary:
         transcript = RoomStore(storage, create=True)
         transcript.initialize("Room", by_person=True)
         with storage.write() as db:
-            for number in range(messages):
-                role = "assistant" if number % 2 else "user"
-                room_rows.upsert_parts(db, room_rows.insert_message(db, role, "complete", None), [Text(WORDS)])
+            insert_chain(db, range(1, messages + 1), lambda number: WORDS, at=room_rows.now())
         return transcript.summary()
 
 
 def insert_messages(path: Path, numbers: Iterable[int], text: Callable[[int], str]) -> None:
     """Write messages into the file of a room while no server runs. Those with odd numbers are questions."""
     with closing(sqlite3.connect(path)) as db, db:
-        for number in numbers:
-            role = "user" if number % 2 else "assistant"
-            row = (number, role, CREATED_AT + number, CREATED_AT + number)
-            db.execute(f"INSERT INTO messages ({COLUMNS}) VALUES (?, ?, 'complete', ?, ?)", row)
-            db.execute(
-                "INSERT INTO parts (message, position, kind, text) VALUES (?, 0, 'text', ?)", (number, text(number))
-            )
+        db.row_factory = sqlite3.Row
+        insert_chain(db, numbers, text, at=CREATED_AT)
+
+
+def insert_chain(db: sqlite3.Connection, numbers: Iterable[int], text: Callable[[int], str], *, at: int) -> None:
+    """Insert messages, each after the one before it, the first after the head. The last becomes the head."""
+    last = message_tree.head(db)
+    for number in numbers:
+        role = "user" if number % 2 else "assistant"
+        db.execute(INSERT, {"number": number, "role": role, "at": at + number, "parent": last})
+        db.execute("INSERT INTO parts (message, position, kind, text) VALUES (?, 0, 'text', ?)", (number, text(number)))
+        last = number
+    db.execute("UPDATE room SET head = ?", (last,))

@@ -221,7 +221,7 @@ def test_log_in_page_returns_to_the_referring_page(locked: Flask) -> None:
 @pytest.mark.parametrize(
     ("wanted", "location"),
     [
-        (f"/rooms/{ROOM_ID}?before=7&_method=DELETE&at=1", f"/rooms/{ROOM_ID}?before=7"),
+        (f"/rooms/{ROOM_ID}?before=7&_method=DELETE&all=1", f"/rooms/{ROOM_ID}?before=7"),
         ("/rooms?q=a%26b", "/rooms?q=a%26b"),
         (f"/rooms/{ROOM_ID}/messages/3", f"/rooms/{ROOM_ID}/messages/3"),
         ("/sessions", "/sessions"),

@@ -81,7 +81,7 @@ def test_question_that_is_refused_creates_no_room(
     assert room_ids(overseer) == []
 
 
-@pytest.mark.parametrize("failing", ["ask", "exchange"])
+@pytest.mark.parametrize("failing", ["ask", "record"])
 def test_first_question_that_fails_is_asked_in_the_same_room_when_it_is_repeated(
     client: FlaskClient, overseer: Overseer, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
@@ -94,7 +94,7 @@ def test_first_question_that_fails_is_asked_in_the_same_room_when_it_is_repeated
         patch.setattr(RoomHandle, failing, refuse)
         assert client.post("/messages", data={"text": "Hello", "key": "k"}).status_code == 503
     (room_id,) = room_ids(overseer)
-    assert overseer.record(room_id).messages == (2 if failing == "exchange" else 0)
+    assert overseer.record(room_id).messages == (2 if failing == "record" else 0)
     repeated = client.post("/messages", data={"text": "Hello", "key": "k"})
     assert (repeated.status_code, repeated.headers["Location"]) == (201, f"/rooms/{room_id}/messages/1")
     assert room_ids(overseer) == [room_id] and overseer.record(room_id).messages == 2

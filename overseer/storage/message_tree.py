@@ -1,0 +1,157 @@
+"""The messages of a room as a tree, and the path from one of them up to the first.
+
+Each message has a `parent`, the message that it follows; those with the same parent are its versions. The room's `head`
+is the last message of the shown path. A message has a higher number than its parent: walks go to lower numbers only, so
+that they end even in a file with a cycle.
+
+`depth` is the length of the path, and `jump` an ancestor further up, chosen so that any ancestor can be reached in
+O(log depth) steps: E. W. Myers, "An applicative random-access stack", Information Processing Letters 17 (1983).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from itertools import chain, repeat
+
+# The place below the message :parent, which is NULL for a first message.
+PLACE = """
+    SELECT p.number AS parent, ifnull(p.depth, 0) + 1 AS depth,
+      CASE WHEN p.depth - j.depth = j.depth - k.depth THEN k.number ELSE p.number END AS jump
+    FROM (SELECT 1) LEFT JOIN messages p ON p.number = :parent
+    LEFT JOIN messages j ON j.number = p.jump LEFT JOIN messages k ON k.number = j.jump"""
+
+# If there is no such message, which only another program can cause, the newest one is the head.
+HEAD = "coalesce((SELECT number FROM messages WHERE number = room.head), (SELECT max(number) FROM messages))"
+
+UP = """
+    WITH RECURSIVE up (number, parent) AS (
+      SELECT number, parent FROM messages WHERE number = ?
+      UNION ALL
+      SELECT m.number, m.parent FROM up JOIN messages m ON m.number = up.parent AND m.number < up.number
+      LIMIT ?)
+    SELECT number FROM up"""
+
+ANCESTOR = """
+    WITH RECURSIVE up (number, parent, jump, depth) AS (
+      SELECT number, parent, jump, depth FROM messages WHERE number = :number
+      UNION ALL
+      SELECT m.number, m.parent, m.jump, m.depth FROM up JOIN messages m
+        ON m.number < up.number AND m.number = CASE
+          WHEN (SELECT depth FROM messages WHERE number = up.jump) >= :depth THEN up.jump ELSE up.parent END
+      WHERE up.depth > :depth)
+    SELECT number FROM up WHERE depth = :depth"""
+
+AT_OR_BELOW = """
+    WITH RECURSIVE up (number, parent, jump) AS (
+      SELECT number, parent, jump FROM messages WHERE number = :number
+      UNION ALL
+      SELECT m.number, m.parent, m.jump FROM up JOIN messages m
+        ON m.number < up.number AND m.number = CASE WHEN up.jump >= :limit THEN up.jump ELSE up.parent END
+      WHERE up.number > :limit)
+    SELECT number FROM up WHERE number <= :limit"""
+
+NEWEST_BELOW = """
+    WITH RECURSIVE below (number) AS (
+      SELECT :number
+      UNION ALL
+      SELECT m.number FROM below JOIN messages m ON m.parent = below.number AND m.number > below.number)
+    SELECT max(number) FROM below"""
+
+
+FOLLOWERS = """
+    WITH RECURSIVE below (number, parent) AS (
+      SELECT number, parent FROM messages WHERE parent = :number AND number > :number
+      UNION ALL
+      SELECT m.number, m.parent FROM below JOIN messages m ON m.parent = below.number AND m.number > below.number)
+    SELECT number, parent FROM below ORDER BY number"""
+
+MOVE = f"UPDATE messages SET (parent, depth, jump) = ({PLACE}) WHERE number = :number"  # noqa: S608 - a constant
+
+
+def path_up(db: sqlite3.Connection, number: int | None, limit: int) -> list[int]:
+    """Return the numbers of a message and those it follows, at most `limit`, in descending order."""
+    return [row["number"] for row in db.execute(UP, (number, limit))]
+
+
+def iterate_up(db: sqlite3.Connection, number: int | None) -> Iterator[list[int]]:
+    """Yield the numbers of a message and those it follows, in descending order.
+
+    The batches grow, because the caller may stop after a few.
+    """
+    for count in chain((8, 24), repeat(100)):
+        batch = path_up(db, number, count + 1)
+        if batch[:count]:
+            yield batch[:count]
+        if len(batch) <= count:
+            return
+        number = batch[count]
+
+
+def ancestor(db: sqlite3.Connection, number: int | None, depth: int) -> int | None:
+    """Return the message at a depth (1 is the first) on the path to `number`, or None."""
+    row = db.execute(ANCESTOR, {"number": number, "depth": depth}).fetchone()
+    return row["number"] if row else None
+
+
+def at_or_below(db: sqlite3.Connection, number: int | None, limit: int) -> int | None:
+    """Return the last message on the path to `number` whose own number is at most `limit`, or None."""
+    row = db.execute(AT_OR_BELOW, {"number": number, "limit": limit}).fetchone()
+    return row["number"] if row else None
+
+
+def newest_below(db: sqlite3.Connection, number: int) -> int:
+    """Return the newest message that follows `number`, directly or not, or `number` itself."""
+    newest: int = db.execute(NEWEST_BELOW, {"number": number}).fetchone()[0]
+    return newest
+
+
+def newest_child(db: sqlite3.Connection, number: int) -> int | None:
+    """Return the newest version of what follows a message, or None."""
+    newest: int | None = db.execute("SELECT max(number) FROM messages WHERE parent = ?", (number,)).fetchone()[0]
+    return newest
+
+
+def move_up(db: sqlite3.Connection, number: int, parent: int | None) -> None:
+    """Let what follows message `number` follow `parent` instead."""
+    followers = [(row["number"], row["parent"]) for row in db.execute(FOLLOWERS, {"number": number})]
+    for follower, before in followers:
+        db.execute(MOVE, {"number": follower, "parent": parent if before == number else before})
+
+
+def head(db: sqlite3.Connection) -> int | None:
+    """Return the last message of the shown path, or None in an empty room."""
+    row = db.execute(f"SELECT {HEAD} AS head FROM room").fetchone()  # noqa: S608 - a constant
+    return row["head"] if row else None
+
+
+def set_head(db: sqlite3.Connection, number: int, *, added: int = 0) -> None:
+    """Show the path to a message, after `added` messages were inserted, and count those that are not on it."""
+    depth = "ifnull((SELECT depth FROM messages WHERE number = {}), 0)"
+    db.execute(
+        f"UPDATE room SET hidden = hidden + {depth.format('room.head')} + :added - {depth.format(':number')},"  # noqa: S608
+        " head = :number",
+        {"number": number, "added": added},
+    )
+
+
+def faults(db: sqlite3.Connection) -> list[str]:
+    """Return what is wrong with the tree: a missing head or parent, a parent that is not older, a wrong count."""
+    found = db.execute(
+        "SELECT m.number, m.parent, p.number IS NULL AS missing"
+        " FROM messages m LEFT JOIN messages p ON p.number = m.parent"
+        " WHERE m.parent IS NOT NULL AND (p.number IS NULL OR m.parent >= m.number) LIMIT 10"
+    )
+    sentences = [
+        f"message {row['number']} follows {row['parent']}, which is {'missing' if row['missing'] else 'not older'}"
+        for row in found
+    ]
+    room = db.execute(
+        "SELECT room.head, hidden, m.depth, (SELECT count(*) FROM messages) AS count"
+        " FROM room LEFT JOIN messages m ON m.number = room.head"
+    ).fetchone()
+    if room["depth"] is None and (room["head"] or room["count"]):
+        sentences.append(f"its last message, {room['head']}, is missing")
+    elif room["hidden"] != room["count"] - (room["depth"] or 0):
+        sentences.append(f"it counts {room['hidden']} messages in other versions and has {room['count']} in all")
+    return sentences
