@@ -31,6 +31,7 @@ class Room:
     rank: int
     active_at: int
     failed: bool = False  # the last answer ended with an error
+    hidden: int = 0  # messages in other versions than the shown one
 
     @property
     def pinned(self) -> bool:

@@ -112,6 +112,7 @@ class Overseer:
         self._storage = Storage(directory / REGISTRY_FILE, run_in_thread=run_in_thread)
         self._registry: Registry | None = None
         self._stale: set[str] = set()  # the rooms whose summary in the registry is out of date
+        self._broken: set[str] = set()  # rooms whose problem was recorded in this run
         self._closed = False
 
     # Open and close
@@ -247,7 +248,9 @@ class Overseer:
     def call(self, room_id: str, method: Callable[Concatenate[ChatRoom, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a method of a room under the room's lock, then deliver the events that it queued. See `room`."""
         _check_id(room_id)
-        room = self._require_registry().room(room_id)
+        registry, facet = self._require_registry(), self._facet(room_id)
+        # A room that is open exists, and no problem of it is recorded.
+        problem = "" if facet.is_open and room_id not in self._broken else registry.room(room_id).problem
         queue, last_own = self._queue(room_id), 0
         last_before = queue.last
 
@@ -256,14 +259,15 @@ class Overseer:
             before = queue.last
             try:
                 result = method(chat_room, *args, **kwargs)
-                if room.problem:
+                if problem:
                     self._queue_summary(chat_room)
+                    self._broken.discard(room_id)
                 return result
             finally:
                 last_own = queue.last if queue.last != before else 0
 
         try:
-            return self._facet(room_id).call(run)
+            return facet.call(run)
         except FacetAborted:
             if self._closed:
                 raise StorageUnavailable(SHUTTING_DOWN) from None
@@ -351,6 +355,7 @@ class Overseer:
     def _record_problem(self, room_id: str, error: StorageError) -> None:
         """Store in the registry that the room's file cannot be used."""
         registry = self._require_registry()
+        self._broken.add(room_id)
         if registry.room(room_id).problem != str(error):
             log.error("room %s: %s", room_id, error)
             registry.mark_broken(room_id, str(error))

@@ -9,7 +9,7 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -76,6 +76,7 @@ class Storage:
         self.lock = lock or threading.RLock()
         self._run_in_thread = run_in_thread
         self.busy_deadline = math.inf  # by the monotonic clock: no write waits for another program after it
+        self._durable = True  # the last transaction was, and the next is unless that is changed
         self._db: sqlite3.Connection | None = None
         self._paths = {suffix: os.fspath(beside(path, suffix)) for suffix in SUFFIXES}
         self._identity: dict[str, FileIdentity | None] = {}  # of the three files, by suffix
@@ -114,10 +115,9 @@ class Storage:
         """
         with self.lock:
             db = self._connection()
-            if not durable:
-                db.execute("PRAGMA synchronous = NORMAL")
+            self._set_durable(db, durable)
             try:
-                _begin(db, self.busy_deadline)
+                _execute(db, "BEGIN IMMEDIATE", (), self.busy_deadline)
                 yield db
                 if durable:
                     self._run_in_thread(partial(self._execute_commit, db))
@@ -133,9 +133,19 @@ class Storage:
                 if isinstance(error, sqlite3.Error):
                     raise explain_sqlite_error(error, self.path) from error
                 raise
-            finally:
-                if self._db is db and not durable:
-                    db.execute("PRAGMA synchronous = FULL")
+
+    def write_one(self, statement: str, parameters: Mapping[str, object]) -> list[sqlite3.Row]:
+        """Run one statement as a transaction that is not durable, and return its rows. Raises what `write` raises."""
+        with self.lock:
+            db = self._connection()
+            try:
+                self._set_durable(db, False)
+                rows = _execute(db, statement, parameters, self.busy_deadline)
+                self._check_committed()
+                self._checkpoint(db)
+            except sqlite3.Error as error:
+                raise explain_sqlite_error(error, self.path) from error
+            return rows
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -181,7 +191,7 @@ class Storage:
     # In call order
 
     def _open(self, migrations: Sequence[Migration], application_id: int, *, create: bool, keep_older: bool) -> None:
-        self._identity, self._damaged = {}, None
+        self._identity, self._damaged, self._durable = {}, None, True
         if create:
             _create(self.path)
         self._paths = {suffix: os.path.realpath(self.path) + suffix for suffix in SUFFIXES[1:]}
@@ -199,6 +209,12 @@ class Storage:
         self._identity = found if in_place else {**found, "": self._identity[""]}
         if not in_place:
             raise StorageUnavailable("was removed or replaced while it was opened. Try again.")
+
+    def _set_durable(self, db: sqlite3.Connection, durable: bool) -> None:
+        """Let the next transactions wait for the disk, or not."""
+        if durable != self._durable:
+            db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._durable = durable
 
     def _execute_commit(self, db: sqlite3.Connection) -> None:
         db.execute("COMMIT")
@@ -361,13 +377,17 @@ def _connect(path: Path, create: bool) -> sqlite3.Connection:
     return db
 
 
-def _begin(db: sqlite3.Connection, until: float) -> None:
-    """Begin a write transaction, waiting for other programs. SQLite's busy timeout would block all greenlets."""
+def _execute(
+    db: sqlite3.Connection, statement: str, parameters: Mapping[str, object] | tuple[()], until: float
+) -> list[sqlite3.Row]:
+    """Execute a statement that writes or begins to, waiting for other programs. Return its rows.
+
+    SQLite's busy timeout would block all greenlets.
+    """
     until = min(until, time.monotonic() + BUSY_SECONDS)
     while True:
         try:
-            db.execute("BEGIN IMMEDIATE")
-            return
+            return db.execute(statement, parameters).fetchall()
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
                 raise

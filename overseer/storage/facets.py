@@ -86,6 +86,11 @@ class Facet(Generic[T]):
         with self._slot.lock:
             self._close()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the child runs. Without the lock, it is a hint."""
+        return self._child is not None
+
     def is_idle(self) -> bool:
         """Return whether the child could be dropped now. Without the lock, it is a hint."""
         child = self._child

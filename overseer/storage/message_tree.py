@@ -11,8 +11,6 @@ O(log depth) steps: E. W. Myers, "An applicative random-access stack", Informati
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from itertools import chain, repeat
 
 # The place below the message :parent, which is NULL for a first message.
 PLACE = """
@@ -24,13 +22,13 @@ PLACE = """
 # If there is no such message, which only another program can cause, the newest one is the head.
 HEAD = "coalesce((SELECT number FROM messages WHERE number = room.head), (SELECT max(number) FROM messages))"
 
+# A common table expression: the message ? and those it follows, at most ? of them.
 UP = """
-    WITH RECURSIVE up (number, parent) AS (
+    up (number, parent) AS (
       SELECT number, parent FROM messages WHERE number = ?
       UNION ALL
       SELECT m.number, m.parent FROM up JOIN messages m ON m.number = up.parent AND m.number < up.number
-      LIMIT ?)
-    SELECT number FROM up"""
+      LIMIT ?)"""
 
 ANCESTOR = """
     WITH RECURSIVE up (number, parent, jump, depth) AS (
@@ -67,25 +65,6 @@ FOLLOWERS = """
     SELECT number, parent FROM below ORDER BY number"""
 
 MOVE = f"UPDATE messages SET (parent, depth, jump) = ({PLACE}) WHERE number = :number"  # noqa: S608 - a constant
-
-
-def path_up(db: sqlite3.Connection, number: int | None, limit: int) -> list[int]:
-    """Return the numbers of a message and those it follows, at most `limit`, in descending order."""
-    return [row["number"] for row in db.execute(UP, (number, limit))]
-
-
-def iterate_up(db: sqlite3.Connection, number: int | None) -> Iterator[list[int]]:
-    """Yield the numbers of a message and those it follows, in descending order.
-
-    The batches grow, because the caller may stop after a few.
-    """
-    for count in chain((8, 24), repeat(100)):
-        batch = path_up(db, number, count + 1)
-        if batch[:count]:
-            yield batch[:count]
-        if len(batch) <= count:
-            return
-        number = batch[count]
 
 
 def ancestor(db: sqlite3.Connection, number: int | None, depth: int) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from dataclasses import asdict
 
 from overseer.domain.errors import NoSuchRoom
 from overseer.domain.records import MAX_NUMBER, PINNED, Move, Room, RoomList, Summary
@@ -40,7 +41,25 @@ def m002_failed(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE rooms ADD COLUMN failed INTEGER NOT NULL DEFAULT 0")
 
 
-MIGRATIONS = (m001_rooms, m002_failed)  # append only
+def m003_hidden(db: sqlite3.Connection) -> None:
+    """Add how many messages are in other versions than the shown one. No earlier room has any."""
+    db.execute("ALTER TABLE rooms ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0")
+
+
+MIGRATIONS = (m001_rooms, m002_failed, m003_hidden)  # append only
+
+# A rank above those of all rooms, pinned or not.
+TOP = (
+    f"(1 + max(ifnull((SELECT max(rank) FROM rooms WHERE rank < {PINNED}), 0),"  # noqa: S608 - a constant
+    f" ifnull((SELECT max(rank) FROM rooms), 0) % {PINNED}))"
+)
+SET_SUMMARY = """
+    UPDATE rooms SET name = :name, messages = :messages, hidden = :hidden, preview = :preview, answering = :answering,
+      failed = :failed, problem = '', synced_at = :taken_at"""
+# Also the topmost pinned room gets the highest rank: it decides its place when it is unpinned.
+SYNC_ACTIVE = f"""{SET_SUMMARY}, active_at = :now,
+      rank = rank - rank % {PINNED} + CASE WHEN rank % {PINNED} < {TOP} - 1 THEN {TOP} ELSE rank % {PINNED} END
+    WHERE id = :id RETURNING rank"""
 
 
 class Registry:
@@ -54,6 +73,7 @@ class Registry:
         self._storage = storage
         storage.migrate(MIGRATIONS, application_id=APPLICATION_ID, create=True, keep_older=True)
         storage.verify()
+        self._topmost: dict[bool, str] = {}  # of the pinned rooms and of the others, where that is known
 
     # Commands
 
@@ -73,6 +93,7 @@ class Registry:
         """Insert a room at the top of the list."""
         with self._storage.write() as db:
             _add(db, room_id, summary, active_at=now())
+            self._topmost[False] = room_id
 
     def adopt(self, rooms: Iterable[tuple[str, Summary]]) -> None:
         """Insert rooms whose files were found, the most recently active at the top.
@@ -82,32 +103,27 @@ class Registry:
         """
         with self._storage.write() as db:
             (empty,) = db.execute("SELECT NOT EXISTS (SELECT 1 FROM rooms)").fetchone()
+            self._topmost.clear()
             for room_id, summary in sorted(rooms, key=lambda found: (found[1].active_at, found[0])):
                 _add(db, room_id, summary, active_at=summary.active_at if empty else now())
 
     def sync(self, room_id: str, summary: Summary, *, active: bool, taken_at: int) -> Move:
         """Store the summary that a room had at `taken_at` (UTC milliseconds) and return how the room moved.
 
-        An `active` room moves to the top of the pinned or of the other rooms. The write is not durable: after a crash,
-        which `begin_run` detects, the summary is read again from the room's file.
+        An `active` room moves to the top of the pinned or of the other rooms; whether it is pinned does not change. The
+        write is not durable: after a crash, which `begin_run` detects, the summary is read again from the room's file.
         """
-        with self._storage.write(durable=False) as db:
-            moved = _sync(db, room_id, summary, taken_at)
-            if not active:
-                return moved
-            db.execute("UPDATE rooms SET active_at = ? WHERE id = ?", (now(), room_id))
-            base = PINNED if summary.pinned else 0
-            (above,) = db.execute(
-                "SELECT count(*) FROM (SELECT 1 FROM rooms, (SELECT rank AS mine FROM rooms WHERE id = ?)"
-                " WHERE rank > mine AND rank < ? LIMIT 1)",
-                (room_id, base + PINNED),
-            ).fetchone()
-            # Also for the topmost pinned room: its rank decides its place when it is unpinned.
-            top = _top(db) - 1
-            db.execute(
-                "UPDATE rooms SET rank = ? WHERE id = ? AND rank % ? < ?", (base + top + 1, room_id, PINNED, top)
-            )
-            return moved or ("to top" if above else "")
+        values = _values(room_id, summary, taken_at)
+        with self._storage.lock:
+            if active:
+                for row in self._storage.write_one(SYNC_ACTIVE, values):
+                    return self._move_to_top(room_id, pinned=row["rank"] >= PINNED)
+                return ""
+            with self._storage.write(durable=False) as db:
+                moved = _sync(db, values)
+            if moved:
+                self._topmost.clear()
+            return moved
 
     def note_closed(self, room_id: str, *, at: int) -> None:
         """Record that the room's file was closed and the summary is complete up to `at` (UTC milliseconds)."""
@@ -130,6 +146,11 @@ class Registry:
         """Delete the row of the room."""
         with self._storage.write() as db:
             db.execute("DELETE FROM rooms WHERE id = ?", (room_id,))
+
+    def _move_to_top(self, room_id: str, *, pinned: bool) -> Move:
+        was_topmost = self._topmost.get(pinned) == room_id
+        self._topmost[pinned] = room_id
+        return "" if was_topmost else "to top"
 
     # Queries
 
@@ -184,37 +205,25 @@ def mark_as_backup(db: sqlite3.Connection, *, without: Iterable[str]) -> None:
 
 def _add(db: sqlite3.Connection, room_id: str, summary: Summary, *, active_at: int) -> None:
     db.execute(
-        "INSERT INTO rooms (id, name, created_at, rank, active_at, synced_at) VALUES (?, ?, ?, ?, ?, 0)",
-        (room_id, summary.name, summary.created_at, _top(db), active_at),
+        f"INSERT INTO rooms (id, name, created_at, rank, active_at, synced_at) VALUES (?, ?, ?, {TOP}, ?, 0)",  # noqa: S608
+        (room_id, summary.name, summary.created_at, active_at),
     )
-    _sync(db, room_id, summary, now())
+    _sync(db, _values(room_id, summary, now()))
 
 
-def _sync(db: sqlite3.Connection, room_id: str, summary: Summary, taken_at: int) -> Move:
+def _values(room_id: str, summary: Summary, taken_at: int) -> dict[str, object]:
+    return {**asdict(summary), "id": room_id, "taken_at": taken_at, "now": now()}
+
+
+def _sync(db: sqlite3.Connection, values: dict[str, object]) -> Move:
     """Update the summary. Pinning adds PINNED to the rank, so that an unpinned room returns to its former place."""
     moved = db.execute(
-        "UPDATE rooms SET rank = rank + ? WHERE id = ? AND (rank >= ?) != ?",
-        (PINNED if summary.pinned else -PINNED, room_id, PINNED, summary.pinned),
+        f"UPDATE rooms SET rank = rank % {PINNED} + :pinned * {PINNED}"  # noqa: S608 - a constant
+        f" WHERE id = :id AND (rank >= {PINNED}) != :pinned",
+        values,
     )
-    db.execute(
-        "UPDATE rooms SET name = ?, messages = ?, preview = ?, answering = ?, failed = ?, problem = '', synced_at = ?"
-        " WHERE id = ?",
-        (summary.name, summary.messages, summary.preview, summary.answering, summary.failed, taken_at, room_id),
-    )
+    db.execute(f"{SET_SUMMARY} WHERE id = :id", values)
     return "elsewhere" if moved.rowcount else ""
-
-
-def _top(db: sqlite3.Connection) -> int:
-    """Return a rank above those of all rooms, pinned or not."""
-    highest = "SELECT max(rank) FROM rooms"
-    return (
-        int(
-            db.execute(
-                f"SELECT max(ifnull(({highest} WHERE rank < {PINNED}), 0), ifnull(({highest}), 0) % {PINNED})"
-            ).fetchone()[0]
-        )
-        + 1
-    )
 
 
 def _room(row: sqlite3.Row) -> Room:
@@ -228,4 +237,5 @@ def _room(row: sqlite3.Row) -> Room:
         rank=row["rank"],
         active_at=row["active_at"],
         failed=bool(row["failed"]),
+        hidden=row["hidden"],
     )

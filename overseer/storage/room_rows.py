@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, fields
+from itertools import chain, repeat
 
 from overseer.domain.messages import (
     UNFINISHED,
@@ -23,13 +24,14 @@ from overseer.domain.messages import (
 )
 from overseer.storage import message_tree
 
-SELECT_MESSAGES = """
+SELECT_MESSAGES = f"""
+    WITH RECURSIVE {message_tree.UP}
     SELECT m.*,
       (SELECT count(*) FROM messages v WHERE v.parent IS m.parent) AS versions,
       (SELECT count(*) FROM messages v WHERE v.parent IS m.parent AND v.number <= m.number) AS version,
       (SELECT max(number) FROM messages v WHERE v.parent IS m.parent AND v.number < m.number) AS earlier,
       (SELECT min(number) FROM messages v WHERE v.parent IS m.parent AND v.number > m.number) AS later
-    FROM messages m WHERE m.number IN (SELECT value FROM json_each(?)) ORDER BY m.number"""
+    FROM messages m WHERE m.number IN (SELECT number FROM up) ORDER BY m.number"""  # noqa: S608 - a constant
 
 SELECT_PARTS = """
     SELECT parts.*, media_type, width, height FROM parts LEFT JOIN files ON sha256 = file
@@ -118,31 +120,39 @@ def _part(row: sqlite3.Row) -> Part:
     return ToolCall(call["id"], call["name"], call["arguments"], row["text"], call["state"], call.get("extra", ""))
 
 
-def select_messages(db: sqlite3.Connection, numbers: Sequence[int]) -> Iterator[Message]:
-    """Yield the messages with these numbers in ascending order, with their parts."""
-    if not numbers:
-        return
-    wanted = (json.dumps(numbers),)
+def select_message(db: sqlite3.Connection, number: int) -> Message | None:
+    """Return a message with its parts."""
+    return next(iter(select_path(db, number, 1)), None)
+
+
+def select_path(db: sqlite3.Connection, number: int | None, limit: int) -> list[Message]:
+    """Return a message and those it follows, at most `limit`, in reading order, with their parts."""
+    if number is None or limit < 1:
+        return []
+    rows = db.execute(SELECT_MESSAGES, (number, limit)).fetchall()
     parts: dict[int, list[Part]] = {}
-    for row in db.execute(SELECT_PARTS, wanted):
+    for row in db.execute(SELECT_PARTS, (json.dumps([row["number"] for row in rows]),)):
         parts.setdefault(row["message"], []).append(_part(row))
-    for row in db.execute(SELECT_MESSAGES, wanted):
-        yield Message(
-            number=row["number"],
-            role=row["role"],
-            state=row["state"],
-            parts=tuple(parts.get(row["number"], ())),
-            reason=row["reason"],
-            model=row["model"],
-            created_at=row["created_at"],
-            ended_at=row["ended_at"],
-            usage=_usage(row),
-            left_out=frozenset(filter(None, row["left_out"].split(","))),
-            continuable=bool(row["continuable"]),
-            sources=tuple(Source(*one) for one in json.loads(row["sources"])) if row["sources"] else (),
-            parent=row["parent"],
-            versions=Versions(row["version"], row["versions"], row["earlier"], row["later"]),
-        )
+    return [_message(row, parts.get(row["number"], ())) for row in rows]
+
+
+def _message(row: sqlite3.Row, parts: Sequence[Part]) -> Message:
+    return Message(
+        number=row["number"],
+        role=row["role"],
+        state=row["state"],
+        parts=tuple(parts),
+        reason=row["reason"],
+        model=row["model"],
+        created_at=row["created_at"],
+        ended_at=row["ended_at"],
+        usage=_usage(row),
+        left_out=frozenset(filter(None, row["left_out"].split(","))),
+        continuable=bool(row["continuable"]),
+        sources=tuple(Source(*one) for one in json.loads(row["sources"])) if row["sources"] else (),
+        parent=row["parent"],
+        versions=Versions(row["version"], row["versions"], row["earlier"], row["later"]),
+    )
 
 
 def _usage(row: sqlite3.Row) -> Usage | None:
@@ -230,6 +240,13 @@ def unfinished_numbers(db: sqlite3.Connection, limit: int = -1) -> list[int]:
 
 
 def iterate_up(db: sqlite3.Connection, number: int | None) -> Iterator[Message]:
-    """Yield a message and those it follows, in descending order."""
-    for batch in message_tree.iterate_up(db, number):
-        yield from reversed(list(select_messages(db, batch)))
+    """Yield a message and those it follows, in descending order.
+
+    Reads in batches that grow, because the caller may stop after a few.
+    """
+    for limit in chain((8, 24), repeat(100)):
+        batch = select_path(db, number, limit)
+        yield from reversed(batch)
+        if len(batch) < limit:
+            return
+        number = batch[0].parent

@@ -136,10 +136,10 @@ class RoomStore:
         """Mark the last answer as waiting and return it as it was. Raises Outdated if it is not `resumable`."""
         with self._storage.write() as db:
             last = message_tree.head(db)
-            for message in room_rows.select_messages(db, [last] if last else []):
-                if message.resumable:
-                    room_rows.mark_waiting(db, message.number)
-                    return message
+            message = room_rows.select_message(db, last) if last else None
+            if message is not None and message.resumable:
+                room_rows.mark_waiting(db, message.number)
+                return message
             raise Outdated("The last answer is not cut off, so it can’t be continued.")
 
     def show(self, number: int) -> bool:
@@ -212,9 +212,10 @@ class RoomStore:
                 return []
         with self._storage.write() as db:
             numbers = room_rows.unfinished_numbers(db)
-            for message in list(room_rows.select_messages(db, numbers)):
-                room_rows.upsert_parts(db, message.number, list(map(abandon_if_running, message.parts)))
-                room_rows.mark_finished(db, message.number, state, reason)
+            for number in numbers:
+                message = room_rows.select_message(db, number)
+                room_rows.upsert_parts(db, number, list(map(abandon_if_running, message.parts if message else ())))
+                room_rows.mark_finished(db, number, state, reason)
             return numbers
 
     def delete_exchange(self, question: int, answer: int) -> None:
@@ -275,7 +276,7 @@ class RoomStore:
             if last is None:
                 row = db.execute("SELECT depth FROM messages WHERE number = ?", (end,)).fetchone()
                 last, count = end, row["depth"] - after if row else 0
-            return tuple(room_rows.select_messages(db, message_tree.path_up(db, last, max(0, count))))
+            return tuple(room_rows.select_path(db, last, count))
 
     def configuration(self) -> Configuration:
         """Return the room's settings, and the first message that the model received."""
@@ -286,8 +287,9 @@ class RoomStore:
     def message(self, number: int) -> Message:
         """Return one message. Raises NoSuchMessage."""
         with self._storage.read() as db:
-            for message in room_rows.select_messages(db, [number]):
-                return message
+            message = room_rows.select_message(db, number)
+        if message is not None:
+            return message
         raise NoSuchMessage(f"There is no message {number} in this room.")
 
     def file(self, sha256: str) -> tuple[str, bytes]:
@@ -333,7 +335,8 @@ def summary(db: sqlite3.Connection) -> Summary:
 
 def _repeated(db: sqlite3.Connection, question: int, text: str) -> Asked:
     """Return the question that was stored with a key, and its newest answer. Raises KeyReused if its text differs."""
-    if next(room_rows.select_messages(db, [question])).text != text:
+    known = room_rows.select_message(db, question)
+    if known is None or known.text != text:
         raise KeyReused("This key was used for another text. Send the new text with a new key.")
     answer = message_tree.newest_child(db, question)
     return Asked(question, answer or 0, repeated=True)
@@ -358,9 +361,8 @@ def _require_message(db: sqlite3.Connection, number: int) -> sqlite3.Row:
 
 def _page(db: sqlite3.Connection, end: int | None, last: int | None, limit: int) -> Page:
     """Return the messages of the path to `end` that are not after `last`, at most `limit`."""
-    numbers = message_tree.path_up(db, last, limit + 1)
-    messages = tuple(room_rows.select_messages(db, numbers[:limit]))
-    more = len(numbers) > limit
+    found = tuple(room_rows.select_path(db, last, limit + 1))
+    messages, more = found[-limit:], len(found) > limit
     room = db.execute("SELECT reads_from FROM room").fetchone()
     first = messages[0].number if messages and not more else message_tree.ancestor(db, last, 1)
     return Page(

@@ -37,11 +37,13 @@ from tests.support.waiting import DEADLINE, join_turn_threads
 from tests.support.work_counter import Work, WorkCounter
 
 SMALL, LARGE = (110, 220), (1001, 2002)  # rooms, and messages in one of them: more than one page of each
-CONTEXT_TOKENS = 40  # that the model reads: less than the small room holds
+CONTEXT_TOKENS = 30  # that the model reads: less than the small room holds
 FRAGMENT_CHARS = 6000  # a row, a header or a message that may be rendered once more
 DIGITS_CHARS = 200  # by which numbers, names and times may be longer
 MANY_TABS = 20
-JUMP_STEPS = 400  # that a walk up a tree of 2,002 messages may take more than up one of 220; a step for each takes 20,000
+JUMP_STEPS = (
+    400  # that a walk up a tree of 2,002 messages may take more than up one of 220; a step for each takes 20,000
+)
 LIST_REVISION = re.compile(r'data-place="[^"]+\.(\d+)"')
 LIST_CHANGE = "#rooms-place"  # in every frame for the list
 NAVIGATION = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate"}
@@ -222,6 +224,7 @@ def edit(harness: Harness, name: str) -> Iterator[Event]:
 def switch(harness: Harness, name: str) -> Iterator[Event]:
     shown = harness.last
     harness.wait_after("PATCH", f"/messages/{shown - 1}", text=name)
+    read_until(harness.tab, in_state(harness.last, "complete"))
     harness.move_back()
     yield lambda: harness.request("PUT", f"{harness.path}/head", f'id="message-{shown}"', message=str(shown))
 
