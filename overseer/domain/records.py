@@ -70,16 +70,17 @@ class Asked:
 class Page:
     """A page of the messages on one path, in reading order. `more` if there are earlier ones.
 
-    `first` is the number of the path's first message and `end` that of its last; 0 in an empty room. `context_start` is
-    the first message that the model reads, 0 for the whole path. `newest` if the page ends where the shown path ends,
-    `hidden` if another path than the shown one has these messages. `missing` is the number of a message that should
-    come before them and is not in the room's file.
+    `first` is the number of the path's first message and `end` that of its last; 0 in an empty room. `last_used` is the
+    highest number that was ever used. `context_start` is the first message that the model reads, 0 for the whole path.
+    `newest` if the page ends where the shown path ends, `hidden` if the messages are of another path. `missing` is the
+    number of a message that should come before them and is not in the room's file.
     """
 
     messages: tuple[Message, ...]
     more: bool
     first: int = 0
     end: int = 0
+    last_used: int = 0
     context_start: int = 0
     newest: bool = True
     hidden: bool = False

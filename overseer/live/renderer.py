@@ -146,7 +146,7 @@ class FrameRenderer:
             case ExchangeAdded(number, answer):
                 question = room.message(number)
                 html = fragments.exchange(room_id, question, room.message(answer))
-                return partial(dom_id("after", question.parent or 0), "outerHTML", html), state
+                return partial(dom_id("after", number - 1), "outerHTML", html), state
             case MessagesInvalidated():
                 page = room.messages()
                 html = partial("messages", "outerMorph", fragments.messages(room_id, page))

@@ -20,9 +20,10 @@ from overseer.storage.schema import APPLICATION_ID, MIGRATIONS
 PREVIEW_CHARS = 120
 MESSAGES_AFTER = 25  # of a message that is looked up, on its page
 
+LAST_USED = "(SELECT seq FROM sqlite_sequence WHERE name = 'messages')"
 # One statement each, since they are needed for every question. The newest text is in the head, or in its question.
 SELECT_ROOM = f"""
-    SELECT room.*, m.number AS shown, m.depth, (SELECT seq FROM sqlite_sequence WHERE name = 'messages') AS last_used,
+    SELECT room.*, m.number AS shown, m.depth, {LAST_USED} AS last_used,
       (SELECT number FROM messages WHERE key = :key) AS known
     FROM room LEFT JOIN messages m ON m.number = {HEAD}"""  # noqa: S608 - a constant
 SELECT_SUMMARY = f"""
@@ -107,7 +108,7 @@ class RoomStore:
             row = db.execute("SELECT parent FROM messages WHERE number = ? AND role = 'user'", (number,)).fetchone()
             if row is None:
                 raise NoSuchMessage(f"There is no question {number} in this room.")
-            question = _last_used(db) + 1
+            question = db.execute(f"SELECT {LAST_USED}").fetchone()[0] + 1
             room_rows.insert_exchange(db, question, parent=row["parent"], key=None, text=text)
             message_tree.set_head(db, question + 1, added=2)
             return Asked(question, question + 1)
@@ -347,11 +348,6 @@ def _configuration(room: sqlite3.Row) -> Configuration:
     return Configuration(settings, room["reads_from"])
 
 
-def _last_used(db: sqlite3.Connection) -> int:
-    row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'messages'").fetchone()
-    return row["seq"] if row else 0
-
-
 def _require_message(db: sqlite3.Connection, number: int) -> sqlite3.Row:
     row: sqlite3.Row | None = db.execute("SELECT number, depth FROM messages WHERE number = ?", (number,)).fetchone()
     if row is None:
@@ -363,13 +359,14 @@ def _page(db: sqlite3.Connection, end: int | None, last: int | None, limit: int)
     """Return the messages of the path to `end` that are not after `last`, at most `limit`."""
     found = tuple(room_rows.select_path(db, last, limit + 1))
     messages, more = found[-limit:], len(found) > limit
-    room = db.execute("SELECT reads_from FROM room").fetchone()
+    room = db.execute(f"SELECT reads_from, {LAST_USED} AS last_used FROM room").fetchone()  # noqa: S608 - a constant
     first = messages[0].number if messages and not more else message_tree.ancestor(db, last, 1)
     return Page(
         messages,
         more=more,
         first=first or 0,
         end=end or 0,
+        last_used=room["last_used"] or 0 if room else 0,
         context_start=room["reads_from"] if room else 0,
         missing=messages[0].parent if messages and not more else None,
     )

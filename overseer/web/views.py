@@ -277,7 +277,7 @@ def ask(room_id: str, *, opens_room: bool = False) -> Response:
         return html_response(room_fragment(room_id), status, {**location(room_id, asked), "HX-Push-Url": url})
     body = fragments().exchange(room_id, *asked.messages)
     # If the WebSocket was faster, the element that this replaces is gone, and htmx ignores the partial.
-    body = partial(dom_id("after", asked.messages[0].parent or 0), "outerHTML", body) if is_htmx() else body
+    body = partial(dom_id("after", asked.question - 1), "outerHTML", body) if is_htmx() else body
     return html_response(body, status, location(room_id, asked))
 
 

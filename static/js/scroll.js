@@ -280,19 +280,22 @@ function openRoom() {
 
 addEventListener("hashchange", toMessage);
 
-// Another version of a message appears where the reader saw this one.
+// Another version of a message appears where the reader saw this one. The push may come before the response.
 let switching = null;
 document.addEventListener("htmx:config:request", ({ detail: { ctx } }) => {
   const article = ctx.sourceElement.matches(".message__versions") && ctx.sourceElement.closest("article");
-  if (article) switching = { form: ctx.sourceElement, offset: topOf(article), id: `message-${ctx.request.body.get("message")}` };
+  if (article) switching = { offset: topOf(article), id: `message-${ctx.request.body.get("message")}` };
 });
-document.addEventListener("htmx:after:swap", ({ detail: { ctx } }) => {
-  if (!switching || ctx.sourceElement !== switching.form) return;
-  const { id, offset } = switching;
+document.addEventListener("htmx:after:swap", () => {
+  if (!switching || !document.getElementById(switching.id)) return;
+  goTo(switching);
+  document.querySelector(`#${switching.id} .message__versions button:enabled`).focus();
   switching = null;
-  if (!document.getElementById(id)) return location.assign(`${location.pathname}/messages/${number({ id })}`);
-  goTo({ id, offset });
-  document.querySelector(`#${id} .message__versions button:enabled`)?.focus();
+});
+document.addEventListener("htmx:finally:request", ({ detail: { ctx } }) => {
+  if (!switching || !ctx.request.body?.get?.("message")) return;
+  if (ctx.response?.status === 200) location.assign(`${location.pathname}/messages/${number(switching)}`); // it is further up
+  switching = null;
 });
 document.addEventListener("room:opened", openRoom);
 openRoom();

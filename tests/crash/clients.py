@@ -54,8 +54,9 @@ def request(
         response = connection.getresponse()
         location = response.headers.get("Location", "")
         if operation is not None:
-            if operation.kind == "ask" and response.status < 300:
-                operation.number = int(location.rsplit("/", 1)[-1])
+            if operation.kind in ("ask", "edit") and response.status < 300:
+                made = int(location.rsplit("/", 1)[-1])
+                operation.number, operation.made = (made, 0) if operation.kind == "ask" else (operation.number, made)
             operation.end, operation.status = clock(), response.status
         with suppress(OSError, http.client.HTTPException):
             return Response(response.status, location, response.read().decode())
@@ -115,6 +116,7 @@ class Client:
             (10, lambda: self._rename(own)),
             (12 if len(own.questions) > 30 else 3, lambda: self._clear(own)),
             (8, lambda: self._edit(own)),
+            (8, lambda: self._show(own)),
             (7, lambda: self._stop(any_room)),
             (6, lambda: self._restart_turn(own, "retry")),
             (4, lambda: self._restart_turn(own, "resume")),
@@ -201,12 +203,21 @@ class Client:
             return
         if self._rng.random() < 0.7:
             self._stop(room)
-        # Mostly one of the last questions: an edit removes all later messages.
+        # Mostly one of the last questions.
         number = self._rng.choice(room.questions[-3:] if self._rng.random() < 0.8 else room.questions)
         edit = self._history.begin(Operation("edit", room.room, self._new_text(), number=number))
         self._request(edit, "PATCH", f"/rooms/{room.room}/messages/{number}", {"text": edit.text})
         if edit.acknowledged:
-            room.questions = [one for one in room.questions if one <= number]
+            room.questions.append(edit.made)
+
+    def _show(self, room: ExpectedRoom) -> None:
+        """Switch to the version of a question that need not be shown now."""
+        if not room.questions:
+            return
+        if self._rng.random() < 0.7:
+            self._stop(room)
+        show = self._history.begin(Operation("show", room.room, number=self._rng.choice(room.questions)))
+        self._request(show, "PUT", f"/rooms/{room.room}/head", {"message": str(show.number)})
 
     def _stop(self, room: ExpectedRoom) -> None:
         operation = self._history.begin(Operation("stop", room.room))

@@ -6,6 +6,7 @@ import sqlite3
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from overseer.storage import message_tree
 from overseer.storage.instance_lock import room_file, room_ids
 from overseer.storage.snapshot import inspect
 
@@ -16,15 +17,21 @@ class StoredMessage:
     role: str
     state: str
     text: str
+    parent: int | None = None
 
 
 @dataclass(slots=True)
 class StoredRoom:
-    """A room's file. `used` is the highest number ever assigned to a message."""
+    """A room's file. `used` is the highest number ever assigned to a message, `path` the numbers that are shown.
+
+    `faults` are those of the tree of messages.
+    """
 
     name: str = ""
     used: int = 0
     messages: list[StoredMessage] = field(default_factory=list)
+    path: list[int] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
 
 
 def read_rooms(instance: Path) -> dict[str, StoredRoom]:
@@ -38,8 +45,15 @@ def _read(db: sqlite3.Connection) -> StoredRoom:
         return StoredRoom()
     used = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'messages'").fetchone()
     found = db.execute(
-        "SELECT number, role, state, (SELECT group_concat(text, '') FROM parts WHERE message = number) AS text"
+        "SELECT number, role, state, parent, (SELECT group_concat(text, '') FROM parts WHERE message = number) AS text"
         " FROM messages ORDER BY number"
     )
-    messages = [StoredMessage(one["number"], one["role"], one["state"], one["text"] or "") for one in found]
-    return StoredRoom(row["name"], used[0] if used else 0, messages)
+    messages = [
+        StoredMessage(one["number"], one["role"], one["state"], one["text"] or "", one["parent"]) for one in found
+    ]
+    parents = {message.number: message.parent for message in messages}
+    path, number = [], message_tree.head(db)
+    while number is not None:
+        path.append(number)
+        number = parents.get(number)
+    return StoredRoom(row["name"], used[0] if used else 0, messages, path, message_tree.faults(db))

@@ -25,13 +25,27 @@ from tests.support.server import Server
 from tests.support.server_pool import ServerPool
 
 CLIENTS, TABS = 5, 4
-KILLED_DURING = ("create", "delete", "delete", "clear", "clear", "edit", "edit", "rename", "ask", "retry", "stop")
+KILLED_DURING = (
+    "create",
+    "delete",
+    "delete",
+    "clear",
+    "clear",
+    "edit",
+    "edit",
+    "show",
+    "rename",
+    "ask",
+    "retry",
+    "stop",
+)
 EXPECTED_STATUS = {
     "create": {201},
     "ask": {201, 202, 404},
     "rename": {200},
     "clear": {200},
-    "edit": {200, 409},
+    "edit": {201, 409},
+    "show": {200, 409},
     "stop": {200, 404},
     "retry": {201, 404, 409},
     "resume": {201, 409},
@@ -110,7 +124,7 @@ class Harness:
         self.kills += 1
 
     def _check_statuses(self, history: History) -> Iterator[str]:
-        removers = [one for one in history.operations if one.kind in ("delete", "clear", "edit")]
+        removers = [one for one in history.operations if one.kind in ("delete", "clear")]
         for operation in history.operations:
             self.checked["requests"] += 1
             if operation.acknowledged:
@@ -121,7 +135,7 @@ class Harness:
                 yield f"an unexpected status: {operation}"
             elif operation.status == 404 and operation.kind != "retry":
                 # A question may be cleared before its response is rendered.
-                kinds = ("delete", "clear", "edit") if operation.kind == "ask" else ("delete",)
+                kinds = ("delete", "clear") if operation.kind == "ask" else ("delete",)
                 if not any(
                     one.room == operation.room and one.kind in kinds and one.start < operation.end for one in removers
                 ):
@@ -160,16 +174,18 @@ class Harness:
         return faults
 
     def _check_pages(self, stored: dict[str, StoredRoom]) -> Iterator[str]:
-        """The server shows exactly what is stored."""
+        """The server shows exactly the stored path of each room."""
         body = request(self._server.port, "GET", "/rooms").body
         rows = {room: (count, state, name) for room, count, state, name in html.rows(body)}
-        wanted_rows = {room: (len(file.messages), "idle", file.name) for room, file in stored.items()}
+        wanted_rows = {room: (len(file.path), "idle", file.name) for room, file in stored.items()}
         if rows != wanted_rows:
             yield f"the list shows {rows}, but {wanted_rows} is stored"
         for room, file in stored.items():
             shown = self._messages(room)
             wanted = [
-                ShownMessage(one.number, one.role, one.state, " ".join(one.text.split())) for one in file.messages
+                ShownMessage(one.number, one.role, one.state, " ".join(one.text.split()))
+                for one in file.messages
+                if one.number in file.path
             ]
             if shown != wanted:
                 yield f"room {room} shows {shown}, but {wanted} is stored"
@@ -219,7 +235,18 @@ class Harness:
 
 def summary(harness: Harness, rounds: int, began: float) -> str:
     """Return one line for the end of a run."""
-    kinds = ("questions", "answers", "names", "edits", "clears", "stops", "deletions", "rooms created", "pushes")
+    kinds = (
+        "questions",
+        "answers",
+        "names",
+        "edits",
+        "paths",
+        "clears",
+        "stops",
+        "deletions",
+        "rooms created",
+        "pushes",
+    )
     checked = harness.checked
     parts = ", ".join(f"{checked[kind]:,} {kind}" for kind in kinds)
     return (

@@ -19,6 +19,7 @@ class Operation:
     text: str = ""
     key: str | None = None
     number: int = 0  # of the message it is about; a new question gets it from the response
+    made: int = 0  # the number of the question that an edit made
     version: int = 0  # the index of a name
     start: float = field(default_factory=clock)
     end: float = inf
@@ -33,7 +34,7 @@ class Operation:
         return self.acknowledged or not self.status
 
     def __str__(self) -> str:
-        about = " ".join(str(word) for word in (self.number, self.text, self.key, self.version) if word)
+        about = " ".join(str(word) for word in (self.number, self.text, self.key, self.version, self.made) if word)
         took = f"{1000 * (self.end - self.start):.0f} ms" if self.status else "no response"
         return f"{self.kind} {self.room} {about} → {self.status or '?'} ({took})"
 
@@ -50,16 +51,12 @@ class ShownMessage:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What a fragment showed of a room. `source` says whether a response or a push contained it.
-
-    `span` is the range of numbers of which only those in `messages` existed.
-    """
+    """What a fragment showed of a room. `source` says whether a response or a push contained it."""
 
     room: str
     source: str
     at: float
     messages: tuple[ShownMessage, ...] = ()
-    span: tuple[int, int] | None = None
     name: str | None = None
     gone: bool = False
 

@@ -12,12 +12,9 @@ from tests.support.tab import PARTIAL
 MESSAGE = re.compile(
     r'<article id="message-(\d+)".*?data-role="(\w+)" data-state="(\w+)".*?"message__body">(.*?)</article>', re.S
 )
-AFTER_BODY = re.compile(r'<(footer|div class="message__actions).*', re.S)
-END = re.compile(r'id="after-(\d+)"')
-EARLIER = re.compile(r'id="earlier-(\d+)"')
+AFTER_BODY = re.compile(r'<(footer|form class="message__versions|div class="message__actions).*', re.S)
 HEADER = re.compile(r'class="header__name"[^>]*>(.*?)</h1>')
 ROW = re.compile(r'<li id="room-(\w+)"[^>]*data-messages="(\d+)"\s+data-state="(\w+)".*?row__name">(.*?)</span>', re.S)
-LIST = '<div id="messages"'
 DELETED = "This room was deleted."
 
 
@@ -44,11 +41,8 @@ def rows(html: str) -> Iterator[tuple[str, int, str, str]]:
 
 
 def observe(room: str, source: str, html: str) -> Observation:
-    """Return what a fragment shows of a room; a list of its newest messages also shows which do not exist."""
-    span = None
-    if LIST in html and (end := END.search(html)):
-        span = (int(earlier[1]) if (earlier := EARLIER.search(html)) else 1, int(end[1]))
-    return Observation(room, source, clock(), messages(html), span, name=header(html))
+    """Return what a fragment shows of a room."""
+    return Observation(room, source, clock(), messages(html), name=header(html))
 
 
 def observe_push(room: str | None, frame: str) -> Iterator[Observation]:

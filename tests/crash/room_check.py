@@ -17,15 +17,11 @@ FINISHED = {"complete", "stopped", "failed", "interrupted"}
 
 @dataclass(slots=True)
 class Question:
-    """A question that was shown: stored not before `start` and not after `seen`.
-
-    `texts` are its versions in order; it must have version `least` or a later one.
-    """
+    """A question that was shown: stored not before `start` and not after `seen`."""
 
     start: float
     seen: float
-    texts: list[str]
-    least: int = 0
+    text: str
 
 
 @dataclass(slots=True)
@@ -43,7 +39,7 @@ class RoomCheck:
     version: int = 0
     _questions: dict[int, Question] = field(default_factory=dict)
     _stored: dict[int, StoredMessage] = field(default_factory=dict)
-    _removers: list[Operation] = field(default_factory=list)  # clears and edits
+    _clears: list[Operation] = field(default_factory=list)
 
     def run(self) -> None:
         deletions = self._of("delete")
@@ -59,11 +55,12 @@ class RoomCheck:
             return self._fault("was shown as deleted, but exists")
         self._stored = {message.number: message for message in self.stored.messages}
         self._collect_questions()
-        self._resolve_removers()
+        self._resolve_clears()
         self._check_questions()
         self._check_answers()
         self._check_stops()
         self._check_numbers(self.stored)
+        self._check_path(self.stored)
         self._check_name(self.stored)
 
     def account(self) -> Iterator[str]:
@@ -77,26 +74,17 @@ class RoomCheck:
         """Collect every question that was acknowledged, shown or stored, and what may have removed it."""
         for message in self.expected.base.messages:
             if message.role == "user":
-                self._questions[message.number] = Question(-inf, -inf, [message.text])
-        asks = self._of("ask")
+                self._questions[message.number] = Question(-inf, -inf, message.text)
+        asks = self._of("ask", "edit")
         for ask in asks:
             if ask.acknowledged:
-                self.checked["questions"] += 1
-                self._add_question(ask.number, ask.text, ask.start, ask.end, "acknowledged")
-        edits = [edit for edit in self._of("edit") if edit.maybe_done]
+                self.checked["questions" if ask.kind == "ask" else "edits"] += 1
+                self._add_question(ask.made or ask.number, ask.text, ask.start, ask.end, "acknowledged")
         for observation in self.observations:
             self.checked["pushes" if observation.source.startswith("a push") else "responses"] += 1
             for shown in observation.messages:
                 if shown.role == "user" and shown.number not in self._questions:
                     self._add_shown(shown, observation, asks)
-        for edit in edits:
-            if (question := self._questions.get(edit.number)) is None:
-                self._fault(f"let a question be edited that is unknown: {edit}")
-                continue
-            question.texts.append(edit.text)
-            if edit.acknowledged:
-                self.checked["edits"] += 1
-                question.least = len(question.texts) - 1
         for observation in self.observations:
             for shown in observation.messages:
                 self._compare_shown(shown, observation)
@@ -104,27 +92,26 @@ class RoomCheck:
             if message.role == "user" and message.number not in self._questions:
                 self._add_stored(message, asks)
         clears = self._of("clear")
-        self._removers = [clear for clear in clears if clear.maybe_done] + edits
+        self._clears = [clear for clear in clears if clear.maybe_done]
         self.checked["clears"] += sum(clear.acknowledged for clear in clears)
 
     def _add_question(self, number: int, text: str, start: float, seen: float, how: str) -> None:
         question = self._questions.get(number)
         if question is None:
-            self._questions[number] = Question(start, seen, [text])
+            self._questions[number] = Question(start, seen, text)
             if number <= self.expected.base.used:
                 self._fault(f"reused the number {number} for {text!r}")
         else:
-            if question.texts[0] != text:
-                self._fault(f"{how} {text!r} as number {number}, which is {question.texts[0]!r}")
+            if question.text != text:
+                self._fault(f"{how} {text!r} as number {number}, which is {question.text!r}")
             question.start, question.seen = min(question.start, start), min(question.seen, seen)
 
     def _add_shown(self, shown: ShownMessage, observation: Observation, asks: Sequence[Operation]) -> None:
-        """Add a question that was shown but not acknowledged, unless the text is that of an edit."""
-        edited = [edit for edit in self._of("edit") if (edit.text, edit.number) == (shown.text, shown.number)]
+        """Add a question that was shown but not acknowledged."""
         starts = [ask.start for ask in asks if ask.text == shown.text and not ask.acknowledged]
         if starts:
             self._add_question(shown.number, shown.text, min(starts), observation.at, "showed")
-        elif not edited:
+        else:
             self._fault(f"showed the question {shown.number} {shown.text!r} in {observation.source}, which is unknown")
 
     def _compare_shown(self, shown: ShownMessage, observation: Observation) -> None:
@@ -133,14 +120,16 @@ class RoomCheck:
             question = self._questions.get(shown.number)
             if question is None:
                 return
-            if shown.text not in question.texts:
-                return self._fault(f"showed {shown.text!r} as question {shown.number} in {where}: {question.texts}")
+            if shown.text != question.text:
+                return self._fault(f"showed {shown.text!r} as question {shown.number} in {where}: {question.text}")
             question.seen = min(question.seen, observation.at)
-            question.least = max(question.least, question.texts.index(shown.text))
-        elif (question := self._questions.get(shown.number - 1)) and not any(
-            is_beginning(text, shown.text) for text in question.texts
-        ):
-            self._fault(f"showed {shown.text[:80]!r} as the answer to {question.texts} in {where}")
+        elif (question := self._question_of(shown.number)) and not is_beginning(question.text, shown.text):
+            self._fault(f"showed {shown.text[:80]!r} as the answer to {question.text!r} in {where}")
+
+    def _question_of(self, answer: int) -> Question | None:
+        """Return the question of an answer, if it is known."""
+        stored = self._stored.get(answer)
+        return self._questions.get((stored.parent if stored else None) or answer - 1)
 
     def _add_stored(self, message: StoredMessage, asks: Sequence[Operation]) -> None:
         """Add a stored question that was neither acknowledged nor shown."""
@@ -151,36 +140,27 @@ class RoomCheck:
             self._fault(f"has a question {message.number} {message.text!r} that is unknown or stored twice")
         else:
             self.checked["unknown outcomes resolved"] += 1
-            self._questions[message.number] = Question(min(starts), self.killed_at, [message.text])
+            self._questions[message.number] = Question(min(starts), self.killed_at, message.text)
 
-    def _resolve_removers(self) -> None:
-        """Find out whether a clear or edit without a response was done; it must be done completely or not at all."""
-        for remover in [remover for remover in self._removers if not remover.status]:
-            others = [other for other in self._removers if other is not remover]
+    def _resolve_clears(self) -> None:
+        """Find out whether a clear without a response was done; it must be done completely or not at all."""
+        for clear in [clear for clear in self._clears if not clear.status]:
+            others = [other for other in self._clears if other is not clear]
             before = {
                 number
                 for number, question in self._questions.items()
-                if question.seen < remover.start
-                and removes(remover, number)
-                and not any(removes(other, number) and other.end > question.start for other in others)
+                if question.seen < clear.start and not any(other.end > question.start for other in others)
             }
             left = before & self._stored.keys()
-            if remover.kind == "edit":
-                stored = self._stored.get(remover.number)
-                done = stored is not None and stored.text == remover.text
-            elif before:
-                done = left != before
-            else:
+            if not before:
                 continue  # it changed nothing
             self.checked["unknown outcomes resolved"] += 1
-            if done and left:
-                self._fault(f"did half of {remover}: {sorted(left)} are still there of {sorted(before)}")
-            elif not done and left != before:
-                self._fault(f"did not do {remover}, but {sorted(before - left)} are gone")
-            if done:
-                remover.status, remover.end = 200, self.killed_at
-            else:
-                self._removers.remove(remover)
+            if left == before:
+                self._clears.remove(clear)
+                continue
+            clear.status, clear.end = 200, self.killed_at
+            if left:
+                self._fault(f"did half of {clear}: {sorted(left)} are still there of {sorted(before)}")
 
     # Compare
 
@@ -189,43 +169,34 @@ class RoomCheck:
         for text, count in texts.items():
             if count > 1:
                 self._fault(f"has {text!r} {count} times")
-        missing: dict[int, str] = {}  # questions that a fragment did not contain any more
-        for observation in self.observations:
-            if observation.span:
-                first, last = observation.span
-                shown = {message.number for message in observation.messages}
-                missing |= {n: observation.source for n in self._questions if first <= n <= last and n not in shown}
         for number, question in self._questions.items():
             self.checked["messages"] += 1
-            what = f"question {number} {question.texts[-1]!r}"
-            removers = [one for one in self._removers if removes(one, number) and one.end > question.start]
-            removed_by = [one for one in removers if one.acknowledged and one.start > question.seen]
+            what = f"question {number} {question.text!r}"
+            clears = [one for one in self._clears if one.end > question.start]
+            cleared_by = [one for one in clears if one.acknowledged and one.start > question.seen]
             stored = self._stored.get(number)
             if stored is None:
-                if not removers:
+                if not clears:
                     self._fault(f"has lost {what}")
-                continue
-            if removed_by:
-                self._fault(f"has {what}, which {removed_by[-1]} removed")
-            elif number in missing:
-                self._fault(f"has {what}, which {missing[number]} did not show any more")
-            if stored.role != "user" or stored.text not in question.texts:
+            elif cleared_by:
+                self._fault(f"has {what}, which {cleared_by[-1]} removed")
+            elif (stored.role, stored.text) != ("user", question.text):
                 self._fault(f"has {stored.text!r} as {what}")
-            elif question.texts.index(stored.text) < question.least:
-                self._fault(f"has {stored.text!r} as {what}, which was {question.texts[question.least]!r} before")
 
     def _check_answers(self) -> None:
-        for number, question in self._stored.items():
-            answer = self._stored.get(number + 1)
-            if question.role != "user":
-                if number - 1 not in self._stored:
-                    self._fault("has an answer without its question")
-            elif answer is None or answer.role != "assistant":
-                self._fault(f"has a question {number} without an answer")
-            elif answer.state not in FINISHED:
-                self._fault(f"has an answer {number + 1} that is {answer.state}")
+        answered = {message.parent for message in self._stored.values() if message.role == "assistant"}
+        for number, message in self._stored.items():
+            if message.role == "user":
+                if number not in answered:
+                    self._fault(f"has a question {number} without an answer")
+                continue
+            question = self._stored.get(message.parent or 0)
+            if question is None or question.role != "user":
+                self._fault(f"has an answer {number} without its question")
+            elif message.state not in FINISHED:
+                self._fault(f"has an answer {number} that is {message.state}")
             else:
-                self._check_text(question, answer)
+                self._check_text(question, message)
         self._check_shown_answers()
 
     def _check_text(self, question: StoredMessage, answer: StoredMessage) -> None:
@@ -243,7 +214,7 @@ class RoomCheck:
         facts = [(shown, "the last check") for shown in base]
         facts += [(shown, observation.source) for observation in self.observations for shown in observation.messages]
         for shown, source in facts:
-            stored, question = self._stored.get(shown.number), self._questions.get(shown.number - 1)
+            stored, question = self._stored.get(shown.number), self._question_of(shown.number)
             if shown.role != "assistant" or stored is None or question is None or shown.state not in FINISHED:
                 continue
             self.checked["answers"] += 1
@@ -258,12 +229,9 @@ class RoomCheck:
 
     def _earliest_time(self, shown: ShownMessage, question: Question) -> float:
         """Return a time before which the answer that was shown was not generated."""
-        attempt = attempt_of(shown.text)
-        for text in question.texts:
-            times = self.model.asked.get(text, ())
-            if attempt is not None and is_beginning(text, shown.text) and attempt < len(times):
-                return times[attempt]
-        return question.start
+        attempt, times = attempt_of(shown.text), self.model.asked.get(question.text, ())
+        known = attempt is not None and is_beginning(question.text, shown.text) and attempt < len(times)
+        return times[attempt] if known and attempt is not None else question.start
 
     def _check_stops(self) -> None:
         before = {message.number for message in self.expected.base.messages}
@@ -299,17 +267,39 @@ class RoomCheck:
         self._check_keys(acknowledged)
 
     def _check_keys(self, asks: Sequence[Operation]) -> None:
-        """A question that was repeated with its key has the same number, unless a clear or edit freed the key."""
+        """A question that was repeated with its key has the same number, unless a clear freed the key."""
         first: dict[str, tuple[int, float]] = {
-            question.texts[0]: (number, -inf) for number, question in self._questions.items() if question.start == -inf
+            question.text: (number, -inf) for number, question in self._questions.items() if question.start == -inf
         }
         for ask in asks:
             if ask.key is None:
                 continue
             number, start = first.setdefault(ask.text, (ask.number, ask.start))
-            freed = [one for one in self._of("clear", "edit") if one.maybe_done and one.end > start]
-            if number != ask.number and not any(removes(one, number) or one.number == number for one in freed):
+            freed = [one for one in self._of("clear") if one.maybe_done and one.end > start]
+            if number != ask.number and not freed:
                 self._fault(f"stored {ask} again, which has the number {number}")
+
+    def _check_path(self, stored: StoredRoom) -> None:
+        """The messages are a tree, edits are versions, and what was chosen or made last is on the shown path."""
+        for fault in stored.faults:
+            self._fault(f"has a fault: {fault}")
+        by_text = {message.text: message for message in self._stored.values() if message.role == "user"}
+        for edit in self._of("edit"):
+            made, edited = by_text.get(edit.text), self._stored.get(edit.number)
+            if made and edited and made.parent != edited.parent:
+                self._fault(f"has {made.number} after {made.parent}, which is no version of {edited.number}: {edit}")
+        possible: list[int] = []  # one of them is on the path; 0 stands for any path
+        for change in reversed([one for one in self._of("edit", "show", "retry", "clear") if one.maybe_done]):
+            made = by_text.get(change.text) if change.kind == "edit" else None
+            number = made.number if made else change.number if change.kind in ("show", "retry") else 0
+            possible.append(number if number in self._stored else 0)
+            if change.acknowledged:
+                break
+        else:
+            possible.append(max(self.expected.base.path, default=0))
+        self.checked["paths"] += 1
+        if 0 not in possible and not set(possible) & set(stored.path):
+            self._fault(f"shows a path without any of {possible}: {stored.path[:10]}")
 
     def _check_name(self, stored: StoredRoom) -> None:
         names, least = self.expected.names, self.expected.since
@@ -349,17 +339,12 @@ class RoomCheck:
         return [operation for operation in self.operations if operation.kind in kinds]
 
     def _resetters(self) -> list[Operation]:
-        return [operation for operation in self._of("retry", "resume", "edit") if operation.maybe_done]
+        return [operation for operation in self._of("retry", "resume") if operation.maybe_done]
 
     def _fault(self, sentence: str) -> None:
         self.faults.append(f"room {self.expected.room} {sentence}")
 
 
-def removes(operation: Operation, number: int) -> bool:
-    """Return whether a clear or edit removes the message."""
-    return operation.kind == "clear" or (operation.kind == "edit" and number > operation.number + 1)
-
-
 def resets(operation: Operation, answer: int) -> bool:
-    """Return whether an edit, retry or resume changes the answer."""
-    return operation.number + 1 == answer if operation.kind == "edit" else operation.number in (0, answer)
+    """Return whether a retry or resume changes the answer."""
+    return operation.number in (0, answer)

@@ -40,7 +40,7 @@ def render_all(app: Flask, text: str) -> dict[str, str]:
     growing = Message(4, "assistant", "streaming", parts, model=words)
     waiting = Message(6, "assistant", "waiting", (), words, words, retry_at=1_700_000_000_000)
     messages = (question, answer, replace(question, number=3), growing, replace(question, number=5), waiting)
-    page = Page(messages, more=True, end=6, context_start=2)
+    page = Page(messages, more=True, last_used=6, context_start=2)
     open_room = fragments.room(room, settings, page, revision="a.1", key=words)
     return {
         "page": fragments.page(open_room, rooms, title=name, active=ROOM, q=words, revision="a.1", growing=True),

@@ -70,7 +70,7 @@ def call(state: CallState = "done", text: str = "x") -> ToolCall:
 
 
 def a_page(text: str) -> Page:
-    return Page((question(text), reply("failed", Text("x"), reason=text, model=text)), more=True, end=2)
+    return Page((question(text), reply("failed", Text("x"), reason=text, model=text)), more=True, last_used=2)
 
 
 def replies(text: str) -> Iterator[Message]:
@@ -110,7 +110,7 @@ def all_fragments(f: Fragments, text: str) -> Iterator[tuple[str, str]]:
     yield "messages", f.notice(text)
     yield "messages", f.messages(ROOM_ID, a_page(text))
     yield "messages", f.messages(ROOM_ID, replace(a_page(text), newest=False, more=False, missing=7))
-    yield "messages", f.messages(ROOM_ID, Page((), more=False, end=0))
+    yield "messages", f.messages(ROOM_ID, Page((), more=False, last_used=0))
     yield "reading", f.context_line()
     yield "message-1", f.message(ROOM_ID, question(text))
     yield "message-1", f.message(ROOM_ID, replace(question(text), versions=Versions(2, 3, earlier=1, later=5)))
@@ -127,7 +127,7 @@ def all_fragments(f: Fragments, text: str) -> Iterator[tuple[str, str]]:
 def whole_page(fragments: Fragments, text: str = "x", *, q: str = "") -> str:
     """A page with a room open and every kind of message in it."""
     answers = (replace(message, number=number) for number, message in enumerate(replies(text), 2))
-    page = Page((question(text), *answers), more=True, end=19, context_start=3)
+    page = Page((question(text), *answers), more=True, last_used=19, context_start=3)
     opened = fragments.room(room(name=text), Settings(text, text, 0.5), page, revision="p.1", key="k")
     rooms = RoomList((room(name=text), room(id="ba9876543210")), after=5)
     return fragments.page(opened, rooms, title="A room", active=ROOM_ID, q=q, revision="p.1")
@@ -282,9 +282,9 @@ def test_message_list_ends_with_the_place_for_the_next_exchange(fragments: Fragm
     """A page of earlier messages has no such place."""
     exchange = parsed(fragments.exchange(ROOM_ID, question(), reply("waiting")))
     assert [element["id"] for element in exchange.children] == ["message-1", "message-2", "after-2"]
-    page = Page((question(), reply()), more=False, end=2)
+    page = Page((question(), reply()), more=False, last_used=2)
     assert root(fragments.messages(ROOM_ID, page)).has("div", id="after-2")
-    assert root(fragments.messages(ROOM_ID, Page((), more=False, end=0))).has("div", id="after-0")
+    assert root(fragments.messages(ROOM_ID, Page((), more=False, last_used=0))).has("div", id="after-0")
     assert "after-" not in fragments.messages(ROOM_ID, replace(page, newest=False))
 
 
