@@ -364,7 +364,7 @@ def _page(db: sqlite3.Connection, end: int | None, last: int | None, limit: int)
     return Page(
         messages,
         more=more,
-        first=first or 0,
+        first=first or (messages[0].number if messages else 0),
         end=end or 0,
         last_used=room["last_used"] or 0 if room else 0,
         context_start=room["reads_from"] if room else 0,

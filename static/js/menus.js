@@ -81,19 +81,20 @@ const menuRow = () => document.getElementById(menuRoom);
 document.addEventListener("click", ({ target }) => (menuRoom = target.closest(".row__more")?.closest(".row").id ?? menuRoom), { capture: true });
 
 function fillRowMenu() {
-  const { rename: url, messages, pinned } = menuRow().dataset;
+  const { rename: url, messages, hidden, pinned } = menuRow().dataset;
   const { name } = menuRow().querySelector(".row__more").dataset;
   const count = messages === "1" ? "1 message" : `${messages} messages`;
+  const others = hidden ? `, and ${hidden} in other versions` : "";
   const [pin, , clear, remove] = rowMenu.querySelectorAll("button");
   pin.ariaLabel = pinned === undefined ? "Pin" : "Unpin";
   pin.value = pinned === undefined ? "1" : "0";
   pin.className = `menu__item menu__item--live icon--${pin.ariaLabel.toLowerCase()}`;
   pin.setAttribute("hx-patch", url);
   clear.setAttribute("hx-delete", `${url}/messages`);
-  clear.setAttribute("hx-confirm", `Clear all ${count} in “${name}”? This can’t be undone.`);
+  clear.setAttribute("hx-confirm", `Clear all ${count} in “${name}”${others}? This can’t be undone.`);
   clear.hidden = messages === "0";
   remove.setAttribute("hx-delete", url);
-  remove.setAttribute("hx-confirm", `Delete “${name}”?${messages === "0" ? "" : ` Its ${count} will be gone for good.`}`);
+  remove.setAttribute("hx-confirm", `Delete “${name}”?${messages === "0" ? "" : ` Its ${count}${others} will be gone for good.`}`);
 }
 rowMenu.addEventListener("beforetoggle", ({ newState }) => {
   for (const row of document.querySelectorAll(".row[data-menu]")) row.removeAttribute("data-menu");

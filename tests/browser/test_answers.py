@@ -14,7 +14,6 @@ from tests.browser.steps import (
     OpenPage,
     ask,
     composer,
-    confirm,
     create_room,
     message,
     messages,
@@ -189,27 +188,27 @@ def test_answer_can_be_continued_retried_and_regenerated(open_page: OpenPage, mo
     expect(body).to_have_text("Once upon a time there was an owl.")
     model_server.will(Reply(text("Second."), end()))
     message(page, 2).get_by_role("button", name="Regenerate").click()
-    assert confirm(page) == "Drop this answer and ask for another?"
-    expect(message(page, 2, state="complete")).to_contain_text("Second.")
+    expect(message(page, 3, state="complete")).to_contain_text("Second.")
+    expect(message(page, 3).get_by_role("group", name="Versions")).to_contain_text("2/2")
 
     model_server.will(Reply(text("Half")), held(text("Again")))
     send(page, "Hello")
-    expect(message(page, 4, state="interrupted")).to_be_visible()
+    expect(message(page, 5, state="interrupted")).to_be_visible()
     sent: list[str] = []
     page.on("request", lambda request: sent.append(request.method) if request.url.endswith("/turn") else None)
     page.get_by_role("button", name="Retry").dblclick()
-    expect(message(page, 4, state="streaming")).to_contain_text("Again")
+    expect(message(page, 6, state="streaming")).to_contain_text("Again")
     stop(page)
-    expect(message(page, 4, state="stopped")).to_be_visible()
+    expect(message(page, 6, state="stopped")).to_be_visible()
     assert sent == ["POST", "DELETE"]
     expect(page.locator("#error")).to_be_empty()
 
     model_server.close()
     send(page, "Hello?")
-    expect(message(page, 6, state="failed")).to_contain_text("Start the model server")
+    expect(message(page, 8, state="failed")).to_contain_text("Start the model server")
     again = ModelServer(model_server.port)
     page.get_by_role("button", name="Retry").click()
-    expect(message(page, 6, state="complete").locator(".message__body")).to_have_text("All right.")
+    expect(message(page, 8, state="complete").locator(".message__body")).to_have_text("All right.")
     expect(page.get_by_role("button", name="Retry")).to_have_count(0)
     again.close()
 
@@ -261,10 +260,10 @@ def test_waiting_answer_says_that_the_model_loads_or_answers_another_room(
     other.hang_up()
 
 
-def test_edit_replaces_a_question_and_all_that_followed_in_every_tab(
+def test_edit_shows_another_version_of_a_question_in_every_tab(
     open_page: OpenPage, server: Server, model_server: ModelServer
 ) -> None:
-    """The dialog says how much is dropped; Cancel changes nothing."""
+    """Cancel changes nothing."""
     path = create_room(server)
     for question in ("\nWhat is <b>one</b>?\n", "Two?", "Three?"):
         ask(server, path, question)
@@ -276,7 +275,7 @@ def test_edit_replaces_a_question_and_all_that_followed_in_every_tab(
     box = dialog.get_by_role("textbox")
     expect(box).to_be_focused()
     expect(box).to_have_value("\nWhat is <b>one</b>?\n")
-    expect(dialog).to_contain_text("the 4 messages after it")
+    expect(dialog).to_contain_text("The current one stays")
     box.fill("Never mind")
     dialog.get_by_role("link", name="Cancel").click()
     expect(dialog).to_be_hidden()
@@ -284,18 +283,18 @@ def test_edit_replaces_a_question_and_all_that_followed_in_every_tab(
     model_server.will(answer("Three minus two."))
     edit.click()
     box.fill("What is one, really?")
-    dialog.get_by_role("button", name="Drop 4 messages and ask again").click()
+    dialog.get_by_role("button", name="Ask again").click()
     expect(dialog).to_be_hidden()
     for tab in (page, other):
-        expect(message(tab, 2, state="complete")).to_contain_text("Three minus two.")
-        expect(message(tab, 1)).to_contain_text("What is one, really?")
+        expect(message(tab, 8, state="complete")).to_contain_text("Three minus two.")
+        expect(message(tab, 7)).to_contain_text("What is one, really?")
         expect(messages(tab)).to_have_count(2)
 
 
 def test_edit_that_is_rejected_keeps_the_text_and_drops_nothing(
     open_page: OpenPage, server: Server, model_server: ModelServer, page_errors: list[str]
 ) -> None:
-    """While an answer is in progress, and after another message was sent."""
+    """While an answer is in progress."""
     path = create_room(server, questions=1)
     page = open_page(path)
     message(page, 1).get_by_role("link", name="Edit").click()
@@ -307,14 +306,13 @@ def test_edit_that_is_rejected_keeps_the_text_and_drops_nothing(
     assert running.begun.wait(20)
     dialog.get_by_role("button", name="Ask again").click()
     expect(alert).not_to_be_empty()
-    running_alert = alert.inner_text()
+    expect(dialog.get_by_role("textbox")).to_have_value("Better")
+    expect(messages(page)).to_have_count(4)
     running.say(end())
     expect(message(page, 4, state="complete")).to_be_attached()
     dialog.get_by_role("textbox").press("Control+Enter")
-    expect(alert).not_to_have_text(running_alert)
-    expect(alert).not_to_be_empty()
-    expect(dialog.get_by_role("textbox")).to_have_value("Better")
-    expect(messages(page)).to_have_count(4)
+    expect(message(page, 5)).to_contain_text("Better")
+    expect(messages(page)).to_have_count(2)
     page_errors.clear()
 
 
@@ -597,8 +595,8 @@ def test_edit_is_in_its_place_and_kept_until_it_is_sent_or_cancelled(
     message(page, 3).get_by_role("link", name="Edit").click()
     box.fill("Second?")
     page.keyboard.press("Control+Enter")
-    expect(message(page, 4, state="complete")).to_contain_text("Second again.")
-    expect(message(page, 3).locator(".message__body")).to_have_text("Second?")
+    expect(message(page, 6, state="complete")).to_contain_text("Second again.")
+    expect(message(page, 5).locator(".message__body")).to_have_text("Second?")
     expect(form).to_have_count(0)
 
 
@@ -613,17 +611,15 @@ def test_edit_of_a_room_that_has_changed_shows_the_change_and_keeps_the_text(
     message(page, 1).get_by_role("link", name="Edit").click()
     box.fill("Mine?")
     requests.patch(f"{server.url}{path}/messages/1", {"text": "Theirs?"}, timeout=20)
-    ask(server, path, "Two?")
-    expect(message(page, 4, state="complete")).to_be_visible()
-    form.get_by_role("button", name="Ask again").click()
-    expect(form.get_by_role("alert")).to_contain_text("new messages")
-    form.get_by_role("link", name="Cancel").click()
-    expect(message(page, 1).locator(".message__body")).to_have_text("Theirs?")
+    expect(message(page, 3)).to_contain_text("Theirs?")
+    expect(form).to_have_count(0)
+    message(page, 3).get_by_role("button", name="Previous version").click()
     message(page, 1).hover()
     message(page, 1).get_by_role("link", name="Edit").click()
     expect(box).to_have_value("Mine?")
-    form.get_by_role("button", name="Drop 2 messages and ask again").click()
-    expect(message(page, 1).locator(".message__body")).to_have_text("Mine?")
+    form.get_by_role("button", name="Ask again").click()
+    expect(message(page, 5).locator(".message__body")).to_have_text("Mine?")
+    expect(message(page, 5).get_by_role("group", name="Versions")).to_contain_text("3/3")
     expect(messages(page)).to_have_count(2)
 
 

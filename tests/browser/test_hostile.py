@@ -54,7 +54,7 @@ SHAPE = """(pairs) => {
         continue;
       }
       const attributes = [...one.attributes].map(({ name, value }) =>
-        `${name}=${WORDS.has(name) ? "" : value.replace(/([?&](?:q|at)=)[^&#]*/g, "$1")}`);
+        `${name}=${WORDS.has(name) ? "" : value.replace(/([?&](?:q|shown)=)[^&#]*/g, "$1")}`);
       lines.push([one.localName, ...attributes.sort()].join(" "));
     }
     return lines.join("\\n");

@@ -166,7 +166,7 @@ def test_edit_after_the_log_in_has_ended_is_kept(page: Page, context: BrowserCon
     page.bring_to_front()
     edit.get_by_role("button", name="Ask again").click()
     expect(edit).to_be_hidden()
-    expect(message(page, 1)).to_contain_text("A question")
+    expect(message(page, 3)).to_contain_text("A question")
 
 
 def test_log_in_and_out_work_without_javascript_over_plain_http(browser: Browser, locked: Server) -> None:

@@ -62,7 +62,12 @@ def paths(module_server: Server) -> dict[str, str]:
     for name, count, tall in SEEDED:
         seed_messages(module_server.instance, found[name], count, tall=tall)
     # As if the room had been cleared: numbers are not reused.
-    execute(room_file(module_server.instance, found["very long"][-12:]), "DELETE FROM messages WHERE number < 31")
+    execute(
+        room_file(module_server.instance, found["very long"][-12:]),
+        "DELETE FROM messages WHERE number < 31",
+        "UPDATE messages SET depth = depth - 30",
+        "UPDATE messages SET parent = NULL WHERE number = 31",
+    )
     module_server.start()
     return found
 

@@ -21,7 +21,7 @@ from tests.support.safe_html import check_tree, checked
 # The other attributes have no text.
 TEXT_ATTRIBUTES = {"value", "title", "aria-label", "alt", "hx-confirm", "data-q", "data-name", "placeholder"}
 LONG = "\n" * 2000  # a long question can be folded
-QUERY = re.compile(r"([?&](?:q|at)=)[^&#\"]*")
+QUERY = re.compile(r"([?&](?:q|shown)=)[^&#\"]*")
 MARKDOWN_CLASSES = {"part__done", "part__open", "part--text", "part--reasoning", "part__plain"}
 
 
