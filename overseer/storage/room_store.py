@@ -262,7 +262,10 @@ class RoomStore:
             hidden = message_tree.at_or_below(db, head, number) != number
             end = message_tree.newest_below(db, number) if hidden else head
             last = message_tree.ancestor(db, end, depth + MESSAGES_AFTER) or end
-            return replace(_page(db, end, last, limit), newest=not hidden and last == end, hidden=hidden)
+            page = _page(db, end, last, limit)
+            if all(message.number != number for message in page.messages):  # the path has a hole
+                return replace(_page(db, number, number, limit), newest=False, hidden=True)
+            return replace(page, newest=not hidden and last == end, hidden=hidden)
 
     def end_of_path(self) -> int | None:
         """Return the number of the last message of the shown path, or None in an empty room."""
