@@ -20,6 +20,9 @@ class Room:
 
     `rank` orders the list, highest first. It is a counter of activities, plus PINNED for a pinned room. `problem` is a
     sentence that says why the room's file cannot be used, or empty. `active_at` is in UTC milliseconds.
+
+    A fork has the id of the room that it was `forked_from`, and the number of the last message that was copied;
+    `origin` is that room's name, or None if it is not there any more.
     """
 
     id: str
@@ -32,6 +35,9 @@ class Room:
     active_at: int
     failed: bool = False  # the last answer ended with an error
     hidden: int = 0  # messages in other versions than the shown one
+    forked_from: str = ""
+    forked_at: int | None = None
+    origin: str | None = None
 
     @property
     def pinned(self) -> bool:
@@ -97,7 +103,7 @@ class Summary:
     """The summary of a room, which the registry stores.
 
     `messages` are on the shown path, `hidden` ones in other versions only. `preview` is the start of the newest text.
-    `active_at` is the time of the last message. Times are UTC milliseconds.
+    `active_at` is the time of the last message. Times are UTC milliseconds. For `forked_from` and `forked_at` see Room.
     """
 
     name: str
@@ -109,6 +115,8 @@ class Summary:
     pinned: bool = False
     failed: bool = False  # the last answer ended with an error
     hidden: int = 0
+    forked_from: str = ""
+    forked_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,12 @@ def room_name(name: str) -> str:
     return name
 
 
+def fork_name(name: str) -> str:
+    """Return the name of a fork of a room with this name."""
+    suffix = " (fork)"
+    return name[: MAX_NAME_CHARS - len(suffix)] + suffix
+
+
 def question(text: str) -> str:
     """Normalise the text of a question. Raises Invalid or TooLarge."""
     text = clean(text).replace("\r\n", "\n").replace("\r", "\n")

@@ -27,6 +27,7 @@ COMMANDS = (
     Command("Room settings", "#header .settings > summary", "system prompt temperature instructions options", "room"),
     Command("Rename this room", "#header [data-rename]", "name title change", "room"),
     Command("Pin or unpin this room", "#header [name=pinned] ~ button", "favorite star keep top", "room"),
+    Command("Fork this room", "#header [data-fork]", "copy duplicate clone branch", "room"),
     Command("Print this room", "#header [data-print]", "paper pdf", "room"),
     Command("Clear this room", "#header [data-clear]", "messages remove empty reset", "room"),
     Command("Delete this room", "#header [data-delete]", "remove erase", "room"),

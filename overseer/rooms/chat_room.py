@@ -248,6 +248,12 @@ class ChatRoom:
             for number in numbers:
                 self._emit(TurnEnded(self.room_id, number, state))
 
+    def save(self) -> None:
+        """Write what has arrived of a growing answer."""
+        self._save_final_states()
+        if self._turn is not None and len(self._turn.buffer):
+            self._save(self._turn, 0)
+
     def clear(self) -> None:
         """Delete all messages, a name that was made of the first question, and cancel the running turn."""
         renamed = self._store.clear(name=NEW_ROOM)

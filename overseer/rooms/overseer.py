@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
@@ -41,7 +42,7 @@ from overseer.domain.events import (
     TurnStarted,
 )
 from overseer.domain.records import ROOM_ID, Room, RoomList, Summary
-from overseer.domain.text import NEW_ROOM, clean, idempotency_key, question, room_name
+from overseer.domain.text import NEW_ROOM, clean, fork_name, idempotency_key, question, room_name
 from overseer.llm import Models
 from overseer.rooms.chat_room import INTERRUPTED, ChatRoom, Limits
 from overseer.rooms.event_queue import EventQueue
@@ -51,6 +52,7 @@ from overseer.storage.facets import Facet, FacetAborted, Facets
 from overseer.storage.instance_lock import REGISTRY_FILE, InstanceLock, room_file, room_ids
 from overseer.storage.registry import PAGE, Registry
 from overseer.storage.room_rows import now
+from overseer.storage.room_store import make_fork
 from overseer.tools.toolbox import TOOLS, StartThread, Toolbox, in_thread
 
 log = logging.getLogger(__name__)
@@ -219,9 +221,16 @@ class Overseer:
         return next((room for room in unused if not (room.answering or room.problem or room.pinned)), None)
 
     def _create(self, room_id: str, name: str, *, by_person: bool) -> Room:
-        facet = self._facet(room_id, create=True)
+        return self._add(
+            self._facet(room_id, create=True),
+            room_id,
+            lambda chat_room: chat_room.begin(name, by_person=by_person),
+        )
+
+    def _add(self, facet: Facet[ChatRoom], room_id: str, begin: Callable[[ChatRoom], None] = lambda _: None) -> Room:
+        """Add a room to the list after `begin`. If that fails, delete its files."""
         try:
-            facet.call(ChatRoom.begin, name, by_person=by_person)
+            facet.call(begin)
             self._require_registry().add(room_id, facet.call(ChatRoom.summary))
         except FacetAborted:
             raise StorageUnavailable(SHUTTING_DOWN) from None
@@ -230,6 +239,20 @@ class Overseer:
             raise
         self._publish(RoomCreated(room_id))
         return self.record(room_id)
+
+    def fork(self, room_id: str, *, upto: int | None = None) -> Room:
+        """Create a room whose file is a copy of this one, without what follows message `upto` if that is given.
+
+        This room goes on meanwhile. Raises NoSuchMessage.
+        """
+        room, fork_id = self.record(room_id), secrets.token_hex(6)
+        self.call(room_id, ChatRoom.save)
+        change = partial(make_fork, origin=room_id, upto=upto, name=fork_name(room.name))
+        try:
+            self._facets.clone(_facet_name(room_id), _facet_name(fork_id), change)
+        except FileNotFoundError:
+            raise NoSuchRoom("This room was just deleted.") from None
+        return self._add(self._facet(fork_id), fork_id)
 
     def delete(self, room_id: str) -> None:
         """Cancel the room's turn, and delete the room and its three files."""

@@ -6,6 +6,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -167,8 +168,15 @@ class Check:
 
 
 def _read_registry(db: sqlite3.Connection) -> tuple[RegistryContent, list[str]]:
-    version_of(db, registry.MIGRATIONS, registry.APPLICATION_ID)
-    return RegistryContent(registry.load_rooms(db), registry.was_shut_down_cleanly(db)), faults(db)
+    version, errors = version_of(db, registry.MIGRATIONS, registry.APPLICATION_ID), faults(db)
+    if not version:
+        raise StorageError(f"{REGISTRY_FILE} is empty. The next start rebuilds it from the rooms.")
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as migrated:
+        migrated.row_factory = sqlite3.Row
+        db.backup(migrated)
+        for migration in registry.MIGRATIONS[version:]:
+            migration(migrated)
+        return RegistryContent(registry.load_rooms(migrated), registry.was_shut_down_cleanly(migrated)), errors
 
 
 def _read_room(db: sqlite3.Connection) -> tuple[RoomContent | None, list[str]]:

@@ -335,10 +335,11 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def save_copy(db: sqlite3.Connection, target: Path) -> None:
+def save_copy(db: sqlite3.Connection, target: Path, change: Callable[[sqlite3.Connection], None] | None = None) -> None:
     """Copy the database to `target`, readable by its owner only, and flush it to disk.
 
-    The copy is a consistent snapshot. It gets its name when it is complete and replaces an existing file.
+    The copy is a consistent snapshot. It gets its name when it is complete, and when `change` has been made in it, and
+    replaces an existing file.
     """
     unfinished = beside(target, ".partial")
     remove(unfinished)
@@ -347,6 +348,13 @@ def save_copy(db: sqlite3.Connection, target: Path) -> None:
         with closing(sqlite3.connect(unfinished, isolation_level=None)) as copy:
             copy.execute("PRAGMA synchronous = OFF")
             db.backup(copy)
+            if change is not None:
+                copy.row_factory = sqlite3.Row
+                copy.execute("PRAGMA foreign_keys = ON")
+                copy.execute("BEGIN")
+                change(copy)
+                copy.execute("COMMIT")
+                copy.execute("PRAGMA journal_mode = DELETE")  # with a WAL file, the change would be in that
         flush(unfinished)
         unfinished.rename(target)
     except BaseException:

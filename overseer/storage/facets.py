@@ -5,17 +5,21 @@ Modelled on Cloudflare Durable Objects facets (`ctx.facets`).
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Concatenate, Generic, ParamSpec, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 from overseer.storage.database import RunInThread, Storage, remove, run_inline
+from overseer.storage.snapshot import copy
 
 DELETED = "facet was deleted"
+MAX_NAME_BYTES = 256
 
 
 class Child(Protocol):
@@ -174,7 +178,9 @@ class Facets(Generic[T]):
             return facet
 
     def path(self, name: str) -> Path:
-        """Return the path of the facet's file."""
+        """Return the path of the facet's file. Raises ValueError if the name is too long."""
+        if len(name.encode()) > MAX_NAME_BYTES:
+            raise ValueError(f"the name of a facet has at most {MAX_NAME_BYTES} bytes")
         return self._directory / f"{name}.sqlite"
 
     def abort(self, name: str, reason: str) -> None:
@@ -192,6 +198,19 @@ class Facets(Generic[T]):
         with slot.lock:
             self.abort(name, DELETED)  # a handle created between the first abort and the lock
             remove(path)
+
+    def clone(self, source: str, target: str, change: Callable[[sqlite3.Connection], None] | None = None) -> None:
+        """Replace the facet `target` by a copy of `source`, which goes on meanwhile.
+
+        The copy is one committed state of the file, and appears at once, with `change` made in it. Raises
+        FileNotFoundError if there is no `source`, and StorageError if it cannot be copied.
+        """
+        source_path, target_path = self.path(source), self.path(target)
+        self.delete(target)
+        with self._lock:
+            slot = self._slot(target)
+        with slot.lock:
+            self._run_in_thread(partial(copy, source_path, target_path, change))
 
     def set_busy_deadline(self, deadline: float) -> None:
         """Let no open facet wait for other programs' locks after `deadline`, a time of the monotonic clock."""

@@ -104,6 +104,22 @@ def head(db: sqlite3.Connection) -> int | None:
     return row["head"] if row else None
 
 
+def delete_below(db: sqlite3.Connection, number: int) -> None:
+    """Delete everything that follows a message."""
+    db.executemany(
+        "DELETE FROM messages WHERE number = ?",
+        [(row["number"],) for row in db.execute(FOLLOWERS, {"number": number}).fetchall()],
+    )
+
+
+def count_hidden(db: sqlite3.Connection) -> None:
+    """Count the messages that are not on the shown path anew."""
+    db.execute(
+        "UPDATE room SET hidden = (SELECT count(*) FROM messages)"  # noqa: S608 - a constant
+        f" - ifnull((SELECT depth FROM messages WHERE number = {HEAD}), 0)"
+    )
+
+
 def set_head(db: sqlite3.Connection, number: int, *, added: int = 0) -> None:
     """Show the path to a message, after `added` messages were inserted, and count those that are not on it."""
     depth = "ifnull((SELECT depth FROM messages WHERE number = {}), 0)"

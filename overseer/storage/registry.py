@@ -41,21 +41,26 @@ def m002_failed(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE rooms ADD COLUMN failed INTEGER NOT NULL DEFAULT 0")
 
 
-def m003_hidden(db: sqlite3.Connection) -> None:
-    """Add how many messages are in other versions than the shown one. No earlier room has any."""
+def m003_versions_and_forks(db: sqlite3.Connection) -> None:
+    """Add how many messages are in other versions than the shown one, and what a fork was copied from."""
     db.execute("ALTER TABLE rooms ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0")
+    db.execute("ALTER TABLE rooms ADD COLUMN forked_from TEXT NOT NULL DEFAULT ''")
+    db.execute("ALTER TABLE rooms ADD COLUMN forked_at INTEGER")
 
 
-MIGRATIONS = (m001_rooms, m002_failed, m003_hidden)  # append only
+MIGRATIONS = (m001_rooms, m002_failed, m003_versions_and_forks)  # append only
 
 # A rank above those of all rooms, pinned or not.
 TOP = (
     f"(1 + max(ifnull((SELECT max(rank) FROM rooms WHERE rank < {PINNED}), 0),"  # noqa: S608 - a constant
     f" ifnull((SELECT max(rank) FROM rooms), 0) % {PINNED}))"
 )
+SELECT = """
+    SELECT rooms.*, (SELECT name FROM rooms o WHERE o.id = rooms.forked_from AND NOT o.deleting) AS origin
+    FROM rooms WHERE NOT deleting"""
 SET_SUMMARY = """
     UPDATE rooms SET name = :name, messages = :messages, hidden = :hidden, preview = :preview, answering = :answering,
-      failed = :failed, problem = '', synced_at = :taken_at"""
+      failed = :failed, forked_from = :forked_from, forked_at = :forked_at, problem = '', synced_at = :taken_at"""
 # Also the topmost pinned room gets the highest rank: it decides its place when it is unpinned.
 SYNC_ACTIVE = f"""{SET_SUMMARY}, active_at = :now,
       rank = rank - rank % {PINNED} + CASE WHEN rank % {PINNED} < {TOP} - 1 THEN {TOP} ELSE rank % {PINNED} END
@@ -157,7 +162,7 @@ class Registry:
     def room(self, room_id: str) -> Room:
         """Return one room. Raises NoSuchRoom."""
         with self._storage.read() as db:
-            row = db.execute("SELECT * FROM rooms WHERE id = ? AND NOT deleting", (room_id,)).fetchone()
+            row = db.execute(f"{SELECT} AND id = ?", (room_id,)).fetchone()
             if row is None:
                 raise NoSuchRoom("This room doesn’t exist or was deleted.")
             return _room(row)
@@ -166,8 +171,7 @@ class Registry:
         """Return a page of rooms in descending rank, below rank `after`, whose name contains `q` in any case."""
         with self._storage.read() as db:
             found = db.execute(
-                "SELECT * FROM rooms WHERE rank < ? AND NOT deleting AND (? = '' OR instr(casefold(name), ?))"
-                " ORDER BY rank DESC LIMIT ?",
+                f"{SELECT} AND rank < ? AND (? = '' OR instr(casefold(name), ?)) ORDER BY rank DESC LIMIT ?",
                 (MAX_NUMBER if after is None else after, q, q.casefold(), limit + 1),
             )
             rooms = [_room(row) for row in found]
@@ -183,7 +187,7 @@ class Registry:
 
 def load_rooms(db: sqlite3.Connection) -> dict[str, Room]:
     """Return the rooms in the database by id, without those being deleted."""
-    return {row["id"]: _room(row) for row in db.execute("SELECT * FROM rooms WHERE NOT deleting")}
+    return {row["id"]: _room(row) for row in db.execute(SELECT)}
 
 
 def was_shut_down_cleanly(db: sqlite3.Connection) -> bool:
@@ -238,4 +242,7 @@ def _room(row: sqlite3.Row) -> Room:
         active_at=row["active_at"],
         failed=bool(row["failed"]),
         hidden=row["hidden"],
+        forked_from=row["forked_from"],
+        forked_at=row["forked_at"],
+        origin=row["origin"],
     )

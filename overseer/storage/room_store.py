@@ -18,6 +18,8 @@ from overseer.storage.message_tree import HEAD
 from overseer.storage.schema import APPLICATION_ID, MIGRATIONS
 
 PREVIEW_CHARS = 120
+FORKED_AT_QUESTION = "The room was forked here. Retry answers the question."
+FORKED = "The room was forked during this answer. What had arrived is here."
 MESSAGES_AFTER = 25  # of a message that is looked up, on its page
 
 LAST_USED = "(SELECT seq FROM sqlite_sequence WHERE name = 'messages')"
@@ -96,6 +98,8 @@ class RoomStore:
             answering=True,
             pinned=bool(room["pinned"]),
             hidden=room["hidden"],
+            forked_from=room["forked_from"],
+            forked_at=room["forked_at"],
         )
         return asked, _configuration(room), now
 
@@ -213,10 +217,7 @@ class RoomStore:
                 return []
         with self._storage.write() as db:
             numbers = room_rows.unfinished_numbers(db)
-            for number in numbers:
-                message = room_rows.select_message(db, number)
-                room_rows.upsert_parts(db, number, list(map(abandon_if_running, message.parts if message else ())))
-                room_rows.mark_finished(db, number, state, reason)
+            _finish(db, numbers, state, reason)
             return numbers
 
     def delete_exchange(self, question: int, answer: int) -> None:
@@ -334,7 +335,39 @@ def summary(db: sqlite3.Connection) -> Summary:
         pinned=bool(room["pinned"]),
         failed=room["state"] in ("failed", "interrupted"),
         hidden=room["hidden"],
+        forked_from=room["forked_from"],
+        forked_at=room["forked_at"],
     )
+
+
+def make_fork(db: sqlite3.Connection, *, origin: str, upto: int | None, name: str) -> None:
+    """Turn the copy of a room into a fork of it, cut after message `upto`, in a transaction of the caller.
+
+    After a question, there is an answer that offers to generate one. `origin` is the id of the room that was copied.
+    Raises NoSuchMessage.
+    """
+    last = message_tree.head(db)
+    if upto is not None:
+        role = _require_message(db, upto)["role"]
+        message_tree.delete_below(db, upto)
+        last = room_rows.insert_answer(db, upto) if role == "user" else upto
+        if role == "user":
+            room_rows.mark_finished(db, last, "stopped", FORKED_AT_QUESTION)
+        db.execute("UPDATE room SET head = ?", (last,))
+    message_tree.count_hidden(db)
+    _finish(db, room_rows.unfinished_numbers(db), "interrupted", FORKED)
+    db.execute("UPDATE messages SET key = NULL WHERE key IS NOT NULL")
+    db.execute(
+        "UPDATE room SET name = ?, named_by = 'person', created_at = ?, pinned = 0, forked_from = ?, forked_at = ?",
+        (name, room_rows.now(), origin, last if upto is None else upto),
+    )
+
+
+def _finish(db: sqlite3.Connection, numbers: Sequence[int], state: State, reason: str) -> None:
+    for number in numbers:
+        message = room_rows.select_message(db, number)
+        room_rows.upsert_parts(db, number, list(map(abandon_if_running, message.parts if message else ())))
+        room_rows.mark_finished(db, number, state, reason)
 
 
 def _repeated(db: sqlite3.Connection, question: int, text: str) -> Asked:
@@ -352,7 +385,7 @@ def _configuration(room: sqlite3.Row) -> Configuration:
 
 
 def _require_message(db: sqlite3.Connection, number: int) -> sqlite3.Row:
-    row: sqlite3.Row | None = db.execute("SELECT number, depth FROM messages WHERE number = ?", (number,)).fetchone()
+    row: sqlite3.Row | None = db.execute("SELECT role, depth FROM messages WHERE number = ?", (number,)).fetchone()
     if row is None:
         raise NoSuchMessage(f"There is no message {number} in this room.")
     return row

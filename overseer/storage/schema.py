@@ -121,6 +121,9 @@ def m008_versions(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE messages ADD COLUMN jump INTEGER")
     db.execute("ALTER TABLE room ADD COLUMN head INTEGER")
     db.execute("ALTER TABLE room ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0")
+    # A room that is a fork: the id of the room that it was copied from, and the last message that was copied.
+    db.execute("ALTER TABLE room ADD COLUMN forked_from TEXT NOT NULL DEFAULT ''")
+    db.execute("ALTER TABLE room ADD COLUMN forked_at INTEGER")
     numbers = [number for (number,) in db.execute("SELECT number FROM messages ORDER BY number").fetchall()]
     jumps = [0]  # as indexes; `message_tree.PLACE` is the same rule
     for parent in range(len(numbers) - 1):

@@ -43,13 +43,13 @@ def inspect(path: Path, query: Callable[[sqlite3.Connection], R]) -> R:
     raise StorageUnavailable(f"{path.name} is written in all the time. Try again.")
 
 
-def copy(path: Path, target: Path) -> int:
-    """Copy one committed state of a file, verify the copy and flush it. Return its size in bytes.
+def copy(path: Path, target: Path, change: Callable[[sqlite3.Connection], None] | None = None) -> int:
+    """Copy one committed state of a file, make a `change` in the copy, verify and flush it. Return its size in bytes.
 
     Raises FileNotFoundError if there is no file and StorageError if it cannot be read, or the copy not be written.
     """
     try:
-        inspect(path, lambda db: save_copy(db, target))
+        inspect(path, lambda db: save_copy(db, target, change))
         if _is_damaged(target):
             remove(target)
             raise StorageDamaged(f"{path.name} is damaged. Put back a copy from a backup.")

@@ -185,6 +185,16 @@ def edit_message(room_id: str, number: int) -> Response:
     return html_response(page_with(form, room_id) if wants_page() else form)
 
 
+@bp.post(f"{ROOM}/fork")
+def fork_room(room_id: str) -> Response:
+    """Copy a room into a new one, with `upto=` without what follows that message."""
+    fork = overseer().fork(room_id, upto=number_in(request.form.get("upto"), name="upto"))
+    if wants_redirect():
+        return redirect("rooms.show_room", room_id=fork.id)
+    url = fragments().url("rooms.show_room", room_id=fork.id)
+    return html_response(room_fragment(fork.id), 201, {"Location": url, "HX-Push-Url": url})
+
+
 @bp.get(f"{ROOM}/files/<sha256>")
 def show_file(room_id: str, sha256: str) -> Response:
     media_type, content = overseer().room(room_id).file(sha256)

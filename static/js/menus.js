@@ -85,11 +85,12 @@ function fillRowMenu() {
   const { name } = menuRow().querySelector(".row__more").dataset;
   const count = messages === "1" ? "1 message" : `${messages} messages`;
   const others = hidden ? `, and ${hidden} in other versions` : "";
-  const [pin, , clear, remove] = rowMenu.querySelectorAll("button");
+  const [pin, , fork, clear, remove] = rowMenu.querySelectorAll("button");
   pin.ariaLabel = pinned === undefined ? "Pin" : "Unpin";
   pin.value = pinned === undefined ? "1" : "0";
   pin.className = `menu__item menu__item--live icon--${pin.ariaLabel.toLowerCase()}`;
   pin.setAttribute("hx-patch", url);
+  fork.setAttribute("hx-post", `${url}/fork`);
   clear.setAttribute("hx-delete", `${url}/messages`);
   clear.setAttribute("hx-confirm", `Clear all ${count} in “${name}”${others}? This can’t be undone.`);
   clear.hidden = messages === "0";

@@ -265,9 +265,9 @@ def test_refused_field_is_sent_again_once_it_is_forgotten(harness: Harness, monk
     assert not room.ask(OPENAI.stream(Text("Yes."))).note
     last = room.ask(OPENAI.refuses["tools"].reply(), OPENAI.stream(Text("Yes.")))
     harness.server.will(Reply(OPENAI.stream(Text("Anew."))))
-    harness.overseer.room(room.room_id).retry()
-    until(lambda: harness.overseer.room(room.room_id).message(last.number).text == "Anew.")
-    assert last.note and not ended_answer(harness.overseer, room.room_id, last.number).note
+    number = harness.overseer.room(room.room_id).retry()
+    until(lambda: harness.overseer.room(room.room_id).message(number).text == "Anew.")
+    assert last.note and not ended_answer(harness.overseer, room.room_id, number).note
     assert [contains(request, "tools") for request in room.requests] == [True, False, True, True, False, True]
 
 

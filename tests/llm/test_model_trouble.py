@@ -72,9 +72,9 @@ def test_trouble_ends_the_answer_with_a_sentence_and_the_next_one_succeeds(
     page = client.get(f"/rooms/{room_id}")
     assert page.status_code == 200 and f'data-state="{state}"' in page.text and "Retry" in page.text
     assert not re.search(r"<h1>(It works|Bad)|Traceback|object at 0x", page.text)
-    overseer.room(room_id).retry()
-    until(lambda: overseer.room(room_id).message(2).state == "complete")
-    assert ended_answer(overseer, room_id, 2).text == "All right."
+    number = overseer.room(room_id).retry()
+    until(lambda: overseer.room(room_id).message(number).state == "complete")
+    assert ended_answer(overseer, room_id, number).text == "All right."
     assert [one["content"] for one in model_server.requests[-1]["messages"]] == ["Hello?"]
 
 

@@ -104,6 +104,6 @@ def test_sources_are_links_under_the_answer_and_stay_after_a_restart(
     exported = client.get(f"/rooms/{room_id}/messages", headers={"Accept": "text/markdown"}).text
     assert f"1. <i>A</i> page: <{URL}>" in exported
     model_server.will(Reply(text("No."), end()))
-    overseer.room(room_id).retry()
-    until(lambda: overseer.room(room_id).message(2).text == "No.")
-    assert overseer.room(room_id).message(2).sources == ()
+    number = overseer.room(room_id).retry()
+    until(lambda: overseer.room(room_id).message(number).text == "No.")
+    assert overseer.room(room_id).message(number).sources == ()

@@ -334,6 +334,58 @@ def test_delete_ends_a_handle_that_is_created_just_before_it_takes_the_lock(
     assert shelf.running("a") == 0
 
 
+def test_clone_is_one_state_of_a_facet_that_goes_on(shelf: Shelf) -> None:
+    """It replaces what was there, and ends the handles on it."""
+    source, old = shelf.get("source"), shelf.get("target")
+    old.call(Notebook.write, "old")
+    over = threading.Event()
+
+    def write() -> None:
+        count = 0
+        while not over.is_set():
+            source.call(Notebook.write, str(count))
+            count += 1
+
+    source.call(Notebook.write, "first")
+    writer = in_thread(write)
+    for _ in range(3):
+        shelf.facets.clone("source", "target")
+        copied = shelf.get("target").call(Notebook.words)
+        assert copied == ["first", *map(str, range(len(copied) - 1))]
+    over.set()
+    writer.result(DEADLINE)
+    with pytest.raises(FacetAborted, match="facet was deleted"):
+        old.call(Notebook.words)
+    shelf.get("target").call(Notebook.write, "of the copy")
+    assert "of the copy" not in source.call(Notebook.words)
+
+
+def test_clone_has_the_change_or_does_not_appear(shelf: Shelf) -> None:
+    shelf.get("source").call(Notebook.write, "one")
+
+    def change(db: sqlite3.Connection) -> None:
+        db.execute("UPDATE words SET word = 'two'")
+
+    shelf.facets.clone("source", "target", change)
+    assert shelf.get("target").call(Notebook.words) == ["two"]
+
+    def fail(db: sqlite3.Connection) -> None:
+        raise KeyError("in the middle")
+
+    with pytest.raises(KeyError):
+        shelf.facets.clone("source", "other", fail)
+    with pytest.raises(FileNotFoundError):
+        shelf.facets.clone("nothing", "other")
+    assert not [path for path in shelf.directory.iterdir() if "other" in path.name]
+
+
+def test_name_of_a_facet_has_at_most_256_bytes(shelf: Shelf) -> None:
+    for name in ("x" * 257, "ü" * 129):
+        with pytest.raises(ValueError, match="256"):
+            shelf.facets.path(name)
+    assert shelf.facets.path("ü" * 128)
+
+
 def test_close_aborts_every_open_facet(shelf: Shelf) -> None:
     handles = [shelf.get(name) for name in "abc"]
     for handle in handles:

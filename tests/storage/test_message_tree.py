@@ -244,7 +244,7 @@ def old_room(tmp_path_factory: pytest.TempPathFactory) -> Path:
         db.execute("DROP INDEX children")
         for dropped in ("parent", "depth", "jump"):
             db.execute(f"ALTER TABLE messages DROP COLUMN {dropped}")
-        for dropped in ("head", "hidden"):
+        for dropped in ("head", "hidden", "forked_from", "forked_at"):
             db.execute(f"ALTER TABLE room DROP COLUMN {dropped}")
         db.execute(f"ALTER TABLE room ADD COLUMN messages INTEGER NOT NULL DEFAULT {MANY}")
         for name in ("counted", "uncounted"):

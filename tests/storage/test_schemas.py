@@ -17,6 +17,7 @@ from overseer.domain.settings import Settings
 from overseer.rooms.chat_room import INTERRUPTED
 from overseer.rooms.overseer import Overseer
 from overseer.storage import registry, schema
+from overseer.storage.check import check
 from overseer.storage.database import Migration
 from tests.support.answers import Open
 from tests.support.files import column
@@ -35,7 +36,7 @@ PUBLISHED = {  # append only
         "m007_reasoning_seconds",
         "m008_versions",
     ],
-    "registry": ["m001_rooms", "m002_failed", "m003_hidden"],
+    "registry": ["m001_rooms", "m002_failed", "m003_versions_and_forks"],
 }
 MIGRATIONS: dict[str, tuple[Migration, ...]] = {"room": schema.MIGRATIONS, "registry": registry.MIGRATIONS}
 EVERY = [(kind, version) for kind, names in PUBLISHED.items() for version in range(1, len(names) + 1)]
@@ -130,6 +131,8 @@ def check_rooms(overseer: Overseer) -> None:
         assert (room.name, room.messages, room.preview) == (f"Küche 🍳 {version}", 12, "And then?")
         assert (room.answering, room.problem, room.pinned) == (False, "", version >= 3)
         assert overseer.room(room_id).ask("And then?", key="last").repeated
+        forked = ("000000000001", 12, "Küche 🍳 1") if version >= 8 else ("", None, None)
+        assert (room.forked_from, room.forked_at, room.origin) == forked
         thought = next(part for part in overseer.room(room_id).message(2).parts if isinstance(part, Reasoning))
         assert thought.seconds == (12.5 if version >= 7 else None)
         if version >= 6:
@@ -180,6 +183,17 @@ def test_instance_of_an_earlier_version_opens_with_everything(version: int, tmp_
     assert not list((tmp_path / "facets").glob("room-00000000000b*"))
     for number in ROOMS:
         assert column(room_file(tmp_path, number), "PRAGMA user_version") == [len(schema.MIGRATIONS)]
+
+
+@pytest.mark.parametrize("version", range(1, len(PUBLISHED["registry"]) + 1))
+def test_instance_of_an_earlier_version_can_be_checked(version: int, tmp_path: Path) -> None:
+    """Without a start, which would migrate it."""
+    load("registry", version, tmp_path / "overseer.sqlite")
+    for number in (1, 2, 3):
+        load("room", number, room_file(tmp_path, number))
+    found = [finding.sentence for finding in check(tmp_path, progress=lambda *_: None).findings if finding.fault]
+    assert len(found) == 1 and "00000000000a" in found[0] and "is missing" in found[0]
+    assert column(tmp_path / "overseer.sqlite", "PRAGMA user_version") == [version]
 
 
 def test_rooms_of_earlier_versions_are_adopted_without_their_list(tmp_path: Path, opened: Open) -> None:

@@ -241,3 +241,43 @@ def test_stop_ends_one_answer_or_all_and_a_queued_question_is_removed(
     assert stopped.status_code == 303
     states = [one.state for one in overseer.room(room_id).messages().messages if one.role == "assistant"]
     assert states == ["stopped", "stopped", "stopped"]
+
+
+def test_fork_answers_with_the_new_room(client: FlaskClient) -> None:
+    room = new_room(client)
+    ask_in(client, room, "One?")
+    ask_in(client, room, "Two?")
+    forked = client.post(f"{room}/fork", data={"upto": "2"})
+    location = forked.headers["Location"]
+    assert forked.status_code == 201 and forked.text.startswith('<main id="room"') and location != room
+    assert forked.headers["HX-Push-Url"] == location and forked.text.count("<article") == 2
+    assert f'<a class="header__origin" href="{room}/messages/2">' in forked.text
+    plain = client.post(f"{room}/fork", data={"_plain": "1"})
+    assert plain.status_code == 303 and client.get(plain.headers["Location"]).text.count("<article") == 4
+    for upto, status in (("9", 404), ("x", 400), ("-1", 400), ("9" * 30, 404)):
+        assert client.post(f"{room}/fork", data={"upto": upto}).status_code == status
+    assert client.post("/rooms/0123456789ab/fork").status_code == 404
+
+
+def test_head_is_moved_to_messages_of_the_room_only(client: FlaskClient, model_server: ModelServer) -> None:
+    room, other = new_room(client), new_room(client)
+    for one in (room, other):
+        ask_in(client, one, "One?")
+    ask_in(client, other, "Two?")
+    client.patch(f"{room}/messages/1", data={"text": "Three?"}, headers=WAIT)
+    shown = client.get(f"{room}/messages").text
+    for message, status in (("9", 404), ("", 400), ("x", 400), ("1.0", 400), ("0", 404), ("9" * 30, 404)):
+        response = client.put(f"{room}/head", data={"message": message})
+        assert response.status_code == status and 'id="error"' in response.text, message
+    assert client.put(f"{room}/head").status_code == 400
+    assert client.get(f"{room}/messages").text == shown
+    switched = client.put(f"{room}/head", data={"message": "1"})
+    assert switched.status_code == 200 and 'id="message-2"' in switched.text and 'id="message-3"' not in switched.text
+    assert "One?" in client.get(f"{room}/messages", headers={"Accept": "text/markdown"}).text
+    for at, status in (("3", 200), ("1", 200), ("9", 404), ("x", 400)):
+        assert client.get(f"{room}?at={at}").status_code == status
+    assert "another version" in client.get(f"{room}?at=3").text
+    assert "another version" not in client.get(f"{room}?at=2").text
+    model_server.will(held(text("Half")))
+    client.post(f"{room}/messages", data={"text": "Go on"})
+    assert client.put(f"{room}/head", data={"message": "3"}).status_code == 409

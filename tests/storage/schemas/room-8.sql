@@ -67,8 +67,8 @@ CREATE TABLE room (
              name TEXT NOT NULL,
              named_by TEXT NOT NULL CHECK (named_by IN ('nobody', 'first words', 'person')),
              created_at INTEGER NOT NULL,
-             model TEXT NOT NULL DEFAULT '', system_prompt TEXT NOT NULL DEFAULT '', temperature REAL, reads_from INTEGER NOT NULL DEFAULT 0, pinned INTEGER NOT NULL DEFAULT 0, head INTEGER, hidden INTEGER NOT NULL DEFAULT 0);
-INSERT INTO "room" VALUES(1,'Küche 🍳 8','person',1790000000000,'other-model','Answer in one sentence.',0.5,3,1,14,1);
+             model TEXT NOT NULL DEFAULT '', system_prompt TEXT NOT NULL DEFAULT '', temperature REAL, reads_from INTEGER NOT NULL DEFAULT 0, pinned INTEGER NOT NULL DEFAULT 0, head INTEGER, hidden INTEGER NOT NULL DEFAULT 0, forked_from TEXT NOT NULL DEFAULT '', forked_at INTEGER);
+INSERT INTO "room" VALUES(1,'Küche 🍳 8','person',1790000000000,'other-model','Answer in one sentence.',0.5,3,1,14,1,'000000000001',12);
 CREATE INDEX unfinished ON messages (number) WHERE state IN ('waiting', 'streaming');
 CREATE INDEX shown_files ON parts (file) WHERE file IS NOT NULL;
 CREATE TRIGGER unshown AFTER DELETE ON parts WHEN OLD.file IS NOT NULL BEGIN
