@@ -29,7 +29,7 @@ from tests.support.model_server import (
     tool_call,
     usage,
 )
-from tests.support.waiting import until
+from tests.support.waiting import join_turn_threads, until
 
 
 def new_room(client: FlaskClient) -> str:
@@ -264,7 +264,8 @@ def test_head_is_moved_to_messages_of_the_room_only(client: FlaskClient, model_s
     for one in (room, other):
         ask_in(client, one, "One?")
     ask_in(client, other, "Two?")
-    client.patch(f"{room}/messages/1", data={"text": "Three?"}, headers=WAIT)
+    client.patch(f"{room}/messages/1", data={"text": "Three?"})
+    join_turn_threads(room[-12:])
     shown = client.get(f"{room}/messages").text
     for message, status in (("9", 404), ("", 400), ("x", 400), ("1.0", 400), ("0", 404), ("9" * 30, 404)):
         response = client.put(f"{room}/head", data={"message": message})
