@@ -91,6 +91,17 @@ def check(directory: Path | None) -> None:
 
 
 @click.command()
+@with_appcontext
+def reindex() -> None:
+    """Build the search index anew from the rooms. No server may be running."""
+    try:
+        overseer().reindex(_progress("Indexing"))
+    except InstanceError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo("The search index is complete.")
+
+
+@click.command()
 def hash_password() -> None:
     """Print the hash of a password, for OVERSEER_PASSWORD or the file of OVERSEER_PASSWORD_FILE."""
     click.echo(hashed(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)))
@@ -112,6 +123,6 @@ def _progress(activity: str) -> Callable[[int, int], None]:
     return show
 
 
-COMMANDS = (backup, check, hash_password)
+COMMANDS = (backup, check, reindex, hash_password)
 for command in COMMANDS:
     main.add_command(command)

@@ -42,11 +42,13 @@ from overseer.domain.events import (
     TurnStarted,
 )
 from overseer.domain.records import ROOM_ID, Room, RoomList, Summary
+from overseer.domain.search import Found, Query
 from overseer.domain.text import NEW_ROOM, clean, fork_name, idempotency_key, question, room_name
 from overseer.llm import Models
 from overseer.rooms.chat_room import INTERRUPTED, ChatRoom, Limits
 from overseer.rooms.event_queue import EventQueue
 from overseer.rooms.room_handle import RoomHandle
+from overseer.rooms.search import PAGE_HITS, Search, open_during_crash
 from overseer.storage.database import BUSY_SECONDS, RunInThread, Storage, beside, file_identity, quarantine, run_inline
 from overseer.storage.facets import Facet, FacetAborted, Facets
 from overseer.storage.instance_lock import REGISTRY_FILE, InstanceLock, room_file, room_ids
@@ -113,6 +115,8 @@ class Overseer:
         self._lock = InstanceLock(directory)
         self._storage = Storage(directory / REGISTRY_FILE, run_in_thread=run_in_thread)
         self._registry: Registry | None = None
+        self._search = Search(directory, run_in_thread=run_in_thread, names=lambda: self._require_registry().ids())
+        self.subscribe(self._search.handle)
         self._stale: set[str] = set()  # the rooms whose summary in the registry is out of date
         self._broken: set[str] = set()  # rooms whose problem was recorded in this run
         self._closed = False
@@ -131,7 +135,7 @@ class Overseer:
             if self._registry is None:
                 self._lock.acquire()
                 try:
-                    self._open_and_recover()
+                    self._search.start(self._open_and_recover())
                 except BaseException as error:
                     self._registry = None
                     with ExitStack() as stack:
@@ -169,6 +173,7 @@ class Overseer:
                 queues = list(self._queues.values())
                 for queue in queues:
                     queue.deliver(queue.last)
+                self._search.stop()
                 # Without this note, the next start reads the summaries from the rooms.
                 if not self._stale and all(queue.is_delivered for queue in queues):
                     with suppress(StorageError):
@@ -259,10 +264,29 @@ class Overseer:
         _check_id(room_id)
         self._require_registry().begin_deleting(room_id)
         try:
-            self._remove(room_id)
+            with self._search.removing(room_id):
+                self._remove(room_id)
         finally:
             self._models.forget(room_id)
             self._publish(RoomDeleted(room_id))
+
+    def clear(self, room_id: str) -> None:
+        """Delete the messages of a room; see `ChatRoom.clear`."""
+        self.record(room_id)
+        with self._search.removing(room_id):
+            self.call(room_id, ChatRoom.clear)
+
+    def resume(self, room_id: str) -> int:
+        """Continue the last answer of a room; see `ChatRoom.resume`."""
+        with self._search.changing(room_id, self.call(room_id, ChatRoom.end_of_path)):
+            return self.call(room_id, ChatRoom.resume)
+
+    def reindex(self, progress: Callable[[int, int], None]) -> None:
+        """Build the search index anew. Raises InstanceError if a server uses the directory."""
+        self.open()
+        self._search.stop()
+        self._search.build(progress)
+        self.close()
 
     def sync_state(self, room_id: str, *, active: bool = False) -> None:
         """Update the registry's summary of a room from its file; an active room moves to the top of the list."""
@@ -329,6 +353,12 @@ class Overseer:
         with suppress(NoSuchRoom):
             return replace(page, apart=registry.room(open_room))
         return page
+
+    def search(self, query: Query, *, room_id: str | None = None, after: int = 0, limit: int = PAGE_HITS) -> Found:
+        """Return a page of the texts of all rooms, or of one, that match. Raises StorageUnavailable."""
+        if room_id is not None:
+            self.record(room_id)
+        return self._search.find(query, room_id=room_id, after=after, limit=limit)
 
     def models(self, *, refresh: bool = False) -> tuple[str, ...]:
         """Return the models that a room can use; see `Models.names`. Raises ModelError."""
@@ -443,15 +473,19 @@ class Overseer:
             except Exception:
                 log.exception("a listener failed on %s of room %s", type(event).__name__, event.room_id)
 
-    def _open_and_recover(self) -> None:
+    def _open_and_recover(self) -> list[str]:
         """Open the registry, or rebuild it from the rooms if it is damaged, and repair what a crash left.
 
-        If any of that fails, the file is closed again, so that the next call repeats all of it.
+        Return the rooms that were open during a crash. If any of that fails, the file is closed again, so that the next
+        call repeats all of it.
         """
         self._storage.close()
         try:
             self._registry = registry = self._open_registry()
-            self._recover(registry, was_clean=registry.begin_run())
+            was_clean = registry.begin_run()
+            suspects = [] if was_clean else open_during_crash(self.directory, registry.ids())
+            self._recover(registry, was_clean=was_clean)
+            return suspects
         except BaseException:
             self._storage.close()
             raise
@@ -498,6 +532,7 @@ class Overseer:
     def _on_facet_closed(self, name: str) -> None:
         """Store the time at which an idle room was closed, so that recovery need not open its file."""
         room_id, registry = name.removeprefix("room-"), self._registry
+        self._search.note_closed(room_id)
         # A crash would lose a summary that is still queued; then recovery has to read the file.
         queue = self._queues.get(room_id)
         if registry is not None and room_id not in self._stale and (queue is None or queue.is_delivered):

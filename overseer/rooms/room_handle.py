@@ -54,12 +54,18 @@ class RoomHandle:
         """Store another version of a question and have it answered; see `ChatRoom.edit`."""
         return self.overseer.call(self.id, ChatRoom.edit, number, question(text))
 
-    clear = _forward(ChatRoom.clear)
+    def clear(self) -> None:
+        """Delete all messages; see `ChatRoom.clear`."""
+        self.overseer.clear(self.id)
+
+    def resume(self) -> int:
+        """Continue the last answer; see `ChatRoom.resume`."""
+        return self.overseer.resume(self.id)
+
     stop = _forward(ChatRoom.stop)
     stop_all = _forward(ChatRoom.stop_all)
     withdraw = _forward(ChatRoom.withdraw)
     retry = _forward(ChatRoom.retry)
-    resume = _forward(ChatRoom.resume)
     show = _forward(ChatRoom.show)
 
     # Queries

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import fields
 
 from overseer.domain.errors import NoSuchRoom
 from overseer.domain.records import MAX_NUMBER, PINNED, Move, Room, RoomList, Summary
@@ -50,6 +50,7 @@ def m003_versions_and_forks(db: sqlite3.Connection) -> None:
 
 MIGRATIONS = (m001_rooms, m002_failed, m003_versions_and_forks)  # append only
 
+SUMMARY_COLUMNS = [field.name for field in fields(Summary)]
 # A rank above those of all rooms, pinned or not.
 TOP = (
     f"(1 + max(ifnull((SELECT max(rank) FROM rooms WHERE rank < {PINNED}), 0),"  # noqa: S608 - a constant
@@ -177,6 +178,11 @@ class Registry:
             rooms = [_room(row) for row in found]
             return RoomList(tuple(rooms[:limit]), after=rooms[limit - 1].rank if len(rooms) > limit else None)
 
+    def ids(self) -> list[str]:
+        """Return the ids of all rooms, the least recently active first."""
+        with self._storage.read() as db:
+            return [row["id"] for row in db.execute("SELECT id FROM rooms WHERE NOT deleting ORDER BY active_at, id")]
+
     def synced(self) -> dict[str, tuple[int, bool, bool]]:
         """Return for each room when its summary was taken (UTC milliseconds), whether it was answering, and whether it
         is being deleted."""
@@ -216,7 +222,8 @@ def _add(db: sqlite3.Connection, room_id: str, summary: Summary, *, active_at: i
 
 
 def _values(room_id: str, summary: Summary, taken_at: int) -> dict[str, object]:
-    return {**asdict(summary), "id": room_id, "taken_at": taken_at, "now": now()}
+    columns = {column: getattr(summary, column) for column in SUMMARY_COLUMNS}  # `asdict` takes 50 µs
+    return {**columns, "id": room_id, "taken_at": taken_at, "now": now()}
 
 
 def _sync(db: sqlite3.Connection, values: dict[str, object]) -> Move:

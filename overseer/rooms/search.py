@@ -1,0 +1,326 @@
+"""Search: keeps the index in step with the rooms, in a thread, and finds what people look for."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from overseer.domain.errors import StorageError, StorageUnavailable
+from overseer.domain.events import (
+    MessageAdded,
+    MessagesDeleted,
+    RoomConfigured,
+    RoomCreated,
+    RoomEvent,
+    RoomSynced,
+    TurnEnded,
+)
+from overseer.domain.search import Found, Hit, Piece, Query, snippet
+from overseer.storage.database import RunInThread, beside, file_identity
+from overseer.storage.instance_lock import room_file
+from overseer.storage.search_index import SEARCH_FILE, IndexBroken, SearchIndex, stamp_of, texts_of
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+PAGE_HITS = 20
+DELAY_SECONDS = 0.3  # after an event, so that those that follow are handled at once
+PURGE_WAIT_SECONDS = 2.0  # for the words of a deleted room to be removed from the file
+OPEN_WAIT_SECONDS = 2.0  # for an index that is being opened
+RETRY_SECONDS = 5.0  # after an error such as a full disk
+CLOSE_SECONDS = 1.0  # to handle what has not been
+BEING_BUILT = "The search index is being built. Try again in a moment."
+EVENTS = (RoomCreated, RoomConfigured, RoomSynced, MessageAdded, TurnEnded, MessagesDeleted)
+
+
+class Search:
+    """The index of one instance directory, and the thread that reads the rooms that have changed.
+
+    Rooms are read from their files, so that none is opened for it. `names` returns the ids of all rooms, the least
+    recently active first. The index may be behind by DELAY_SECONDS, and is built anew if it cannot be used.
+    """
+
+    def __init__(self, directory: Path, *, run_in_thread: RunInThread, names: Callable[[], list[str]]) -> None:
+        self._directory = directory
+        self._index = SearchIndex(directory / SEARCH_FILE)
+        self._run_in_thread = run_in_thread
+        self._names = names
+        self._writing = threading.RLock()  # held by the greenlet, while an operating-system thread uses the index
+        self._reading = threading.Lock()
+        self._queue: OrderedDict[str, None] = OrderedDict()  # rooms that may have changed
+        self._suspects: set[str] = set()  # rooms that were open during a crash
+        self._again: dict[str, set[int]] = {}  # messages that were taken out, or had no text, by room
+        self._closed_files: set[str] = set()  # rooms whose file was written back since
+        self._editing: set[str] = set()
+        self._total = 0  # rooms, while the index is built
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._is_open = False
+        self._opened = threading.Event()
+
+    # Start and stop
+
+    def start(self, suspects: Iterable[str] = ()) -> None:
+        """Start the thread. `suspects` are the rooms that were open when the process died, and may lack something."""
+        self._stopping.clear()
+        self._suspects = set(suspects)
+        self._thread = threading.Thread(target=self._run, name="search", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the thread, index what is left of the queue for CLOSE_SECONDS, and close the index."""
+        self._stopping.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._is_open:
+            deadline = time.monotonic() + CLOSE_SECONDS
+            with suppress(IndexBroken, StorageError):
+                while self._queue and time.monotonic() < deadline:
+                    self._sync_next()
+                self._note_closed_files()
+        with self._writing, self._reading:
+            self._is_open = False
+            self._opened.clear()
+            self._index.close()
+
+    def build(self, progress: Callable[[int, int], None]) -> None:
+        """Delete the index and make a new one, while the thread does not run."""
+        self._index.delete()
+        self._open()
+        while self._queue:
+            self._sync_next()
+            progress(self._total - len(self._queue), self._total)
+        self.stop()
+
+    # Events
+
+    def handle(self, event: RoomEvent) -> None:
+        """Take note that a room may have new texts."""
+        if isinstance(event, EVENTS):
+            if isinstance(event, TurnEnded):
+                self._again.setdefault(event.room_id, set()).add(event.number)
+            self._enqueue(event.room_id)
+
+    def note_closed(self, room_id: str) -> None:
+        """Take note that the file of a room was closed, which writes its WAL file back."""
+        self._closed_files.add(room_id)
+
+    # Changes that the index has to be told of before they are made
+
+    @contextmanager
+    def removing(self, room_id: str) -> Iterator[None]:
+        """Take a room out of the index, during the block that deletes its messages."""
+        with self._edited(room_id):
+            removed = self._tell(self._remove_room, room_id)
+            yield
+        if removed:
+            self._wait_for_purge()
+
+    @contextmanager
+    def changing(self, room_id: str, number: int | None) -> Iterator[None]:
+        """Take a message out of the index, during the block that changes it. It is added again when it is finished."""
+        with self._edited(room_id):
+            if number is not None:
+                self._tell(self._remove_message, room_id, number)
+                self._again.setdefault(room_id, set()).add(number)
+            yield
+
+    # Queries
+
+    def find(self, query: Query, *, room_id: str | None = None, after: int = 0, limit: int = PAGE_HITS) -> Found:
+        """Return a page of hits after the first `after`, the best first. Raises StorageUnavailable."""
+        with self._reading:
+            if not self._is_open:
+                raise StorageUnavailable(BEING_BUILT)
+            try:
+                hits, cut = self._in_thread(self._search, query, room_id, after, limit)
+            except IndexBroken as error:
+                self._rebuild(error)
+                raise StorageUnavailable(BEING_BUILT) from error
+        left = len(self._queue)
+        progress = (max(0, self._total - left), self._total) if self._total and left else None
+        following = after + limit if len(hits) > limit else None
+        return Found(tuple(hits[:limit]), after=following, progress=progress, cut=cut)
+
+    # In call order
+
+    def _in_thread(self, function: Callable[Concatenate[P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call a function in an operating-system thread, so that other greenlets run meanwhile."""
+        result: list[R] = []
+        self._run_in_thread(lambda: result.append(function(*args, **kwargs)))
+        return result[0]
+
+    def _file(self, room_id: str) -> Path:
+        return room_file(self._directory, room_id)
+
+    def _enqueue(self, room_id: str) -> None:
+        self._queue[room_id] = None
+        self._wake.set()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                if not self._is_open:
+                    self._open()
+                self._wake.wait()
+                self._stopping.wait(DELAY_SECONDS)
+                self._wake.clear()
+                while self._queue and not self._stopping.is_set():
+                    began = time.monotonic()
+                    self._sync_next()
+                    if self._total:  # it is being built, which takes at most half of the time
+                        self._stopping.wait(time.monotonic() - began)
+                self._total = 0
+                self._note_closed_files()
+                while not self._stopping.is_set() and not self._purge():
+                    continue
+            except IndexBroken as error:
+                self._rebuild(error)
+            except (StorageError, OSError) as error:
+                if not self._stopping.is_set():
+                    log.error("the search index cannot be written: %s", error)
+                self._stopping.wait(RETRY_SECONDS)
+            except Exception:
+                log.exception("the search index is not kept up to date")
+                self._stopping.wait(RETRY_SECONDS)
+
+    def _open(self) -> None:
+        """Open the index, and queue the rooms whose files have changed since they were read."""
+        with self._writing, self._reading:
+            self._in_thread(self._index.open)
+            names = self._names()
+            changed, gone = self._in_thread(self._changed, names)
+            self._is_open = True
+            self._opened.set()
+        if gone:
+            raise IndexBroken(f"{len(gone)} rooms in it do not exist")
+        for room_id in changed:
+            self._queue[room_id] = None
+        for room_id in self._suspects & set(names):
+            self._queue[room_id] = None
+        self._total = len(self._queue)
+        self._wake.set()
+
+    def _changed(self, names: list[str]) -> tuple[list[str], set[str]]:
+        known = self._index.stamps()
+        changed = [name for name in names if not known.get(name) or known[name] != stamp_of(self._file(name))]
+        return changed, known.keys() - set(names)
+
+    def _rebuild(self, error: Exception) -> None:
+        """Delete the index; the thread makes a new one."""
+        log.error("the search index is built anew: %s", error)
+        self._is_open = False
+        self._opened.clear()
+        with suppress(OSError):
+            self._index.delete()
+        self._wake.set()
+
+    def _sync_next(self) -> None:
+        room_id, _ = self._queue.popitem(last=False)
+        if room_id in self._editing:
+            return  # it is queued again afterwards
+        try:
+            with self._writing:
+                if self._in_thread(self._sync, room_id):
+                    self._queue[room_id] = None
+        except (FileNotFoundError, StorageError) as error:
+            log.debug("room %s is not in the search index: %s", room_id, error)
+        except BaseException:
+            self._queue[room_id] = None
+            raise
+
+    def _sync(self, room_id: str) -> bool:
+        file = self._file(room_id)
+        if room_id in self._suspects:
+            self._index.repair(room_id, file)
+            self._suspects.discard(room_id)
+        for number in list(self._again.get(room_id, ())):
+            self._index.add_message(room_id, number, file)
+            self._again[room_id].discard(number)
+        if not self._again.get(room_id):
+            self._again.pop(room_id, None)
+        return self._index.sync(room_id, file)
+
+    def _note_closed_files(self) -> None:
+        closed, self._closed_files = self._closed_files, set()
+        for room_id in closed:
+            if room_id not in self._queue:
+                with self._writing:
+                    self._in_thread(self._index.note_unchanged, room_id, self._file(room_id))
+
+    def _purge(self) -> bool:
+        with self._writing, self._reading:  # a reader would keep the WAL file from being truncated
+            return self._in_thread(self._index.purge)
+
+    @contextmanager
+    def _edited(self, room_id: str) -> Iterator[None]:
+        """Keep the thread from reading a room meanwhile."""
+        self._editing.add(room_id)
+        try:
+            yield
+        finally:
+            self._editing.discard(room_id)
+            self._enqueue(room_id)
+
+    def _tell(self, function: Callable[Concatenate[P], bool], *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Change the index. An error does not keep the room from being changed: the index is built anew then."""
+        if self._thread is not None:
+            self._opened.wait(OPEN_WAIT_SECONDS)
+        try:
+            with self._writing:
+                return self._is_open and function(*args, **kwargs)
+        except (IndexBroken, StorageError, OSError) as error:
+            self._rebuild(error)
+            return False
+
+    def _remove_room(self, room_id: str) -> bool:
+        self._again.pop(room_id, None)
+        self._suspects.discard(room_id)
+        if room_id not in self._in_thread(self._index.stamps):
+            return False
+        while not self._in_thread(self._index.remove_room, room_id, self._file(room_id)):
+            continue
+        return True
+
+    def _remove_message(self, room_id: str, number: int) -> bool:
+        self._in_thread(self._index.remove_message, room_id, number, self._file(room_id))
+        return True
+
+    def _wait_for_purge(self) -> None:
+        deadline = time.monotonic() + PURGE_WAIT_SECONDS
+        with suppress(IndexBroken, StorageError):
+            while time.monotonic() < deadline and self._is_open and not self._purge():
+                continue
+
+    def _search(self, query: Query, room_id: str | None, after: int, limit: int) -> tuple[list[Hit], bool]:
+        """Return the hits of a page, and one more if there is one, and whether the search was cut off."""
+        hits, cut = self._index.search(query, room_id=room_id)
+        page = hits[after : after + limit + 1]
+        shown = []
+        for hit in page:
+            with suppress(StorageError, FileNotFoundError):  # deleted meanwhile
+                shown.append(replace(hit, snippet=self._snippet(hit, query)))
+        return shown, cut
+
+    def _snippet(self, hit: Hit, query: Query) -> tuple[Piece, ...]:
+        if not hit.message:
+            return ()
+        return snippet(texts_of(self._file(hit.room_id), hit.message).get(hit.kind, ""), query)
+
+
+def open_during_crash(directory: Path, names: Iterable[str]) -> list[str]:
+    """Return the rooms whose WAL files have something in them: they were open when the process died."""
+    sizes = ((name, file_identity(beside(room_file(directory, name), "-wal"))) for name in names)
+    return [name for name, wal in sizes if wal is not None and wal.size]

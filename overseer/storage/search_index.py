@@ -1,0 +1,397 @@
+"""The search index: `search.sqlite`, with the words of all rooms. It is derived from the rooms' files.
+
+FTS5 keeps the words without the texts (`content=''`), so that the index is less than half as large as the texts. To
+take a text out of it again, FTS5 needs the same text once more, since contentless deletion needs SQLite 3.43. A
+checksum of each text tells whether it is the same.
+
+Writes do not wait for the disk: a crash of the process loses nothing; after a power cut the index may be behind, or be
+damaged and then built anew.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from overseer.domain.errors import StorageUnavailable
+from overseer.domain.messages import UNFINISHED
+from overseer.domain.search import Hit, Kind, Query, in_pairs
+from overseer.storage.database import PRIVATE_MODE, beside, explain_sqlite_error, file_identity, remove
+from overseer.storage.room_rows import now
+from overseer.storage.snapshot import inspect
+
+SEARCH_FILE = "search.sqlite"
+APPLICATION_ID = 0x4F565254  # "OVRT"
+VERSION = 1  # an index of another version is built anew
+BATCH = 200  # messages that are read and written at once
+CANDIDATES = 500  # the newest hits, which are ranked
+QUERY_SECONDS = 0.2  # after which a search is cut off
+PROGRESS_STEPS = 2000  # of SQLite's virtual machine, between looks at the clock
+MERGE_PAGES = 200  # of the index, that are rewritten at once
+KINDS: tuple[Kind, ...] = ("name", "question", "answer", "reasoning")
+WEIGHTS: dict[Kind, float] = {"name": 3.0, "question": 1.2, "answer": 1.0, "reasoning": 0.5}
+HALF_LIFE_MS = 90 * 24 * 3_600_000  # of the part of a score that depends on the age
+
+SCHEMA = (
+    f"PRAGMA application_id = {APPLICATION_ID}",
+    f"PRAGMA user_version = {VERSION}",
+    # 1 while words of removed texts are in the file, and 2 while they are being removed.
+    "CREATE TABLE state (one INTEGER PRIMARY KEY CHECK (one = 1), purge INTEGER NOT NULL)",
+    "INSERT INTO state (one, purge) VALUES (1, 0)",
+    # All messages up to the number `upto` are in the index. `stamp` tells whether the room's file has changed since.
+    """CREATE TABLE rooms (
+         id INTEGER PRIMARY KEY, room TEXT NOT NULL UNIQUE, name TEXT NOT NULL, upto INTEGER NOT NULL,
+         stamp TEXT NOT NULL DEFAULT '')""",
+    """CREATE TABLE texts (
+         id INTEGER PRIMARY KEY, room INTEGER NOT NULL, message INTEGER NOT NULL, kind INTEGER NOT NULL,
+         at INTEGER NOT NULL, checksum INTEGER NOT NULL)""",
+    "CREATE INDEX texts_of_room ON texts (room, message)",
+    "CREATE VIRTUAL TABLE words USING fts5 (text, content = '', tokenize = 'unicode61 remove_diacritics 2')",
+)
+# What waits for its turn may be removed again, so messages are indexed up to the first one that is not finished.
+FINISHED = f"number < ifnull((SELECT min(number) FROM messages WHERE state IN {UNFINISHED}), 1e18)"  # noqa: S608
+SELECT_MESSAGES = """
+    SELECT number, role, created_at FROM messages WHERE number > :after AND {} ORDER BY number LIMIT :limit"""
+SELECT_PARTS = """
+    SELECT message, kind, text FROM parts WHERE message BETWEEN ? AND ? AND kind IN ('text', 'reasoning')
+    ORDER BY message, position"""
+# FTS5 yields the newest texts first. CROSS JOIN keeps SQLite from beginning with another table.
+SEARCH = """
+    SELECT rooms.room, texts.*, found.score FROM
+      (SELECT rowid, bm25(words) AS score FROM words WHERE words MATCH :query ORDER BY rowid DESC) AS found
+      CROSS JOIN texts ON texts.id = found.rowid CROSS JOIN rooms ON rooms.id = texts.room {} LIMIT :limit"""
+
+
+class Text(NamedTuple):
+    """A text of a room, as it is indexed."""
+
+    message: int
+    kind: Kind
+    at: int
+    text: str
+
+    @property
+    def checksum(self) -> int:
+        return zlib.crc32(self.text.encode())
+
+    @property
+    def key(self) -> tuple[int, Kind, int]:
+        """What the index knows of the text."""
+        return self.message, self.kind, self.checksum
+
+
+class IndexBroken(Exception):
+    """The index, or a room's file, does not have what the other one says: the index has to be built anew."""
+
+
+class RoomTexts(NamedTuple):
+    """What was read of a room: its name, texts, the last number that was read, and whether there may be more."""
+
+    name: str
+    texts: list[Text]
+    upto: int
+    more: bool
+
+
+class SearchIndex:
+    """The index file. The caller sees to it that one thread writes at a time; `search` has its own connection and lock.
+
+    Commands raise IndexBroken if the index has to be built anew. Those that read a room's file raise FileNotFoundError
+    and StorageError as well.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._db: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
+
+    # Open and close
+
+    def open(self) -> None:
+        """Open the file. One that cannot be used is replaced by an empty one."""
+        self.close()
+        try:
+            self._open()
+        except (sqlite3.Error, IndexBroken):
+            self.delete()
+            self._open()
+
+    def close(self) -> None:
+        """Close the file."""
+        for db in (self._reader, self._db):
+            if db is not None:
+                db.close()
+        self._db = self._reader = None
+
+    def delete(self) -> None:
+        """Close and delete the file."""
+        self.close()
+        remove(self.path)
+
+    # Commands
+
+    def sync(self, room_id: str, file: Path) -> bool:
+        """Add the name and the new messages of a room, at most BATCH of them. Return whether there are more."""
+        with self._write() as db:
+            room, stamp = self._room(db, room_id), stamp_of(file)
+            found = inspect(file, lambda source: _read(source, room["upto"] if room else 0))
+            if room is None:
+                db.execute("INSERT INTO rooms (room, name, upto) VALUES (?, '', 0)", (room_id,))
+                room = self._room(db, room_id)
+                assert room is not None
+            if room["name"] != found.name:
+                if room["name"]:
+                    self._remove(db, room["id"], [Text(0, "name", 0, room["name"])])
+                self._add(db, room["id"], [Text(0, "name", now(), found.name)] if found.name else [])
+            self._add(db, room["id"], found.texts)
+            db.execute(
+                "UPDATE rooms SET name = ?, upto = max(upto, ?), stamp = ? WHERE id = ?",
+                (found.name, found.upto, "" if found.more else stamp, room["id"]),
+            )
+            return found.more
+
+    def repair(self, room_id: str, file: Path) -> None:
+        """Add what is missing of a room, up to the last message that was added. Reads all of it."""
+        with self._write() as db:
+            room = self._room(db, room_id)
+            if room is None:
+                return
+            known = {
+                (text["message"], KINDS[text["kind"]], text["checksum"])
+                for text in db.execute("SELECT * FROM texts WHERE room = ? AND message > 0", (room["id"],))
+            }
+            after, more = 0, True
+            while more and after < room["upto"]:
+                found = inspect(file, lambda source: _read(source, after))  # noqa: B023 - called at once
+                for text in found.texts:
+                    if text.message <= room["upto"] and text.key not in known:
+                        self._add(db, room["id"], [text])
+                    known.discard(text.key)
+                after, more = found.upto, found.more
+            if known:
+                raise IndexBroken("a room does not have all texts that were indexed")
+
+    def note_unchanged(self, room_id: str, file: Path) -> None:
+        """Note that the index has all of a room's file, which was closed or written back."""
+        with self._write() as db:
+            db.execute("UPDATE rooms SET stamp = ? WHERE room = ?", (stamp_of(file), room_id))
+
+    def add_message(self, room_id: str, number: int, file: Path) -> None:
+        """Add one message that was removed, or had no text when the messages around it were added."""
+        with self._write() as db:
+            room = self._room(db, room_id)
+            if room is None or number > room["upto"]:
+                return
+            known = db.execute("SELECT 1 FROM texts WHERE room = ? AND message = ?", (room["id"], number)).fetchone()
+            if known is None:
+                found = inspect(file, lambda source: _read(source, number - 1, limit=1))
+                self._add(db, room["id"], [text for text in found.texts if text.message == number])
+
+    def remove_message(self, room_id: str, number: int, file: Path) -> None:
+        """Take one message out, before it is changed."""
+        with self._write() as db:
+            if (room := self._room(db, room_id)) is not None and number <= room["upto"]:
+                self._remove_between(db, room["id"], number, number, file)
+
+    def remove_room(self, room_id: str, file: Path) -> bool:
+        """Take BATCH messages of a room out, while its file still has them. Return whether that were all."""
+        with self._write() as db:
+            room = self._room(db, room_id)
+            if room is None:
+                return True
+            last, first = db.execute(
+                "SELECT max(message), min(message) FROM (SELECT message FROM texts WHERE room = ? AND message > 0"
+                " ORDER BY message DESC LIMIT ?)",
+                (room["id"], BATCH),
+            ).fetchone()
+            db.execute("UPDATE state SET purge = 1")
+            if last is not None:
+                self._remove_between(db, room["id"], first, last, file)
+                db.execute("UPDATE rooms SET upto = min(upto, ?), stamp = '' WHERE id = ?", (first - 1, room["id"]))
+                return False
+            if room["name"]:
+                self._remove(db, room["id"], [Text(0, "name", 0, room["name"])])
+            db.execute("DELETE FROM rooms WHERE id = ?", (room["id"],))
+            return True
+
+    def purge(self) -> bool:
+        """Rewrite a part of the index, so that it loses the words of removed texts. Return whether it has none."""
+        with self._write() as db:
+            (purge,) = db.execute("SELECT purge FROM state").fetchone()
+            if not purge:
+                return True
+            before = db.total_changes
+            # A negative number begins to merge all: https://sqlite.org/fts5.html#the_merge_command
+            pages = -MERGE_PAGES if purge == 1 else MERGE_PAGES
+            db.execute("INSERT INTO words (words, rank) VALUES ('merge', ?)", (pages,))
+            done = db.total_changes - before < 2
+            db.execute("UPDATE state SET purge = ?", (0 if done else 2,))
+        if done:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return done
+
+    # Queries
+
+    def stamps(self) -> dict[str, str]:
+        """Return the rooms in the index, each with the stamp of its file at that time."""
+        with self._write() as db:
+            return {room["room"]: room["stamp"] for room in db.execute("SELECT room, stamp FROM rooms")}
+
+    def search(self, query: Query, *, room_id: str | None = None) -> tuple[list[Hit], bool]:
+        """Return the best of the newest CANDIDATES, the best first, and whether the search was cut off.
+
+        They are ranked by bm25, by the kind of the text, and by its age.
+        """
+        if self._reader is None:
+            self._reader = _connect(self.path, mode="ro")
+        db, deadline = self._reader, time.monotonic() + QUERY_SECONDS
+        of_room = "" if room_id is None else "AND rooms.room = :room"
+        found: list[sqlite3.Row] = []
+        cut = False
+        db.set_progress_handler(lambda: time.monotonic() > deadline, PROGRESS_STEPS)
+        try:
+            values = {"query": query.as_fts, "room": room_id, "limit": CANDIDATES}
+            found.extend(db.execute(SEARCH.format(of_room), values))
+        except sqlite3.Error as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                raise self._explained(error) from error
+            cut = True
+        finally:
+            db.set_progress_handler(None, 0)
+        return _ranked(found), cut
+
+    # In call order
+
+    def _open(self) -> None:
+        crashed = file_identity(beside(self.path, "-wal")) is not None
+        if not self.path.exists():
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE_MODE))
+        self._db = db = _connect(self.path)
+        if not db.execute("PRAGMA user_version").fetchone()[0]:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("BEGIN")
+            for statement in SCHEMA:
+                db.execute(statement)
+            db.execute("COMMIT")
+        owner = tuple(db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
+        if owner != (APPLICATION_ID, VERSION):
+            raise IndexBroken("of another version")
+        if crashed and db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            raise IndexBroken("damaged")
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        """Run a transaction."""
+        db = self._db
+        if db is None or not self.path.exists():
+            raise IndexBroken("the file is not there")
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            yield db
+            db.execute("COMMIT")
+        except BaseException as error:
+            with suppress(sqlite3.Error):
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise self._explained(error) from error
+            raise
+
+    def _explained(self, error: sqlite3.Error) -> Exception:
+        """Return what to raise for an error of SQLite: a full disk, for example, does not break the index."""
+        explained = explain_sqlite_error(error, self.path)
+        return explained if isinstance(explained, StorageUnavailable) else IndexBroken(str(error))
+
+    def _room(self, db: sqlite3.Connection, room_id: str) -> sqlite3.Row | None:
+        row: sqlite3.Row | None = db.execute("SELECT * FROM rooms WHERE room = ?", (room_id,)).fetchone()
+        return row
+
+    def _add(self, db: sqlite3.Connection, room: int, texts: Iterable[Text]) -> None:
+        for text in texts:
+            done = db.execute(
+                "INSERT INTO texts (room, message, kind, at, checksum) VALUES (?, ?, ?, ?, ?)",
+                (room, text.message, KINDS.index(text.kind), text.at, text.checksum),
+            )
+            db.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (done.lastrowid, in_pairs(text.text)))
+
+    def _remove_between(self, db: sqlite3.Connection, room: int, first: int, last: int, file: Path) -> None:
+        found = inspect(file, lambda source: _read(source, first - 1, limit=last - first + 1, finished=False))
+        self._remove(db, room, [text for text in found.texts if text.message <= last])
+        left = "SELECT 1 FROM texts WHERE room = ? AND message BETWEEN ? AND ?"
+        if db.execute(left, (room, first, last)).fetchone():
+            raise IndexBroken("a room does not have all texts that were indexed")
+
+    def _remove(self, db: sqlite3.Connection, room: int, texts: Iterable[Text]) -> None:
+        for text in texts:
+            row = db.execute(
+                "SELECT id, checksum FROM texts WHERE room = ? AND message = ? AND kind = ?",
+                (room, text.message, KINDS.index(text.kind)),
+            ).fetchone()
+            if row is None:
+                continue
+            if row["checksum"] != text.checksum:
+                raise IndexBroken("a text is not the one that was indexed")
+            db.execute("DELETE FROM texts WHERE id = ?", (row["id"],))
+            words = in_pairs(text.text)
+            db.execute("INSERT INTO words (words, rowid, text) VALUES ('delete', ?, ?)", (row["id"], words))
+
+
+def texts_of(file: Path, number: int) -> dict[Kind, str]:
+    """Return the texts of one message of a room's file, as they are indexed."""
+    found = inspect(file, lambda source: _read(source, number - 1, limit=1, finished=False))
+    return {text.kind: text.text for text in found.texts if text.message == number}
+
+
+def stamp_of(file: Path) -> str:
+    """Return a text that changes with the file of a room, or an empty one if there is no file."""
+    found, wal = file_identity(file), file_identity(beside(file, "-wal"))
+    if found is None:
+        return ""
+    return f"{found.inode} {found.size} {found.written_at} {wal.size if wal else 0} {wal.written_at if wal else 0}"
+
+
+def _read(source: sqlite3.Connection, after: int, *, limit: int = BATCH, finished: bool = True) -> RoomTexts:
+    """Read the name of a room and at most `limit` messages after a number, only `finished` ones."""
+    row = source.execute("SELECT name FROM room").fetchone()
+    name = row["name"] if row else ""
+    select = SELECT_MESSAGES.format(FINISHED if finished else "1")
+    messages = source.execute(select, {"after": after, "limit": limit}).fetchall()
+    if not messages:
+        return RoomTexts(name, [], after, more=False)
+    parts: dict[tuple[int, str], list[str]] = {}
+    for part in source.execute(SELECT_PARTS, (messages[0]["number"], messages[-1]["number"])):
+        parts.setdefault((part["message"], part["kind"]), []).append(part["text"])
+    texts = []
+    for message in messages:
+        spoken: Kind = "question" if message["role"] == "user" else "answer"
+        kinds: tuple[tuple[Kind, str], ...] = ((spoken, "text"), ("reasoning", "reasoning"))
+        for kind, stored in kinds:
+            if text := "\n\n".join(parts.get((message["number"], stored), ())).strip():
+                texts.append(Text(message["number"], kind, message["created_at"], text))
+    return RoomTexts(name, texts, messages[-1]["number"], more=len(messages) == limit)
+
+
+def _ranked(found: Iterable[sqlite3.Row]) -> list[Hit]:
+    at = now()
+
+    def score(row: sqlite3.Row) -> float:
+        age: float = max(0, at - row["at"]) / HALF_LIFE_MS
+        bm25: float = row["score"]  # negative
+        return bm25 * WEIGHTS[KINDS[row["kind"]]] * (0.5 + 0.5 * 2**-age)
+
+    return [Hit(row["room"], row["message"], KINDS[row["kind"]], row["at"]) for row in sorted(found, key=score)]
+
+
+def _connect(path: Path, mode: str = "rw") -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    db = sqlite3.connect(uri, uri=True, timeout=1.0, isolation_level=None, check_same_thread=False)
+    db.row_factory = sqlite3.Row
+    db.execute("PRAGMA synchronous = NORMAL")
+    db.execute("PRAGMA secure_delete = ON")
+    return db
