@@ -31,6 +31,7 @@ UNSPACED = (
 RUN = re.compile(f"[{UNSPACED}]+")
 WORD = re.compile(rf"[{UNSPACED}]+|(?:(?![{UNSPACED}])[^\W_])+")
 SINGLE_AT_END = re.compile(f"(?<![{UNSPACED}])[{UNSPACED}]$")
+SPACE = re.compile(r"(?:\s|`{3}\w*)+")  # and the fences of code, in a snippet
 TERM = re.compile(r'(-?)(?:"([^"]*)"?|([^\s"]+))')
 
 
@@ -153,7 +154,7 @@ def snippet(text: str, query: Query) -> tuple[Piece, ...]:
             at = stop
     rest = text[at : max(at, end)]
     pieces.append(Piece(rest + "…" if at + len(rest) < len(text) else rest))
-    return tuple(Piece(re.sub(r"\s+", " ", piece.text), piece.marked) for piece in pieces if piece.text)
+    return tuple(Piece(SPACE.sub(" ", piece.text), piece.marked) for piece in pieces if piece.text)
 
 
 def _matches(text: str, query: Query) -> Iterator[tuple[int, int]]:

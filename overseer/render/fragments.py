@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial as bind
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from cachetools import LRUCache
@@ -28,6 +29,7 @@ from werkzeug.routing import MapAdapter
 
 from overseer.domain.messages import Message, Part, Reasoning, Text, Usage
 from overseer.domain.records import Page, Room, RoomList, Session
+from overseer.domain.search import Found, Hit
 from overseer.domain.settings import Settings
 from overseer.llm import Model
 from overseer.llm.model_name import short_model_name
@@ -71,6 +73,13 @@ class RefusedForm:
     fields: Sequence[tuple[str, str, str]]
 
 
+class HitsOfRoom(NamedTuple):
+    """The hits of a search in one room, the best first."""
+
+    room: Room
+    hits: list[Hit]
+
+
 class Fragments:
     """Renders the partials, with URLs below the mount point `prefix`.
 
@@ -107,10 +116,11 @@ class Fragments:
         q: str,
         revision: str,
         growing: bool = False,
+        groups: Sequence[HitsOfRoom] = (),
     ) -> str:
         """Render the page: the list of rooms beside `open_room`, which is the HTML of `#room`.
 
-        While an answer is `growing`, the page reloads itself in browsers without JavaScript.
+        `groups` are the best hits of a search for `q`. While an answer is `growing`, the page reloads itself in browsers without JavaScript.
         """
         return self._render(
             "page.html",
@@ -121,6 +131,7 @@ class Fragments:
             q=q,
             revision=revision,
             under="",
+            groups=groups,
             growing_at=time.time_ns() // 1_000_000 if growing else 0,
             htmx_config=json.dumps(HTMX_CONFIG),
         )
@@ -137,9 +148,31 @@ class Fragments:
         template = "sessions.html" if page else "_sessions.html"
         return self._render(template, title="Log-ins", sessions=sessions, current=current)
 
-    def rooms(self, rooms: RoomList, *, active: str | None, q: str, under: str = "") -> str:
-        """Render `#rooms`, a page of the list. `under` is the key of the last heading on the page before."""
-        return self._render("rooms/_rooms.html", rooms=rooms, active=active, q=q, under=under)
+    def rooms(
+        self, rooms: RoomList, *, active: str | None, q: str, under: str = "", groups: Sequence[HitsOfRoom] = ()
+    ) -> str:
+        """Render `#rooms`, a page of the list, and the best hits of a search in the texts of rooms.
+
+        `under` is the key of the last heading on the page before.
+        """
+        return self._render("rooms/_rooms.html", rooms=rooms, active=active, q=q, under=under, groups=groups)
+
+    def search(
+        self,
+        groups: Sequence[HitsOfRoom],
+        found: Found,
+        *,
+        q: str,
+        within: Room | None,
+        sentence: str = "",
+        whole: bool = False,
+    ) -> str:
+        """Render `#search`, a page of hits, or with `whole` the `#room` around it, with a field for the query.
+
+        `within` is the room that was searched, or None for all.
+        """
+        template = "search/_search.html" if whole else "search/_results.html"
+        return self._render(template, groups=groups, found=found, q=q, within=within, sentence=sentence)
 
     def row(self, room: Room, *, active: str | None) -> Markup:
         """Render `#room-<id>`, a room in the list."""
@@ -201,12 +234,14 @@ class Fragments:
             problem=problem,
         )
 
-    def palette(self, rooms: RoomList, *, q: str, active: Room | None) -> str:
-        """Render `#palette-options`: the commands and rooms that match `q`. `active` is the open room."""
+    def palette(self, rooms: RoomList, *, q: str, active: Room | None, groups: Sequence[HitsOfRoom] = ()) -> str:
+        """Render `#palette-options`: the commands, rooms and texts that match `q`. `active` is the open room."""
         available = {"room"} if active else set()
         available |= {"answer"} if active and active.answering else set()
         commands = matching_commands(q, available | ({"password"} if self._locked else set()))
-        return self._render("_palette.html", rooms=rooms, commands=commands, q=q, active=active and active.id)
+        return self._render(
+            "_palette.html", rooms=rooms, commands=commands, q=q, active=active and active.id, groups=groups
+        )
 
     def notice(self, sentence: str) -> str:
         """Render `#messages` of a room whose messages cannot be shown, with the reason."""

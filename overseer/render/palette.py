@@ -28,6 +28,7 @@ COMMANDS = (
     Command("Rename this room", "#header [data-rename]", "name title change", "room"),
     Command("Pin or unpin this room", "#header [name=pinned] ~ button", "favorite star keep top", "room"),
     Command("Fork this room", "#header [data-fork]", "copy duplicate clone branch", "room"),
+    Command("Search this room", "#header [data-search]", "find messages text", "room"),
     Command("Print this room", "#header [data-print]", "paper pdf", "room"),
     Command("Clear this room", "#header [data-clear]", "messages remove empty reset", "room"),
     Command("Delete this room", "#header [data-delete]", "remove erase", "room"),

@@ -59,6 +59,7 @@ class Search:
         self._queue: OrderedDict[str, None] = OrderedDict()  # rooms that may have changed
         self._suspects: set[str] = set()  # rooms that were open during a crash
         self._again: dict[str, set[int]] = {}  # messages that were taken out, or had no text, by room
+        self._synced: set[str] = set()  # rooms that were read in this run
         self._closed_files: set[str] = set()  # rooms whose file was written back since
         self._editing: set[str] = set()
         self._total = 0  # rooms, while the index is built
@@ -73,7 +74,7 @@ class Search:
     def start(self, suspects: Iterable[str] = ()) -> None:
         """Start the thread. `suspects` are the rooms that were open when the process died, and may lack something."""
         self._stopping.clear()
-        self._suspects = set(suspects)
+        self._suspects, self._synced = set(suspects), set()
         self._thread = threading.Thread(target=self._run, name="search", daemon=True)
         self._thread.start()
 
@@ -89,6 +90,7 @@ class Search:
             with suppress(IndexBroken, StorageError):
                 while self._queue and time.monotonic() < deadline:
                     self._sync_next()
+                self._closed_files |= self._synced  # they are all closed now
                 self._note_closed_files()
         with self._writing, self._reading:
             self._is_open = False
@@ -233,6 +235,7 @@ class Search:
             return  # it is queued again afterwards
         try:
             with self._writing:
+                self._synced.add(room_id)
                 if self._in_thread(self._sync, room_id):
                     self._queue[room_id] = None
         except (FileNotFoundError, StorageError) as error:

@@ -57,9 +57,11 @@ PAGES = (
     "rooms.edit_message",
     "rooms.index",
     "rooms.list_rooms",
+    "rooms.search",
     "rooms.show_message",
     "rooms.show_room",
 )
+QUERY_OF_PAGES = ("at", "before", "mark", "q")
 HIDDEN_FIELDS = ("_method", "_plain", "key")
 METHODS = ("PATCH", "PUT", "DELETE")  # that a form may send as _method
 # Errors whose page shows the form again, to correct and resend. Never 403: another site may have filled it in.
@@ -131,7 +133,11 @@ def own_page_url(wanted: str) -> str:
         return ""
     try:
         endpoint, values = adapter.match(url.path.removeprefix(request.script_root), method="GET")
-        query = {name: value for name, value in parse_qsl(url.query, max_num_fields=9) if name in ("at", "before", "q")}
+        query = {
+            name: value
+            for name, value in parse_qsl(url.query, max_num_fields=9)
+            if name in ("at", "before", "mark", "q")
+        }
     except (ValueError, HTTPException, RequestRedirect):
         return ""
     return fragments().url(endpoint, **{**query, **values}) if endpoint in PAGES else ""

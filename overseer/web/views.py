@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from io import BytesIO
 
@@ -13,11 +13,13 @@ from werkzeug.routing import IntegerConverter
 
 from overseer.domain.errors import NoSuchMessage, NoSuchRoom, StorageError, StorageUnavailable
 from overseer.domain.records import MAX_NUMBER, Asked, Page
+from overseer.domain.search import Found, QueryRefused, parse
 from overseer.domain.settings import parse_changes
 from overseer.domain.text import clean
 from overseer.llm import ModelError
 from overseer.render.export import as_markdown
-from overseer.render.fragments import dom_id, partial
+from overseer.render.fragments import HitsOfRoom, dom_id, partial
+from overseer.render.search import as_lines
 from overseer.rooms.room_handle import RoomHandle
 from overseer.web.answer_stream import AnswerStream
 from overseer.web.extensions import fragments, hub, overseer
@@ -27,6 +29,8 @@ bp = Blueprint("rooms", __name__)
 
 MAX_WAIT_SECONDS = 600
 PALETTE_ROOMS = 8
+FIRST_HITS = 6  # of a search as one types
+MIN_SEARCH_CHARS = 2
 MARKDOWN_HEADERS = {"Vary": "Accept", "Cache-Control": "no-store"}
 # The content comes from a model. A browser asks each time, because the room may be deleted or the session over.
 FILE_HEADERS = {"Content-Security-Policy": "sandbox", "Cache-Control": "private, no-cache"}
@@ -65,7 +69,10 @@ def list_rooms() -> Response:
     under = request.args.get("under", "")
     active = open_room_id()
     rooms = overseer().rooms(q=q, after=after, open_room=active)
-    return html_response(fragments().rooms(rooms, active=active, q=q, under=under if after is not None else ""))
+    groups = first_hits(q) if after is None else []
+    return html_response(
+        fragments().rooms(rooms, active=active, q=q, under=under if after is not None else "", groups=groups)
+    )
 
 
 @bp.post("/rooms")
@@ -148,7 +155,7 @@ def show_message(room_id: str, number: int) -> Response:
     room = overseer().room(room_id)
     message = room.message(number)
     if wants_page():
-        return redirect_to_message(room_id, number)
+        return redirect_to_message(room_id, number, mark=request.args.get("mark"))
     if wants_markdown():
         return Response(message.text, mimetype="text/markdown", headers=MARKDOWN_HEADERS)
     return html_response(fragments().message(room_id, message), headers={"Vary": "Accept"})
@@ -232,6 +239,26 @@ def create_turn(room_id: str) -> Response:
     return html_response(fragments().message(room_id, room.message(number)), 201, {"Location": url})
 
 
+@bp.get("/search")
+def search() -> Response:
+    """Search the texts of all rooms, or with `room=` of one."""
+    q, room_id, after = clean(request.args.get("q", "")), request.args.get("room") or None, number_arg("after") or 0
+    sentence = ""
+    found = Found()
+    if q.strip():
+        try:
+            found = overseer().search(parse(q), room_id=room_id, after=after)
+        except (QueryRefused, StorageUnavailable) as error:
+            sentence = str(error)
+    groups = by_room(found)
+    if request.accept_mimetypes.best == "text/plain":
+        lines = as_lines(groups, fragments().url) if groups else [f"{sentence or 'Nothing was found.'}\n"]
+        return Response((line.encode() for line in lines), mimetype="text/plain", headers=MARKDOWN_HEADERS)
+    within = overseer().record(room_id) if room_id else None
+    html = fragments().search(groups, found, q=q, within=within, sentence=sentence, whole=wants_page())
+    return html_response(page_with(html, None, filtered=False) if wants_page() else html, headers={"Vary": "Accept"})
+
+
 @bp.get("/palette")
 def show_palette() -> Response:
     q = clean(request.args.get("q", "")).strip()
@@ -240,7 +267,7 @@ def show_palette() -> Response:
         active = overseer().record(open_room_id() or "")
     except NoSuchRoom:
         active = None
-    return html_response(fragments().palette(rooms, q=q, active=active))
+    return html_response(fragments().palette(rooms, q=q, active=active, groups=first_hits(q)))
 
 
 @bp.get("/models")
@@ -333,10 +360,34 @@ def requested_page(room: RoomHandle) -> Page:
     return room.messages(before=number_arg("before"))
 
 
-def redirect_to_message(room_id: str, number: int) -> Response:
-    """Redirect to the page with a message, which is the room's own page if it is among the newest messages."""
+def redirect_to_message(room_id: str, number: int, *, mark: str | None = None) -> Response:
+    """Redirect to the page with a message, which is the room's own page if it is among the newest messages.
+
+    A script marks the words of `mark` in it.
+    """
     at = None if overseer().room(room_id).messages_with(number).newest else number
-    return redirect("rooms.show_room", room_id=room_id, at=at, anchor=dom_id("message", number))
+    return redirect("rooms.show_room", room_id=room_id, at=at, mark=mark, anchor=dom_id("message", number))
+
+
+def by_room(found: Found) -> list[HitsOfRoom]:
+    """Group hits by their room, in the order of the best hit of each."""
+    groups: dict[str, HitsOfRoom] = {}
+    for hit in found.hits:
+        with suppress(NoSuchRoom):  # deleted meanwhile
+            if hit.room_id not in groups:
+                groups[hit.room_id] = HitsOfRoom(overseer().record(hit.room_id), [])
+            groups[hit.room_id].hits.append(hit)
+    return list(groups.values())
+
+
+def first_hits(q: str) -> list[HitsOfRoom]:
+    """Return the best hits of a search as one types; none if there is nothing to search for yet."""
+    if len(q.strip()) < MIN_SEARCH_CHARS:
+        return []
+    try:
+        return by_room(overseer().search(parse(q), limit=FIRST_HITS))
+    except (QueryRefused, StorageUnavailable):
+        return []
 
 
 def home(text: str = "") -> str:
@@ -356,7 +407,16 @@ def page_with(room_html: str, room_id: str | None, *, filtered: bool = True) -> 
     if room_id:
         record = overseer().record(room_id)
         title, growing = record.name, record.answering and not request.args.keys() & {"at", "before"}
-    return fragments().page(room_html, rooms, title=title, active=room_id, q=q, revision=revision, growing=growing)
+    return fragments().page(
+        room_html,
+        rooms,
+        title=title,
+        active=room_id,
+        q=q,
+        revision=revision,
+        growing=growing,
+        groups=first_hits(q),
+    )
 
 
 def messages_response(room_id: str) -> Response:

@@ -134,3 +134,8 @@ function checkAnswers() {
 document.addEventListener("room:opened", () => ((before = null), checkAnswers()));
 document.addEventListener("htmx:after:swap", checkAnswers);
 checkAnswers();
+
+// Few visits follow a search, so its script is loaded for those.
+const loadMarks = () => location.search.includes("mark=") && import("./marks.js");
+document.addEventListener("room:opened", loadMarks);
+loadMarks();

@@ -31,17 +31,28 @@ from overseer.domain.messages import (
     Versions,
 )
 from overseer.domain.records import Page, Room, RoomList, Session
+from overseer.domain.search import Found, Hit, Kind, Piece
 from overseer.domain.settings import Settings
 from overseer.llm.choice import ModelSettings
 from overseer.llm.offline import OfflineResponder
 from overseer.render.assets import Assets
-from overseer.render.fragments import ENTRY_BYTES, BytecodeCache, Cursor, FragmentCache, Fragments, dom_id, partial
+from overseer.render.fragments import (
+    ENTRY_BYTES,
+    BytecodeCache,
+    Cursor,
+    FragmentCache,
+    Fragments,
+    HitsOfRoom,
+    dom_id,
+    partial,
+)
 from overseer.render.markdown import render
 from overseer.render.streaming_answers import StreamingAnswers
 from tests.support.html import Element, parsed, root
 from tests.support.measured import measured
 from tests.support.model_server import NOBODY
 
+HIT_KINDS: tuple[Kind, ...] = ("question", "answer", "reasoning")
 ROOT = Path(__file__).parents[2]
 TEMPLATES = sorted((ROOT / "templates").rglob("*.html"))
 ROOM_ID = "0123456789ab"
@@ -111,6 +122,15 @@ def all_fragments(f: Fragments, text: str) -> Iterator[tuple[str, str]]:
     yield "messages", f.messages(ROOM_ID, a_page(text))
     yield "messages", f.messages(ROOM_ID, replace(a_page(text), newest=False, more=False, missing=7))
     yield "messages", f.messages(ROOM_ID, Page((), more=False, last_used=0))
+    hits = [Hit(ROOM_ID, 3, kind, 1_700_000_000_000, (Piece(text), Piece(text, marked=True))) for kind in HIT_KINDS]
+    groups = [HitsOfRoom(named, [Hit(ROOM_ID, 0, "name", 1), *hits])]
+    found = Found(tuple(hits), after=20, progress=(3, 9), cut=True)
+    yield "search", f.search(groups, found, q=text, within=named)
+    yield "search", f.search([], Found(), q=text, within=named, sentence=text)
+    yield "search", f.search([], Found(), q=text, within=None)
+    yield "room", f.search(groups, found, q=text, within=named, whole=True)
+    yield "rooms", f.rooms(rooms, active=None, q=text, groups=groups)
+    yield "palette-options", f.palette(rooms, q=text, active=None, groups=groups)
     yield "reading", f.context_line()
     yield "message-1", f.message(ROOM_ID, question(text))
     yield "message-1", f.message(ROOM_ID, replace(question(text), versions=Versions(2, 3, earlier=1, later=5)))
@@ -237,7 +257,9 @@ def test_fragment_urls_are_below_the_mount_point(app: Flask, prefix: str) -> Non
     paths = {url for html in pages for url in urls(html) if not url.startswith(elsewhere)}
     assert len(paths) > 20
     for url in paths:
-        assert re.match(rf"{prefix}/($|rooms\b|messages$|palette\b|models\b|live\b|static/|sessions\b)", url), url
+        assert re.match(
+            rf"{prefix}/($|rooms\b|messages$|search\b|palette\b|models\b|live\b|static/|sessions\b)", url
+        ), url
     assert any(url.startswith(f"{prefix}/live?room={ROOM_ID}&seen=") for url in paths)
     assert f"{prefix}/rooms/{ROOM_ID}/messages" in paths
 

@@ -62,7 +62,9 @@ def faults(directory: Path) -> list[str]:
 
 
 def files(directory: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    """Return the files without the search index, which is not in a backup."""
+    found = (path for path in directory.rglob("*") if path.is_file() and not path.name.startswith("search.sqlite"))
+    return {str(path.relative_to(directory)): path.read_bytes() for path in found}
 
 
 # Backup

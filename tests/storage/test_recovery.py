@@ -23,7 +23,7 @@ from tests.support.answers import Open
 from tests.support.files import empty, execute, overwrite_last_page, truncate, write_junk
 from tests.support.model_server import ModelServer, end, held, text
 from tests.support.server import DEADLINE
-from tests.support.waiting import join_turn_threads
+from tests.support.waiting import join_turn_threads, until
 
 HOUR_SECONDS = 3600
 
@@ -204,11 +204,12 @@ def test_new_files_are_private_and_the_modes_of_existing_ones_are_kept(tmp_path:
     try:
         overseer = opened(directory)
         overseer.create("Kitchen")
+        until(lambda: (directory / "search.sqlite-shm").exists())
         modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (directory, *directory.rglob("*"))}
         overseer.close()
     finally:
         os.umask(before)
-    assert len(modes) == 9 and set(modes.values()) == {0o700, 0o600}, modes
+    assert len(modes) == 12 and set(modes.values()) == {0o700, 0o600}, modes
     chosen = {path: 0o755 if path.is_dir() else 0o640 for path in (directory, *directory.rglob("*"))}
     for path, mode in chosen.items():
         path.chmod(mode)

@@ -171,7 +171,8 @@ def test_list_comes_in_pages_with_pinned_rooms_first_and_then_by_last_activity(c
         second = root(client.get(more["href"] or "").text)
         pages = [[row["data-room"] for row in page.every("li", class_="row")] for page in (first, second)]
         assert pages == [expected[:50], expected[50:]]
-        assert [heading.text for heading in first.every("h2")] == ["Pinned", "Today"]
+        found = ["Messages"] if first.has(id="rooms-found") else []  # the index may have been faster
+        assert [heading.text for heading in first.every("h2")] == ["Pinned", "Today", *found]
         assert not second.has("h2") and not second.has(id="rooms-more")
 
 

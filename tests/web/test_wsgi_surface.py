@@ -204,6 +204,7 @@ VALID_SEGMENTS = {
     "room_id": ["{room}"],
     "number": ["1", "2", "3"],
     "session_id": ["0", "00000000"],
+    "sha256": ["0", "0" * 64],
     "name": ["style.css", "app.js"],
     "filename": ["icon.svg", "style.css", "vendor/htmx-4.0.1.min.js"],
 }
