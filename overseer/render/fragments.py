@@ -120,7 +120,9 @@ class Fragments:
     ) -> str:
         """Render the page: the list of rooms beside `open_room`, which is the HTML of `#room`.
 
-        `groups` are the best hits of a search for `q`. While an answer is `growing`, the page reloads itself in browsers without JavaScript.
+        `groups` are the best hits of a search for `q`.
+
+        While an answer is `growing`, the page reloads itself in browsers without JavaScript.
         """
         return self._render(
             "page.html",
