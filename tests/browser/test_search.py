@@ -46,7 +46,7 @@ def test_palette_finds_a_message_as_one_types(open_page: OpenPage, server: Serve
     expect(option).to_contain_text("Kitchen")
     expect(option.locator("mark")).to_have_text(["naïve", "qui", "Qui"])
     page.keyboard.press("Enter")
-    expect(page).to_have_url(f"{server.url}{path}?mark=naive%20qui#message-2")
+    expect(page).to_have_url(f"{server.url}{path}?mark=naive+qui#message-2")
     expect(message(page, 2)).to_be_in_viewport()
     until(lambda: marked(page) == ["naïve", "qui", "Qui"])
 

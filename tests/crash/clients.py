@@ -121,6 +121,8 @@ class Client:
             (6, lambda: self._restart_turn(own, "retry")),
             (4, lambda: self._restart_turn(own, "resume")),
             (3 if len(mine) > 1 else 0, lambda: self._delete(own)),
+            (2, lambda: self._fork(own)),
+            (3, lambda: self._search(own)),
             (4, lambda: self._open(any_room)),
             (3, self._list),
         ]
@@ -218,6 +220,19 @@ class Client:
             self._stop(room)
         show = self._history.begin(Operation("show", room.room, number=self._rng.choice(room.questions)))
         self._request(show, "PUT", f"/rooms/{room.room}/head", {"message": str(show.number)})
+
+    def _fork(self, room: ExpectedRoom) -> None:
+        """Fork a room, perhaps at one of its questions, and delete the fork."""
+        form = {"upto": str(self._rng.choice(room.questions))} if room.questions and self._rng.random() < 0.5 else {}
+        fork = self._history.begin(Operation("fork", text=room.room))
+        response = self._request(fork, "POST", f"/rooms/{room.room}/fork", form)
+        if fork.acknowledged:
+            drop = self._history.begin(Operation("drop", response.location.rsplit("/", 1)[-1]))
+            self._request(drop, "DELETE", response.location)
+
+    def _search(self, room: ExpectedRoom) -> None:
+        operation = self._history.begin(Operation("search"))
+        self._request(operation, "GET", f"/search?q=asks&room={room.room}")
 
     def _stop(self, room: ExpectedRoom) -> None:
         operation = self._history.begin(Operation("stop", room.room))

@@ -6,7 +6,7 @@ import sqlite3
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from overseer.storage import message_tree
+from overseer.storage import message_tree, search_index
 from overseer.storage.instance_lock import room_file, room_ids
 from overseer.storage.snapshot import inspect
 
@@ -37,6 +37,21 @@ class StoredRoom:
 def read_rooms(instance: Path) -> dict[str, StoredRoom]:
     """Read the rooms in a directory by id."""
     return {room: inspect(room_file(instance, room), _read) for room in room_ids(instance)}
+
+
+def indexed_texts(instance: Path, room: str) -> set[tuple[int, str, int]]:
+    """Return number, kind and checksum of each text of a room that belongs into the search index."""
+    found = inspect(room_file(instance, room), lambda db: search_index._read(db, 0, limit=10**6))
+    return {text.key for text in found.texts}
+
+
+def read_index(db: sqlite3.Connection) -> dict[str, set[tuple[int, str, int]]]:
+    """Return the same of each room in the index."""
+    rooms: dict[str, set[tuple[int, str, int]]] = {row["room"]: set() for row in db.execute("SELECT room FROM rooms")}
+    for text in db.execute("SELECT rooms.room AS id, texts.* FROM texts JOIN rooms ON rooms.id = texts.room"):
+        if text["message"]:
+            rooms[text["id"]].add((text["message"], search_index.KINDS[text["kind"]], text["checksum"]))
+    return rooms
 
 
 def _read(db: sqlite3.Connection) -> StoredRoom:

@@ -9,20 +9,25 @@ import threading
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from overseer.domain.errors import StorageError
 from overseer.storage.check import check
+from overseer.storage.search_index import SEARCH_FILE
+from overseer.storage.snapshot import inspect
 from tests.crash import html
 from tests.crash.clients import Client, Memory, Watcher, request
 from tests.crash.expected_room import NEW_ROOM, ExpectedRoom
-from tests.crash.files import StoredRoom, read_rooms
+from tests.crash.files import StoredRoom, indexed_texts, read_index, read_rooms
 from tests.crash.history import History, ShownMessage, clock
 from tests.crash.room_check import RoomCheck
 from tests.crash.scripted_model import ScriptedModel
 from tests.support.model_server import ModelServer
 from tests.support.server import Server
 from tests.support.server_pool import ServerPool
+from tests.support.waiting import DEADLINE
 
 CLIENTS, TABS = 5, 4
 KILLED_DURING = (
@@ -32,8 +37,9 @@ KILLED_DURING = (
     "clear",
     "clear",
     "edit",
-    "edit",
     "show",
+    "fork",
+    "drop",
     "rename",
     "ask",
     "retry",
@@ -50,10 +56,14 @@ EXPECTED_STATUS = {
     "retry": {201, 404, 409},
     "resume": {201, 409},
     "delete": {200},
+    "fork": {201},
+    "drop": {200},
+    "search": {200, 503},
     "open": {200, 404},
     "list": {200},
 }
 JOIN_SECONDS = 30.0
+FORK = "(fork)"
 
 
 class Harness:
@@ -153,6 +163,7 @@ class Harness:
         stored = read_rooms(self._server.instance)
         report = check(self._server.instance, progress=lambda done, of: None)
         faults = [finding.sentence for finding in report.findings]
+        faults += [*self._check_forks(history, stored), *self._check_index(stored)]
         faults += [*self._check_pages(stored), *self._check_lists(history, stored), *self._adopt(history, stored)]
         memory = self._memory
         for room, expected in {**memory.rooms, **memory.deleting}.items():
@@ -193,6 +204,38 @@ class Harness:
             if (status := request(self._server.port, "GET", f"/rooms/{room}").status) != 404:
                 yield f"room {room} was deleted, but has status {status}"
 
+    def _check_forks(self, history: History, stored: dict[str, StoredRoom]) -> Iterator[str]:
+        """Forks that were not deleted again are whole. Deletes them, and leaves them out of `stored`."""
+        dropped = {one.room for one in history.operations if one.kind == "drop" and one.acknowledged}
+        self.checked["forks"] += sum(one.kind == "fork" and one.acknowledged for one in history.operations)
+        for room, file in list(stored.items()):
+            if not file.name.endswith(FORK):
+                continue
+            if room in dropped:
+                yield f"the fork {room} was deleted, but exists"
+            for fault in file.faults:
+                yield f"the fork {room} has a fault: {fault}"
+            parents = {message.parent for message in file.messages}
+            if any(message.role == "user" and message.number not in parents for message in file.messages):
+                yield f"the fork {room} has a question without an answer"
+            request(self._server.port, "DELETE", f"/rooms/{room}")
+            del stored[room]
+
+    def _check_index(self, stored: dict[str, StoredRoom]) -> Iterator[str]:
+        """After some time the search index has exactly the texts of the rooms."""
+        path = self._server.instance / SEARCH_FILE
+        wanted = {room: indexed_texts(self._server.instance, room) for room in stored}
+        found: object = None
+        deadline = time.monotonic() + DEADLINE
+        while time.monotonic() < deadline:
+            with suppress(StorageError, FileNotFoundError):
+                found = inspect(path, read_index)
+            if found == wanted:
+                self.checked["indexes"] += 1
+                return
+            time.sleep(0.05)
+        yield f"the index has {found}, but {wanted} is stored"
+
     def _messages(self, room: str) -> list[ShownMessage]:
         shown: list[ShownMessage] = []
         before = ""
@@ -213,7 +256,8 @@ class Harness:
             for room, since in known.items():
                 if since < shown.since and room not in shown.rooms and room in stored:
                     yield f"room {room} was missing from a list, but exists"
-        deleted = {one.room for one in history.operations if one.kind == "delete"}
+        deleted = {one.room for one in history.operations if one.kind in ("delete", "drop")}
+        deleted |= {one.room for one in history.observations if one.name and one.name.endswith(FORK)}
         for room in {observation.room for observation in history.observations} - stored.keys() - deleted:
             yield f"room {room} was shown, but is gone"
 
@@ -241,6 +285,8 @@ def summary(harness: Harness, rounds: int, began: float) -> str:
         "names",
         "edits",
         "paths",
+        "forks",
+        "indexes",
         "clears",
         "stops",
         "deletions",
