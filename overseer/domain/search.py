@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Literal
 
@@ -163,16 +163,16 @@ def _matches(text: str, query: Query) -> Iterator[tuple[int, int]]:
         for match in query.pattern.finditer(text.lower()):
             yield match.span()
         return
-    characters, places = [], []
-    for place, character in enumerate(text[:MAX_NORMALIZED_CHARS]):
-        normal = _normalized(character)
-        characters.append(normal)
-        places += [place] * len(normal)
-    places.append(min(len(text), MAX_NORMALIZED_CHARS))
-    for match in query.pattern.finditer("".join(characters)):
+    characters = [*map(_normalized, text[:MAX_NORMALIZED_CHARS])]
+    places: list[int] | range = range(len(characters))
+    normal = "".join(characters)
+    if len(normal) != len(characters):
+        places = [place for place, character in enumerate(characters) for _ in character]
+    for match in query.pattern.finditer(normal):
         yield places[match.start()], places[match.end() - 1] + 1
 
 
+@lru_cache(4096)
 def _normalized(text: str) -> str:
     apart = unicodedata.normalize("NFKD", text).casefold()
     return "".join(character for character in apart if not unicodedata.combining(character))

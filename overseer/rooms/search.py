@@ -25,7 +25,7 @@ from overseer.domain.events import (
 from overseer.domain.search import Found, Hit, Piece, Query, snippet
 from overseer.storage.database import RunInThread, beside, file_identity
 from overseer.storage.instance_lock import room_file
-from overseer.storage.search_index import SEARCH_FILE, IndexBroken, SearchIndex, stamp_of, texts_of
+from overseer.storage.search_index import SEARCH_FILE, IndexBroken, SearchIndex, stamp_of, text_of
 
 log = logging.getLogger(__name__)
 
@@ -320,7 +320,7 @@ class Search:
     def _snippet(self, hit: Hit, query: Query) -> tuple[Piece, ...]:
         if not hit.message:
             return ()
-        return snippet(texts_of(self._file(hit.room_id), hit.message).get(hit.kind, ""), query)
+        return snippet(text_of(self._file(hit.room_id), hit.message, hit.kind), query)
 
 
 def open_during_crash(directory: Path, names: Iterable[str]) -> list[str]:

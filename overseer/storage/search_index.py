@@ -342,10 +342,12 @@ class SearchIndex:
             db.execute("INSERT INTO words (words, rowid, text) VALUES ('delete', ?, ?)", (row["id"], words))
 
 
-def texts_of(file: Path, number: int) -> dict[Kind, str]:
-    """Return the texts of one message of a room's file, as they are indexed."""
-    found = inspect(file, lambda source: _read(source, number - 1, limit=1, finished=False))
-    return {text.kind: text.text for text in found.texts if text.message == number}
+def text_of(file: Path, number: int, kind: Kind) -> str:
+    """Return a text of one message of a room's file, as it is indexed."""
+    part = "reasoning" if kind == "reasoning" else "text"
+    select = "SELECT text FROM parts WHERE message = ? AND kind = ? ORDER BY position"
+    found = inspect(file, lambda source: source.execute(select, (number, part)).fetchall())
+    return "\n\n".join(row["text"] for row in found).strip()
 
 
 def stamp_of(file: Path) -> str:
