@@ -300,6 +300,16 @@ def test_page_contains_the_fragments_that_are_pushed(fragments: Fragments) -> No
     assert {"room", "rooms", "rooms-place", "header", "messages", "error", "after-19"} <= ids
 
 
+def test_answer_goes_on_growing_when_a_question_behind_it_is_removed() -> None:
+    """Otherwise each further token would be sent with all text before it."""
+    answers = StreamingAnswers()
+    answers.handle(PartAdded(ROOM_ID, 2, 0, "text", "One"))
+    answers.handle(PathChanged(ROOM_ID))
+    answers.handle(PartGrew(ROOM_ID, 2, 0, " two"))
+    growth = answers.growth(ROOM_ID, 2, 0)
+    assert growth is not None and "One two" in growth.open
+
+
 def test_message_list_ends_with_the_place_for_the_next_exchange(fragments: Fragments) -> None:
     """A page of earlier messages has no such place."""
     exchange = parsed(fragments.exchange(ROOM_ID, question(), reply("waiting")))
