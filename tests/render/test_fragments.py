@@ -16,7 +16,7 @@ from jinja2 import DictLoader, Environment, Template
 from markupsafe import Markup
 
 from overseer import create_app
-from overseer.domain.events import PartAdded, PartGrew
+from overseer.domain.events import PartAdded, PartGrew, PathChanged
 from overseer.domain.messages import (
     CallState,
     File,
@@ -303,9 +303,9 @@ def test_page_contains_the_fragments_that_are_pushed(fragments: Fragments) -> No
 def test_answer_goes_on_growing_when_a_question_behind_it_is_removed() -> None:
     """Otherwise each further token would be sent with all text before it."""
     answers = StreamingAnswers()
-    answers.handle(PartAdded(ROOM_ID, 2, 0, "text", "One"))
-    answers.handle(PathChanged(ROOM_ID))
-    answers.handle(PartGrew(ROOM_ID, 2, 0, " two"))
+    answers.apply(PartAdded(ROOM_ID, 2, 0, "text", "One"))
+    answers.apply(PathChanged(ROOM_ID))
+    answers.apply(PartGrew(ROOM_ID, 2, 0, " two"))
     growth = answers.growth(ROOM_ID, 2, 0)
     assert growth is not None and "One two" in growth.open
 
