@@ -31,7 +31,7 @@ APPLICATION_ID = 0x4F565254  # "OVRT"
 VERSION = 1  # an index of another version is built anew
 BATCH = 200  # messages that are read and written at once
 CANDIDATES = 500  # the newest hits, which are ranked
-QUERY_SECONDS = 0.2  # after which a search is cut off
+RANKED_SECONDS, NEWEST_SECONDS = 0.12, 0.06  # after which a search is cut off
 PROGRESS_STEPS = 2000  # of SQLite's virtual machine, between looks at the clock
 MERGE_PAGES = 200  # of the index, that are rewritten at once
 KINDS: tuple[Kind, ...] = ("name", "question", "answer", "reasoning")
@@ -64,8 +64,9 @@ SELECT_PARTS = """
 # FTS5 yields the newest texts first. CROSS JOIN keeps SQLite from beginning with another table.
 SEARCH = """
     SELECT rooms.room, texts.*, found.score FROM
-      (SELECT rowid, bm25(words) AS score FROM words WHERE words MATCH :query ORDER BY rowid DESC) AS found
-      CROSS JOIN texts ON texts.id = found.rowid CROSS JOIN rooms ON rooms.id = texts.room {} LIMIT :limit"""
+      (SELECT rowid, {score} AS score FROM words WHERE words MATCH :query ORDER BY rowid DESC) AS found
+      CROSS JOIN texts ON texts.id = found.rowid CROSS JOIN rooms ON rooms.id = texts.room {of_room} LIMIT :limit"""
+BM25, NONE = "bm25(words)", "-1.0"
 
 
 class Text(NamedTuple):
@@ -246,27 +247,36 @@ class SearchIndex:
     def search(self, query: Query, *, room_id: str | None = None) -> tuple[list[Hit], bool]:
         """Return the best of the newest CANDIDATES, the best first, and whether the search was cut off.
 
-        They are ranked by bm25, by the kind of the text, and by its age.
+        They are ranked by bm25, by the kind of the text, and by its age. A search that takes too long, because bm25
+        counts all texts with each word, is made again without it.
         """
-        if self._reader is None:
-            self._reader = _connect(self.path, mode="ro")
-        db, deadline = self._reader, time.monotonic() + QUERY_SECONDS
-        of_room = "" if room_id is None else "AND rooms.room = :room"
-        found: list[sqlite3.Row] = []
-        cut = False
-        db.set_progress_handler(lambda: time.monotonic() > deadline, PROGRESS_STEPS)
-        try:
-            values = {"query": query.as_fts, "room": room_id, "limit": CANDIDATES}
-            found.extend(db.execute(SEARCH.format(of_room), values))
-        except sqlite3.Error as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
-                raise self._explained(error) from error
-            cut = True
-        finally:
-            db.set_progress_handler(None, 0)
+        found, cut = self._search(query, room_id, score=BM25, seconds=RANKED_SECONDS)
+        if cut:
+            found, cut = self._search(query, room_id, score=NONE, seconds=NEWEST_SECONDS)
         return _ranked(found), cut
 
     # In call order
+
+    def _search(
+        self, query: Query, room_id: str | None, *, score: str, seconds: float
+    ) -> tuple[list[sqlite3.Row], bool]:
+        if self._reader is None:
+            self._reader = _connect(self.path, mode="ro")
+        db, deadline = self._reader, time.monotonic() + seconds
+        select = SEARCH.format(score=score, of_room="" if room_id is None else "AND rooms.room = :room")
+        found: list[sqlite3.Row] = []
+        db.set_progress_handler(lambda: time.monotonic() > deadline, PROGRESS_STEPS)
+        try:
+            values = {"query": query.as_fts, "room": room_id, "limit": CANDIDATES}
+            for row in db.execute(select, values):
+                found.append(row)
+            return found, False
+        except sqlite3.Error as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                raise self._explained(error) from error
+            return found, True
+        finally:
+            db.set_progress_handler(None, 0)
 
     def _open(self) -> None:
         crashed = file_identity(beside(self.path, "-wal")) is not None

@@ -156,6 +156,20 @@ def test_hits_come_in_pages_the_best_first(overseer: Overseer, instance: Path, o
     assert again.search(parse("owl"), after=10**6).hits == ()
 
 
+def test_search_that_takes_too_long_shows_what_it_has(overseer: Overseer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a ranking, the newest first; and if that takes too long too, it says that some hits are missing."""
+    room = overseer.create("Kitchen").id
+    for n in range(3):
+        ask(overseer, room, f"Which fruit, and {'and ' * n}why?")
+    until(lambda: len(found(overseer, "fruit")) == 3)
+    monkeypatch.setattr(search_index, "PROGRESS_STEPS", 1)
+    monkeypatch.setattr(search_index, "RANKED_SECONDS", 0)
+    result = overseer.search(parse("fruit"))
+    assert ([hit.message for hit in result.hits], result.cut) == ([5, 3, 1], False)
+    monkeypatch.setattr(search_index, "NEWEST_SECONDS", 0)
+    assert overseer.search(parse("fruit")).cut
+
+
 # Start and damage
 
 
