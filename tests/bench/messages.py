@@ -1,4 +1,4 @@
-"""Requests for rooms with 50, 5,000 and 100,000 messages."""
+"""Requests for rooms with 50, 5,000 and 100,000 messages, the last with 10,000 versions besides."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.bench.caller import PART, Caller
 from tests.bench.figure import Figure, percentile, repeats
 from tests.bench.files import create_rooms, message
 from tests.bench.seeded_instance import seeded
-from tests.support.seed_data import insert_messages
+from tests.support.seed_data import insert_messages, insert_versions
 
 FEW, MANY, MOST = 50, 5_000, 100_000
 SIZES = (FEW, MANY, MOST)
@@ -19,6 +19,7 @@ REFERENCE = 4_098
 PAGE = 50
 ROUNDS, EACH, FEWER = 5, 80, 10
 PAGES, ROUNDS_BACK = 20, 4  # as many pages as the room of 5,000 has that were not read before
+VERSIONS = 10_000  # in the room with most messages, that are not shown
 MAX_GROWTH = 1.5  # relative to a room of 50 messages
 
 
@@ -78,6 +79,7 @@ def figures() -> Iterator[Figure]:
         rooms.update(zip(sizes, create_rooms(folder, len(sizes)), strict=True))
         for messages, room_id in rooms.items():
             insert_messages(room_file(folder, room_id), range(1, messages + 1), message)
+        insert_versions(room_file(folder, rooms[MOST]), MOST, VERSIONS)
 
     with seeded(prepare=filled) as home, Caller(home.server.port) as caller:
         readers = {messages: Reader(caller, room_id, messages) for messages, room_id in rooms.items()}

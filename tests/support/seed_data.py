@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterable
@@ -64,6 +65,17 @@ def insert_messages(path: Path, numbers: Iterable[int], text: Callable[[int], st
     with closing(sqlite3.connect(path)) as db, db:
         db.row_factory = sqlite3.Row
         insert_chain(db, numbers, text, at=CREATED_AT)
+
+
+def insert_versions(path: Path, messages: int, count: int) -> None:
+    """Add versions of random messages, which are not shown, to a room that has these messages."""
+    places = random.Random(messages).choices(range(1, messages), k=count)
+    with closing(sqlite3.connect(path)) as db, db:
+        for number, parent in enumerate(places, messages + 1):
+            role = "assistant" if parent % 2 else "user"
+            db.execute(INSERT, {"number": number, "role": role, "at": CREATED_AT, "parent": parent})
+            db.execute("INSERT INTO parts (message, position, kind, text) VALUES (?, 0, 'text', 'Another')", (number,))
+        db.execute("UPDATE room SET hidden = ?", (count,))
 
 
 def insert_chain(db: sqlite3.Connection, numbers: Iterable[int], text: Callable[[int], str], *, at: int) -> None:
