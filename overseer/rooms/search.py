@@ -9,6 +9,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -22,10 +24,10 @@ from overseer.domain.events import (
     RoomSynced,
     TurnEnded,
 )
-from overseer.domain.search import Found, Hit, Piece, Query, snippet
+from overseer.domain.search import Found, Hit, Query, snippet
 from overseer.storage.database import RunInThread, beside, file_identity
 from overseer.storage.instance_lock import room_file
-from overseer.storage.search_index import SEARCH_FILE, IndexBroken, SearchIndex, stamp_of, text_of
+from overseer.storage.search_index import SEARCH_FILE, IndexBroken, SearchIndex, read_texts, stamp_of
 
 log = logging.getLogger(__name__)
 
@@ -309,18 +311,14 @@ class Search:
 
     def _search(self, query: Query, room_id: str | None, after: int, limit: int) -> tuple[list[Hit], bool]:
         """Return the hits of a page, and one more if there is one, and whether the search was cut off."""
-        hits, cut = self._index.search(query, room_id=room_id)
-        page = hits[after : after + limit + 1]
-        shown = []
-        for hit in page:
+        hits, cut = self._index.search(query, room_id=room_id, after=after, limit=limit + 1)
+        texts: dict[Hit, str] = {}
+        for room, of_room in groupby(sorted(hits, key=attrgetter("room_id")), key=attrgetter("room_id")):
+            some = [hit for hit in of_room if hit.message]
             with suppress(StorageError, FileNotFoundError):  # deleted meanwhile
-                shown.append(replace(hit, snippet=self._snippet(hit, query)))
-        return shown, cut
-
-    def _snippet(self, hit: Hit, query: Query) -> tuple[Piece, ...]:
-        if not hit.message:
-            return ()
-        return snippet(text_of(self._file(hit.room_id), hit.message, hit.kind), query)
+                places = [(hit.message, hit.kind) for hit in some]
+                texts.update(zip(some, read_texts(self._file(room), places), strict=True) if some else ())
+        return [replace(hit, snippet=snippet(texts[hit], query)) if hit in texts else hit for hit in hits], cut
 
 
 def open_during_crash(directory: Path, names: Iterable[str]) -> list[str]:

@@ -14,7 +14,7 @@ import os
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -244,8 +244,12 @@ class SearchIndex:
         with self._write() as db:
             return {room["room"]: room["stamp"] for room in db.execute("SELECT room, stamp FROM rooms")}
 
-    def search(self, query: Query, *, room_id: str | None = None) -> tuple[list[Hit], bool]:
-        """Return the best of the newest CANDIDATES, the best first, and whether the search was cut off.
+    def search(
+        self, query: Query, *, room_id: str | None = None, after: int = 0, limit: int = CANDIDATES
+    ) -> tuple[list[Hit], bool]:
+        """Return the best of the newest CANDIDATES, without the first `after`, the best first.
+
+        Return also whether the search was cut off.
 
         They are ranked by bm25, by the kind of the text, and by its age. A search that takes too long, because bm25
         counts all texts with each word, is made again without it.
@@ -253,7 +257,8 @@ class SearchIndex:
         found, cut = self._search(query, room_id, score=BM25, seconds=RANKED_SECONDS)
         if cut:
             found, cut = self._search(query, room_id, score=NONE, seconds=NEWEST_SECONDS)
-        return _ranked(found), cut
+        best = sorted(found, key=_score(now()))[after : after + limit]
+        return [Hit(row["room"], row["message"], KINDS[row["kind"]], row["at"]) for row in best], cut
 
     # In call order
 
@@ -352,12 +357,18 @@ class SearchIndex:
             db.execute("INSERT INTO words (words, rowid, text) VALUES ('delete', ?, ?)", (row["id"], words))
 
 
-def text_of(file: Path, number: int, kind: Kind) -> str:
-    """Return a text of one message of a room's file, as it is indexed."""
-    part = "reasoning" if kind == "reasoning" else "text"
+def read_texts(file: Path, places: Iterable[tuple[int, Kind]]) -> list[str]:
+    """Return texts of messages of a room's file, as they are indexed."""
     select = "SELECT text FROM parts WHERE message = ? AND kind = ? ORDER BY position"
-    found = inspect(file, lambda source: source.execute(select, (number, part)).fetchall())
-    return "\n\n".join(row["text"] for row in found).strip()
+
+    def read(source: sqlite3.Connection) -> list[str]:
+        texts = []
+        for number, kind in places:
+            found = source.execute(select, (number, "reasoning" if kind == "reasoning" else "text"))
+            texts.append("\n\n".join(row["text"] for row in found).strip())
+        return texts
+
+    return inspect(file, read)
 
 
 def stamp_of(file: Path) -> str:
@@ -389,15 +400,16 @@ def _read(source: sqlite3.Connection, after: int, *, limit: int = BATCH, finishe
     return RoomTexts(name, texts, messages[-1]["number"], more=len(messages) == limit)
 
 
-def _ranked(found: Iterable[sqlite3.Row]) -> list[Hit]:
-    at = now()
+def _score(at: int) -> Callable[[sqlite3.Row], float]:
+    """Return the function whose value is less for a better hit, at a time."""
+    weights = [WEIGHTS[kind] for kind in KINDS]
 
     def score(row: sqlite3.Row) -> float:
         age: float = max(0, at - row["at"]) / HALF_LIFE_MS
         bm25: float = row["score"]  # negative
-        return bm25 * WEIGHTS[KINDS[row["kind"]]] * (0.5 + 0.5 * 2**-age)
+        return float(bm25 * weights[row["kind"]] * (0.5 + 0.5 * 2**-age))
 
-    return [Hit(row["room"], row["message"], KINDS[row["kind"]], row["at"]) for row in sorted(found, key=score)]
+    return score
 
 
 def _connect(path: Path, mode: str = "rw") -> sqlite3.Connection:
