@@ -180,13 +180,13 @@ class ChatRoom:
         self._emit_and_start_next(PathChanged(self.room_id))
         return number
 
-    def resume(self) -> int:
+    def resume(self, number: int | None = None) -> int:
         """Continue the last answer from where it broke off. Return its number.
 
-        Raises Outdated if the answer is not `resumable`, or AnswerInProgress.
+        Raises Outdated if the answer is not `resumable` or not the given one, or AnswerInProgress.
         """
         self._require_idle()
-        message = self._store.resume_last_answer()
+        message = self._store.resume_last_answer(number)
         self._queued.append(message.number)
         self._emit_and_start_next(MessageChanged(self.room_id, message.number))
         return message.number
@@ -221,7 +221,7 @@ class ChatRoom:
             self._start_next_turn(was_queued=True)
 
     def withdraw(self, question: int) -> None:
-        """Delete a question whose answer is queued, and that answer.
+        """Delete a question whose answer is queued, and that answer. A question with other answers stays.
 
         Raises NoSuchMessage, or Outdated if the answer is not queued any more.
         """
@@ -229,7 +229,7 @@ class ChatRoom:
         answer = next((one for one in self._queued if self._store.message(one).parent == question), None)
         if answer is None:
             raise Outdated("This question is not waiting any more.")
-        self._store.delete_exchange(question, answer)
+        self._store.withdraw(question, answer)
         self._queued.remove(answer)
         self._emit(PathChanged(self.room_id))
 
@@ -384,6 +384,7 @@ class ChatRoom:
     def _emit_and_start_next(self, *events: RoomEvent, configuration: Configuration | None = None) -> None:
         for event in events:
             self._emit(event)
+        self._known_summary = None
         self._start_next_turn(configuration=configuration)
 
     def _start_next_turn(self, *, was_queued: bool = False, configuration: Configuration | None = None) -> None:

@@ -49,8 +49,17 @@ from overseer.rooms.chat_room import INTERRUPTED, ChatRoom, Limits
 from overseer.rooms.event_queue import EventQueue
 from overseer.rooms.room_handle import RoomHandle
 from overseer.rooms.search import PAGE_HITS, Search, open_during_crash
-from overseer.storage.database import BUSY_SECONDS, RunInThread, Storage, beside, file_identity, quarantine, run_inline
-from overseer.storage.facets import Facet, FacetAborted, Facets
+from overseer.storage.database import (
+    BUSY_SECONDS,
+    RunInThread,
+    Storage,
+    beside,
+    file_identity,
+    quarantine,
+    remove_unfinished_copies,
+    run_inline,
+)
+from overseer.storage.facets import DELETED, Facet, FacetAborted, Facets
 from overseer.storage.instance_lock import REGISTRY_FILE, InstanceLock, room_file, room_ids
 from overseer.storage.registry import PAGE, Registry
 from overseer.storage.room_rows import now
@@ -264,22 +273,27 @@ class Overseer:
         _check_id(room_id)
         self._require_registry().begin_deleting(room_id)
         try:
+            # At once: calls of open rooms do not ask the registry whether the room exists.
+            self._facets.abort(_facet_name(room_id), DELETED)
             with self._search.removing(room_id):
                 self._remove(room_id)
         finally:
             self._models.forget(room_id)
             self._publish(RoomDeleted(room_id))
+        self._search.purge()
 
     def clear(self, room_id: str) -> None:
         """Delete the messages of a room; see `ChatRoom.clear`."""
         self.record(room_id)
         with self._search.removing(room_id):
             self.call(room_id, ChatRoom.clear)
+        self._search.purge()
 
     def resume(self, room_id: str) -> int:
         """Continue the last answer of a room; see `ChatRoom.resume`."""
-        with self._search.changing(room_id, self.call(room_id, ChatRoom.end_of_path)):
-            return self.call(room_id, ChatRoom.resume)
+        number = self.call(room_id, ChatRoom.end_of_path)
+        with self._search.changing(room_id, number):
+            return self.call(room_id, ChatRoom.resume, number)
 
     def reindex(self, progress: Callable[[int, int], None]) -> None:
         """Build the search index anew. Raises InstanceError if a server uses the directory."""
@@ -483,7 +497,8 @@ class Overseer:
         try:
             self._registry = registry = self._open_registry()
             was_clean = registry.begin_run()
-            suspects = [] if was_clean else open_during_crash(self.directory, registry.ids())
+            suspects = [] if was_clean else open_during_crash(self.directory, room_ids(self.directory))
+            remove_unfinished_copies(self.directory / "facets")
             self._recover(registry, was_clean=was_clean)
             return suspects
         except BaseException:

@@ -89,10 +89,10 @@ class RoomHandle:
         first = self.path(end)
 
         def read() -> Iterator[Message]:
-            page, count = first, 0
-            while page:
+            page, count, last = first, 0, 0
+            while page and page[0].number > last:  # of a path with a hole, the same messages would come again
                 yield from page
-                count += len(page)
+                count, last = count + len(page), page[-1].number
                 page = self.path(end, after=count)
 
         return read()

@@ -141,6 +141,8 @@ class Check:
             return
         for message in errors:
             yield Finding(f"{label} is damaged: {message}. Put back a copy from a backup.")
+        if errors and row is not None:
+            return
         if content is None:
             yield Finding(
                 f"{label} holds no room: creating it was interrupted. The next start removes it.", fault=False

@@ -363,6 +363,12 @@ def save_copy(db: sqlite3.Connection, target: Path, change: Callable[[sqlite3.Co
     flush(target.parent)
 
 
+def remove_unfinished_copies(folder: Path) -> None:
+    """Remove what a crash during `save_copy` left in a folder."""
+    for path in folder.glob("*.partial*"):
+        path.unlink(missing_ok=True)
+
+
 def _create(path: Path) -> None:
     """Create an empty file if there is none. SQLite would create it with the default mode."""
     with suppress(FileExistsError):

@@ -85,9 +85,9 @@ def newest_below(db: sqlite3.Connection, number: int) -> int:
     return newest
 
 
-def newest_child(db: sqlite3.Connection, number: int) -> int | None:
-    """Return the newest version of what follows a message, or None."""
-    newest: int | None = db.execute("SELECT max(number) FROM messages WHERE parent = ?", (number,)).fetchone()[0]
+def newest_child(db: sqlite3.Connection, number: int | None) -> int | None:
+    """Return the newest version of what follows a message, or of the first message for None, or None."""
+    newest: int | None = db.execute("SELECT max(number) FROM messages WHERE parent IS ?", (number,)).fetchone()[0]
     return newest
 
 

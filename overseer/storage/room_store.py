@@ -137,11 +137,14 @@ class RoomStore:
             message_tree.set_head(db, answer, added=1)
             return answer
 
-    def resume_last_answer(self) -> Message:
-        """Mark the last answer as waiting and return it as it was. Raises Outdated if it is not `resumable`."""
+    def resume_last_answer(self, number: int | None = None) -> Message:
+        """Mark the last answer as waiting and return it as it was.
+
+        Raises Outdated if it is not `resumable`, or not `number` if that is given.
+        """
         with self._storage.write() as db:
             last = message_tree.head(db)
-            message = room_rows.select_message(db, last) if last else None
+            message = room_rows.select_message(db, last) if last and number in (None, last) else None
             if message is not None and message.resumable:
                 room_rows.mark_waiting(db, message.number)
                 return message
@@ -220,14 +223,23 @@ class RoomStore:
             _finish(db, numbers, state, reason)
             return numbers
 
-    def delete_exchange(self, question: int, answer: int) -> None:
-        """Delete a question and its answer. The messages after them follow the one before."""
+    def withdraw(self, question: int, answer: int) -> None:
+        """Delete an answer, and its question if it has no other one. Of other versions, the newest is shown.
+
+        The messages after the answer follow the one before.
+        """
         with self._storage.write() as db:
             head = message_tree.head(db)
-            parent = db.execute("SELECT parent FROM messages WHERE number = ?", (question,)).fetchone()["parent"]
-            db.execute("DELETE FROM messages WHERE number IN (?, ?)", (question, answer))
-            message_tree.move_up(db, answer, parent)
-            db.execute("UPDATE room SET head = ?", (parent if head == answer else head,))
+            before = db.execute("SELECT parent FROM messages WHERE number = ?", (question,)).fetchone()["parent"]
+            db.execute("DELETE FROM messages WHERE number = ?", (answer,))
+            kept = message_tree.newest_child(db, question)
+            if kept is None:
+                db.execute("DELETE FROM messages WHERE number = ?", (question,))
+                kept = message_tree.newest_child(db, before)
+            last = before if kept is None else message_tree.newest_below(db, kept)
+            message_tree.move_up(db, answer, last)
+            db.execute("UPDATE room SET head = ?", (last if head == answer else head,))
+            message_tree.count_hidden(db)
 
     def clear(self, *, name: str) -> bool:
         """Delete all messages. Their numbers are not reused.
@@ -249,8 +261,12 @@ class RoomStore:
             if before is None:
                 return _page(db, head, head, limit)
             row = db.execute("SELECT parent FROM messages WHERE number = ?", (before,)).fetchone()
-            last = row["parent"] if row else message_tree.at_or_below(db, head, before - 1)
-            return replace(_page(db, head, last, limit), newest=False)
+            if row is None:
+                last = message_tree.at_or_below(db, head, before - 1)
+                return replace(_page(db, head, last, limit), newest=False)
+            hidden = message_tree.at_or_below(db, head, before) != before
+            end = message_tree.newest_below(db, before) if hidden else head
+            return replace(_page(db, end, row["parent"], limit), newest=False, hidden=hidden)
 
     def page_with(self, number: int, limit: int) -> Page:
         """Return a page with a message and at most MESSAGES_AFTER later ones, of the newest path through it.

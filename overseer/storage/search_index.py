@@ -92,12 +92,16 @@ class IndexBroken(Exception):
 
 
 class RoomTexts(NamedTuple):
-    """What was read of a room: its name, texts, the last number that was read, and whether there may be more."""
+    """What was read of a room: its name, texts, the last number that was read, and whether there may be more.
+
+    `last_used` is the highest number that was ever used in the room.
+    """
 
     name: str
     texts: list[Text]
     upto: int
     more: bool
+    last_used: int
 
 
 class SearchIndex:
@@ -115,11 +119,11 @@ class SearchIndex:
     # Open and close
 
     def open(self) -> None:
-        """Open the file. One that cannot be used is replaced by an empty one."""
+        """Open the file. One that is damaged is replaced by an empty one. Raises StorageUnavailable."""
         self.close()
         try:
             self._open()
-        except (sqlite3.Error, IndexBroken):
+        except IndexBroken:
             self.delete()
             self._open()
 
@@ -142,6 +146,8 @@ class SearchIndex:
         with self._write() as db:
             room, stamp = self._room(db, room_id), stamp_of(file)
             found = inspect(file, lambda source: _read(source, room["upto"] if room else 0))
+            if room is not None and found.last_used < room["upto"]:
+                raise IndexBroken("an older copy of a room was put back")
             if room is None:
                 db.execute("INSERT INTO rooms (room, name, upto) VALUES (?, '', 0)", (room_id,))
                 room = self._room(db, room_id)
@@ -183,22 +189,33 @@ class SearchIndex:
         with self._write() as db:
             db.execute("UPDATE rooms SET stamp = ? WHERE room = ?", (stamp_of(file), room_id))
 
-    def add_message(self, room_id: str, number: int, file: Path) -> None:
-        """Add one message that was removed, or had no text when the messages around it were added."""
+    def note_incomplete(self, room_id: str) -> None:
+        """Note that a room has to be repaired."""
+        with self._write() as db:
+            db.execute("UPDATE rooms SET stamp = '' WHERE room = ?", (room_id,))
+
+    def add_message(self, room_id: str, number: int, file: Path) -> bool:
+        """Add one message that was removed, or had no text when the messages around it were added.
+
+        Return False if it is not finished.
+        """
         with self._write() as db:
             room = self._room(db, room_id)
             if room is None or number > room["upto"]:
-                return
+                return True
             known = db.execute("SELECT 1 FROM texts WHERE room = ? AND message = ?", (room["id"], number)).fetchone()
-            if known is None:
-                found = inspect(file, lambda source: _read(source, number - 1, limit=1))
-                self._add(db, room["id"], [text for text in found.texts if text.message == number])
+            if known is not None:
+                return True
+            found = inspect(file, lambda source: _read(source, number - 1, limit=1))
+            self._add(db, room["id"], [text for text in found.texts if text.message == number])
+            return found.upto >= number
 
     def remove_message(self, room_id: str, number: int, file: Path) -> None:
         """Take one message out, before it is changed."""
         with self._write() as db:
             if (room := self._room(db, room_id)) is not None and number <= room["upto"]:
                 self._remove_between(db, room["id"], number, number, file)
+                db.execute("UPDATE rooms SET stamp = '' WHERE id = ?", (room["id"],))
 
     def remove_room(self, room_id: str, file: Path) -> bool:
         """Take BATCH messages of a room out, while its file still has them. Return whether that were all."""
@@ -232,12 +249,20 @@ class SearchIndex:
             pages = -MERGE_PAGES if purge == 1 else MERGE_PAGES
             db.execute("INSERT INTO words (words, rank) VALUES ('merge', ?)", (pages,))
             done = db.total_changes - before < 2
-            db.execute("UPDATE state SET purge = ?", (0 if done else 2,))
-        if done:
-            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        return done
+            db.execute("UPDATE state SET purge = 2")
+        # The words are in the WAL file too, until it is truncated.
+        if not done or not self._truncate_wal(db):
+            return False
+        with self._write() as db:
+            db.execute("UPDATE state SET purge = 0")
+        return True
 
     # Queries
+
+    def has(self, room_id: str) -> bool:
+        """Return whether a room is in the index."""
+        with self._write() as db:
+            return self._room(db, room_id) is not None
 
     def stamps(self) -> dict[str, str]:
         """Return the rooms in the index, each with the stamp of its file at that time."""
@@ -265,29 +290,37 @@ class SearchIndex:
     def _search(
         self, query: Query, room_id: str | None, *, score: str, seconds: float
     ) -> tuple[list[sqlite3.Row], bool]:
-        if self._reader is None:
-            self._reader = _connect(self.path, mode="ro")
-        db, deadline = self._reader, time.monotonic() + seconds
+        deadline = time.monotonic() + seconds
         select = SEARCH.format(score=score, of_room="" if room_id is None else "AND rooms.room = :room")
         found: list[sqlite3.Row] = []
-        db.set_progress_handler(lambda: time.monotonic() > deadline, PROGRESS_STEPS)
         try:
+            if self._reader is None:
+                self._reader = _connect(self.path, mode="ro")
+            self._reader.set_progress_handler(lambda: time.monotonic() > deadline, PROGRESS_STEPS)
             values = {"query": query.as_fts, "room": room_id, "limit": CANDIDATES}
-            for row in db.execute(select, values):
+            for row in self._reader.execute(select, values):
                 found.append(row)
             return found, False
         except sqlite3.Error as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_INTERRUPT:
                 raise self._explained(error) from error
             return found, True
         finally:
-            db.set_progress_handler(None, 0)
+            if self._reader is not None:
+                self._reader.set_progress_handler(None, 0)
 
     def _open(self) -> None:
         crashed = file_identity(beside(self.path, "-wal")) is not None
         if not self.path.exists():
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE_MODE))
-        self._db = db = _connect(self.path)
+        try:
+            self._db = _connect(self.path)
+            self._prepare(self._db, crashed=crashed)
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
+
+    def _prepare(self, db: sqlite3.Connection, *, crashed: bool) -> None:
+        """Create the tables of a new file, or check those of another one."""
         if not db.execute("PRAGMA user_version").fetchone()[0]:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("BEGIN")
@@ -322,6 +355,14 @@ class SearchIndex:
         """Return what to raise for an error of SQLite: a full disk, for example, does not break the index."""
         explained = explain_sqlite_error(error, self.path)
         return explained if isinstance(explained, StorageUnavailable) else IndexBroken(str(error))
+
+    def _truncate_wal(self, db: sqlite3.Connection) -> bool:
+        """Write the WAL file back and truncate it. Return False if a reader or a full disk prevents it."""
+        try:
+            (busy, *_) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
+        return not busy
 
     def _room(self, db: sqlite3.Connection, room_id: str) -> sqlite3.Row | None:
         row: sqlite3.Row | None = db.execute("SELECT * FROM rooms WHERE room = ?", (room_id,)).fetchone()
@@ -379,14 +420,21 @@ def stamp_of(file: Path) -> str:
     return f"{found.inode} {found.size} {found.written_at} {wal.size if wal else 0} {wal.written_at if wal else 0}"
 
 
+def same_file(stamp: str, other: str) -> bool:
+    """Return whether two stamps are of the same file, changed or not. A room that has to be repaired has no stamp."""
+    return bool(stamp) and stamp.split(" ")[0] == other.split(" ")[0]
+
+
 def _read(source: sqlite3.Connection, after: int, *, limit: int = BATCH, finished: bool = True) -> RoomTexts:
     """Read the name of a room and at most `limit` messages after a number, only `finished` ones."""
     row = source.execute("SELECT name FROM room").fetchone()
     name = row["name"] if row else ""
+    sequence = source.execute("SELECT seq FROM sqlite_sequence WHERE name = 'messages'").fetchone()
+    used = sequence["seq"] if sequence else 0
     select = SELECT_MESSAGES.format(FINISHED if finished else "1")
     messages = source.execute(select, {"after": after, "limit": limit}).fetchall()
     if not messages:
-        return RoomTexts(name, [], after, more=False)
+        return RoomTexts(name, [], after, more=False, last_used=used)
     parts: dict[tuple[int, str], list[str]] = {}
     for part in source.execute(SELECT_PARTS, (messages[0]["number"], messages[-1]["number"])):
         parts.setdefault((part["message"], part["kind"]), []).append(part["text"])
@@ -397,7 +445,7 @@ def _read(source: sqlite3.Connection, after: int, *, limit: int = BATCH, finishe
         for kind, stored in kinds:
             if text := "\n\n".join(parts.get((message["number"], stored), ())).strip():
                 texts.append(Text(message["number"], kind, message["created_at"], text))
-    return RoomTexts(name, texts, messages[-1]["number"], more=len(messages) == limit)
+    return RoomTexts(name, texts, messages[-1]["number"], more=len(messages) == limit, last_used=used)
 
 
 def _score(at: int) -> Callable[[sqlite3.Row], float]:

@@ -133,11 +133,7 @@ def own_page_url(wanted: str) -> str:
         return ""
     try:
         endpoint, values = adapter.match(url.path.removeprefix(request.script_root), method="GET")
-        query = {
-            name: value
-            for name, value in parse_qsl(url.query, max_num_fields=9)
-            if name in ("at", "before", "mark", "q")
-        }
+        query = {name: value for name, value in parse_qsl(url.query, max_num_fields=9) if name in QUERY_OF_PAGES}
     except (ValueError, HTTPException, RequestRedirect):
         return ""
     return fragments().url(endpoint, **{**query, **values}) if endpoint in PAGES else ""

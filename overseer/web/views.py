@@ -31,6 +31,7 @@ MAX_WAIT_SECONDS = 600
 PALETTE_ROOMS = 8
 FIRST_HITS = 6  # of a search as one types
 MIN_SEARCH_CHARS = 2
+AT_MESSAGE = re.compile(r"[?&](?:at|before)=")
 MARKDOWN_HEADERS = {"Vary": "Accept", "Cache-Control": "no-store"}
 # The content comes from a model. A browser asks each time, because the room may be deleted or the session over.
 FILE_HEADERS = {"Content-Security-Policy": "sandbox", "Cache-Control": "private, no-cache"}
@@ -167,7 +168,8 @@ def update_message(room_id: str, number: int) -> Response:
     asked = overseer().room(room_id).edit(number, request.form.get("text", ""))
     if wants_redirect():
         return redirect_to_message(room_id, asked.question)
-    return html_response(exchange_fragment(room_id, asked), 201, location(room_id, asked))
+    headers = {**location(room_id, asked), **leave_version(room_id, asked.question)}
+    return html_response(exchange_fragment(room_id, asked), 201, headers)
 
 
 @bp.put(f"{ROOM}/head")
@@ -179,7 +181,9 @@ def update_head(room_id: str) -> Response:
     overseer().room(room_id).show(number)
     if wants_redirect():
         return redirect_to_message(room_id, number)
-    return messages_response(room_id)
+    response = messages_response(room_id)
+    response.headers.update(leave_version(room_id, number))
+    return response
 
 
 @bp.get(f"{MESSAGE}/edit")
@@ -243,17 +247,18 @@ def create_turn(room_id: str) -> Response:
 def search() -> Response:
     """Search the texts of all rooms, or with `room=` of one."""
     q, room_id, after = clean(request.args.get("q", "")), request.args.get("room") or None, number_arg("after") or 0
-    sentence = ""
-    found = Found()
+    sentence, status, found = "", 200, Found()
     if q.strip():
         try:
             found = overseer().search(parse(q), room_id=room_id, after=after)
-        except (QueryRefused, StorageUnavailable) as error:
+        except QueryRefused as error:
             sentence = str(error)
+        except StorageUnavailable as error:
+            sentence, status = str(error), 503
     groups = by_room(found)
     if request.accept_mimetypes.best == "text/plain":
         lines = as_lines(groups, fragments().url) if groups else [f"{sentence or 'Nothing was found.'}\n"]
-        return Response((line.encode() for line in lines), mimetype="text/plain", headers=MARKDOWN_HEADERS)
+        return Response((line.encode() for line in lines), status, MARKDOWN_HEADERS, mimetype="text/plain")
     within = overseer().record(room_id) if room_id else None
     html = fragments().search(groups, found, q=q, within=within, sentence=sentence, whole=wants_page())
     return html_response(page_with(html, None, filtered=False) if wants_page() else html, headers={"Vary": "Accept"})
@@ -369,6 +374,13 @@ def redirect_to_message(room_id: str, number: int, *, mark: str | None = None) -
     return redirect("rooms.show_room", room_id=room_id, at=at, mark=mark, anchor=dom_id("message", number))
 
 
+def leave_version(room_id: str, number: int) -> dict[str, str]:
+    """Return the header that leads a tab which shows another version (`?at=`) to a message in the room."""
+    if not AT_MESSAGE.search(request.headers.get("HX-Current-URL", "")):
+        return {}
+    return {"HX-Redirect": redirect_to_message(room_id, number).headers["Location"]}
+
+
 def by_room(found: Found) -> list[HitsOfRoom]:
     """Group hits by their room, in the order of the best hit of each."""
     groups: dict[str, HitsOfRoom] = {}
@@ -385,9 +397,11 @@ def first_hits(q: str) -> list[HitsOfRoom]:
     if len(q.strip()) < MIN_SEARCH_CHARS:
         return []
     try:
-        return by_room(overseer().search(parse(q), limit=FIRST_HITS))
+        found = overseer().search(parse(q), limit=2 * FIRST_HITS)
     except (QueryRefused, StorageUnavailable):
         return []
+    of_messages = [hit for hit in found.hits if hit.message]  # the names of rooms are listed anyway
+    return by_room(replace(found, hits=tuple(of_messages[:FIRST_HITS])))
 
 
 def home(text: str = "") -> str:

@@ -289,7 +289,7 @@ document.addEventListener("htmx:config:request", ({ detail: { ctx } }) => {
 document.addEventListener("htmx:after:swap", () => {
   if (!switching || !document.getElementById(switching.id)) return;
   goTo(switching);
-  document.querySelector(`#${switching.id} .message__versions button:enabled`).focus();
+  document.querySelector(`#${switching.id} .message__versions button:enabled`)?.focus();
   switching = null;
 });
 document.addEventListener("htmx:finally:request", ({ detail: { ctx } }) => {

@@ -41,7 +41,7 @@ document.addEventListener("focusin", ({ target }) => {
 });
 document.addEventListener("keydown", (event) => {
   const neighbour = { ArrowLeft: 0, ArrowRight: 1 }[event.key];
-  if (neighbour !== undefined && !event.defaultPrevented && !event.altKey && event.target.matches(`#messages :is(${CONTROLS})`))
+  if (neighbour !== undefined && !event.defaultPrevented && !(event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) && event.target.matches(`#messages :is(${CONTROLS})`))
     event.target.closest("article").querySelectorAll(".message__versions button")[neighbour]?.click();
   const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
   if (!step || event.defaultPrevented || !event.target.matches(`#messages :is(${CONTROLS})`)) return;

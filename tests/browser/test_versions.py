@@ -126,6 +126,30 @@ def test_other_version_can_be_read_without_a_switch(
     expect(page).to_have_url(f"{server.url}{path}#message-2")
 
 
+def test_edit_and_switch_on_the_page_of_another_version_lead_to_the_room(
+    open_page: OpenPage, server: Server, model_server: ModelServer
+) -> None:
+    """That page is not live."""
+    path = create_room(server)
+    model_server.will(answer("First."), answer("Edited."), answer("Third."))
+    ask(server, path, "One?")
+    requests.patch(f"{server.url}{path}/messages/1", {"text": "Two?"}, timeout=20).raise_for_status()
+    page = open_page(path)
+    expect(message(page, 4, state="complete")).to_be_visible()
+    page.goto(f"{server.url}{path}?at=2#message-2")
+    switch(page, 1, "Next")
+    expect(page).to_have_url(f"{server.url}{path}#message-3")
+    expect(message(page, 4)).to_contain_text("Edited.")
+    page.goto(f"{server.url}{path}?at=2#message-2")
+    message(page, 1).hover()
+    message(page, 1).get_by_role("link", name="Edit").click()
+    page.locator("#editing textarea").fill("Three?")
+    page.keyboard.press("Control+Enter")
+    expect(page).to_have_url(f"{server.url}{path}#message-5")
+    expect(message(page, 6, state="complete")).to_contain_text("Third.")
+    expect(page.locator("#composer")).to_be_visible()
+
+
 def test_clear_and_delete_say_how_many_messages_are_in_other_versions(open_page: OpenPage, server: Server) -> None:
     path = create_room(server)
     for question in ("One?", "Two?"):

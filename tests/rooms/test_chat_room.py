@@ -769,6 +769,32 @@ def test_turn_that_cannot_be_started_is_started_by_the_next_call(harness: RoomHa
     assert set(harness.states()) == {"complete"}
 
 
+@pytest.mark.usefixtures("no_start_retry")
+@pytest.mark.parametrize("command", ["retry", "edit"])
+def test_withdrawn_version_leaves_the_one_before(harness: RoomHarness, command: str) -> None:
+    """A question that was edited, or an answer asked for again, while the turn cannot start."""
+    harness.answer("one", text_reply("first"))
+    harness.answer("two", text_reply("second"))
+    unreadable = Unreadable(harness, column=("room", "system_prompt"))
+    if command == "retry":
+        harness.retry()
+        question = 3
+    else:
+        question = harness.edit(1, "changed").question
+    unreadable.times = 0
+    harness.call(ChatRoom.withdraw, question)
+    assert harness.texts() == ["one", "first", "two", "second"]
+    assert harness.call(ChatRoom.summary).hidden == 0 and harness.call(ChatRoom.idle)
+
+
+def test_resume_of_an_answer_that_is_not_shown_any_more_is_refused(harness: RoomHarness) -> None:
+    harness.answer("one", ScriptedReply(TextDelta("Half"), ModelCut("It broke off.")))
+    harness.edit(1, "changed")
+    harness.wait_for_end(4)
+    with pytest.raises(Outdated):
+        harness.call(ChatRoom.resume, 2)
+
+
 def test_turn_that_can_never_be_started_ends_as_failed(
     harness: RoomHarness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

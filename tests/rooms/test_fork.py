@@ -140,6 +140,15 @@ def test_fork_that_a_crash_left_out_of_the_list_is_adopted(
     assert (fork.name, fork.forked_from, fork.forked_at, fork.messages) == ("Kitchen (fork)", room.id, 2, 2)
 
 
+def test_copy_that_a_crash_left_is_removed_by_the_next_start(overseer: Overseer, opened: Open) -> None:
+    overseer.close()
+    left = [overseer.directory / "facets" / f"room-0123456789ab.sqlite.partial{end}" for end in ("", "-journal")]
+    for path in left:
+        path.write_bytes(b"half of it")
+    opened(overseer.directory)
+    assert not [path for path in left if path.exists()]
+
+
 def test_fork_is_a_file_of_its_own(overseer: Overseer, room: Room) -> None:
     fork = overseer.fork(room.id)
     overseer.close()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import re
 import sqlite3
+import threading
 import unicodedata
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,13 @@ from overseer.domain.search import QueryRefused, parse, snippet
 from overseer.rooms.overseer import Overseer
 from overseer.storage import search_index
 from overseer.storage.instance_lock import room_file
-from overseer.storage.search_index import SEARCH_FILE, SearchIndex
+from overseer.storage.search_index import SEARCH_FILE, IndexBroken, SearchIndex
 from tests.storage.rooms import ask
 from tests.support.answers import Open
-from tests.support.files import empty, execute, overwrite_last_page, write_junk
+from tests.support.files import column, empty, execute, overwrite_last_page, write_junk
 from tests.support.model_server import ModelServer, Reply, answer, end, held, reasoning, text
 from tests.support.seed_data import insert_messages
-from tests.support.waiting import join_turn_threads, until
+from tests.support.waiting import DEADLINE, join_turn_threads, until
 
 Place = tuple[str, int, str]
 
@@ -234,6 +235,118 @@ def test_room_whose_file_has_other_texts_than_were_indexed_causes_a_new_index(ov
     execute(room_file(overseer.directory, room), "UPDATE parts SET text = 'Which medlar?' WHERE message = 1")
     overseer.delete(room)
     expect(overseer, "quince", (other, 1, "question"))
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, write_junk])
+def test_index_that_is_harmed_before_the_first_search_is_built_anew(overseer: Overseer, harm: object) -> None:
+    room = overseer.create("Kitchen").id
+    ask(overseer, room, "Which fruit?")
+    path = overseer.directory / SEARCH_FILE
+    until(lambda: path.exists() and column(path, "SELECT count(*) FROM texts") == [3])
+    harm(path)  # type: ignore[operator]
+    with suppress(StorageUnavailable):
+        overseer.search(parse("fruit"))
+    overseer.room(room).configure({}, name="Cellar")
+    expect(overseer, "cellar", (room, 0, "name"))
+    expect(overseer, "fruit", (room, 1, "question"))
+
+
+def test_search_that_finds_the_index_broken_has_it_built_anew(
+    overseer: Overseer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the thread: its connections may be in use."""
+    room = overseer.create("Kitchen").id
+    ask(overseer, room, "Which fruit?")
+    expect(overseer, "fruit", (room, 1, "question"))
+
+    def fail(*_: object, **__: object) -> None:
+        raise IndexBroken("it is")
+
+    with monkeypatch.context() as patched, pytest.raises(StorageUnavailable, match="being built"):
+        patched.setattr(SearchIndex, "search", fail)
+        overseer.search(parse("fruit"))
+    expect(overseer, "fruit", (room, 1, "question"))
+
+
+def test_index_that_is_locked_is_written_later(
+    overseer: Overseer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("overseer.rooms.search.RETRY_SECONDS", 0.01)
+    room = overseer.create("Kitchen").id
+    expect(overseer, "kitchen", (room, 0, "name"))
+    with closing(sqlite3.connect(overseer.directory / SEARCH_FILE, isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        ask(overseer, room, "Which fruit?")
+        until(lambda: "cannot be written" in caplog.text)
+        db.execute("ROLLBACK")
+    expect(overseer, "fruit", (room, 1, "question"))
+
+
+def test_older_copy_of_a_room_is_indexed_as_it_is(overseer: Overseer, opened: Open, tmp_path: Path) -> None:
+    """Put back from a backup while no server runs, over the file or in its place."""
+    room = overseer.create("Kitchen").id
+    ask(overseer, room, "Which fruit?")
+    expect(overseer, "fruit", (room, 1, "question"))
+    overseer.close()
+    path = room_file(overseer.directory, room)
+    older = path.read_bytes()
+    again = opened(overseer.directory)
+    ask(again, room, "Which medlar?")
+    expect(again, "medlar", (room, 3, "question"))
+    again.close()
+    path.write_bytes(older)
+    restored = opened(overseer.directory)
+    expect(restored, "medlar")
+    ask(restored, room, "Which quince?")
+    expect(restored, "quince", (room, 3, "question"))
+    expect(restored, "fruit", (room, 1, "question"))
+    restored.close()
+    execute(path, "UPDATE parts SET text = 'Which nut?' WHERE message = 1")
+    path.rename(tmp_path / "aside")
+    path.write_bytes((tmp_path / "aside").read_bytes())
+    expect(opened(overseer.directory), "nut", (room, 1, "question"))
+
+
+def test_room_that_is_cleared_while_the_index_is_not_open_leaves_nothing(
+    overseer: Overseer, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = overseer.create("Kitchen").id
+    ask(overseer, room, "Which quicksilver?")
+    expect(overseer, "quicksilver", (room, 1, "question"))
+    overseer.close()
+    monkeypatch.setattr("overseer.rooms.search.OPEN_WAIT_SECONDS", 0)
+    gate, start = threading.Event(), SearchIndex.open
+
+    def wait(index: SearchIndex) -> None:
+        gate.wait(DEADLINE)
+        start(index)
+
+    monkeypatch.setattr(SearchIndex, "open", wait)
+    again = opened(overseer.directory)
+    again.room(room).clear()
+    gate.set()
+    expect(again, "kitchen", (room, 0, "name"))
+    assert found(again, "quicksilver") == [] and not holds(again.directory, "quicksilver")
+
+
+def test_question_in_a_room_that_is_being_deleted_is_refused(
+    overseer: Overseer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although it was open: its words are taken out of the index first."""
+    room = overseer.create("Kitchen").id
+    ask(overseer, room, "Which fruit?")
+    remove, refused = SearchIndex.has, []
+
+    def asked(index: SearchIndex, room_id: str) -> bool:
+        with pytest.raises(NoSuchRoom):
+            overseer.room(room).ask("Which medlar?")
+        refused.append(room_id)
+        return remove(index, room_id)
+
+    monkeypatch.setattr(SearchIndex, "has", asked)
+    expect(overseer, "fruit", (room, 1, "question"))
+    overseer.delete(room)
+    assert refused == [room]
 
 
 def test_room_without_a_file_does_not_stop_the_index(overseer: Overseer, opened: Open) -> None:

@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 from overseer.domain.errors import NoSuchMessage
 from overseer.domain.messages import Text, Versions
 from overseer.domain.records import Page
+from overseer.rooms.overseer import Overseer
 from overseer.storage import message_tree, schema
 from overseer.storage.database import Storage
+from overseer.storage.instance_lock import room_file
 from overseer.storage.room_store import MESSAGES_AFTER, RoomStore
 from tests.support.files import column, execute
 from tests.support.seed_data import insert_messages
@@ -103,18 +105,24 @@ class Room:
                 self.tree.head = self.tree.newest_through(number)
 
     def withdraw(self, at: int) -> None:
-        """Remove one of several questions at the end of the path, as if they were queued."""
+        """Remove the answer of a question at the end of the path, as if it were queued, and an only one's question."""
         path, tree = self.tree.path(self.tree.head), self.tree
         tail = [one for one in path[::2] if len(list(self._below(one))) == len(path) - path.index(one)]
         if not tail:
             return
         question = tail[at % len(tail)]
         answer = path[path.index(question) + 1]
-        self.store.delete_exchange(question, answer)
-        parent = tree.parents.pop(question)
+        self.store.withdraw(question, answer)
+        last = tree.parents[question]
         tree.parents.pop(answer)
-        tree.parents = {one: parent if above == answer else above for one, above in tree.parents.items()}
-        tree.head = parent if tree.head == answer else tree.head
+        kept = [one for one, parent in tree.parents.items() if parent == question]
+        if not kept:
+            tree.parents.pop(question)
+            kept = [one for one, parent in tree.parents.items() if parent == last]
+        apart = {one: None if parent == answer else parent for one, parent in tree.parents.items()}
+        last = Tree(apart).newest_through(max(kept)) if kept else last
+        tree.parents = {one: last if parent == answer else parent for one, parent in tree.parents.items()}
+        tree.head = last if tree.head == answer else tree.head
 
     def clear(self, _: int) -> None:
         self.store.clear(name="Room")
@@ -220,6 +228,24 @@ def test_damaged_tree_is_read_as_far_as_possible_and_takes_questions(
     assert column(room.storage.path, "SELECT count(*) FROM messages") == [10]
 
 
+def test_transcript_of_a_path_with_a_hole_has_each_message_once(overseer: Overseer) -> None:
+    room = overseer.create("Kitchen").id
+    overseer.close()
+    path = room_file(overseer.directory, room)
+    insert_messages(path, range(1, 201), str)
+    execute(path, "UPDATE messages SET parent = 999 WHERE number = 121")
+    overseer.open()
+    written = [message.number for message in overseer.room(room).transcript()]
+    assert written == sorted(set(written)) and written[-80:] == list(range(121, 201))
+    overseer.close()
+
+
+def test_earlier_messages_of_another_version_are_said_to_be(room: Room) -> None:
+    page = room.store.page(2, 50)
+    assert (numbers(page), page.hidden, page.newest, page.end) == ([1], True, False, 2)
+    assert not room.store.page(5, 50).hidden
+
+
 def test_thousand_versions_of_a_question(room: Room) -> None:
     with room.storage.write() as db:
         db.executemany("INSERT INTO messages (role, state, created_at) VALUES ('user', 'complete', ?)", [(1,)] * 1000)
@@ -257,6 +283,7 @@ MIGRATE = """
 import sys
 from overseer.storage import schema
 from overseer.storage.database import Storage
+from overseer.storage.instance_lock import room_file
 from overseer.storage.room_store import RoomStore
 migrate = schema.MIGRATIONS[7]
 def announced(db):
