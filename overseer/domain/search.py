@@ -17,7 +17,8 @@ MAX_QUERY_WORDS = 16
 MIN_PREFIX_CHARS = 3  # a shorter last word is a whole word
 SNIPPET_CHARS = 160
 BEFORE_MATCH_CHARS = 50  # in a snippet
-MAX_NORMALIZED_CHARS = 50_000  # of a text that is not ASCII, in which a snippet is looked for
+MAX_SNIPPET_SOURCE_CHARS = 50_000  # of a text, in which the words are looked for
+MAX_MARKED_WORDS = 8  # of a phrase
 NOTHING_TO_FIND = "Type a word to search for."
 
 Kind = Literal["name", "question", "answer", "reasoning"]
@@ -140,7 +141,12 @@ def in_pairs(text: str, *, ends: bool = True) -> str:
 
 def snippet(text: str, query: Query) -> tuple[Piece, ...]:
     """Return the part of a text around the first words of the query, with all of them marked."""
-    spans = list(_matches(text, query))
+    text = text[:MAX_SNIPPET_SOURCE_CHARS]
+    spans: list[tuple[int, int]] = []
+    for span in _matches(text, query):
+        if spans and span[0] > spans[0][0] + SNIPPET_CHARS:
+            break
+        spans.append(span)
     start = max(0, (spans[0][0] if spans else 0) - BEFORE_MATCH_CHARS)
     if start:
         start = text.find(" ", start, start + BEFORE_MATCH_CHARS) + 1 or start
@@ -163,7 +169,7 @@ def _matches(text: str, query: Query) -> Iterator[tuple[int, int]]:
         for match in query.pattern.finditer(text.lower()):
             yield match.span()
         return
-    characters = [*map(_normalized, text[:MAX_NORMALIZED_CHARS])]
+    characters = [*map(_normalized, text)]
     places: list[int] | range = range(len(characters))
     normal = "".join(characters)
     if len(normal) != len(characters):
@@ -179,7 +185,7 @@ def _normalized(text: str) -> str:
 
 
 def _pattern(term: Term) -> str:
-    words = WORD.findall(_normalized(term.words)) or [term.words]
+    words = WORD.findall(_normalized(term.words))[:MAX_MARKED_WORDS] or [term.words]
     whole = r"[\W_]*".join(map(re.escape, words))
     before = "" if RUN.match(words[0]) else r"(?<![^\W_])"
     after = "" if term.prefix or RUN.search(words[-1]) else r"(?![^\W_])"

@@ -264,7 +264,9 @@ class Overseer:
         change = partial(make_fork, origin=room_id, upto=upto, name=fork_name(room.name))
         try:
             self._facets.clone(_facet_name(room_id), _facet_name(fork_id), change)
-        except FileNotFoundError:
+            self.record(room_id)
+        except (FileNotFoundError, NoSuchRoom):
+            self._facets.delete(_facet_name(fork_id))
             raise NoSuchRoom("This room was just deleted.") from None
         return self._add(self._facet(fork_id), fork_id)
 

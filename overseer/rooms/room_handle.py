@@ -90,8 +90,9 @@ class RoomHandle:
 
         def read() -> Iterator[Message]:
             page, count, last = first, 0, 0
-            while page and page[0].number > last:  # of a path with a hole, the same messages would come again
-                yield from page
+            while page and page[-1].number > last:
+                # Pages of a path with a hole overlap.
+                yield from (message for message in page if message.number > last)
                 count, last = count + len(page), page[-1].number
                 page = self.path(end, after=count)
 

@@ -163,10 +163,12 @@ class Search:
             if not self._is_open:
                 raise StorageUnavailable(BEING_BUILT)
             try:
-                hits, cut = self._in_thread(self._search, query, room_id, after, limit)
+                search = self._index.search
+                hits, cut = self._in_thread(search, query, room_id=room_id, after=after, limit=limit + 1)
             except IndexBroken as error:
                 self._rebuild(error)
                 raise StorageUnavailable(BEING_BUILT) from error
+        hits = self._in_thread(self._with_snippets, hits, query)
         left = len(self._queue)
         progress = (max(0, self._total - left), self._total) if self._total and left else None
         following = after + limit if len(hits) > limit else None
@@ -341,16 +343,14 @@ class Search:
         else:
             self._in_thread(self._index.remove_message, room_id, number, self._file(room_id))
 
-    def _search(self, query: Query, room_id: str | None, after: int, limit: int) -> tuple[list[Hit], bool]:
-        """Return the hits of a page, and one more if there is one, and whether the search was cut off."""
-        hits, cut = self._index.search(query, room_id=room_id, after=after, limit=limit + 1)
+    def _with_snippets(self, hits: list[Hit], query: Query) -> list[Hit]:
         texts: dict[Hit, str] = {}
         for room, of_room in groupby(sorted(hits, key=attrgetter("room_id")), key=attrgetter("room_id")):
             some = [hit for hit in of_room if hit.message]
             with suppress(StorageError, FileNotFoundError):  # deleted meanwhile
                 places = [(hit.message, hit.kind) for hit in some]
                 texts.update(zip(some, read_texts(self._file(room), places), strict=True) if some else ())
-        return [replace(hit, snippet=snippet(texts[hit], query)) if hit in texts else hit for hit in hits], cut
+        return [replace(hit, snippet=snippet(texts[hit], query)) if hit in texts else hit for hit in hits]
 
 
 def open_during_crash(directory: Path, names: Iterable[str]) -> list[str]:

@@ -122,6 +122,9 @@ def count_hidden(db: sqlite3.Connection) -> None:
 
 def set_head(db: sqlite3.Connection, number: int, *, added: int = 0) -> None:
     """Show the path to a message, after `added` messages were inserted, and count those that are not on it."""
+    if db.execute("SELECT 1 FROM room JOIN messages ON number = room.head").fetchone() is None:
+        db.execute("UPDATE room SET head = ?", (number,))
+        return count_hidden(db)  # another program has changed the head
     depth = "ifnull((SELECT depth FROM messages WHERE number = {}), 0)"
     db.execute(
         f"UPDATE room SET hidden = hidden + {depth.format('room.head')} + :added - {depth.format(':number')},"  # noqa: S608

@@ -7,9 +7,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from overseer.domain.context import message_tokens, newest_within_budget
-from overseer.domain.errors import KeyReused, NoSuchFile, NoSuchMessage, Outdated
+from overseer.domain.errors import KeyReused, NoSuchFile, NoSuchMessage, Outdated, StorageDamaged
 from overseer.domain.messages import UNFINISHED, File, Message, Part, Source, State, Usage, abandon_if_running
-from overseer.domain.records import Asked, Page, Summary
+from overseer.domain.records import MAX_NUMBER, Asked, Page, Summary
 from overseer.domain.settings import Settings
 from overseer.domain.text import strip_markdown
 from overseer.storage import message_tree, room_rows
@@ -79,6 +79,8 @@ class RoomStore:
         """
         with self._storage.write() as db:
             room = db.execute(SELECT_ROOM, {"key": key}).fetchone()
+            if room is None or (room["last_used"] or 0) > MAX_NUMBER - 2:
+                raise StorageDamaged(f"{self._storage.path.name} is damaged. Put back a copy from a backup.")
             if room["known"]:
                 return _repeated(db, room["known"], text), _configuration(room), summary(db)
             number, parent = (room["last_used"] or 0) + 1, room["shown"]
@@ -113,6 +115,8 @@ class RoomStore:
             if row is None:
                 raise NoSuchMessage(f"There is no question {number} in this room.")
             question = db.execute(f"SELECT {LAST_USED}").fetchone()[0] + 1
+            if question > MAX_NUMBER - 2:
+                raise StorageDamaged(f"{self._storage.path.name} is damaged. Put back a copy from a backup.")
             room_rows.insert_exchange(db, question, parent=row["parent"], key=None, text=text)
             message_tree.set_head(db, question + 1, added=2)
             return Asked(question, question + 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -51,10 +51,12 @@ def copy(path: Path, target: Path, change: Callable[[sqlite3.Connection], None] 
     try:
         inspect(path, lambda db: save_copy(db, target, change))
         if _is_damaged(target):
-            remove(target)
             raise StorageDamaged(f"{path.name} is damaged. Put back a copy from a backup.")
-    except OSError as error:
-        if isinstance(error, FileNotFoundError) and file_identity(path) is None:
+    except BaseException as error:
+        # The file may have been deleted while it was copied, and then the copy must not stay either.
+        with suppress(OSError):
+            remove(target)
+        if not isinstance(error, OSError) or (isinstance(error, FileNotFoundError) and file_identity(path) is None):
             raise
         raise explain_os_error(error, target) from error
     return target.stat().st_size

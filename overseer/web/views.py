@@ -255,11 +255,11 @@ def search() -> Response:
             sentence = str(error)
         except StorageUnavailable as error:
             sentence, status = str(error), 503
+    within = overseer().record(room_id) if room_id else None
     groups = by_room(found)
     if request.accept_mimetypes.best == "text/plain":
         lines = as_lines(groups, fragments().url) if groups else [f"{sentence or 'Nothing was found.'}\n"]
         return Response((line.encode() for line in lines), status, MARKDOWN_HEADERS, mimetype="text/plain")
-    within = overseer().record(room_id) if room_id else None
     html = fragments().search(groups, found, q=q, within=within, sentence=sentence, whole=wants_page())
     return html_response(page_with(html, None, filtered=False) if wants_page() else html, headers={"Vary": "Accept"})
 

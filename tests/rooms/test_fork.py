@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from overseer.domain.errors import NoSuchMessage, NoSuchRoom, StorageUnavailable
 from overseer.domain.records import MAX_NUMBER, Room
 from overseer.domain.text import MAX_NAME_CHARS
 from overseer.rooms.overseer import Overseer
-from overseer.storage.database import beside
+from overseer.storage.database import beside, save_copy
 from overseer.storage.instance_lock import room_file
 from tests.storage.rooms import ask
 from tests.support.answers import Open
@@ -125,6 +127,21 @@ def test_fork_that_cannot_be_written_leaves_nothing(
         patched.setattr("overseer.storage.snapshot.save_copy", full)
         overseer.fork(room.id)
     assert {path.name for path in (overseer.directory / "facets").iterdir()} == before
+
+
+def test_fork_of_a_room_that_is_deleted_meanwhile_leaves_nothing(
+    overseer: Overseer, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy that stayed would be a room after the next start."""
+
+    def copied(db: sqlite3.Connection, target: Path, change: Callable[[sqlite3.Connection], None]) -> None:
+        save_copy(db, target, change)
+        overseer.delete(room.id)
+
+    monkeypatch.setattr("overseer.storage.snapshot.save_copy", copied)
+    with pytest.raises(NoSuchRoom):
+        overseer.fork(room.id)
+    assert list((overseer.directory / "facets").iterdir()) == [] and overseer.rooms().rooms == ()
 
 
 def test_fork_that_a_crash_left_out_of_the_list_is_adopted(

@@ -484,6 +484,8 @@ def test_query_is_bounded() -> None:
         ("foo\n```py\nbar", "bar", "foo [bar]"),
         ("one " * 40 + "needle" + " two" * 80, "needle", "…one one one one one one one one one one one one [needle]"),
         ("quinces", "-quince pea", "quinces"),
+        ("é " * 100_000, "é", "[é] [é]"),
+        ("a " * 100_000, '"' + "a " * 97 + '"', "[a a a a a a a a]"),
     ],
 )
 def test_snippet_shows_the_words_in_their_place(words: str, query: str, shown: str) -> None:

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from overseer.domain.errors import NoSuchMessage
+from overseer.domain.errors import NoSuchMessage, StorageDamaged
 from overseer.domain.messages import Text, Versions
-from overseer.domain.records import Page
+from overseer.domain.records import MAX_NUMBER, Page
 from overseer.rooms.overseer import Overseer
 from overseer.storage import message_tree, schema
 from overseer.storage.database import Storage
@@ -228,6 +228,20 @@ def test_damaged_tree_is_read_as_far_as_possible_and_takes_questions(
     assert column(room.storage.path, "SELECT count(*) FROM messages") == [10]
 
 
+@pytest.mark.parametrize("statement", ["DELETE FROM room", f"UPDATE sqlite_sequence SET seq = {MAX_NUMBER}"])
+def test_room_that_can_store_no_question_says_so(room: Room, statement: str) -> None:
+    execute(room.storage.path, statement)
+    with pytest.raises(StorageDamaged, match="Put back a copy"):
+        room.store.add_question("Still?", None, name="")
+
+
+def test_counts_are_right_again_after_a_switch_from_a_head_that_is_missing(room: Room) -> None:
+    execute(room.storage.path, "UPDATE room SET head = 99, hidden = -7")
+    room.store.show(1)
+    summary = room.store.summary()
+    assert (summary.messages, summary.hidden) == (2, 6)
+
+
 def test_transcript_of_a_path_with_a_hole_has_each_message_once(overseer: Overseer) -> None:
     room = overseer.create("Kitchen").id
     overseer.close()
@@ -236,7 +250,7 @@ def test_transcript_of_a_path_with_a_hole_has_each_message_once(overseer: Overse
     execute(path, "UPDATE messages SET parent = 999 WHERE number = 121")
     overseer.open()
     written = [message.number for message in overseer.room(room).transcript()]
-    assert written == sorted(set(written)) and written[-80:] == list(range(121, 201))
+    assert written == sorted(set(written)) and set(range(121, 201)) <= set(written)
     overseer.close()
 
 
