@@ -30,6 +30,15 @@ UP = """
       SELECT m.number, m.parent FROM up JOIN messages m ON m.number = up.parent AND m.number < up.number
       LIMIT ?)"""
 
+# The same, as long as the messages below have less than ? characters. Reasoning does not count.
+UP_WITHIN = """
+    up (number, parent, chars) AS (
+      SELECT number, parent, 0 FROM messages WHERE number = ?
+      UNION ALL
+      SELECT m.number, m.parent, up.chars + 16 + ifnull(
+          (SELECT sum(length(text)) FROM parts WHERE message = m.number AND kind != 'reasoning'), 0)
+      FROM up JOIN messages m ON m.number = up.parent AND m.number < up.number WHERE up.chars < ?)"""
+
 ANCESTOR = """
     WITH RECURSIVE up (number, parent, jump, depth) AS (
       SELECT number, parent, jump, depth FROM messages WHERE number = :number

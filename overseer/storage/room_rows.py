@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, fields
-from itertools import chain, repeat
 
 from overseer.domain.messages import (
     UNFINISHED,
@@ -24,14 +23,16 @@ from overseer.domain.messages import (
 )
 from overseer.storage import message_tree
 
-SELECT_MESSAGES = f"""
-    WITH RECURSIVE {message_tree.UP}
+SELECT_MESSAGES = """
+    WITH RECURSIVE {up}
     SELECT m.*,
       (SELECT count(*) FROM messages v WHERE v.parent IS m.parent) AS versions,
       (SELECT count(*) FROM messages v WHERE v.parent IS m.parent AND v.number <= m.number) AS version,
       (SELECT max(number) FROM messages v WHERE v.parent IS m.parent AND v.number < m.number) AS earlier,
       (SELECT min(number) FROM messages v WHERE v.parent IS m.parent AND v.number > m.number) AS later
-    FROM messages m WHERE m.number IN (SELECT number FROM up) ORDER BY m.number"""  # noqa: S608 - a constant
+    FROM messages m WHERE m.number IN (SELECT number FROM up) ORDER BY m.number"""
+SELECT_PATH = SELECT_MESSAGES.format(up=message_tree.UP)
+SELECT_HISTORY = SELECT_MESSAGES.format(up=message_tree.UP_WITHIN)
 
 SELECT_PARTS = """
     SELECT parts.*, media_type, width, height FROM parts LEFT JOIN files ON sha256 = file
@@ -127,9 +128,18 @@ def select_message(db: sqlite3.Connection, number: int) -> Message | None:
 
 def select_path(db: sqlite3.Connection, number: int | None, limit: int) -> list[Message]:
     """Return a message and those it follows, at most `limit`, in reading order, with their parts."""
-    if number is None or limit < 1:
-        return []
-    rows = db.execute(SELECT_MESSAGES, (number, limit)).fetchall()
+    return _with_parts(db, db.execute(SELECT_PATH, (number, limit)).fetchall()) if number and limit > 0 else []
+
+
+def select_history(db: sqlite3.Connection, number: int, tokens: int) -> list[Message]:
+    """Return a message and those it follows, in reading order: at least as many as have `tokens` estimated tokens.
+
+    In two statements, whatever their number; a token is at least four characters in the estimate.
+    """
+    return _with_parts(db, db.execute(SELECT_HISTORY, (number, max(1, 4 * tokens))).fetchall())
+
+
+def _with_parts(db: sqlite3.Connection, rows: Sequence[sqlite3.Row]) -> list[Message]:
     parts: dict[int, list[Part]] = {}
     for row in db.execute(SELECT_PARTS, (json.dumps([row["number"] for row in rows]),)):
         parts.setdefault(row["message"], []).append(_part(row))
@@ -237,16 +247,3 @@ def unfinished_numbers(db: sqlite3.Connection, limit: int = -1) -> list[int]:
         (limit,),
     )
     return [row["number"] for row in found]
-
-
-def iterate_up(db: sqlite3.Connection, number: int | None) -> Iterator[Message]:
-    """Yield a message and those it follows, in descending order.
-
-    Reads in batches that grow, because the caller may stop after a few.
-    """
-    for limit in chain((8, 24), repeat(100)):
-        batch = select_path(db, number, limit)
-        yield from reversed(batch)
-        if len(batch) < limit:
-            return
-        number = batch[0].parent

@@ -328,11 +328,12 @@ class RoomStore:
     def history(self, number: int, budget: int) -> tuple[Message, tuple[Message, ...]]:
         """Return an answer, and the messages before it that fit into `budget` tokens beside it."""
         with self._storage.read() as db:
-            upwards = room_rows.iterate_up(db, number)
-            answer = next(upwards, None)
-            if answer is None:
+            found = room_rows.select_history(db, number, budget)
+            if not found:
                 raise NoSuchMessage(f"There is no message {number} in this room.")
-            return answer, newest_within_budget(upwards, budget - (message_tokens(answer) if answer.parts else 0))
+            *earlier, answer = found
+            left = budget - (message_tokens(answer) if answer.parts else 0)
+            return answer, newest_within_budget(reversed(earlier), left)
 
     def summary(self) -> Summary:
         """Return the summary for the registry."""

@@ -482,6 +482,26 @@ def test_token_is_delivered_to_no_listener_of_another_room(small: Harness) -> No
     assert delivered == [small.room_id]
 
 
+def test_exchange_takes_fifteen_statements(counter: WorkCounter, tmp_path: Path) -> None:
+    """From the request to the end of the answer, without a tab, however long the room is."""
+    room_id = create_instance(tmp_path / "instance", rooms=3, messages=300)
+    with closing(ModelServer()) as model:
+        settings = ModelSettings(base_url=model.url, name="stand-in")
+        app = create_app(tmp_path / "instance", models=settings)
+        overseer: Overseer = app.extensions["overseer"]
+        overseer.open()
+
+        def exchange() -> None:
+            response = app.test_client().post(f"/rooms/{room_id}/messages", data={"text": "What now?"})
+            assert response.status_code == 201
+            join_turn_threads(room_id)
+
+        exchange()
+        work = counter.count(exchange)
+        overseer.close()
+    assert work.statements <= 15, work.sql
+
+
 @pytest.mark.parametrize("was_clean", [True, False], ids=["stopped", "killed"])
 def test_start_opens_no_room(counter: WorkCounter, tmp_path: Path, was_clean: bool) -> None:
     """Whether the last run was stopped or killed."""
