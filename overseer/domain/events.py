@@ -19,10 +19,11 @@ class RoomEvent:
 
 @dataclass(frozen=True, slots=True)
 class MessageAdded(RoomEvent):
-    """A question and its empty answer were stored."""
+    """A question and its empty answer were stored; if several models were asked, also the answers `beside` it."""
 
     question: int
     answer: int
+    beside: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,6 +164,9 @@ class Message:
     that apply to the answer, `sources` the pages that it cites. An answer is not `continuable` if it fills the model's
     context. It is `queued` while another answer of the room is generated. `parent` is the number of the message that it
     follows, None for a first one; messages with the same parent are versions.
+
+    `asked_model` is the model that was chosen for this answer, empty for the room's. `lane` is the place, from 1, of an
+    answer among those to the same question that are shown side by side, until one of them is chosen; otherwise None.
     """
 
     number: int
@@ -182,6 +185,8 @@ class Message:
     queued: bool = False
     parent: int | None = None
     versions: Versions = ONLY_VERSION
+    asked_model: str = ""
+    lane: int | None = None
 
     @property
     def text(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -61,8 +62,9 @@ class RoomList:
 class Asked:
     """The result of asking a question: the numbers of the question and its answer.
 
+    `beside` are the numbers of the other answers, if several models were asked.
     `repeated` if its key was used before and nothing was stored. `named_room` if the room was named after it.
-    `messages` are the two as they were stored.
+    `messages` are the question and all answers as they were stored.
     """
 
     question: int
@@ -70,6 +72,12 @@ class Asked:
     repeated: bool = False
     named_room: bool = False
     messages: tuple[Message, ...] = field(default=(), compare=False, repr=False)
+    beside: tuple[int, ...] = ()
+
+    @property
+    def answers(self) -> tuple[int, ...]:
+        """The numbers of all answers."""
+        return (self.answer, *self.beside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +88,8 @@ class Page:
     highest number that was ever used. `context_start` is the first message that the model reads, 0 for the whole path.
     `newest` if the page ends where the shown path ends, `hidden` if the messages are of another path. `missing` is the
     number of a message that should come before them and is not in the room's file.
+
+    `beside` are the answers that are shown side by side, by the number of their question; one of each is in `messages`.
     """
 
     messages: tuple[Message, ...]
@@ -91,6 +101,16 @@ class Page:
     newest: bool = True
     hidden: bool = False
     missing: int | None = None
+    beside: Mapping[int, tuple[Message, ...]] = field(default_factory=dict)
+
+    def lanes(self, message: Message) -> tuple[Message, ...]:
+        """Return the answers that are shown side by side with a message, itself included: usually it alone."""
+        return (message.lane and message.parent and self.beside.get(message.parent)) or (message,)
+
+    @property
+    def answering(self) -> bool:
+        """Whether the last answer is being generated, or one beside it."""
+        return any(not message.finished for last in self.messages[-1:] for message in self.lanes(last))
 
     @property
     def usage(self) -> Usage | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -11,6 +11,7 @@ from overseer.domain.text import Invalid, TooLarge, clean
 
 MAX_MODEL_CHARS = 200
 MAX_SYSTEM_PROMPT_CHARS = 32_000
+MAX_LANES = 4  # models that are asked at once
 MAX_TEMPERATURE = 2.0
 NUMBER = re.compile(r"\+?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?", re.I)  # float() also accepts 0_1 and -0
 
@@ -49,6 +50,14 @@ def parse_changes(form: Mapping[str, str]) -> Changes:
     if "pinned" in form:
         found["pinned"] = _pinned(form["pinned"])
     return found
+
+
+def parse_models(given: Sequence[str]) -> tuple[str, ...]:
+    """Return the models to ask, at most MAX_LANES; none stands for the room's. Raises Invalid."""
+    names = tuple(name for name in map(_model, given) if name)
+    if len(names) > MAX_LANES:
+        raise Invalid(f"Choose at most {MAX_LANES} models; these are {len(names)}.")
+    return names
 
 
 def _model(given: str) -> str:

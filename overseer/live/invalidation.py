@@ -66,10 +66,11 @@ class RoomGone:
 
 @dataclass(frozen=True, slots=True)
 class ExchangeAdded:
-    """The list ends with a new question and its answer."""
+    """The list ends with a new question and its answer, and the answers `beside` it."""
 
     question: int
     answer: int
+    beside: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +132,8 @@ def room_invalidations(event: RoomEvent) -> Iterator[RoomInvalidation]:
             yield GrowingPartInvalidated(number, position)
         case PartChanged(_, number, position):
             yield PartInvalidated(number, position)
-        case MessageAdded(_, question, answer):
-            yield ExchangeAdded(question, answer)
+        case MessageAdded(_, question, answer, beside):
+            yield ExchangeAdded(question, answer, beside)
         case MessageChanged(_, number) | PartAdded(_, number) | TurnEnded(_, number):
             yield MessageInvalidated(number)
         case TurnDelayed(_, number) | TurnStarted(_, number):

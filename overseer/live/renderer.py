@@ -34,25 +34,30 @@ ROOM_DELETED = "This room was deleted. What you typed is still in the box below:
 class TabState:
     """What a tab shows of a topic, the open room or the list of rooms. Tabs with equal states are sent the same bytes.
 
-    `room_id` is the open room, or empty. Of that room, `cursor` says how much of the streaming answer the tab has, and
+    `room_id` is the open room, or empty. Of that room, `cursors` say how much of each streaming answer the tab has, and
     `gone` is set when the tab shows that it was deleted.
     """
 
     prefix: str
     room_id: str
     revision: int
-    cursor: Cursor | None = None
+    cursors: tuple[Cursor, ...] = ()
     gone: bool = False
 
     # Each token makes some of these, and `dataclasses.replace` takes several times as long.
 
     def at(self, revision: int) -> TabState:
         """Return the same state at another revision."""
-        return TabState(self.prefix, self.room_id, revision, self.cursor, self.gone)
+        return TabState(self.prefix, self.room_id, revision, self.cursors, self.gone)
 
-    def with_cursor(self, cursor: Cursor | None) -> TabState:
-        """Return the same state with another part of the streaming answer."""
-        return TabState(self.prefix, self.room_id, self.revision, cursor, self.gone)
+    def with_cursor(self, number: int, cursor: Cursor | None) -> TabState:
+        """Return the same state with another part of the streaming answer `number`."""
+        cursors = tuple([known for known in self.cursors if known.number != number] + ([cursor] if cursor else []))
+        return TabState(self.prefix, self.room_id, self.revision, cursors, self.gone)
+
+    def without_cursors(self) -> TabState:
+        """Return the same state without the streaming answers."""
+        return TabState(self.prefix, self.room_id, self.revision, (), self.gone)
 
 
 class FrameRenderer:
@@ -143,14 +148,14 @@ class FrameRenderer:
                     return "", state  # part of the whole message, or deleted by a retry
                 target = dom_id("part", number, position)
                 return partial(target, "outerMorph", fragments.part(room_id, number, position, parts[position])), state
-            case ExchangeAdded(number, answer):
-                question = room.message(number)
-                html = fragments.exchange(room_id, question, room.message(answer))
+            case ExchangeAdded(number, answer, beside):
+                question, *answers = map(room.message, (number, answer, *beside))
+                html = fragments.exchange(room_id, question, answers)
                 return partial(dom_id("after", number - 1), "outerHTML", html), state
             case MessagesInvalidated():
                 page = room.messages()
                 html = partial("messages", "outerMorph", fragments.messages(room_id, page))
-                return html + self._context(page.usage), state.with_cursor(None)
+                return html + self._context(page.usage), state.without_cursors()
             case ContextLineInvalidated():
                 line = fragments.context_line() if (number := room.context_start()) else ""
                 inserted = partial(dom_id("message", number), "beforebegin", line) if line else ""
@@ -165,16 +170,15 @@ class FrameRenderer:
         message = self._overseer.room(state.room_id).message(number)
         html, cursor = self._fragments.message_and_cursor(state.room_id, message)
         frame = partial(dom_id("message", number), "outerMorph", html)
-        return frame + (self._context(message.usage) if message.finished and message.usage else ""), state.with_cursor(
-            cursor
-        )
+        usage = self._context(message.usage) if message.finished and message.usage else ""
+        return frame + usage, state.with_cursor(number, cursor)
 
     def _context(self, usage: Usage | None) -> str:
         return partial("context", "outerMorph", self._fragments.context(usage))
 
     def _growth(self, state: TabState, number: int, position: int) -> tuple[str, TabState]:
-        cursor = state.cursor
-        if cursor is None or (cursor.number, cursor.position) != (number, position):
+        cursor = next((one for one in state.cursors if (one.number, one.position) == (number, position)), None)
+        if cursor is None:
             return self._message(state, number)
         growth = self._answers.growth(state.room_id, number, position, since=cursor.blocks)
         if growth is None:
@@ -183,7 +187,7 @@ class FrameRenderer:
         html = partial(f"{target}-open", "innerHTML", growth.open)
         if growth.done:
             html = partial(f"{target}-done", "beforeend", growth.done) + html
-        return html, state.with_cursor(Cursor(number, position, growth.blocks))
+        return html, state.with_cursor(number, Cursor(number, position, growth.blocks))
 
     def _exists(self, room_id: str) -> bool:
         try:

@@ -236,6 +236,17 @@ class Fragments:
             problem=problem,
         )
 
+    def several(self, names: Sequence[str], *, chosen: Sequence[str], q: str, problem: str = "") -> str:
+        """Render `#several`: the models whose names contain `q`, to choose some, or why there are none.
+
+        Those that are `chosen` come first. A name that the server does not list can be chosen by typing it.
+        """
+        found = [name for name in names if q.casefold() in name.casefold()]
+        unlisted = "" if q in names else q
+        return self._render(
+            "rooms/_several.html", names=names, found=found, chosen=chosen, unlisted=unlisted, q=q, problem=problem
+        )
+
     def palette(self, rooms: RoomList, *, q: str, active: Room | None, groups: Sequence[HitsOfRoom] = ()) -> str:
         """Render `#palette-options`: the commands, rooms and texts that match `q`. `active` is the open room."""
         available = {"room"} if active else set()
@@ -253,9 +264,9 @@ class Fragments:
         """Render `#messages`, a page of the message list."""
         return self._render("messages/_messages.html", room_id=room_id, page=page)
 
-    def exchange(self, room_id: str, question: Message, answer: Message) -> str:
-        """Render the two messages that a question adds, and the new end of the list."""
-        return self._render("messages/_exchange.html", room_id=room_id, question=question, answer=answer)
+    def exchange(self, room_id: str, question: Message, answers: Sequence[Message]) -> str:
+        """Render the messages that a question adds, and the new end of the list."""
+        return self._render("messages/_exchange.html", room_id=room_id, question=question, answers=answers)
 
     def message(self, room_id: str, message: Message) -> Markup:
         """Render `#message-<n>`. Other greenlets may run meanwhile, because a page has many messages."""

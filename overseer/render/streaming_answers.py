@@ -36,8 +36,8 @@ class StreamingAnswers:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # A room has one growing answer at a time, and only its last part grows.
-        self._growing: dict[str, tuple[int, int, IncrementalMarkdown]] = {}
+        # By the number of the answer: its last part, with its position. Only that grows.
+        self._growing: dict[str, dict[int, tuple[int, IncrementalMarkdown]]] = {}
 
     def apply(self, event: RoomEvent) -> None:
         """Update the text with an event."""
@@ -46,8 +46,14 @@ class StreamingAnswers:
                 if markdown := self._find(event.room_id, event.number, event.position):
                     markdown.add(event.text)
             elif isinstance(event, PartAdded):
-                self._growing[event.room_id] = (event.number, event.position, IncrementalMarkdown(event.text))
-            elif isinstance(event, TurnEnded | MessageChanged | MessagesDeleted | RoomDeleted):
+                of_room = self._growing.setdefault(event.room_id, {})
+                of_room[event.number] = event.position, IncrementalMarkdown(event.text)
+            elif isinstance(event, TurnEnded | MessageChanged):
+                of_room = self._growing.get(event.room_id, {})
+                of_room.pop(event.number, None)
+                if not of_room:
+                    self._growing.pop(event.room_id, None)
+            elif isinstance(event, MessagesDeleted | RoomDeleted):
                 self._growing.pop(event.room_id, None)
 
     def growth(self, room_id: str, number: int, position: int, *, since: int = 0) -> PartHtml | None:
@@ -61,8 +67,9 @@ class StreamingAnswers:
         return _part_html(IncrementalMarkdown(text), 0)
 
     def _find(self, room_id: str, number: int, position: int) -> IncrementalMarkdown | None:
-        *part, markdown = self._growing.get(room_id, (0, 0, None))
-        return markdown if part == [number, position] else None
+        of_room = self._growing.get(room_id)
+        growing, markdown = of_room.get(number, (-1, None)) if of_room else (-1, None)
+        return markdown if growing == position else None
 
 
 def _part_html(markdown: IncrementalMarkdown, since: int) -> PartHtml:

@@ -1,4 +1,4 @@
-"""ChatRoom, the child of a facet: one conversation in one SQLite file, answered one turn at a time."""
+"""ChatRoom, the child of a facet: one conversation in one SQLite file, answered one question at a time."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from overseer.domain.context import DEFAULT_CONTEXT_TOKENS, estimate_tokens, message_tokens
 from overseer.domain.errors import AnswerInProgress, Outdated, StorageError, StorageUnavailable
@@ -83,8 +84,17 @@ class Limits:
     loading_seconds: float = 300.0
 
 
+class Queued(NamedTuple):
+    """An answer whose turn has not started, and its question."""
+
+    question: int
+    answer: int
+
+
 class ChatRoom:
     """The conversation of one room. Its public methods take and return plain values.
+
+    One question is answered at a time. If several models were asked, each has a turn, and these run at once.
 
     The text of a growing answer is kept in memory and shown from there. It is written to the file when a part or the
     answer ends, and about once a second. So a crash loses at most a second of text, and no token waits for the disk.
@@ -117,11 +127,10 @@ class ChatRoom:
         self._pick_model = pick_model
         self._tools = tools
         self._limits = limits
-        self._turn: Turn | None = None
-        self._queued: deque[int] = deque()  # the numbers of the answers whose turns have not started
+        self._turns: dict[int, Turn] = {}  # those that run, by answer number; all have the same question
+        self._queued: deque[Queued] = deque()  # in the order in which they were asked
         self._start_timer: threading.Timer | None = None  # retries `_start_next_turn`
         self._start_failures = 0
-        self._saved_at = 0.0
         self._unsaved: dict[int, FinalState] = {}  # by answer number
         self._known_summary: Summary | None = None  # after a question was stored, until its events are queued
         # No turn runs in a file that was just opened, so a crash cut off every unfinished answer.
@@ -138,20 +147,23 @@ class ChatRoom:
         self._store.configure(replace(self.settings(), **changes), name=name)
         self._emit(RoomConfigured(self.room_id))
 
-    def ask(self, text: str, *, key: str | None = None) -> Asked:
+    def ask(self, text: str, *, key: str | None = None, models: Sequence[str] = ()) -> Asked:
         """Store a question and an empty answer after the last message, and queue a turn for the answer.
 
+        With `models`, each of them answers instead of the room's; the answers of several are shown side by side.
         If `key` was used before with the same text, store nothing and return the earlier result. Raises KeyReused if
         the text differs.
         """
         self._save_final_states()
-        asked, configuration, self._known_summary = self._store.add_question(text, key, name=name_from_text(text))
+        asked, configuration, self._known_summary = self._store.add_question(
+            text, key, name=name_from_text(text), models=models
+        )
         events: list[RoomEvent] = []
         if not asked.repeated:
-            self._queued.append(asked.answer)
+            self._queued.extend(Queued(asked.question, answer) for answer in asked.answers)
             if asked.named_room:
                 events.append(RoomConfigured(self.room_id))
-            events.append(MessageAdded(self.room_id, asked.question, asked.answer))
+            events.append(MessageAdded(self.room_id, asked.question, asked.answer, asked.beside))
         try:
             self._emit_and_start_next(*events, configuration=configuration)
         finally:
@@ -165,82 +177,90 @@ class ChatRoom:
         """
         self._require_idle()
         asked = self._store.edit_question(number, text)
-        self._queued.append(asked.answer)
+        self._queued.append(Queued(asked.question, asked.answer))
         self._emit_and_start_next(PathChanged(self.room_id))
         return asked
 
-    def retry(self) -> int:
+    def retry(self, number: int | None = None) -> int:
         """Answer the last question again, as another version of the answer. Return its number.
 
-        An answer without any content is not kept. Raises NoSuchMessage in an empty room, or AnswerInProgress.
+        With `number`, instead of that one of the answers side by side; the others may still be generated. An answer
+        without any content is not kept. Raises NoSuchMessage in an empty room, Outdated, or AnswerInProgress.
         """
-        self._require_idle()
-        number = self._store.retry_last_answer()
-        self._queued.append(number)
+        self._require_idle(beside=number)
+        asked = self._store.retry_last_answer(number)
+        self._queued.append(Queued(asked.question, asked.answer))
         self._emit_and_start_next(PathChanged(self.room_id))
-        return number
+        return asked.answer
 
     def resume(self, number: int | None = None) -> int:
-        """Continue the last answer from where it broke off. Return its number.
+        """Continue the last answer from where it broke off, or answer `number` beside it. Return its number.
 
-        Raises Outdated if the answer is not `resumable` or not the given one, or AnswerInProgress.
+        Raises Outdated if the answer is not `resumable` or not at the end, or AnswerInProgress.
         """
-        self._require_idle()
+        self._require_idle(beside=number)
         message = self._store.resume_last_answer(number)
-        self._queued.append(message.number)
+        self._queued.append(Queued(message.parent or 0, message.number))
         self._emit_and_start_next(MessageChanged(self.room_id, message.number))
         return message.number
 
     def show(self, number: int) -> None:
         """Show the version that a message belongs to: the newest path through it.
 
-        Raises NoSuchMessage, or AnswerInProgress.
+        Of answers side by side, only this one is shown from now on. Raises NoSuchMessage, or AnswerInProgress.
         """
         self._require_idle()
         if self._store.show(number):
             self._emit(PathChanged(self.room_id))
 
-    def stop(self) -> None:
-        """End the running answer, and keep the parts that have arrived. The next queued answer starts."""
-        turn, self._turn = self._turn, None
-        if turn is None and not self._queued:
+    def stop(self, number: int | None = None) -> None:
+        """End the answers that are being generated, or only answer `number`, and keep the parts that have arrived.
+
+        The next queued answer starts. If none is running, because its turn could not be started, that one ends.
+        """
+        if number is None:
+            running = (turn.question for turn in self._turns.values())
+            question = next(running, self._queued[0].question if self._queued else None)
+            numbers = [*self._turns, *(queued.answer for queued in self._queued if queued.question == question)]
+        else:
+            numbers = [number] if number in self._turns or self._is_queued(number) else []
+        if not numbers:
             return
-        if turn is not None:
-            turn.outcome = "stopped"
-            turn.cancel()
-            final = _final_state(turn, "stopped", STOPPED)
-        else:  # its turn could not be started yet
-            self._cancel_start_timer()
-            final = FinalState((), "stopped", STOPPED)
-        number = turn.number if turn is not None else self._queued.popleft()
-        self._unsaved[number] = final
+        for one in numbers:
+            if (turn := self._cancel_turn(one, "stopped")) is not None:
+                self._unsaved[one] = _final_state(turn, "stopped", STOPPED)
+            else:
+                self._remove_queued(one)
+                self._unsaved[one] = FinalState((), "stopped", STOPPED)
         try:
             self._save_final_states()
         finally:
-            self._emit(TurnEnded(self.room_id, number, "stopped"))
+            for one in numbers:
+                self._emit(TurnEnded(self.room_id, one, "stopped"))
             self._start_next_turn(was_queued=True)
 
     def withdraw(self, question: int) -> None:
-        """Delete a question whose answer is queued, and that answer. A question with other answers stays.
+        """Delete a question whose answers are queued, and these answers. A question with other answers stays.
 
-        Raises NoSuchMessage, or Outdated if the answer is not queued any more.
+        Raises NoSuchMessage, or Outdated if an answer is not queued any more.
         """
         self._store.message(question)
-        answer = next((one for one in self._queued if self._store.message(one).parent == question), None)
-        if answer is None:
+        answers = [queued.answer for queued in self._queued if queued.question == question]
+        if not answers or any(turn.question == question for turn in self._turns.values()):
             raise Outdated("This question is not waiting any more.")
-        self._store.withdraw(question, answer)
-        self._queued.remove(answer)
+        self._store.withdraw(question, answers)
+        for answer in answers:
+            self._remove_queued(answer)
         self._emit(PathChanged(self.room_id))
 
     def stop_all(self, *, state: State = "stopped", reason: str = STOPPED) -> None:
-        """End the running answer and the queued ones. Keep the parts that have arrived."""
-        queued, turn = list(self._queued), self._cancel_turns(state)
-        if turn is not None:
+        """End the running answers and the queued ones. Keep the parts that have arrived."""
+        queued, turns = [one.answer for one in self._queued], self._cancel_turns(state)
+        for turn in turns:
             self._unsaved[turn.number] = _final_state(turn, state, reason)
         for number in queued:
             self._unsaved[number] = FinalState((), state, reason)
-        numbers = ([turn.number] if turn is not None else []) + queued
+        numbers = [turn.number for turn in turns] + queued
         try:
             self._save_final_states()
             numbers += self._store.finish_all_answers(state=state, reason=reason)
@@ -249,13 +269,14 @@ class ChatRoom:
                 self._emit(TurnEnded(self.room_id, number, state))
 
     def save(self) -> None:
-        """Write what has arrived of a growing answer."""
+        """Write what has arrived of the growing answers."""
         self._save_final_states()
-        if self._turn is not None and len(self._turn.buffer):
-            self._save(self._turn, 0)
+        for turn in self._turns.values():
+            if len(turn.buffer):
+                self._save(turn, 0)
 
     def clear(self) -> None:
-        """Delete all messages, a name that was made of the first question, and cancel the running turn."""
+        """Delete all messages, a name that was made of the first question, and cancel the running turns."""
         renamed = self._store.clear(name=NEW_ROOM)
         self._cancel_turns("cleared")
         self._unsaved.clear()
@@ -304,12 +325,12 @@ class ChatRoom:
     def summary(self) -> Summary:
         """Return the summary that the registry stores."""
         summary = self._known_summary or self._store.summary()
-        return replace(summary, answering=self._turn is not None or bool(self._queued))
+        return replace(summary, answering=bool(self._turns or self._queued))
 
     # The Child protocol of facets
 
     def idle(self) -> bool:
-        return self._turn is None and not self._queued and not self._unsaved
+        return not (self._turns or self._queued or self._unsaved)
 
     def close(self) -> None:
         self._cancel_turns("closed")
@@ -331,17 +352,17 @@ class ChatRoom:
         """Store a file and the part that shows it, and add the part to the answer."""
         with self._reporting(turn):
             self._store.add_file(turn.number, [*turn.buffer.parts(), file], content, model=turn.model_name)
-            self._saved_at = time.monotonic()
+            turn.saved_at = time.monotonic()
             self._emit(PartAdded(self.room_id, turn.number, turn.buffer.add(file), file.kind, ""))
 
     def part_grew(self, turn: Turn, position: int, text: str) -> None:
         """Emit text that was appended to a part. Store the part if that was not done for SAVE_INTERVAL_SECONDS."""
         with self._lock:  # as `_reporting` does, which takes a microsecond more for each token
-            if self._turn is not turn:
+            if self._turns.get(turn.number) is not turn:
                 raise TurnCancelled
             self._emit(PartGrew(self.room_id, turn.number, position, text))
         self._deliver()
-        if time.monotonic() - self._saved_at > SAVE_INTERVAL_SECONDS:
+        if time.monotonic() - turn.saved_at > SAVE_INTERVAL_SECONDS:
             time.sleep(0)  # let the readers' greenlets run first: the write may block
             with self._reporting(turn):
                 self._save_if_possible(turn, position)
@@ -366,7 +387,7 @@ class ChatRoom:
     def turn_ended(self, turn: Turn, state: State, reason: str) -> None:
         """Store the final state of the answer."""
         with self._reporting(turn):
-            self._turn = None
+            del self._turns[turn.number]
             self._unsaved[turn.number] = _final_state(turn, state, reason)
             try:
                 self._save_final_states()
@@ -388,15 +409,14 @@ class ChatRoom:
         self._start_next_turn(configuration=configuration)
 
     def _start_next_turn(self, *, was_queued: bool = False, configuration: Configuration | None = None) -> None:
-        """Start the turn of the oldest queued answer, unless a turn is running. Never raises.
+        """Start the turns of the oldest queued question, unless another question is being answered. Never raises.
 
         `was_queued` says that the answer has been shown as queued, so that the start is an event. `configuration` is
         read from the file unless it is given.
         If that fails, a timer tries again, and so does the next question, Retry or read of the room. After the last
         attempt the answer ends as failed.
         """
-        while self._turn is None and self._queued:
-            number = self._queued[0]
+        while (number := self._next_queued()) is not None:
             try:
                 self._start_turn(number, configuration or self._store.configuration())
             except Exception as error:
@@ -410,6 +430,22 @@ class ChatRoom:
                 self._cancel_start_timer()
                 if was_queued:
                     self._emit(TurnStarted(self.room_id, number))
+
+    def _next_queued(self) -> int | None:
+        """Return the oldest queued answer, or None if there is none or another question is being answered."""
+        if not self._queued:
+            return None
+        question, answer = self._queued[0]
+        return answer if all(turn.question == question for turn in self._turns.values()) else None
+
+    def _is_queued(self, number: int) -> bool:
+        return any(queued.answer == number for queued in self._queued)
+
+    def _remove_queued(self, number: int) -> None:
+        """Remove an answer from the queue. If it could not be started, nothing waits for that any more."""
+        if self._queued[0].answer == number:
+            self._cancel_start_timer()
+        self._queued = deque(queued for queued in self._queued if queued.answer != number)
 
     def _schedule_start_retry(self) -> bool:
         """Set the timer. Return False after the last attempt, or if no thread can be started."""
@@ -460,6 +496,7 @@ class ChatRoom:
         self._save_context_start(start, before=configuration.context_start)
         turn = Turn(
             number,
+            answer.parent or 0,
             History(
                 history,
                 budget=budget,
@@ -467,7 +504,7 @@ class ChatRoom:
                 system=settings.system_prompt,
                 tools=self._tools,
             ),
-            pick_model=lambda: self._pick_model(settings.model),
+            pick_model=lambda: self._pick_model(answer.asked_model or settings.model),
             tools=self._tools,
             recorder=self,
             settings=settings,
@@ -475,10 +512,10 @@ class ChatRoom:
             loading_seconds=self._limits.loading_seconds,
             max_answer_chars=self._limits.answer_chars,
         )
-        # The thread's first report waits for the lock, which this thread holds until `_turn` is set.
+        # The thread's first report waits for the lock, which this thread holds until the turn is in `_turns`.
         threading.Thread(target=self._run_turn, args=(turn,), name=f"turn-{self.room_id}", daemon=True).start()
-        self._turn = turn
-        self._saved_at = time.monotonic()
+        self._turns[number] = turn
+        turn.saved_at = time.monotonic()
         if partial is not None:
             self._emit_resumed_part(partial)
 
@@ -533,11 +570,15 @@ class ChatRoom:
             )
             del self._unsaved[number]
 
-    def _cancel_turns(self, outcome: str) -> Turn | None:
-        """Cancel the running turn and empty the queue. Return the turn, or None if none was running."""
+    def _cancel_turns(self, outcome: str) -> list[Turn]:
+        """Cancel the running turns and empty the queue. Return the turns."""
         self._queued.clear()
         self._cancel_start_timer()
-        turn, self._turn = self._turn, None
+        return [turn for number in list(self._turns) if (turn := self._cancel_turn(number, outcome)) is not None]
+
+    def _cancel_turn(self, number: int, outcome: str) -> Turn | None:
+        """Cancel the turn of an answer. Return it, or None if it is not running."""
+        turn = self._turns.pop(number, None)
         if turn is not None:
             turn.outcome = outcome
             turn.cancel()
@@ -545,9 +586,9 @@ class ChatRoom:
 
     @contextmanager
     def _reporting(self, turn: Turn) -> Iterator[None]:
-        """Hold the lock for a report of the running turn, and deliver its events afterwards. Raises TurnCancelled."""
+        """Hold the lock for a report of a running turn, and deliver its events afterwards. Raises TurnCancelled."""
         with self._lock:
-            if self._turn is not turn:
+            if self._turns.get(turn.number) is not turn:
                 raise TurnCancelled
             yield
         self._deliver()
@@ -556,23 +597,29 @@ class ChatRoom:
         try:
             self._save(turn, position)
         except StorageUnavailable as error:
-            self._saved_at = time.monotonic()
+            turn.saved_at = time.monotonic()
             log.error("turn %s/%s goes on unsaved: %s", self.room_id, turn.number, error)
 
     def _save(self, turn: Turn, position: int) -> None:
         """Write the parts of a growing answer from `position` on."""
         parts = turn.buffer.parts()
         self._store.save_parts(turn.number, parts, first=position, model=turn.model_name, left_out=turn.left_out)
-        self._saved_at = time.monotonic()
+        turn.saved_at = time.monotonic()
 
-    def _require_idle(self) -> None:
+    def _require_idle(self, *, beside: int | None = None) -> None:
+        """Raise AnswerInProgress if an answer is being generated, other than those beside the answer `beside`."""
         self._save_final_states()
         self._start_next_turn()
-        if self._turn is not None or self._queued:
+        busy = {*(turn.question for turn in self._turns.values()), *(queued.question for queued in self._queued)}
+        if not busy:
+            return
+        running = beside is not None and (beside in self._turns or self._is_queued(beside))
+        if running or beside is None or busy != {self._store.message(beside).parent}:
             raise AnswerInProgress("An answer is being generated in this room. Stop it, or wait until it has ended.")
 
     def _live_page(self, page: Page) -> Page:
-        return replace(page, messages=tuple(map(self._with_live_state, page.messages)))
+        beside = {question: tuple(map(self._with_live_state, some)) for question, some in page.beside.items()}
+        return replace(page, messages=tuple(map(self._with_live_state, page.messages)), beside=beside)
 
     def _with_live_state(self, message: Message) -> Message:
         """Return a stored message with what is only in memory: a final state that is not saved, or a growing answer."""
@@ -588,9 +635,9 @@ class ChatRoom:
                 continuable=final.continuable,
                 sources=final.sources or message.sources,
             )
-        turn = self._turn
-        if turn is None or turn.number != message.number:
-            return replace(message, queued=True) if message.number in self._queued else message
+        turn = self._turns.get(message.number)
+        if turn is None:
+            return replace(message, queued=True) if self._is_queued(message.number) else message
         if delay := turn.delay:
             message = replace(message, reason=delay.reason, retry_at=delay.retry_at)
         if not len(turn.buffer):

@@ -291,9 +291,9 @@ class Overseer:
             self.call(room_id, ChatRoom.clear)
         self._search.purge()
 
-    def resume(self, room_id: str) -> int:
+    def resume(self, room_id: str, number: int | None = None) -> int:
         """Continue the last answer of a room; see `ChatRoom.resume`."""
-        number = self.call(room_id, ChatRoom.end_of_path)
+        number = self.call(room_id, ChatRoom.end_of_path) if number is None else number
         with self._search.changing(room_id, number):
             return self.call(room_id, ChatRoom.resume, number)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from overseer.domain.messages import Message
 from overseer.domain.records import Asked, Room
-from overseer.domain.settings import Changes
+from overseer.domain.settings import Changes, parse_models
 from overseer.domain.text import idempotency_key, question, room_name
 from overseer.rooms.chat_room import ChatRoom
 
@@ -46,9 +46,10 @@ class RoomHandle:
         self.overseer.call(self.id, ChatRoom.configure, changes, name=None if name is None else room_name(name))
         return self.record()
 
-    def ask(self, text: str, *, key: str | None = None) -> Asked:
+    def ask(self, text: str, *, key: str | None = None, models: Sequence[str] = ()) -> Asked:
         """Store a question and have it answered; see `ChatRoom.ask`."""
-        return self.overseer.call(self.id, ChatRoom.ask, question(text), key=idempotency_key(key))
+        models = parse_models(models)
+        return self.overseer.call(self.id, ChatRoom.ask, question(text), key=idempotency_key(key), models=models)
 
     def edit(self, number: int, text: str) -> Asked:
         """Store another version of a question and have it answered; see `ChatRoom.edit`."""
@@ -58,9 +59,9 @@ class RoomHandle:
         """Delete all messages; see `ChatRoom.clear`."""
         self.overseer.clear(self.id)
 
-    def resume(self) -> int:
+    def resume(self, number: int | None = None) -> int:
         """Continue the last answer; see `ChatRoom.resume`."""
-        return self.overseer.resume(self.id)
+        return self.overseer.resume(self.id, number)
 
     stop = _forward(ChatRoom.stop)
     stop_all = _forward(ChatRoom.stop_all)

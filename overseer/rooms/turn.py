@@ -114,13 +114,14 @@ class AnswerBuffer:
 class Turn:
     """The generation of one answer. `run` generates it, in a thread of its own; `cancel` ends it from another thread.
 
-    `history` is the conversation before the answer. `partial` is the answer if it is to be continued. A model that
-    loads is asked again for `loading_seconds`.
+    `number` and `question` are the numbers of the answer and its question, `history` is the conversation before the
+    answer. `partial` is the answer if it is to be continued. A model that loads is asked again for `loading_seconds`.
     """
 
     def __init__(
         self,
         number: int,
+        question: int,
         history: History,
         *,
         pick_model: Callable[[], Model],
@@ -132,6 +133,8 @@ class Turn:
         max_answer_chars: int,
     ) -> None:
         self.number = number
+        self.question = question
+        self.saved_at = 0.0  # monotonic time, set by the room
         self.model_name = partial.model if partial else ""
         self.left_out = frozenset(partial.left_out if partial else ())
         self.sources = partial.sources if partial else ()

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import sqlite3
 
+from overseer.domain.settings import MAX_LANES
+
 # The place below the message :parent, which is NULL for a first message.
 PLACE = """
     SELECT p.number AS parent, ifnull(p.depth, 0) + 1 AS depth,
@@ -98,6 +100,19 @@ def newest_child(db: sqlite3.Connection, number: int | None) -> int | None:
     """Return the newest version of what follows a message, or of the first message for None, or None."""
     newest: int | None = db.execute("SELECT max(number) FROM messages WHERE parent IS ?", (number,)).fetchone()[0]
     return newest
+
+
+def lanes(db: sqlite3.Connection, question: int) -> list[int]:
+    """Return the answers to a question that are shown side by side, in their order, at most MAX_LANES."""
+    found = db.execute(
+        "SELECT number FROM messages WHERE parent = ? AND lane IS NOT NULL ORDER BY lane LIMIT ?", (question, MAX_LANES)
+    )
+    return [row["number"] for row in found]
+
+
+def end_lanes(db: sqlite3.Connection, question: int) -> None:
+    """Show only one of the answers to a question from now on: the one that is on the shown path."""
+    db.execute("UPDATE messages SET lane = NULL WHERE parent IS ? AND lane IS NOT NULL", (question,))
 
 
 def move_up(db: sqlite3.Connection, number: int, parent: int | None) -> None:

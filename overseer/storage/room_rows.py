@@ -21,6 +21,7 @@ from overseer.domain.messages import (
     Usage,
     Versions,
 )
+from overseer.domain.settings import MAX_LANES
 from overseer.storage import message_tree
 
 SELECT_MESSAGES = """
@@ -33,6 +34,13 @@ SELECT_MESSAGES = """
     FROM messages m WHERE m.number IN (SELECT number FROM up) ORDER BY m.number"""
 SELECT_PATH = SELECT_MESSAGES.format(up=message_tree.UP)
 SELECT_HISTORY = SELECT_MESSAGES.format(up=message_tree.UP_WITHIN)
+# The answers to the questions ? (JSON) that are shown side by side.
+SELECT_BESIDE = SELECT_MESSAGES.format(
+    up="""
+    up (number) AS (
+      SELECT number FROM messages
+      WHERE parent IN (SELECT value FROM json_each(?)) AND lane IS NOT NULL ORDER BY number LIMIT ?)"""
+)
 
 SELECT_PARTS = """
     SELECT parts.*, media_type, width, height FROM parts LEFT JOIN files ON sha256 = file
@@ -44,13 +52,16 @@ INSERT_EXCHANGE = f"""
         SELECT q.depth + 1,
           CASE WHEN q.depth - j.depth = j.depth - k.depth THEN k.number ELSE :question END
         FROM question q LEFT JOIN messages j ON j.number = q.jump LEFT JOIN messages k ON k.number = j.jump)
-    INSERT INTO messages (number, role, state, key, created_at, parent, depth, jump)
-    SELECT :question, 'user', 'complete', :key, :now, * FROM question
-    UNION ALL SELECT :question + 1, 'assistant', 'waiting', NULL, :now, :question, * FROM answer"""  # noqa: S608 - a constant
+    INSERT INTO messages (number, role, state, key, created_at, parent, depth, jump, asked_model, lane)
+    SELECT :question, 'user', 'complete', :key, :now, *, '', NULL FROM question
+    UNION ALL
+    SELECT :question + 1 + key, 'assistant', 'waiting', NULL, :now, :question, depth, jump, value,
+      CASE WHEN json_array_length(:models) > 1 THEN key + 1 END
+    FROM answer, json_each(:models)"""  # noqa: S608 - a constant
 
 INSERT_ANSWER = f"""
-    INSERT INTO messages (role, state, created_at, parent, depth, jump)
-    SELECT 'assistant', 'waiting', :now, * FROM ({message_tree.PLACE})"""  # noqa: S608 - a constant
+    INSERT INTO messages (role, state, created_at, parent, depth, jump, asked_model, lane)
+    SELECT 'assistant', 'waiting', :now, *, :model, :lane FROM ({message_tree.PLACE})"""  # noqa: S608 - a constant
 
 FINISH = """
     UPDATE messages SET state = :state, reason = :reason, model = coalesce(:model, model), ended_at = :now,
@@ -69,21 +80,44 @@ def now() -> int:
 
 
 def insert_exchange(
-    db: sqlite3.Connection, question: int, *, parent: int | None, key: str | None, text: str
-) -> tuple[Message, Message]:
-    """Insert a question with this number, and an empty answer with the next one. Return them as the only versions."""
-    at = now()
-    db.execute(INSERT_EXCHANGE, {"question": question, "parent": parent, "key": key, "now": at})
+    db: sqlite3.Connection,
+    question: int,
+    *,
+    parent: int | None,
+    key: str | None,
+    text: str,
+    models: Sequence[str] = ("",),
+) -> tuple[Message, ...]:
+    """Insert a question with this number, and an empty answer of each model with the next ones.
+
+    Return them as they are stored if the question has no other version.
+    """
+    at, count = now(), len(models)
+    values = {"question": question, "parent": parent, "key": key, "now": at, "models": json.dumps(list(models))}
+    db.execute(INSERT_EXCHANGE, values)
     upsert_parts(db, question, [Text(text)])
-    return (
-        Message(question, "user", "complete", (Text(text),), created_at=at, parent=parent),
-        Message(question + 1, "assistant", "waiting", (), created_at=at, parent=question),
+    answers = (
+        Message(
+            number=question + lane,
+            role="assistant",
+            state="waiting",
+            parts=(),
+            created_at=at,
+            parent=question,
+            versions=Versions(
+                lane, count, question + lane - 1 if lane > 1 else None, question + lane + 1 if lane < count else None
+            ),
+            asked_model=model,
+            lane=lane if count > 1 else None,
+        )
+        for lane, model in enumerate(models, 1)
     )
+    return Message(question, "user", "complete", (Text(text),), created_at=at, parent=parent), *answers
 
 
-def insert_answer(db: sqlite3.Connection, question: int) -> int:
+def insert_answer(db: sqlite3.Connection, question: int, *, model: str = "", lane: int | None = None) -> int:
     """Insert another empty answer to a question and return its number."""
-    done = db.execute(INSERT_ANSWER, {"parent": question, "now": now()})
+    done = db.execute(INSERT_ANSWER, {"parent": question, "now": now(), "model": model, "lane": lane})
     assert done.lastrowid is not None
     return done.lastrowid
 
@@ -139,6 +173,17 @@ def select_history(db: sqlite3.Connection, number: int, tokens: int) -> list[Mes
     return _with_parts(db, db.execute(SELECT_HISTORY, (number, max(1, 4 * tokens))).fetchall())
 
 
+def select_beside(db: sqlite3.Connection, questions: Sequence[int]) -> dict[int, tuple[Message, ...]]:
+    """Return the answers to each question that are shown side by side, in their order. Most questions have none."""
+    found: dict[int, list[Message]] = {}
+    limit = MAX_LANES * len(questions)  # another program may have stored more
+    for message in _with_parts(db, db.execute(SELECT_BESIDE, (json.dumps(questions), limit)).fetchall()):
+        if message.parent is not None and message.lane is not None:
+            found.setdefault(message.parent, []).append(message)
+    in_order = {question: tuple(sorted(some, key=lambda one: one.lane or 0)) for question, some in found.items()}
+    return {question: some for question, some in in_order.items() if len(some) > 1}
+
+
 def _with_parts(db: sqlite3.Connection, rows: Sequence[sqlite3.Row]) -> list[Message]:
     parts: dict[int, list[Part]] = {}
     for row in db.execute(SELECT_PARTS, (json.dumps([row["number"] for row in rows]),)):
@@ -162,6 +207,8 @@ def _message(row: sqlite3.Row, parts: Sequence[Part]) -> Message:
         sources=tuple(Source(*one) for one in json.loads(row["sources"])) if row["sources"] else (),
         parent=row["parent"],
         versions=Versions(row["version"], row["versions"], row["earlier"], row["later"]),
+        asked_model=row["asked_model"],
+        lane=row["lane"],
     )
 
 

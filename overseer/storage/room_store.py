@@ -10,7 +10,7 @@ from overseer.domain.context import message_tokens, newest_within_budget
 from overseer.domain.errors import KeyReused, NoSuchFile, NoSuchMessage, Outdated, StorageDamaged
 from overseer.domain.messages import UNFINISHED, File, Message, Part, Source, State, Usage, abandon_if_running
 from overseer.domain.records import MAX_NUMBER, Asked, Page, Summary
-from overseer.domain.settings import Settings
+from overseer.domain.settings import MAX_LANES, Settings
 from overseer.domain.text import strip_markdown
 from overseer.storage import message_tree, room_rows
 from overseer.storage.database import Storage
@@ -72,25 +72,35 @@ class RoomStore:
             if name is not None:
                 db.execute("UPDATE room SET name = ?, named_by = 'person'", (name,))
 
-    def add_question(self, text: str, key: str | None, *, name: str) -> tuple[Asked, Configuration, Summary]:
+    def add_question(
+        self, text: str, key: str | None, *, name: str, models: Sequence[str] = ()
+    ) -> tuple[Asked, Configuration, Summary]:
         """Store a question and an empty answer after the head. Set the room's name to `name` if it has none yet.
 
+        With `models`, there is an answer of each; several are side by side, and the first is the head.
         `key` is an idempotency key: a repeated key returns the stored question. Raises KeyReused if its text differs.
         """
         with self._storage.write() as db:
             room = db.execute(SELECT_ROOM, {"key": key}).fetchone()
-            if room is None or (room["last_used"] or 0) > MAX_NUMBER - 2:
+            if room is None or (room["last_used"] or 0) > MAX_NUMBER - 1 - MAX_LANES:
                 raise StorageDamaged(f"{self._storage.path.name} is damaged. Put back a copy from a backup.")
             if room["known"]:
                 return _repeated(db, room["known"], text), _configuration(room), summary(db)
             number, parent = (room["last_used"] or 0) + 1, room["shown"]
             named_room = room["named_by"] == "nobody"
-            messages = room_rows.insert_exchange(db, number, parent=parent, key=key, text=text)
+            messages = room_rows.insert_exchange(db, number, parent=parent, key=key, text=text, models=models or ("",))
+            hidden = room["hidden"] + len(messages) - 2
             db.execute(
-                "UPDATE room SET head = ?, name = ?, named_by = ?",
-                (number + 1, name, "first words") if named_room else (number + 1, room["name"], room["named_by"]),
+                "UPDATE room SET head = ?, hidden = ?, name = ?, named_by = ?",
+                (
+                    number + 1,
+                    hidden,
+                    name if named_room else room["name"],
+                    "first words" if named_room else room["named_by"],
+                ),
             )
-        asked = Asked(number, number + 1, named_room=named_room, messages=messages)
+        beside = tuple(message.number for message in messages[2:])
+        asked = Asked(number, number + 1, named_room=named_room, messages=messages, beside=beside)
         now = Summary(
             name=name if named_room else room["name"],
             created_at=room["created_at"],
@@ -99,7 +109,7 @@ class RoomStore:
             preview=strip_markdown(text[:PREVIEW_CHARS]),
             answering=True,
             pinned=bool(room["pinned"]),
-            hidden=room["hidden"],
+            hidden=hidden,
             forked_from=room["forked_from"],
             forked_at=room["forked_at"],
         )
@@ -121,46 +131,59 @@ class RoomStore:
             message_tree.set_head(db, question + 1, added=2)
             return Asked(question, question + 1)
 
-    def retry_last_answer(self) -> int:
-        """Store another, empty version of the last answer, show it and return its number.
+    def retry_last_answer(self, number: int | None = None) -> Asked:
+        """Store another, empty version of the last answer, and show it.
 
-        An answer without content is not kept: it is emptied and returned. Raises NoSuchMessage in an empty room.
+        With `number`, of that answer, which must be the last one or beside it; the new version takes its place. An
+        answer without content is not kept: it is emptied. Raises NoSuchMessage in an empty room, or Outdated.
         """
         with self._storage.write() as db:
+            head = message_tree.head(db)
             last = db.execute(
-                "SELECT number, role, parent, EXISTS (SELECT 1 FROM parts WHERE message = number) AS has_parts"
+                "SELECT *, EXISTS (SELECT 1 FROM parts WHERE message = number) AS has_parts"
                 " FROM messages WHERE number = ?",
-                (message_tree.head(db),),
+                (_at_end(db, head, number),),
             ).fetchone()
             if last is None:
+                if number is not None:
+                    raise Outdated("Only the last answer can be generated again.")
                 raise NoSuchMessage("There is no question to answer yet.")
+            question = last["parent"] if last["role"] == "assistant" else last["number"]
             if last["role"] == "assistant" and not last["has_parts"]:
                 room_rows.empty_answer(db, last["number"])
-                return int(last["number"])
-            answer = room_rows.insert_answer(db, last["parent"] if last["role"] == "assistant" else last["number"])
-            message_tree.set_head(db, answer, added=1)
-            return answer
+                return Asked(question or 0, last["number"])
+            lane = last["lane"]
+            db.execute("UPDATE messages SET lane = NULL WHERE number = ?", (last["number"],))
+            model = last["asked_model"] if lane else ""
+            answer = room_rows.insert_answer(db, question, model=model, lane=lane)
+            message_tree.set_head(db, answer if last["number"] == head else head or answer, added=1)
+            return Asked(question or 0, answer)
 
     def resume_last_answer(self, number: int | None = None) -> Message:
-        """Mark the last answer as waiting and return it as it was.
+        """Mark the last answer as waiting and return it as it was. With `number`, that one, which may be beside it.
 
-        Raises Outdated if it is not `resumable`, or not `number` if that is given.
+        Raises Outdated if it is not `resumable`, or not at the end of the shown path.
         """
         with self._storage.write() as db:
-            last = message_tree.head(db)
-            message = room_rows.select_message(db, last) if last and number in (None, last) else None
+            last = _at_end(db, message_tree.head(db), number)
+            message = room_rows.select_message(db, last) if last else None
             if message is not None and message.resumable:
                 room_rows.mark_waiting(db, message.number)
                 return message
             raise Outdated("The last answer is not cut off, so it can’t be continued.")
 
     def show(self, number: int) -> bool:
-        """Show the newest path through a message. Return whether that changed anything. Raises NoSuchMessage."""
+        """Show the newest path through a message. Return whether that changed anything. Raises NoSuchMessage.
+
+        If the message is side by side with other answers, it alone is shown from now on.
+        """
         with self._storage.write() as db:
-            _require_message(db, number)
+            message = _require_message(db, number)
+            if message["lane"] is not None:
+                message_tree.end_lanes(db, message["parent"])
             head = message_tree.head(db)
             if message_tree.at_or_below(db, head, number) == number:
-                return False
+                return message["lane"] is not None
             message_tree.set_head(db, message_tree.newest_below(db, number))
             return True
 
@@ -227,22 +250,23 @@ class RoomStore:
             _finish(db, numbers, state, reason)
             return numbers
 
-    def withdraw(self, question: int, answer: int) -> None:
-        """Delete an answer, and its question if it has no other one. Of other versions, the newest is shown.
+    def withdraw(self, question: int, answers: Sequence[int]) -> None:
+        """Delete these answers, and their question if it has no other one. Of other versions, the newest is shown.
 
-        The messages after the answer follow the one before.
+        The messages after the answers follow the one before.
         """
         with self._storage.write() as db:
             head = message_tree.head(db)
             before = db.execute("SELECT parent FROM messages WHERE number = ?", (question,)).fetchone()["parent"]
-            db.execute("DELETE FROM messages WHERE number = ?", (answer,))
+            db.executemany("DELETE FROM messages WHERE number = ?", [(answer,) for answer in answers])
             kept = message_tree.newest_child(db, question)
             if kept is None:
                 db.execute("DELETE FROM messages WHERE number = ?", (question,))
                 kept = message_tree.newest_child(db, before)
             last = before if kept is None else message_tree.newest_below(db, kept)
-            message_tree.move_up(db, answer, last)
-            db.execute("UPDATE room SET head = ?", (last if head == answer else head,))
+            for answer in answers:
+                message_tree.move_up(db, answer, last)
+            db.execute("UPDATE room SET head = ?", (last if head in answers else head,))
             message_tree.count_hidden(db)
 
     def clear(self, *, name: str) -> bool:
@@ -278,8 +302,10 @@ class RoomStore:
         Raises NoSuchMessage.
         """
         with self._storage.read() as db:
-            depth = _require_message(db, number)["depth"]
-            head = message_tree.head(db)
+            message = _require_message(db, number)
+            depth, head = message["depth"], message_tree.head(db)
+            if message["lane"] is not None:
+                number = _shown_lane(db, message["parent"], head) or number
             hidden = message_tree.at_or_below(db, head, number) != number
             end = message_tree.newest_below(db, number) if hidden else head
             last = message_tree.ancestor(db, end, depth + MESSAGES_AFTER) or end
@@ -369,8 +395,11 @@ def make_fork(db: sqlite3.Connection, *, origin: str, upto: int | None, name: st
     """
     last = message_tree.head(db)
     if upto is not None:
-        role = _require_message(db, upto)["role"]
+        message = _require_message(db, upto)
+        role = message["role"]
         message_tree.delete_below(db, upto)
+        if message["lane"] is not None:
+            message_tree.end_lanes(db, message["parent"])
         last = room_rows.insert_answer(db, upto) if role == "user" else upto
         if role == "user":
             room_rows.mark_finished(db, last, "stopped", FORKED_AT_QUESTION)
@@ -396,8 +425,27 @@ def _repeated(db: sqlite3.Connection, question: int, text: str) -> Asked:
     known = room_rows.select_message(db, question)
     if known is None or known.text != text:
         raise KeyReused("This key was used for another text. Send the new text with a new key.")
-    answer = message_tree.newest_child(db, question)
-    return Asked(question, answer or 0, repeated=True)
+    answers = message_tree.lanes(db, question) or [message_tree.newest_child(db, question) or 0]
+    return Asked(question, answers[0], repeated=True, beside=tuple(answers[1:]))
+
+
+def _at_end(db: sqlite3.Connection, head: int | None, number: int | None) -> int | None:
+    """Return `number` if it is the head or an answer beside it, the head for None, and otherwise None."""
+    if number in (None, head):
+        return head
+    found = db.execute(
+        "SELECT b.number FROM messages a JOIN messages b ON b.parent = a.parent"
+        " WHERE a.number = ? AND a.lane IS NOT NULL AND b.number = ? AND b.lane IS NOT NULL",
+        (head, number),
+    ).fetchone()
+    return found["number"] if found else None
+
+
+def _shown_lane(db: sqlite3.Connection, question: int, head: int | None) -> int | None:
+    """Return the one of the answers side by side that is on the shown path, or None."""
+    return next(
+        (one for one in message_tree.lanes(db, question) if message_tree.at_or_below(db, head, one) == one), None
+    )
 
 
 def _configuration(room: sqlite3.Row) -> Configuration:
@@ -406,16 +454,17 @@ def _configuration(room: sqlite3.Row) -> Configuration:
 
 
 def _require_message(db: sqlite3.Connection, number: int) -> sqlite3.Row:
-    row: sqlite3.Row | None = db.execute("SELECT role, depth FROM messages WHERE number = ?", (number,)).fetchone()
+    row: sqlite3.Row | None = db.execute("SELECT * FROM messages WHERE number = ?", (number,)).fetchone()
     if row is None:
         raise NoSuchMessage(f"There is no message {number} in this room.")
     return row
 
 
 def _page(db: sqlite3.Connection, end: int | None, last: int | None, limit: int) -> Page:
-    """Return the messages of the path to `end` that are not after `last`, at most `limit`."""
+    """Return the messages of the path to `end` that are not after `last`, at most `limit`, and those beside them."""
     found = tuple(room_rows.select_path(db, last, limit + 1))
     messages, more = found[-limit:], len(found) > limit
+    asked_several = [message.parent for message in messages if message.lane is not None and message.parent]
     room = db.execute(f"SELECT reads_from, {LAST_USED} AS last_used FROM room").fetchone()  # noqa: S608 - a constant
     first = messages[0].number if messages and not more else message_tree.ancestor(db, last, 1)
     return Page(
@@ -426,4 +475,5 @@ def _page(db: sqlite3.Connection, end: int | None, last: int | None, limit: int)
         last_used=room["last_used"] or 0 if room else 0,
         context_start=room["reads_from"] if room else 0,
         missing=messages[0].parent if messages and not more else None,
+        beside=room_rows.select_beside(db, asked_several) if asked_several else {},
     )

@@ -141,6 +141,12 @@ def m008_versions(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE room DROP COLUMN messages")
 
 
+def m009_side_by_side(db: sqlite3.Connection) -> None:
+    """Add the model that a person chose for an answer, and its place among those that are shown side by side."""
+    db.execute("ALTER TABLE messages ADD COLUMN asked_model TEXT NOT NULL DEFAULT ''")
+    db.execute("ALTER TABLE messages ADD COLUMN lane INTEGER")
+
+
 MIGRATIONS = (  # append only
     m001_messages,
     m002_settings,
@@ -150,4 +156,5 @@ MIGRATIONS = (  # append only
     m006_files,
     m007_reasoning_seconds,
     m008_versions,
+    m009_side_by_side,
 )

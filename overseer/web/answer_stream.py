@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 
 from overseer.domain.errors import NoSuchMessage, NoSuchRoom, StorageError
@@ -20,6 +21,7 @@ from overseer.domain.events import (
 )
 from overseer.domain.messages import File, Message, ToolCall
 from overseer.domain.records import Asked
+from overseer.llm.model_name import short_model_name
 from overseer.rooms.overseer import Overseer
 
 MAX_WAIT_SECONDS = 7 * 24 * 3600.0
@@ -38,17 +40,31 @@ class AnswerStream:
         self._unsubscribe()
 
     def wait(self, asked: Asked, seconds: float) -> None:
-        """Return when the answer has ended, or after `seconds`."""
+        """Return when all answers have ended, or after `seconds`."""
         deadline = time.monotonic() + min(seconds, MAX_WAIT_SECONDS)
-        if not (asked.repeated and self._is_over(asked)):
-            for event in self._events_until(deadline):
-                if self._has_ended(event, asked):
-                    return
+        for one in _one_by_one(asked):
+            if not (one.repeated and self._is_over(one)):
+                for event in self._events_until(deadline):
+                    if self._has_ended(event, one):
+                        break
 
     def plain_text(self, asked: Asked) -> Iterator[bytes]:
-        """Return the text of the answer as it grows, in UTF-8. The answer continues if the client disconnects."""
-        pieces = self._whole_text(asked) if asked.repeated else self._growing_text(asked)
-        return (piece.encode() for piece in pieces if piece)
+        """Return the text of the answer as it grows, in UTF-8. The answer continues if the client disconnects.
+
+        Of several answers, each follows the one before, under the name of its model.
+        """
+        return (piece.encode() for piece in self._texts(asked) if piece)
+
+    def _texts(self, asked: Asked) -> Iterator[str]:
+        for one in _one_by_one(asked):
+            if asked.beside:
+                yield "\n" * (one.answer != asked.answer) + f"[{self._model_of(one)}]\n"
+            yield from self._whole_text(one) if one.repeated else self._growing_text(one)
+
+    def _model_of(self, asked: Asked) -> str:
+        with suppress(NoSuchRoom, NoSuchMessage, StorageError):
+            return short_model_name(self._message(asked).asked_model)
+        return "deleted"
 
     def _events_until(self, deadline: float) -> Iterator[RoomEvent]:
         while (left := deadline - time.monotonic()) > 0:
@@ -125,3 +141,13 @@ class AnswerStream:
 
     def _message(self, asked: Asked) -> Message:
         return self._room.message(asked.answer)
+
+
+def _one_by_one(asked: Asked) -> Iterator[Asked]:
+    """Yield each answer as if it were the only one.
+
+    Those after the first are like repeated ones: they may end while the first is followed, which takes their events.
+    """
+    yield replace(asked, beside=())
+    for answer in asked.beside:
+        yield replace(asked, answer=answer, beside=(), repeated=True)

@@ -14,7 +14,7 @@ from werkzeug.routing import IntegerConverter
 from overseer.domain.errors import NoSuchMessage, NoSuchRoom, StorageError, StorageUnavailable
 from overseer.domain.records import MAX_NUMBER, Asked, Page
 from overseer.domain.search import Found, QueryRefused, parse
-from overseer.domain.settings import parse_changes
+from overseer.domain.settings import parse_changes, parse_models
 from overseer.domain.text import clean
 from overseer.llm import ModelError
 from overseer.render.export import as_markdown
@@ -216,9 +216,9 @@ def show_file(room_id: str, sha256: str) -> Response:
 
 @bp.delete(f"{ROOM}/turn")
 def stop_turn(room_id: str) -> Response:
-    """Stop the answer that is being generated, or with `all=1` also those that wait.
+    """Stop the answers that are being generated, or with `all=1` also those that wait.
 
-    With `question=` and the number of a question that waits, delete that question.
+    With `message=`, stop only that answer. With `question=` and the number of a question that waits, delete it.
     """
     room, question = overseer().room(room_id), number_arg("question")
     if question is not None:
@@ -226,7 +226,7 @@ def stop_turn(room_id: str) -> Response:
     elif request.values.get("all"):
         room.stop_all()
     else:
-        room.stop()
+        room.stop(number_in(request.values.get("message"), name="message"))
     return messages_response(room_id)
 
 
@@ -235,8 +235,8 @@ def create_turn(room_id: str) -> Response:
     resume = request.form.get("resume", "")
     if resume not in ("", "1"):
         abort(400, "resume must be 1, to continue an interrupted answer, or absent, to answer again.")
-    room = overseer().room(room_id)
-    number = room.resume() if resume else room.retry()
+    room, message = overseer().room(room_id), number_in(request.form.get("message"), name="message")
+    number = room.resume(message) if resume else room.retry(message)
     if wants_redirect():
         return redirect("rooms.show_room", room_id=room_id)
     url = fragments().url("rooms.show_message", room_id=room_id, number=number)
@@ -277,7 +277,10 @@ def show_palette() -> Response:
 
 @bp.get("/models")
 def list_models() -> Response:
-    """Return the models whose names contain `q`. With `room=`, the one of that room is marked."""
+    """Return the models whose names contain `q`. With `room=`, the one of that room is marked.
+
+    With `several=1` they are there to choose some, and those given as `model=` are chosen.
+    """
     room_id, q = request.args.get("room"), clean(request.args.get("q", "")).strip()
     names: tuple[str, ...] = ()
     problem = ""
@@ -285,6 +288,9 @@ def list_models() -> Response:
         names = overseer().models(refresh="refresh" in request.args)
     except ModelError as error:
         problem = str(error)
+    if request.args.get("several"):
+        several = tuple(dict.fromkeys(parse_models(request.args.getlist("model"))))
+        return html_response(fragments().several(names, chosen=several, q=q, problem=problem))
     chosen = overseer().room(room_id).settings().model if room_id else ""
     return html_response(fragments().models(names, room_id=room_id, chosen=chosen, q=q, problem=problem))
 
@@ -295,11 +301,14 @@ def healthz() -> Response:
 
 
 def ask(room_id: str, *, opens_room: bool = False) -> Response:
-    """Ask the submitted question. Return the question and its answer, or, with `opens_room`, the whole room."""
+    """Ask the submitted question. Return it and its answer, or, with `opens_room`, the whole room.
+
+    With several `model` fields, each of these models answers.
+    """
     room = overseer().room(room_id)
     with ExitStack() as stack:
         answer = stack.enter_context(closing(AnswerStream(overseer(), room_id)))
-        asked = room.ask(submitted_text(), key=submitted_key())
+        asked = room.ask(submitted_text(), key=submitted_key(), models=request.form.getlist("model"))
         if request.accept_mimetypes.best == "text/plain":
             response = Response(answer.plain_text(asked), 201, location(room_id, asked), mimetype="text/plain")
             response.call_on_close(stack.pop_all().close)  # also called if the client disconnects
@@ -310,14 +319,15 @@ def ask(room_id: str, *, opens_room: bool = False) -> Response:
         return redirect("rooms.show_room", room_id=room_id, anchor=dom_id("message", asked.question))
     try:
         if seconds or asked.repeated:
-            asked = replace(asked, messages=(room.message(asked.question), room.message(asked.answer)))
+            asked = replace(asked, messages=tuple(map(room.message, (asked.question, *asked.answers))))
     except NoSuchMessage:  # it was stored, and the room has been cleared since
         return html_response("", 201, location(room_id, asked))
-    status = 202 if seconds and not asked.messages[1].finished else 201
+    question, *answers = asked.messages
+    status = 202 if seconds and not all(answer.finished for answer in answers) else 201
     if opens_room:
         url = fragments().url("rooms.show_room", room_id=room_id)
         return html_response(room_fragment(room_id), status, {**location(room_id, asked), "HX-Push-Url": url})
-    body = fragments().exchange(room_id, *asked.messages)
+    body = fragments().exchange(room_id, question, answers)
     # If the WebSocket was faster, the element that this replaces is gone, and htmx ignores the partial.
     body = partial(dom_id("after", asked.question - 1), "outerHTML", body) if is_htmx() else body
     return html_response(body, status, location(room_id, asked))
@@ -446,10 +456,11 @@ def wants_markdown() -> bool:
 
 
 def exchange_fragment(room_id: str, asked: Asked) -> str:
-    """Return a question and its answer, or nothing if the room has been cleared since."""
+    """Return a question and its answers, or nothing if the room has been cleared since."""
     room = overseer().room(room_id)
     try:
-        return fragments().exchange(room_id, room.message(asked.question), room.message(asked.answer))
+        question, *answers = map(room.message, (asked.question, *asked.answers))
+        return fragments().exchange(room_id, question, answers)
     except NoSuchMessage:
         return ""
 

@@ -99,12 +99,29 @@ function openRoom() {
 document.addEventListener("room:opened", openRoom);
 openRoom();
 
-/** Names the room's model in the placeholder, also after the settings have changed. */
+const MAX_MODELS = 4; // that can be asked at once
+
+/** Names who will answer in the placeholder: the room's model, also after the settings have changed, or those chosen. */
 function showModelName() {
-  const name = document.querySelector(".picker__summary > span")?.textContent;
+  if (!composer()) return;
+  const boxes = [...composer().querySelectorAll("[type=checkbox]")];
+  const chosen = boxes.filter((one) => one.checked);
+  for (const one of boxes) one.disabled = chosen.length >= MAX_MODELS && !one.checked;
+  const [one, more] = chosen;
+  const name = more ? `${chosen.length} models` : (one?.value ?? document.querySelector(".picker__summary > span")?.textContent ?? field(composer()).dataset.model);
   const placeholder = `Message ${name}…`;
-  if (name && composer() && field(composer()).placeholder !== placeholder) field(composer()).placeholder = placeholder;
+  if (field(composer()).placeholder !== placeholder) field(composer()).placeholder = placeholder;
+  const summary = composer().querySelector(".several summary");
+  if (summary.dataset.count !== (one && String(chosen.length))) one ? (summary.dataset.count = chosen.length) : delete summary.dataset.count;
 }
+document.addEventListener("change", ({ target }) => target.matches("#composer [type=checkbox]") && showModelName());
+
+// Enter in the search for models to ask chooses the first one that is not chosen, and sends nothing.
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || !event.target.matches?.("#several-filter") || event.isComposing) return;
+  event.preventDefault();
+  if (document.getElementById("several").dataset.q === event.target.value.trim()) document.querySelector("#several input:not(:checked, :disabled)")?.click();
+});
 
 // Nothing can be sent in a deleted room. (An equivalent :has() selector would be matched again at every token.)
 document.addEventListener("htmx:after:swap", () => {

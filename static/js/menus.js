@@ -30,7 +30,7 @@ document.addEventListener("keydown", ({ key }) => {
 
 // The focus goes into a menu that has a field, and a menu closes when the focus leaves it.
 document.addEventListener("toggle", ({ target, newState }) => {
-  if (newState === "closed" && target.matches(".picker")) document.getElementById("model-filter").value = "";
+  if (newState === "closed" && target.matches(".picker")) target.querySelector("[type=search]").value = "";
   if (newState !== "open" || !target.matches(".menu") || matchMedia("(hover: none)").matches) return;
   [...target.querySelectorAll("input:not([type=hidden]), textarea")].find((one) => one.checkVisibility())?.focus();
 }, { capture: true });
@@ -45,7 +45,7 @@ document.addEventListener("keydown", (event) => {
   const menu = event.target.closest(".menu[open], .row-menu");
   if (!step || !menu || event.target.matches("textarea, [type=number], [type=range]")) return;
   event.preventDefault();
-  const items = [...menu.querySelectorAll("summary, [type=search], .menu__item")].filter((one) => one.checkVisibility());
+  const items = [...menu.querySelectorAll("summary, [type=search], .menu__item:not(label), label input")].filter((one) => one.checkVisibility());
   items[(items.indexOf(event.target) + step + items.length) % items.length]?.focus();
 });
 

@@ -114,8 +114,9 @@ function checkAnswers() {
   const now = new Map();
   const { children } = document.getElementById("messages") ?? { children: [] };
   for (let i = children.length - 1; i >= 0 && i > children.length - 20; i--) {
-    const { id, ariaBusy, dataset } = children[i];
-    if (dataset.role === "assistant") now.set(id, ariaBusy === "true" ? GROWING : dataset.state);
+    const answers = children[i].matches(".beside") ? [...children[i].querySelectorAll("article")].reverse() : [children[i]];
+    for (const { id, ariaBusy, dataset } of answers)
+      if (dataset.role === "assistant") now.set(id, ariaBusy === "true" ? GROWING : dataset.state);
   }
   const newest = Math.max(0, ...[...(before ?? now).keys()].map(numberOf));
   for (const [id, state] of now) {

@@ -49,8 +49,8 @@ function goTo({ id, offset }) {
 /** The number of the last message. Its cost must not grow with the list. */
 function lastNumber() {
   let child = messages()?.lastElementChild;
-  while (child && !child.matches("article")) child = child.previousElementSibling;
-  return number(child);
+  while (child && !child.matches("article, .beside")) child = child.previousElementSibling;
+  return number(child?.querySelector("article:last-child") ?? child);
 }
 
 let lastSeen = 0;
@@ -116,7 +116,7 @@ function firstVisible(elements) {
 function position() {
   let element = firstVisible(messages()?.children ?? []);
   if (element?.matches(".messages__page")) element = firstVisible(element.children);
-  while (element && !element.matches("article")) {
+  while (element && !element.matches("article, .beside")) {
     const next = element.nextElementSibling;
     element = next?.matches(".messages__page") ? next.firstElementChild : next;
   }
@@ -244,7 +244,7 @@ let newest = 0;
 function markAged() {
   if (newest === (newest = lastNumber())) return;
   const { children } = messages();
-  for (let i = children.length - MAX_DRAWN; i > 0 && children[i].matches("article:not([data-aged])"); i--)
+  for (let i = children.length - MAX_DRAWN; i > 0 && children[i].matches(":is(article, .beside):not([data-aged])"); i--)
     children[i].setAttribute("data-aged", "");
 }
 
@@ -283,7 +283,7 @@ addEventListener("hashchange", toMessage);
 // Another version of a message appears where the reader saw this one. The push may come before the response.
 let switching = null;
 document.addEventListener("htmx:config:request", ({ detail: { ctx } }) => {
-  const article = ctx.sourceElement.matches(".message__versions") && ctx.sourceElement.closest("article");
+  const article = ctx.sourceElement.matches(".message__versions, .message__use") && ctx.sourceElement.closest("article");
   if (article) switching = { offset: topOf(article), id: `message-${ctx.request.body.get("message")}` };
 });
 document.addEventListener("htmx:after:swap", () => {

@@ -1,7 +1,7 @@
 // The Tab stops in the message list: the actions of one message, at first of the newest. The arrow keys go from there to the
 // actions of the messages above and below, and from version to version, so that a long conversation is not hundreds of Tab stops away from the composer.
 
-const CONTROLS = ".message__when, .message__versions button, .message__actions :is(a, button, summary)";
+const CONTROLS = ".message__when, .message__versions button, .message__use button, .message__actions :is(a, button, summary)";
 const isMessage = (element) => element?.matches("article.message");
 let current = null; // the message whose actions are Tab stops
 
@@ -30,10 +30,11 @@ document.addEventListener("htmx:before:swap", ({ detail: { tasks } }) => {
 });
 document.addEventListener("htmx:after:swap", () => {
   if (isWhole) return openRoom();
-  const newest = document.querySelector("#messages > .messages__end")?.previousElementSibling;
-  if (newest === current || !isMessage(newest) || current?.contains(document.activeElement)) return;
-  if (isMessage(newest.previousElementSibling)) leaveOut(newest.previousElementSibling);
-  moveStops(newest);
+  const last = document.querySelector("#messages > .messages__end")?.previousElementSibling;
+  if (last?.matches(".beside")) return openRoom();
+  if (last === current || !isMessage(last) || current?.contains(document.activeElement)) return;
+  if (isMessage(last.previousElementSibling)) leaveOut(last.previousElementSibling);
+  moveStops(last);
 });
 document.addEventListener("focusin", ({ target }) => {
   const message = target.closest("#messages article");

@@ -84,6 +84,17 @@ def a_page(text: str) -> Page:
     return Page((question(text), reply("failed", Text("x"), reason=text, model=text)), more=True, last_used=2)
 
 
+def side_by_side(text: str) -> Page:
+    """Answers of three models, of which one is complete, one grows and one has failed."""
+    answers = tuple(
+        replace(answer, number=1 + lane, parent=1, lane=lane, asked_model=text)
+        for lane, answer in enumerate(
+            [reply("complete", Text("x"), model=text), reply("streaming", Text("x"), model=""), reply("failed")], 1
+        )
+    )
+    return Page((question(text), answers[0]), more=False, last_used=5, beside={1: answers})
+
+
 def replies(text: str) -> Iterator[Message]:
     """An answer in each state, with a part of each kind and with none, and in special states."""
     for state in STATES:
@@ -131,6 +142,9 @@ def all_fragments(f: Fragments, text: str) -> Iterator[tuple[str, str]]:
     yield "room", f.search(groups, found, q=text, within=named, whole=True)
     yield "rooms", f.rooms(rooms, active=None, q=text, groups=groups)
     yield "palette-options", f.palette(rooms, q=text, active=None, groups=groups)
+    for several, problem in (([text, "b"], ""), ([], text)):
+        yield "several", f.several(several, chosen=[text], q="zz", problem=problem)
+    yield "messages", f.messages(ROOM_ID, side_by_side(text))
     yield "reading", f.context_line()
     yield "message-1", f.message(ROOM_ID, question(text))
     yield "message-1", f.message(ROOM_ID, replace(question(text), versions=Versions(2, 3, earlier=1, later=5)))
@@ -183,7 +197,7 @@ def test_all_fragments_use_all_templates(app: Flask, fragments: Fragments) -> No
     whole_page(fragments)
     fragments.login(wanted="")
     fragments.sessions([], current="", page=True)
-    fragments.exchange(ROOM_ID, question(), reply("waiting"))
+    fragments.exchange(ROOM_ID, question(), [reply("waiting")])
     assert app.jinja_env.cache is not None
     used = {name for _, name in app.jinja_env.cache.keys()}  # noqa: SIM118 - it is not a dict
     assert used == {path.relative_to(ROOT / "templates").as_posix() for path in TEMPLATES}
@@ -312,7 +326,7 @@ def test_answer_goes_on_growing_when_a_question_behind_it_is_removed() -> None:
 
 def test_message_list_ends_with_the_place_for_the_next_exchange(fragments: Fragments) -> None:
     """A page of earlier messages has no such place."""
-    exchange = parsed(fragments.exchange(ROOM_ID, question(), reply("waiting")))
+    exchange = parsed(fragments.exchange(ROOM_ID, question(), [reply("waiting")]))
     assert [element["id"] for element in exchange.children] == ["message-1", "message-2", "after-2"]
     page = Page((question(), reply()), more=False, last_used=2)
     assert root(fragments.messages(ROOM_ID, page)).has("div", id="after-2")

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from overseer.domain.errors import NoSuchMessage, StorageDamaged
+from overseer.domain.errors import NoSuchMessage, Outdated, StorageDamaged
 from overseer.domain.messages import Text, Versions
 from overseer.domain.records import MAX_NUMBER, Page
 from overseer.rooms.overseer import Overseer
@@ -37,6 +37,20 @@ class Tree:
     parents: dict[int, int | None] = field(default_factory=dict)
     head: int | None = None
     used: int = 0
+    lanes: dict[int, int] = field(default_factory=dict)
+
+    def add_answers(self, count: int) -> None:
+        """Add answers side by side to a question that was just added. The first is the head."""
+        question = self.used
+        for lane in range(1, count + 1):
+            self.add(question, 1)
+            self.lanes[self.used] = lane
+        self.head = question + 1
+
+    def group(self, number: int) -> list[int]:
+        """Return the answers that are shown side by side with this one, in their order."""
+        same = [one for one in self.lanes if self.parents[one] == self.parents[number]]
+        return sorted(same, key=self.lanes.__getitem__) if number in self.lanes else []
 
     def add(self, parent: int | None, count: int) -> None:
         for _ in range(count):
@@ -79,6 +93,18 @@ class Room:
         assert summary == self.store.summary()
         self._finish()
 
+    def ask_several(self, at: int) -> None:
+        parent, models = self.tree.head, "abcd"[: 2 + at % 3]
+        asked, _, summary = self.store.add_question("Who?", None, name="", models=models)
+        self.tree.add(parent, 1)
+        self.tree.add_answers(len(models))
+        assert asked.answers == tuple(range(asked.question + 1, self.tree.used + 1))
+        assert asked.messages == tuple(map(self.store.message, (asked.question, *asked.answers)))
+        assert [message.asked_model for message in asked.messages[1:]] == list(models)
+        assert summary == self.store.summary()
+        for answer in asked.answers:
+            self._finish(answer)
+
     def edit(self, at: int) -> None:
         questions = [one for one in self.tree.parents if self.store.message(one).role == "user"]
         if questions:
@@ -87,46 +113,63 @@ class Room:
             self.tree.add(self.tree.parents[number], 2)
             self._finish()
 
-    def retry(self, _: int) -> None:
-        if self.tree.head is None:
+    def retry(self, at: int) -> None:
+        tree, head = self.tree, self.tree.head
+        if head is None:
             with pytest.raises(NoSuchMessage):
                 self.store.retry_last_answer()
             return
-        self.store.retry_last_answer()
-        self.tree.add(self.tree.parents[self.tree.head], 1)
+        group = tree.group(head)
+        number = group[at % len(group)] if group else head
+        answer = self.store.retry_last_answer(number if at % 2 else None if number == head else number).answer
+        tree.add(tree.parents[number], 1)
+        assert answer == tree.used
         self._finish()
+        if number in tree.lanes:
+            tree.lanes[answer] = tree.lanes.pop(number)
+        if number != head:
+            tree.head = head
+        for other in set(tree.parents) - {*group, head, answer}:
+            with pytest.raises(Outdated):
+                self.store.retry_last_answer(other)
 
     def show(self, at: int) -> None:
         if self.tree.parents:
             number = list(self.tree.parents)[at % len(self.tree.parents)]
             shown = number in self.tree.path(self.tree.head)
-            assert self.store.show(number) is not shown
+            assert self.store.show(number) is (not shown or number in self.tree.lanes)
+            for one in self.tree.group(number):
+                del self.tree.lanes[one]
             if not shown:
                 self.tree.head = self.tree.newest_through(number)
 
     def withdraw(self, at: int) -> None:
         """Remove the answer of a question at the end of the path, as if it were queued, and an only one's question."""
         path, tree = self.tree.path(self.tree.head), self.tree
-        tail = [one for one in path[::2] if len(list(self._below(one))) == len(path) - path.index(one)]
+        shown = {*path, *(one for number in path for one in tree.group(number))}
+        tail = [one for one in path[::2] if shown.issuperset(self._below(one))]
         if not tail:
             return
         question = tail[at % len(tail)]
-        answer = path[path.index(question) + 1]
-        self.store.withdraw(question, answer)
+        answers = tree.group(path[path.index(question) + 1]) or [path[path.index(question) + 1]]
+        self.store.withdraw(question, answers)
         last = tree.parents[question]
-        tree.parents.pop(answer)
+        for answer in answers:
+            tree.parents.pop(answer)
+            tree.lanes.pop(answer, None)
         kept = [one for one, parent in tree.parents.items() if parent == question]
         if not kept:
             tree.parents.pop(question)
             kept = [one for one, parent in tree.parents.items() if parent == last]
-        apart = {one: None if parent == answer else parent for one, parent in tree.parents.items()}
+        apart = {one: None if parent in answers else parent for one, parent in tree.parents.items()}
         last = Tree(apart).newest_through(max(kept)) if kept else last
-        tree.parents = {one: last if parent == answer else parent for one, parent in tree.parents.items()}
-        tree.head = last if tree.head == answer else tree.head
+        tree.parents = {one: last if parent in answers else parent for one, parent in tree.parents.items()}
+        tree.head = last if tree.head in answers else tree.head
 
     def clear(self, _: int) -> None:
         self.store.clear(name="Room")
         self.tree.parents.clear()
+        self.tree.lanes.clear()
         self.tree.head = None
 
     def check(self) -> None:
@@ -135,6 +178,9 @@ class Room:
         assert numbers(page) == path[-LIMIT:]
         assert (page.more, page.newest, page.hidden, page.missing) == (len(path) > LIMIT, True, False, None)
         assert (page.first, page.end, page.last_used) == (path[0] if path else 0, tree.head or 0, tree.used)
+        for message in page.messages:
+            group = tree.group(message.number) or [message.number]
+            assert [one.number for one in page.lanes(message)] == group
         summary = self.store.summary()
         assert (summary.messages, summary.hidden) == (len(path), len(tree.parents) - len(path))
         for after in (0, 1, LIMIT):
@@ -145,10 +191,11 @@ class Room:
             assert (message.parent, message.versions) == (parent, tree.versions(number))
             assert numbers(self.store.page(number, LIMIT)) == tree.path(parent)[-LIMIT:]
             found = self.store.page_with(number, 100)
-            end = tree.head if number in path else tree.newest_through(number)
+            on_path = next((one for one in (number, *tree.group(number)) if one in path), None)
+            end = tree.newest_through(number) if on_path is None else tree.head
             through = tree.path(end)
-            assert numbers(found) == through[: through.index(number) + 1 + MESSAGES_AFTER]
-            assert (found.hidden, found.end) == (number not in path, end)
+            assert numbers(found) == through[: through.index(on_path or number) + 1 + MESSAGES_AFTER]
+            assert (found.hidden, found.end) == (on_path is None, end)
             with self.storage.read() as db:
                 for depth, above in enumerate(tree.path(number), 1):
                     assert message_tree.ancestor(db, number, depth) == above
@@ -156,9 +203,11 @@ class Room:
         with self.storage.read() as db:
             assert message_tree.faults(db) == []
 
-    def _finish(self) -> None:
+    def _finish(self, number: int | None = None) -> None:
         assert self.tree.head is not None
-        self.store.finish_answer(self.tree.head, [Text("So.")], state="complete", reason="", model="", usage=None)
+        self.store.finish_answer(
+            number or self.tree.head, [Text("So.")], state="complete", reason="", model="", usage=None
+        )
 
     def _below(self, number: int) -> Iterator[int]:
         return (one for one in self.tree.parents if number in self.tree.path(one))
@@ -169,7 +218,8 @@ def numbers(page: Page) -> list[int]:
 
 
 ACTIONS = st.tuples(
-    st.sampled_from([*(Room.ask, Room.edit, Room.retry, Room.show) * 4, Room.withdraw, Room.clear]), st.integers(0, 50)
+    st.sampled_from([*(Room.ask, Room.ask_several, Room.edit, Room.retry, Room.show) * 4, Room.withdraw, Room.clear]),
+    st.integers(0, 50),
 )
 
 
@@ -282,7 +332,7 @@ def old_room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     insert_messages(path, range(1, MANY + 1), "Message {}".format)
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("DROP INDEX children")
-        for dropped in ("parent", "depth", "jump"):
+        for dropped in ("parent", "depth", "jump", "asked_model", "lane"):
             db.execute(f"ALTER TABLE messages DROP COLUMN {dropped}")
         for dropped in ("head", "hidden", "forked_from", "forked_at"):
             db.execute(f"ALTER TABLE room DROP COLUMN {dropped}")

@@ -35,6 +35,7 @@ PUBLISHED = {  # append only
         "m006_files",
         "m007_reasoning_seconds",
         "m008_versions",
+        "m009_side_by_side",
     ],
     "registry": ["m001_rooms", "m002_failed", "m003_versions_and_forks"],
 }
@@ -109,6 +110,8 @@ def expected_messages(version: int) -> list[Message]:
     ]
     if version >= 8:
         messages[3] = replace(messages[3], versions=Versions(1, 2, later=6))
+    if version >= 9:
+        messages[3] = replace(messages[3], asked_model="other-model", lane=2)
     parents = [None, *(message.number for message in messages)]
     return [replace(message, parent=parent) for message, parent in zip(messages, parents, strict=False)]
 
@@ -124,6 +127,7 @@ def check_rooms(overseer: Overseer) -> None:
         room_id = f"{version:012}"
         assert stored_messages(overseer, version) == expected_messages(version)
         page = overseer.room(room_id).messages()
+        assert [one.number for one in page.lanes(page.messages[3])] == ([6, 4] if version >= 9 else [4])
         assert (page.more, page.end, page.context_start) == (False, 14, 3 if version >= 2 else 0)
         settings = Settings("other-model", "Answer in one sentence.", 0.5) if version >= 2 else Settings()
         assert overseer.room(room_id).settings() == replace(settings, pinned=version >= 3)
@@ -167,7 +171,8 @@ def test_instance_of_an_earlier_version_opens_with_everything(version: int, tmp_
     for _ in range(2):
         overseer = opened(tmp_path)
         assert [(room.id, room.name, room.problem[:37]) for room in overseer.rooms().rooms] == [
-            ("000000000008", "Küche 🍳 8", ""),  # not in that list: adopted from its file, and so are the next four
+            ("000000000009", "Küche 🍳 9", ""),  # not in that list: adopted from its file, and so are the next five
+            ("000000000008", "Küche 🍳 8", ""),
             ("000000000007", "Küche 🍳 7", ""),
             ("000000000006", "Küche 🍳 6", ""),
             ("000000000005", "Küche 🍳 5", ""),
@@ -178,7 +183,7 @@ def test_instance_of_an_earlier_version_opens_with_everything(version: int, tmp_
             ("000000000001", "Küche 🍳 1", ""),
         ]
         check_rooms(overseer)
-        assert [room.active_at for room in overseer.rooms().rooms[5:]] == [CREATED + at for at in (22, 21, 23, 20)]
+        assert [room.active_at for room in overseer.rooms().rooms[6:]] == [CREATED + at for at in (22, 21, 23, 20)]
         overseer.close()
     assert not list((tmp_path / "facets").glob("room-00000000000b*"))
     for number in ROOMS:

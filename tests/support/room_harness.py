@@ -158,6 +158,7 @@ class RoomHarness(EventLog):
         self.facets: Facets[ChatRoom] = Facets(directory)
         self.model = ScriptedModel()
         self.picked_models: list[str] = []
+        self.models: dict[str, ScriptedModel] = {}  # by name; `model` has any other name
         self.storage: Storage
         self._tools = Toolbox(TOOLS)
         self._limits = Limits()
@@ -190,6 +191,12 @@ class RoomHarness(EventLog):
         reply.wait_consumed()
         return reply
 
+    def ask_several(self, text: str, **replies: ScriptedReply) -> Asked:
+        """Ask the models of these names, which give these replies."""
+        for name, reply in replies.items():
+            self.models.setdefault(name, ScriptedModel()).replies.append(reply)
+        return self.call(ChatRoom.ask, text, models=tuple(replies))
+
     def answer(self, text: str, *replies: ScriptedReply) -> Message:
         """Ask, and return the finished answer."""
         self.model.replies.extend(replies)
@@ -198,17 +205,17 @@ class RoomHarness(EventLog):
     def edit(self, number: int, text: str) -> Asked:
         return self.call(ChatRoom.edit, number, text)
 
-    def retry(self) -> int:
-        return self.call(ChatRoom.retry)
+    def retry(self, number: int | None = None) -> int:
+        return self.call(ChatRoom.retry, number)
 
-    def resume(self) -> int:
-        return self.call(ChatRoom.resume)
+    def resume(self, number: int | None = None) -> int:
+        return self.call(ChatRoom.resume, number)
 
     def show(self, number: int) -> None:
         self.call(ChatRoom.show, number)
 
-    def stop(self) -> None:
-        self.call(ChatRoom.stop)
+    def stop(self, number: int | None = None) -> None:
+        self.call(ChatRoom.stop, number)
 
     def stop_all(self) -> None:
         self.call(ChatRoom.stop_all)
@@ -293,4 +300,4 @@ class RoomHarness(EventLog):
 
     def pick_model(self, name: str) -> ScriptedModel:
         self.picked_models.append(name)
-        return self.model
+        return self.models.get(name, self.model)

@@ -133,7 +133,7 @@ def test_every_partial_is_valid_html_with_any_text(app: Flask, validator: Valida
     fragments = app.extensions["fragments"]("")
     for number, (name, html) in enumerate(all_fragments(fragments, HOSTILE)):
         validator.fragment(f"{number}: {name}", html)
-    exchange = fragments.exchange(ROOM_ID, question(HOSTILE), reply("waiting", reason=HOSTILE))
+    exchange = fragments.exchange(ROOM_ID, question(HOSTILE), [reply("waiting", reason=HOSTILE)])
     validator.fragment("an exchange", exchange)
     validator.page("a page of everything", whole_page(fragments, HOSTILE, q=HOSTILE))
     sessions = [Session(f"{n}", 1, 2, 3, HOSTILE, HOSTILE) for n in range(2)]
