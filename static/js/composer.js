@@ -116,6 +116,15 @@ function showModelName() {
 }
 document.addEventListener("change", ({ target }) => target.matches("#composer [type=checkbox]") && showModelName());
 
+// What has been chosen since the list was requested stays so.
+document.addEventListener("htmx:before:swap", ({ detail: { tasks } }) => {
+  for (const { target, fragment } of tasks) {
+    if (target?.id !== "several") continue;
+    const before = new Map([...target.querySelectorAll("input")].map((one) => [one.value, one.checked]));
+    for (const box of fragment.querySelectorAll("input")) box.checked = before.get(box.value) ?? box.checked;
+  }
+});
+
 // Enter in the search for models to ask chooses the first one that is not chosen, and sends nothing.
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || !event.target.matches?.("#several-filter") || event.isComposing) return;
