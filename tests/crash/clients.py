@@ -6,7 +6,7 @@ import http.client
 import random
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlencode
@@ -41,14 +41,14 @@ def request(
     port: int,
     method: str,
     path: str,
-    form: Mapping[str, str] | None = None,
+    form: Mapping[str, str | Sequence[str]] | None = None,
     headers: Mapping[str, str] | None = None,
     *,
     operation: Operation | None = None,
 ) -> Response:
     """Make a request. The status line acknowledges the operation, even if the body is cut off. Raises NoResponse."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
-    body = urlencode(form).encode() if form is not None else None
+    body = urlencode(form, doseq=True).encode() if form is not None else None
     try:
         connection.request(method, path, body, {**({"Content-Type": FORM} if body else {}), **(headers or {})})
         response = connection.getresponse()
@@ -145,7 +145,8 @@ class Client:
 
     def _ask(self, room: ExpectedRoom) -> None:
         key = f"key {self._new_text()}" if self._rng.random() < 0.5 else None
-        ask = Operation("ask", room.room, self._new_text(), key)
+        models = self._rng.choices((1, 2, 4), (80, 15, 5))[0]
+        ask = Operation("ask", room.room, self._new_text(), key, models=models)
         if key and self._rng.random() < 0.15:
             return self._send_twice(ask)
         if key:
@@ -153,9 +154,12 @@ class Client:
         self._send(ask, alone=True)
         if ask.acknowledged and room.owner == self._number:
             room.questions.append(ask.number)
+            room.models[ask.number] = models
 
     def _send(self, ask: Operation, *, alone: bool) -> None:
-        form = {"text": ask.text, **({"key": ask.key} if ask.key else {})}
+        form: dict[str, str | Sequence[str]] = {"text": ask.text, **({"key": ask.key} if ask.key else {})}
+        if ask.models > 1:
+            form["model"] = [f"model-{n}" for n in range(ask.models)]
         choices: tuple[dict[str, str], ...] = ({}, {"Prefer": ANSWER_WAIT}, {"Accept": "text/plain"})
         headers = self._rng.choices(choices, (90, 6, 4))[0] if alone else {}
         self._history.begin(ask)
@@ -168,7 +172,7 @@ class Client:
 
     def _send_again(self, ask: Operation, *, alone: bool) -> None:
         if ask.room in self._memory.rooms:
-            self._send(Operation("ask", ask.room, ask.text, ask.key), alone=alone)
+            self._send(Operation("ask", ask.room, ask.text, ask.key, models=ask.models), alone=alone)
 
     def _send_twice(self, ask: Operation) -> None:
         """Send a question twice at the same time, as a proxy that retries."""
@@ -213,12 +217,15 @@ class Client:
             room.questions.append(edit.made)
 
     def _show(self, room: ExpectedRoom) -> None:
-        """Switch to the version of a question that need not be shown now."""
+        """Switch to the version of a question that need not be shown now, or choose one of several answers to it."""
         if not room.questions:
             return
         if self._rng.random() < 0.7:
             self._stop(room)
-        show = self._history.begin(Operation("show", room.room, number=self._rng.choice(room.questions)))
+        number = self._rng.choice(room.questions)
+        if (models := room.models.get(number, 1)) > 1:
+            number += self._rng.randint(0, models)
+        show = self._history.begin(Operation("show", room.room, number=number))
         self._request(show, "PUT", f"/rooms/{room.room}/head", {"message": str(show.number)})
 
     def _fork(self, room: ExpectedRoom) -> None:
@@ -268,7 +275,7 @@ class Client:
         operation: Operation,
         method: str,
         path: str,
-        form: dict[str, str] | None = None,
+        form: Mapping[str, str | Sequence[str]] | None = None,
         headers: dict[str, str] | None = None,
     ) -> Response:
         response = request(self._port, method, path, form, headers, operation=operation)

@@ -19,6 +19,7 @@ class ExpectedRoom:
     since: int = 0  # the index of the name found by the last check
     base: StoredRoom = field(default_factory=StoredRoom)  # the room at the last check
     questions: list[int] = field(default_factory=list)  # numbers that the owner can edit
+    models: dict[int, int] = field(default_factory=dict)  # how many were asked a question, by its number
 
     def reset(self, stored: StoredRoom, version: int) -> None:
         """Start the next round from what was found."""

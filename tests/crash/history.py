@@ -21,6 +21,7 @@ class Operation:
     number: int = 0  # of the message it is about; a new question gets it from the response
     made: int = 0  # the number of the question that an edit made
     version: int = 0  # the index of a name
+    models: int = 1  # that are asked
     start: float = field(default_factory=clock)
     end: float = inf
     status: int = 0

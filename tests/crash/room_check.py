@@ -197,7 +197,19 @@ class RoomCheck:
                 self._fault(f"has an answer {number} that is {message.state}")
             else:
                 self._check_text(question, message)
+        self._check_models()
         self._check_shown_answers()
+
+    def _check_models(self) -> None:
+        """Every model that was asked has an answer."""
+        answers = Counter(message.parent for message in self._stored.values() if message.role == "assistant")
+        for ask in self._of("ask"):
+            if ask.acknowledged and ask.models > 1 and ask.number in self._stored:
+                self.checked["questions to several models"] += 1
+                if answers[ask.number] < ask.models:
+                    self._fault(
+                        f"has {answers[ask.number]} answers to {ask.number}, which {ask.models} models were asked"
+                    )
 
     def _check_text(self, question: StoredMessage, answer: StoredMessage) -> None:
         attempt = attempt_of(answer.text)
@@ -235,20 +247,22 @@ class RoomCheck:
 
     def _check_stops(self) -> None:
         before = {message.number for message in self.expected.base.messages}
+        models = {ask.number: ask.models for ask in self._of("ask") if ask.acknowledged}
         for stop in self._of("stop"):
             if not stop.acknowledged:
                 continue
             self.checked["stops"] += 1
             for number, question in self._questions.items():
-                answer = self._stored.get(number + 1)
-                if (
-                    answer is not None
-                    and number not in before
-                    and question.seen < stop.start
-                    and answer.state not in ("complete", "stopped")
-                    and not any(one.end > stop.start and resets(one, number + 1) for one in self._resetters())
-                ):
-                    self._fault(f"has answer {number + 1} {answer.state}, which was stopped: {stop}")
+                for made in range(number + 1, number + 1 + models.get(number, 1)):
+                    answer = self._stored.get(made)
+                    if (
+                        answer is not None
+                        and number not in before
+                        and question.seen < stop.start
+                        and answer.state not in ("complete", "stopped")
+                        and not any(one.end > stop.start and resets(one, made) for one in self._resetters())
+                    ):
+                        self._fault(f"has answer {made} {answer.state}, which was stopped: {stop}")
 
     def _check_numbers(self, stored: StoredRoom) -> None:
         used = max([self.expected.base.used, *(number + 1 for number in self._questions)])

@@ -6,6 +6,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 import requests
@@ -114,6 +115,39 @@ def test_pushed_answer_is_the_same_html_as_in_page_and_response(
     one.has(lambda frame: 'data-messages="2"' in frame and 'data-state="idle"' in frame)
     row = [html for _, _, html in one.partials() if html.startswith(f'<li id="room-{room_id}"')][-1]
     assert row in page
+
+
+def _matches(pattern: re.Pattern[str], frame: str) -> bool:
+    return pattern.search(frame) is not None
+
+
+def test_answers_side_by_side_grow_piece_by_piece_and_are_the_same_html_as_in_the_page(
+    server: Server, tab: OpenTab, model_server: ModelServer
+) -> None:
+    room_id = new_room(server)
+    one = tab(room_id)
+    one.read_until('hx-target="#messages"')
+    replies = {name: held(text(f"I am {name}")) for name in ("ant", "bee")}
+    model_server.otherwise = lambda body: replies[body["model"]]
+    url = f"{server.url}/rooms/{room_id}/messages"
+    response = requests.post(url, {"text": "Who?", "model": ["ant", "bee"]}, timeout=DEADLINE)
+    for name in replies:
+        one.has(f"I am {name}")
+    beside = re.search(r'<section id="beside-1".*?</section>', response.text, re.S)
+    assert beside is not None and any(beside[0] in frame for frame in one.frames)
+    for number, name in ((3, "bee"), (2, "ant"), (3, "bee")):
+        replies[name].say(text(f" and more {name}"))
+        frame = one.read_until(f"and more {name}")
+        assert f'hx-target="#part-{number}-0-open"' in frame and "<article" not in frame
+    for reply in replies.values():
+        reply.say(end())
+        reply.hang_up()
+    for number in (2, 3):
+        pushed = re.compile(rf'<article id="message-{number}"[^>]*data-state="complete".*?</article>', re.S)
+        found = pushed.search(one.has(partial(_matches, pushed)))
+        assert found is not None
+        assert found[0] in fetch(server, f"/rooms/{room_id}")
+        assert found[0] == fetch(server, f"/rooms/{room_id}/messages/{number}").rstrip()
 
 
 def test_context_meter_follows_each_answer_and_is_empty_in_a_cleared_room(
