@@ -1,5 +1,6 @@
 // The composer: Enter sends, Shift+Enter inserts a line break, the box grows with its text, and each room keeps a draft.
 
+let usual = ""; // the placeholder where no model is chosen and no room is open
 const MAX_SENT_KEYS = 200; // keys of sent drafts that are remembered
 const composer = () => document.getElementById("composer");
 const room = () => document.getElementById("room").dataset.room ?? ""; // empty where the first question creates the room
@@ -91,6 +92,7 @@ function openRoom() {
     tabStore.set(`draft ${room()}`, JSON.stringify(draft));
   }
   grow(textarea);
+  usual = textarea.placeholder;
   // On a touch screen the focus would open the keyboard, which covers the conversation.
   if (matchMedia("(hover: none)").matches || document.querySelector(":popover-open, dialog[open]")) return;
   textarea.focus({ preventScroll: true });
@@ -99,38 +101,17 @@ function openRoom() {
 document.addEventListener("room:opened", openRoom);
 openRoom();
 
-const MAX_MODELS = 4; // that can be asked at once
-
-/** Names who will answer in the placeholder: the room's model, also after the settings have changed, or those chosen. */
+/** Names who will answer in the placeholder: the models that are chosen in the menu, or the room's, also when it has changed. */
 function showModelName() {
   if (!composer()) return;
-  const boxes = [...composer().querySelectorAll("[type=checkbox]")];
-  const chosen = boxes.filter((one) => one.checked);
-  for (const one of boxes) one.disabled = chosen.length >= MAX_MODELS && !one.checked;
-  const [one, more] = chosen;
-  const name = more ? `${chosen.length} models` : (one?.value ?? document.querySelector(".picker__summary > span")?.textContent ?? field(composer()).dataset.model);
-  const placeholder = `Message ${name}…`;
+  const [one, ...more] = composer().querySelectorAll("[type=checkbox]:checked");
+  const name = more.length ? `${1 + more.length} models` : (one?.value ?? document.querySelector(".picker__summary > span")?.textContent);
+  const placeholder = name ? `Message ${name}…` : usual;
   if (field(composer()).placeholder !== placeholder) field(composer()).placeholder = placeholder;
-  const summary = composer().querySelector(".several summary");
-  if (summary.dataset.count !== (one && String(chosen.length))) one ? (summary.dataset.count = chosen.length) : delete summary.dataset.count;
 }
-document.addEventListener("change", ({ target }) => target.matches("#composer [type=checkbox]") && showModelName());
-
-// What has been chosen since the list was requested stays so.
-document.addEventListener("htmx:before:swap", ({ detail: { tasks } }) => {
-  for (const { target, fragment } of tasks) {
-    if (target?.id !== "several") continue;
-    const before = new Map([...target.querySelectorAll("input")].map((one) => [one.value, one.checked]));
-    for (const box of fragment.querySelectorAll("input")) box.checked = before.get(box.value) ?? box.checked;
-  }
-});
-
-// Enter in the search for models to ask chooses the first one that is not chosen, and sends nothing.
-document.addEventListener("keydown", (event) => {
-  if (event.key !== "Enter" || !event.target.matches?.("#several-filter") || event.isComposing) return;
-  event.preventDefault();
-  if (document.getElementById("several").dataset.q === event.target.value.trim()) document.querySelector("#several input:not(:checked, :disabled)")?.click();
-});
+document.addEventListener("models:chosen", showModelName);
+// Few ask several models, so the script of that menu is loaded when it opens.
+document.addEventListener("toggle", ({ target }) => target.matches(".several") && import("./several.js"), { capture: true });
 
 // Nothing can be sent in a deleted room. (An equivalent :has() selector would be matched again at every token.)
 document.addEventListener("htmx:after:swap", () => {

@@ -30,7 +30,7 @@ document.addEventListener("keydown", ({ key }) => {
 
 // The focus goes into a menu that has a field, and a menu closes when the focus leaves it.
 document.addEventListener("toggle", ({ target, newState }) => {
-  if (newState === "closed" && target.matches(".picker")) target.querySelector("[type=search]").value = "";
+  if (newState === "closed" && target.matches(".picker, .several")) target.querySelector("[type=search]").value = "";
   if (newState !== "open" || !target.matches(".menu") || matchMedia("(hover: none)").matches) return;
   [...target.querySelectorAll("input:not([type=hidden]), textarea")].find((one) => one.checkVisibility())?.focus();
 }, { capture: true });
@@ -52,7 +52,7 @@ document.addEventListener("keydown", (event) => {
 // The list of models is fetched when its menu opens, not when it closes.
 document.addEventListener("htmx:config:request", (event) => {
   const { sourceElement } = event.detail.ctx;
-  if (sourceElement.matches(".picker") && !sourceElement.open) event.preventDefault();
+  if (sourceElement.matches(".picker, .several") && !sourceElement.open) event.preventDefault();
 });
 
 // The list of models: Enter in the search chooses the first one, as soon as the list is for what was typed.

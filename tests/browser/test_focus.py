@@ -247,6 +247,8 @@ def test_long_conversation_is_a_few_tab_stops(open_page: OpenPage, server: Serve
         stops += 1
         assert stops <= 30
     page.keyboard.press("Shift+Tab")
+    expect(page.get_by_label("Ask several models")).to_be_focused()
+    page.keyboard.press("Shift+Tab")
     expect(message(page, 24).get_by_label("Tokens and time").or_(message(page, 24).locator("summary"))).to_be_focused()
     for number in (23, 22, 21):
         page.keyboard.press("ArrowUp")
@@ -257,5 +259,6 @@ def test_long_conversation_is_a_few_tab_stops(open_page: OpenPage, server: Serve
     page.keyboard.press("Escape")
     send(page, "More?")
     expect(message(page, 26, state="complete")).to_be_visible()
-    page.keyboard.press("Shift+Tab")
+    for _ in range(2):
+        page.keyboard.press("Shift+Tab")
     expect(message(page, 26).locator(":focus")).to_have_count(1)
