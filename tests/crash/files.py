@@ -18,19 +18,22 @@ class StoredMessage:
     state: str
     text: str
     parent: int | None = None
+    lane: int | None = None
 
 
 @dataclass(slots=True)
 class StoredRoom:
-    """A room's file. `used` is the highest number ever assigned to a message, `path` the numbers that are shown.
+    """A room's file. `used` is the highest number ever assigned to a message, `path` the numbers of the shown path.
 
-    `faults` are those of the tree of messages.
+    `shown` are these and the answers beside them, in the order in which they are shown. `faults` are those of the tree
+    of messages.
     """
 
     name: str = ""
     used: int = 0
     messages: list[StoredMessage] = field(default_factory=list)
     path: list[int] = field(default_factory=list)
+    shown: list[StoredMessage] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
 
@@ -60,15 +63,24 @@ def _read(db: sqlite3.Connection) -> StoredRoom:
         return StoredRoom()
     used = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'messages'").fetchone()
     found = db.execute(
-        "SELECT number, role, state, parent, (SELECT group_concat(text, '') FROM parts WHERE message = number) AS text"
-        " FROM messages ORDER BY number"
+        "SELECT number, role, state, parent, lane,"
+        " (SELECT group_concat(text, '') FROM parts WHERE message = number) AS text FROM messages ORDER BY number"
     )
     messages = [
-        StoredMessage(one["number"], one["role"], one["state"], one["text"] or "", one["parent"]) for one in found
+        StoredMessage(one["number"], one["role"], one["state"], one["text"] or "", one["parent"], one["lane"])
+        for one in found
     ]
     parents = {message.number: message.parent for message in messages}
     path, number = [], message_tree.head(db)
     while number is not None:
         path.append(number)
         number = parents.get(number)
-    return StoredRoom(row["name"], used[0] if used else 0, messages, path, message_tree.faults(db))
+    shown = [beside for one in messages if one.number in path for beside in _beside(one, messages)]
+    return StoredRoom(row["name"], used[0] if used else 0, messages, path, shown, message_tree.faults(db))
+
+
+def _beside(message: StoredMessage, messages: list[StoredMessage]) -> list[StoredMessage]:
+    """Return the answers that are shown side by side with a message, or it alone."""
+    if message.lane is None:
+        return [message]
+    return sorted((one for one in messages if one.parent == message.parent and one.lane), key=lambda one: one.lane or 0)

@@ -193,11 +193,7 @@ class Harness:
             yield f"the list shows {rows}, but {wanted_rows} is stored"
         for room, file in stored.items():
             shown = self._messages(room)
-            wanted = [
-                ShownMessage(one.number, one.role, one.state, " ".join(one.text.split()))
-                for one in file.messages
-                if one.number in file.path
-            ]
+            wanted = [ShownMessage(one.number, one.role, one.state, " ".join(one.text.split())) for one in file.shown]
             if shown != wanted:
                 yield f"room {room} shows {shown}, but {wanted} is stored"
         for room in self._memory.deleting.keys() - stored.keys():
@@ -281,6 +277,7 @@ def summary(harness: Harness, rounds: int, began: float) -> str:
     """Return one line for the end of a run."""
     kinds = (
         "questions",
+        "questions to several models",
         "answers",
         "names",
         "edits",

@@ -12,7 +12,7 @@ from tests.support.tab import PARTIAL
 MESSAGE = re.compile(
     r'<article id="message-(\d+)".*?data-role="(\w+)" data-state="(\w+)".*?"message__body">(.*?)</article>', re.S
 )
-AFTER_BODY = re.compile(r'<(footer|form class="message__versions|div class="message__actions).*', re.S)
+AFTER_BODY = re.compile(r'<(footer|form class="message__(?:versions|use)|div class="message__actions).*', re.S)
 HEADER = re.compile(r'class="header__name"[^>]*>(.*?)</h1>')
 ROW = re.compile(r'<li id="room-(\w+)"[^>]*data-messages="(\d+)"\s+data-state="(\w+)".*?row__name">(.*?)</span>', re.S)
 DELETED = "This room was deleted."
