@@ -1,4 +1,4 @@
-// The composer's menu of models to ask. composer.js loads it when the menu opens.
+// The composer's menu of models to ask. Loaded when it opens.
 
 const MAX_MODELS = 4; // that can be asked at once
 const list = () => document.getElementById("several");

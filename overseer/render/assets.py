@@ -21,8 +21,10 @@ JOINED = {  # each of which files, in the order of their names, and its media ty
     "store.js": ("store.js", "text/javascript"),
     "icons.svg": ("icons.svg", "image/svg+xml"),
 }
-SCRIPT_COMMENT = re.compile(rb"^[ \t]*(?://.*|/\*\*.*\*/[ \t]*)\n", re.M)  # on a line of its own
+# On a line of its own, or after code, where it is one only if no quotation mark follows: it may be part of a text.
+SCRIPT_COMMENT = re.compile(rb"^[ \t]*(?://.*|/\*\*.*\*/[ \t]*)\n|[ \t]+// [^\"'`\n]*$", re.M)
 STYLE_COMMENT = re.compile(rb"/\*.*?\*/", re.S)
+STYLE_SPACE = re.compile(rb"\s*([{};])\s*|(?<=[:,])\s+")
 INDENTATION = re.compile(rb"^[ \t\n]+", re.M)
 IMAGE_URL = re.compile(rb'(?<=url\(")[\w-]+\.svg(?="\))')
 
@@ -54,8 +56,9 @@ class Assets:
     def _read(self, name: str) -> bytes:
         """Return a file, or the files that are joined in it, in the order of their names.
 
-        Each script gets a block of its own, which scopes its names. Comments and indentation are left out: no script
-        has a text over several lines. Images in style sheets get their version in the URL.
+        Each script gets a block of its own, which scopes its names. Images in style sheets get their version in the
+        URL. Comments and indentation are left out, and spaces in style sheets: no script has a text over several lines,
+        and no style sheet one with braces or colons.
         """
         parts = [path.read_bytes() for path in self._files(name)]
         if name == "app.js":
@@ -63,7 +66,7 @@ class Assets:
         if name == "store.js":
             return INDENTATION.sub(b"", SCRIPT_COMMENT.sub(b"", parts[0]))
         if name == "style.css":
-            parts = [INDENTATION.sub(b"", STYLE_COMMENT.sub(b"", part)) for part in parts]
+            parts = [STYLE_SPACE.sub(rb"\1", STYLE_COMMENT.sub(b"", part)) for part in parts]
             return IMAGE_URL.sub(self._versioned, b"".join(parts))
         return b"\n".join(parts)
 

@@ -110,8 +110,6 @@ function showModelName() {
   if (field(composer()).placeholder !== placeholder) field(composer()).placeholder = placeholder;
 }
 document.addEventListener("models:chosen", showModelName);
-// Few ask several models, so the script of that menu is loaded when it opens.
-document.addEventListener("toggle", ({ target }) => target.matches(".several") && import("./several.js"), { capture: true });
 
 // Nothing can be sent in a deleted room. (An equivalent :has() selector would be matched again at every token.)
 document.addEventListener("htmx:after:swap", () => {

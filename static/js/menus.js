@@ -17,6 +17,9 @@ function focusInDrawer(element) {
   if (drawerIsOpen() && document.activeElement !== element) requestAnimationFrame(() => focusInDrawer(element));
 }
 
+// The scripts of menus that are rarely opened are loaded when they are.
+document.addEventListener("toggle", ({ target }) => target.dataset.script && import(`./${target.dataset.script}.js`), { capture: true });
+
 function closeMenus(except) {
   for (const menu of document.querySelectorAll(".menu[open]")) if (!menu.contains(except)) menu.open = false;
 }

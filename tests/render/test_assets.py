@@ -42,7 +42,7 @@ def test_style_sheets_are_joined_by_name_with_one_version(tmp_path: Path) -> Non
     image.write_text("one")
     assets = Assets(tmp_path)
     url = f"image.svg?v={assets.version('image.svg')}"
-    assert assets.content("style.css").decode() == f'@layer a;\nb {{ mask: url("{url}") }}\n'
+    assert assets.content("style.css").decode() == f'@layer a;b{{mask:url("{url}")}}'
     versions = [assets.version("style.css")]
     change(image, "two", seconds=1)
     versions.append(assets.version("style.css"))
@@ -57,6 +57,7 @@ def test_scripts_are_joined_in_blocks_without_comments() -> None:
     for path in (STATIC / "js").iterdir():
         lines = path.read_text("utf-8").splitlines(keepends=True)
         code = [line.lstrip() for line in lines if not line.lstrip().startswith(("//", "/**"))]
+        code = [re.sub(r"\s+// [^\"'`]*$", "\n", line) for line in code if line]
         assert f"{{\n{''.join(code)}}}\n" in content
         assert "`" not in re.sub(r"`[^`\n]*`", "", "".join(code)), "a longer text would lose its indentation"
         assert not any(line.startswith(("import ", "export ", "var ")) for line in lines)
@@ -67,6 +68,6 @@ def test_joined_asset_is_cached_for_a_year_and_compressed(client: FlaskClient, n
     response = client.get(f"/static/{name}", headers={"Accept-Encoding": "gzip"})
     assert (response.status_code, response.mimetype) == (200, media_type)
     assert response.cache_control.public and response.cache_control.max_age == 31_536_000
-    assert response.headers["Content-Encoding"] == "gzip" and len(response.data) < 20_100
+    assert response.headers["Content-Encoding"] == "gzip" and len(response.data) < 19_000
     again = client.get(f"/static/{name}", headers={"If-None-Match": response.headers["ETag"]})
     assert (again.status_code, again.data) == (304, b"")

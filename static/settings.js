@@ -1,4 +1,5 @@
-// The settings of a room: the slider of the temperature, and what was typed and not saved, which stays with its room.
+// The settings of a room: the slider of the temperature, and what was typed and not saved, which stays with its room. Loaded when
+// the menu opens.
 
 const form = () => document.querySelector("#header .settings__form");
 const place = () => `settings ${document.getElementById("room").dataset.room}`;
