@@ -24,12 +24,12 @@ document.addEventListener("htmx:before:swap", ({ detail: { tasks } }) => {
     for (const box of fragment.querySelectorAll("input")) box.checked = before.get(box.value) ?? box.checked;
   }
 });
-document.addEventListener("htmx:after:swap", showChoice);
+document.addEventListener("htmx:after:swap", ({ detail: { ctx } }) => ctx?.sourceElement?.closest?.(".several") && showChoice());
 
-// Enter in the search chooses the first one that is not chosen, and sends nothing.
-document.addEventListener("keydown", (event) => {
-  if (event.key !== "Enter" || !event.target.matches("#several-filter") || event.isComposing) return;
-  event.preventDefault();
-  if (list().dataset.q === event.target.value.trim()) list().querySelector("input:not(:checked, :disabled)")?.click();
+// Enter chooses the model that has the focus, or from the search the first one that is not chosen.
+document.addEventListener("keydown", ({ key, target, isComposing }) => {
+  if (key !== "Enter" || isComposing || !target.matches(".several input")) return;
+  if (target.type === "checkbox") target.click();
+  else if (list().dataset.q === target.value.trim()) list().querySelector("input:not(:checked, :disabled)")?.click();
 });
 showChoice();

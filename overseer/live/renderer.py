@@ -167,11 +167,14 @@ class FrameRenderer:
                 return partial("messages", "outerHTML", fragments.notice(ROOM_DELETED)), replace(state, gone=True)
 
     def _message(self, state: TabState, number: int) -> tuple[str, TabState]:
-        message = self._overseer.room(state.room_id).message(number)
+        room = self._overseer.room(state.room_id)
+        message = room.message(number)
         html, cursor = self._fragments.message_and_cursor(state.room_id, message)
         frame = partial(dom_id("message", number), "outerMorph", html)
-        usage = self._context(message.usage) if message.finished and message.usage else ""
-        return frame + usage, state.with_cursor(number, cursor)
+        usage = message.usage if message.finished else None
+        if usage and message.lane:  # it need not be the one that the conversation goes on with
+            usage = room.messages().usage
+        return frame + (self._context(usage) if usage else ""), state.with_cursor(number, cursor)
 
     def _context(self, usage: Usage | None) -> str:
         return partial("context", "outerMorph", self._fragments.context(usage))

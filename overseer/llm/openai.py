@@ -134,8 +134,9 @@ class OpenAIServer:
             del self._replies[reply]
 
     def answers_before(self, reply: OpenAIReply) -> int:
-        """Return how many replies that began before this one still run."""
-        return next((n for n, one in enumerate(list(self._replies)) if one is reply), 0)
+        """Return how many replies of the same model that began before this one still run."""
+        same = [one for one in list(self._replies) if one.asked_for == reply.asked_for]
+        return next((n for n, one in enumerate(same) if one is reply), 0)
 
     def is_answering_others(self, reply: OpenAIReply) -> bool:
         """Return whether the server is sending another reply than this one."""

@@ -47,7 +47,7 @@ class OpenAIReply:
         room: str = "",
     ) -> None:
         self._server = server
-        self._model = model
+        self.asked_for = model
         self._history = history
         self._tools = [tool_schema(tool) for tool in tools]
         self._system = system
@@ -80,7 +80,7 @@ class OpenAIReply:
 
     def _answer(self) -> Iterator[Delta]:
         with open_session(self._connection, local=self._server.local) as session:
-            model = self._model or self._server.first(session)
+            model = self.asked_for or self._server.first(session)
             while True:
                 with self._first_byte_limit(), closing(self._request_accepted(session, model)) as response:
                     if left_out := self._left_out(model):

@@ -382,7 +382,8 @@ class ChatRoom:
     def context_shortened(self, turn: Turn, number: int) -> None:
         """Store that the model now reads the room from this message on."""
         with self._reporting(turn):
-            self._save_context_start(number, before=self.context_start())
+            if turn.is_first:
+                self._save_context_start(number, before=self.context_start())
 
     def turn_ended(self, turn: Turn, state: State, reason: str) -> None:
         """Store the final state of the answer."""
@@ -493,7 +494,8 @@ class ChatRoom:
         partial = answer if answer.parts else None
         budget -= message_tokens(answer) if partial else 0
         start = history[0].number if history and history[0].parent else 0
-        self._save_context_start(start, before=configuration.context_start)
+        if is_first := answer.lane in (None, 1):
+            self._save_context_start(start, before=configuration.context_start)
         turn = Turn(
             number,
             answer.parent or 0,
@@ -509,6 +511,7 @@ class ChatRoom:
             recorder=self,
             settings=settings,
             partial=partial,
+            is_first=is_first,
             loading_seconds=self._limits.loading_seconds,
             max_answer_chars=self._limits.answer_chars,
         )

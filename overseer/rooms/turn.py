@@ -115,7 +115,8 @@ class Turn:
     """The generation of one answer. `run` generates it, in a thread of its own; `cancel` ends it from another thread.
 
     `number` and `question` are the numbers of the answer and its question, `history` is the conversation before the
-    answer. `partial` is the answer if it is to be continued. A model that loads is asked again for `loading_seconds`.
+    answer. `partial` is the answer if it is to be continued. The turn `is_first` unless its answer is beside another
+    one, which the conversation goes on with. A model that loads is asked again for `loading_seconds`.
     """
 
     def __init__(
@@ -129,11 +130,13 @@ class Turn:
         recorder: ChatRoom,
         settings: Settings,
         partial: Message | None,
+        is_first: bool,
         loading_seconds: float,
         max_answer_chars: int,
     ) -> None:
         self.number = number
         self.question = question
+        self.is_first = is_first
         self.saved_at = 0.0  # monotonic time, set by the room
         self.model_name = partial.model if partial else ""
         self.left_out = frozenset(partial.left_out if partial else ())

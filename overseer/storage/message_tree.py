@@ -96,6 +96,13 @@ def newest_below(db: sqlite3.Connection, number: int) -> int:
     return newest
 
 
+def newest_path(db: sqlite3.Connection, number: int) -> int:
+    """Return the end of the newest path through a message. Of answers side by side, the path goes on with the first."""
+    end = newest_below(db, number)
+    row = db.execute("SELECT parent, lane FROM messages WHERE number = ?", (end,)).fetchone()
+    return lanes(db, row["parent"])[0] if row and row["lane"] is not None else end
+
+
 def newest_child(db: sqlite3.Connection, number: int | None) -> int | None:
     """Return the newest version of what follows a message, or of the first message for None, or None."""
     newest: int | None = db.execute("SELECT max(number) FROM messages WHERE parent IS ?", (number,)).fetchone()[0]

@@ -235,12 +235,12 @@ def insert_file(db: sqlite3.Connection, file: File, content: bytes) -> None:
     )
 
 
-def empty_answer(db: sqlite3.Connection, number: int) -> None:
-    """Mark an answer without parts as waiting, as if it were new."""
+def empty_answer(db: sqlite3.Connection, number: int, *, model: str) -> None:
+    """Mark an answer without parts as waiting, as if it were new and this model was asked."""
     db.execute(
-        "UPDATE messages SET model = '', tokens_out = NULL, left_out = '', sources = '', created_at = ?"
-        " WHERE number = ?",
-        (now(), number),
+        "UPDATE messages SET model = '', tokens_out = NULL, left_out = '', sources = '', created_at = ?,"
+        " asked_model = ? WHERE number = ?",
+        (now(), model, number),
     )
     mark_waiting(db, number)
 

@@ -150,7 +150,7 @@ class RoomStore:
                 raise NoSuchMessage("There is no question to answer yet.")
             question = last["parent"] if last["role"] == "assistant" else last["number"]
             if last["role"] == "assistant" and not last["has_parts"]:
-                room_rows.empty_answer(db, last["number"])
+                room_rows.empty_answer(db, last["number"], model=last["asked_model"] if last["lane"] else "")
                 return Asked(question or 0, last["number"])
             lane = last["lane"]
             db.execute("UPDATE messages SET lane = NULL WHERE number = ?", (last["number"],))
@@ -184,7 +184,7 @@ class RoomStore:
             head = message_tree.head(db)
             if message_tree.at_or_below(db, head, number) == number:
                 return message["lane"] is not None
-            message_tree.set_head(db, message_tree.newest_below(db, number))
+            message_tree.set_head(db, message_tree.newest_path(db, number))
             return True
 
     def set_context_start(self, number: int) -> None:
@@ -263,7 +263,7 @@ class RoomStore:
             if kept is None:
                 db.execute("DELETE FROM messages WHERE number = ?", (question,))
                 kept = message_tree.newest_child(db, before)
-            last = before if kept is None else message_tree.newest_below(db, kept)
+            last = before if kept is None else message_tree.newest_path(db, kept)
             for answer in answers:
                 message_tree.move_up(db, answer, last)
             db.execute("UPDATE room SET head = ?", (last if head in answers else head,))
@@ -293,7 +293,7 @@ class RoomStore:
                 last = message_tree.at_or_below(db, head, before - 1)
                 return replace(_page(db, head, last, limit), newest=False)
             hidden = message_tree.at_or_below(db, head, before) != before
-            end = message_tree.newest_below(db, before) if hidden else head
+            end = message_tree.newest_path(db, before) if hidden else head
             return replace(_page(db, end, row["parent"], limit), newest=False, hidden=hidden)
 
     def page_with(self, number: int, limit: int) -> Page:
@@ -305,9 +305,9 @@ class RoomStore:
             message = _require_message(db, number)
             depth, head = message["depth"], message_tree.head(db)
             if message["lane"] is not None:
-                number = _shown_lane(db, message["parent"], head) or number
+                number = _lane_on_path(db, message["parent"], head)
             hidden = message_tree.at_or_below(db, head, number) != number
-            end = message_tree.newest_below(db, number) if hidden else head
+            end = message_tree.newest_path(db, number) if hidden else head
             last = message_tree.ancestor(db, end, depth + MESSAGES_AFTER) or end
             page = _page(db, end, last, limit)
             if all(message.number != number for message in page.messages):  # the path has a hole
@@ -441,11 +441,10 @@ def _at_end(db: sqlite3.Connection, head: int | None, number: int | None) -> int
     return found["number"] if found else None
 
 
-def _shown_lane(db: sqlite3.Connection, question: int, head: int | None) -> int | None:
-    """Return the one of the answers side by side that is on the shown path, or None."""
-    return next(
-        (one for one in message_tree.lanes(db, question) if message_tree.at_or_below(db, head, one) == one), None
-    )
+def _lane_on_path(db: sqlite3.Connection, question: int, head: int | None) -> int:
+    """Return the one of the answers side by side that is on the shown path, or the first of them."""
+    lanes = message_tree.lanes(db, question)
+    return next((one for one in lanes if message_tree.at_or_below(db, head, one) == one), lanes[0])
 
 
 def _configuration(room: sqlite3.Row) -> Configuration:

@@ -110,6 +110,9 @@ function showModelName() {
   if (field(composer()).placeholder !== placeholder) field(composer()).placeholder = placeholder;
 }
 document.addEventListener("models:chosen", showModelName);
+// Other models are another request, and Enter in their menu sends nothing.
+document.addEventListener("change", ({ target }) => target.matches("#several input") && setDraft(field(composer()).value, newKey()));
+document.addEventListener("keydown", (event) => event.key === "Enter" && event.target.matches?.(".several input") && event.preventDefault());
 
 // Nothing can be sent in a deleted room. (An equivalent :has() selector would be matched again at every token.)
 document.addEventListener("htmx:after:swap", () => {
@@ -121,7 +124,7 @@ document.addEventListener("htmx:after:swap", () => {
 
 document.addEventListener("answers:growing", ({ detail }) => {
   composer()?.toggleAttribute("data-answering", detail.length > 0);
-  composer()?.toggleAttribute("data-queue", detail.length > 1);
+  composer()?.toggleAttribute("data-queue", detail.length > 1 && detail.some((id) => document.querySelector(`#${id} [data-queued]`)));
 });
 
 // A suggestion is sent like a text that was typed.

@@ -201,6 +201,9 @@ function toMessage() {
   if (!/^#message-\d+$/.test(hash)) return false;
   const id = hash.slice(1);
   goal = null;
+  // On a narrow page, one of the answers side by side is shown.
+  const choice = document.querySelector(`.beside:has(#${id}) [value="${number({ id })}"]`);
+  if (choice) choice.checked = true;
   if (document.getElementById(id)) goTo({ id, offset: scroller().clientHeight / 3 });
   else if (earlier() && number({ id }) < number(earlier().parentElement)) location.replace(`${pathname}/messages/${number({ id })}`);
   else return false;
@@ -283,7 +286,7 @@ addEventListener("hashchange", toMessage);
 // Another version of a message appears where the reader saw this one. The push may come before the response.
 let switching = null;
 document.addEventListener("htmx:config:request", ({ detail: { ctx } }) => {
-  const article = ctx.sourceElement.matches(".message__versions, .message__use") && ctx.sourceElement.closest("article");
+  const article = ctx.sourceElement.matches(".message__versions") && ctx.sourceElement.closest("article");
   if (article) switching = { offset: topOf(article), id: `message-${ctx.request.body.get("message")}` };
 });
 document.addEventListener("htmx:after:swap", () => {

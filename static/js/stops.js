@@ -30,10 +30,11 @@ document.addEventListener("htmx:before:swap", ({ detail: { tasks } }) => {
 });
 document.addEventListener("htmx:after:swap", () => {
   if (isWhole) return openRoom();
-  const last = document.querySelector("#messages > .messages__end")?.previousElementSibling;
-  if (last?.matches(".beside")) return openRoom();
-  if (last === current || !isMessage(last) || current?.contains(document.activeElement)) return;
-  if (isMessage(last.previousElementSibling)) leaveOut(last.previousElementSibling);
+  const end = document.querySelector("#messages > .messages__end")?.previousElementSibling;
+  const newest = end?.matches(".beside") ? [...end.querySelectorAll("article")] : [end];
+  const last = newest.at(-1);
+  if (last === current || !isMessage(last) || newest.includes(current) || current?.contains(document.activeElement)) return;
+  for (const message of [end.previousElementSibling, ...newest]) if (isMessage(message)) leaveOut(message);
   moveStops(last);
 });
 document.addEventListener("focusin", ({ target }) => {

@@ -125,8 +125,12 @@ def test_models_are_chosen_with_the_keyboard(open_page: OpenPage, server: Server
     expect(page.locator("#several label")).to_have_count(len(NAMES))
     page.keyboard.press("ArrowDown")
     expect(page.get_by_role("checkbox", name="bee")).to_be_focused()
+    composer(page).evaluate("field => { field.value = 'Not finished' }")
     page.keyboard.press("Space")
     expect(page.get_by_role("checkbox", name="bee")).not_to_be_checked()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("checkbox", name="bee")).to_be_checked()
+    page.keyboard.press("Enter")
     page.keyboard.press("Escape")
     expect(page.get_by_label("Ask several models")).to_be_focused()
     expect(composer(page)).to_have_attribute("placeholder", "Message dog…")
@@ -175,10 +179,51 @@ def test_one_answer_is_shown_at_a_time_on_a_phone(browser: Browser, server: Serv
     expect(message(page, 4, state="complete")).to_be_visible()
     expect(message(page, 2)).not_to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.goto(page.url.partition("#")[0] + "/messages/3")
+    expect(message(page, 3)).to_be_visible()
+    expect(message(page, 2)).not_to_be_visible()
+    page.get_by_role("radio", name="cat").tap()
     message(page, 4).get_by_role("button", name="Use this answer").tap()
     expect(messages(page)).to_have_count(2)
     expect(message(page, 4)).to_be_visible()
     context.close()
+
+
+def test_focus_stays_in_an_answer_while_another_grows(
+    open_page: OpenPage, server: Server, replies: dict[str, Reply]
+) -> None:
+    page = open_page(create_room(server))
+    slow = replies["bee"] = held(text("Slowly"))
+    choose(page, "ant", "bee")
+    send(page, "Who are you?")
+    expect(message(page, 2, state="complete")).to_be_visible()
+    expect(message(page, 3, state="streaming")).to_contain_text("Slowly")
+    expect(message(page, 2).get_by_role("button", name="Use this answer")).not_to_be_visible()
+    expect(page.get_by_role("button", name="Stop all")).not_to_be_visible()
+    message(page, 2).get_by_role("link", name="Copy").focus()
+    slow.say(text(" but surely."))
+    expect(message(page, 3)).to_contain_text("but surely")
+    page.keyboard.press("Tab")
+    expect(message(page, 2).locator(":focus")).to_have_count(1)
+    send(page, "And then?")
+    expect(page.get_by_role("button", name="Stop all")).to_be_visible()
+    slow.say(end())
+    slow.hang_up()
+    expect(message(page, 2).get_by_role("button", name="Use this answer")).to_be_visible()
+
+
+def test_all_answers_are_printed(open_page: OpenPage, server: Server, replies: dict[str, Reply]) -> None:
+    """Also on paper that is as narrow as a phone, and without what can be pressed."""
+    page = open_page(create_room(server))
+    choose(page, "ant", "bee")
+    send(page, "Who are you?")
+    expect(message(page, 3, state="complete")).to_be_visible()
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 400, "height": 800})
+    for number in (2, 3):
+        expect(message(page, number)).to_be_visible()
+    expect(page.locator(".message__use")).to_have_count(2)
+    expect(page.locator(".message__use").first).not_to_be_visible()
 
 
 def test_models_are_typed_and_an_answer_is_chosen_without_javascript(

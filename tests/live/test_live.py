@@ -166,6 +166,23 @@ def test_context_meter_follows_each_answer_and_is_empty_in_a_cleared_room(
     assert '<p id="context" class="context"></p>' in fetch(server, f"/rooms/{room_id}")
 
 
+def test_context_meter_is_that_of_the_answer_that_is_gone_on_with(
+    server: Server, tab: OpenTab, model_server: ModelServer
+) -> None:
+    room_id = new_room(server)
+    one = tab(room_id)
+    replies = {"ant": held(text("Ant"), usage(100, 5)), "bee": held(text("Bee"), usage(20_000, 5))}
+    model_server.otherwise = lambda body: replies[body["model"]]
+    url = f"{server.url}/rooms/{room_id}/messages"
+    requests.post(url, {"text": "Who?", "model": ["ant", "bee"]}, timeout=DEADLINE)
+    for number, reply in enumerate(replies.values(), 2):
+        reply.say(end())
+        reply.hang_up()
+        one.has(partial(_matches, re.compile(rf'id="message-{number}"[^>]*data-state="complete"')))
+    meters = [html for target, _, html in one.partials() if target == "context" and "<meter" in html]
+    assert meters and all("105 of" in html for html in meters)
+
+
 @pytest.fixture
 def nameless(start_server: StartServer, model_server: ModelServer) -> Iterator[Server]:
     """A server without OPENAI_MODEL, whose model server does not list its models yet."""

@@ -599,7 +599,7 @@ def test_first_byte_timeout_does_not_run_while_another_answer_arrives(model_serv
     one_thread, deltas = start(one)
     assert deltas.get(timeout=DEADLINE) == TextDelta("One")
     second = model_server.will(silent())
-    two = server.model("m").answer(QUESTION, ())
+    two, other = (server.model(name).answer(QUESTION, ()) for name in ("m", "n"))
     errors: SimpleQueue[str] = SimpleQueue()
 
     def read() -> None:
@@ -612,6 +612,8 @@ def test_first_byte_timeout_does_not_run_while_another_answer_arrives(model_serv
     assert second.begun.wait(DEADLINE)
     until(lambda: two.answers_ahead() == 1)
     assert one.answers_ahead() == 0
+    with server.running(other):
+        assert other.answers_ahead() == 0, "another model"
     assert not second.closed.wait(1.0), "three times the timeout"
     first.say(end())
     first.hang_up()

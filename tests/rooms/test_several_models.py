@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from overseer.domain.context import ModelContext
 from overseer.domain.errors import AnswerInProgress, KeyReused, Outdated
 from overseer.domain.events import MessageAdded, PathChanged, TurnEnded, TurnStarted
 from overseer.llm import ModelCut, ModelError, TextDelta
 from overseer.rooms.chat_room import INTERRUPTED, STOPPED, ChatRoom
 from overseer.rooms.overseer import Overseer
-from tests.support.room_harness import RoomHarness, ScriptedReply, held_reply, text_reply
+from tests.support.room_harness import RoomHarness, ScriptedModel, ScriptedReply, held_reply, text_reply
 from tests.support.waiting import until
 
 
@@ -194,6 +195,36 @@ def test_only_the_last_answers_can_be_generated_again(harness: RoomHarness) -> N
     for number in (2, 3, 99):
         with pytest.raises(Outdated):
             harness.resume(number)
+
+
+def test_switch_away_and_back_chooses_nothing(harness: RoomHarness) -> None:
+    for number in harness.ask_several("Which?", ant=text_reply("Ant"), bee=text_reply("Bee")).answers:
+        harness.wait_for_end(number)
+    harness.wait_for_end(harness.edit(1, "Who?").answer)
+    page = harness.call(ChatRoom.messages_with, 3)
+    assert page.hidden and [[one.number for one in page.lanes(message)] for message in page.messages] == [[1], [2, 3]]
+    harness.show(1)
+    assert shown(harness) == [[1], [2, 3]]
+    harness.answer("Why?")
+    assert harness.model.request_texts() == ["Which?", "Ant", "Why?"]
+
+
+def test_answer_of_one_model_that_failed_is_generated_again_by_the_model_of_the_room(harness: RoomHarness) -> None:
+    """A name that was mistyped is not asked again."""
+    harness.wait_for_end(harness.ask_several("Which?", bad=ScriptedReply(ModelError("No such model."))).answer)
+    harness.configure(model="usual")
+    assert harness.finished(harness.retry(), times=2).text == "All right."
+    assert harness.picked_models == ["bad", "usual"]
+
+
+def test_start_of_the_context_is_that_of_the_first_answer(harness: RoomHarness) -> None:
+    harness.answer("Hello?")
+    harness.models["bee"] = short = ScriptedModel()
+    short.context = ModelContext(tokens=4)
+    for number in harness.ask_several("Which?", ant=text_reply("Ant"), bee=text_reply("Bee")).answers:
+        harness.wait_for_end(number)
+    assert len(short.requests[0]) < len(harness.models["ant"].requests[0])
+    assert harness.call(ChatRoom.context_start) == 0
 
 
 def test_version_after_the_choice_is_generated_by_the_model_of_the_room(harness: RoomHarness) -> None:

@@ -67,7 +67,8 @@ class Tree:
         return found
 
     def newest_through(self, number: int) -> int:
-        return max(one for one in self.parents if number in self.path(one))
+        end = max(one for one in self.parents if number in self.path(one))
+        return (self.group(end) or [end])[0]
 
     def versions(self, number: int) -> Versions:
         same = [one for one, parent in self.parents.items() if parent == self.parents[number]]
@@ -192,9 +193,10 @@ class Room:
             assert numbers(self.store.page(number, LIMIT)) == tree.path(parent)[-LIMIT:]
             found = self.store.page_with(number, 100)
             on_path = next((one for one in (number, *tree.group(number)) if one in path), None)
-            end = tree.newest_through(number) if on_path is None else tree.head
+            end = tree.newest_through((tree.group(number) or [number])[0]) if on_path is None else tree.head
             through = tree.path(end)
-            assert numbers(found) == through[: through.index(on_path or number) + 1 + MESSAGES_AFTER]
+            at = on_path or (tree.group(number) or [number])[0]
+            assert numbers(found) == through[: through.index(at) + 1 + MESSAGES_AFTER]
             assert (found.hidden, found.end) == (on_path is None, end)
             with self.storage.read() as db:
                 for depth, above in enumerate(tree.path(number), 1):

@@ -58,6 +58,19 @@ def test_at_most_four_models_are_asked(client: FlaskClient, room: str, model_ser
     assert len(articles(ask(client, room, *"abcd").text)) == 5
 
 
+def test_models_are_checked_before_a_room_is_created(client: FlaskClient) -> None:
+    assert client.post("/messages", data={"text": "Who?", "model": list("abcde")}).status_code == 422
+    assert not parsed(client.get("/rooms").text).has("li", class_="row")
+
+
+def test_other_version_that_ends_side_by_side_is_switched_to_without_a_choice(client: FlaskClient, room: str) -> None:
+    ask(client, room, "ant", "bee")
+    edited = client.patch(f"{room}/messages/1", data={"text": "Who else?"}, headers=WAIT)
+    assert edited.status_code == 201
+    form = parsed(client.get(f"{room}?at=3").text).one("form", class_="other-version")
+    assert form.one("button")["value"] == "1"
+
+
 def test_hostile_name_of_a_model_is_text(client: FlaskClient, room: str) -> None:
     response = ask(client, room, "<b>x</b>\x00", "b", headers={"Prefer": "wait=0"})
     assert response.status_code == 201 and "<b>" not in response.text and "&lt;b&gt;" in response.text
