@@ -6,11 +6,10 @@ import logging
 import secrets
 import threading
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from overseer.domain.context import DEFAULT_CONTEXT_TOKENS, estimate_tokens, message_tokens
 from overseer.domain.errors import AnswerInProgress, Outdated, StorageError, StorageUnavailable
@@ -84,13 +83,6 @@ class Limits:
     loading_seconds: float = 300.0
 
 
-class Queued(NamedTuple):
-    """An answer whose turn has not started, and its question."""
-
-    question: int
-    answer: int
-
-
 class ChatRoom:
     """The conversation of one room. Its public methods take and return plain values.
 
@@ -128,7 +120,8 @@ class ChatRoom:
         self._tools = tools
         self._limits = limits
         self._turns: dict[int, Turn] = {}  # those that run, by answer number; all have the same question
-        self._queued: deque[Queued] = deque()  # in the order in which they were asked
+        # Answers and their questions, in the order in which they were asked. A dict is slow at its start.
+        self._queued: OrderedDict[int, int] = OrderedDict()
         self._start_timer: threading.Timer | None = None  # retries `_start_next_turn`
         self._start_failures = 0
         self._unsaved: dict[int, FinalState] = {}  # by answer number
@@ -160,7 +153,7 @@ class ChatRoom:
         )
         events: list[RoomEvent] = []
         if not asked.repeated:
-            self._queued.extend(Queued(asked.question, answer) for answer in asked.answers)
+            self._queued.update((answer, asked.question) for answer in asked.answers)
             if asked.named_room:
                 events.append(RoomConfigured(self.room_id))
             events.append(MessageAdded(self.room_id, asked.question, asked.answer, asked.beside))
@@ -177,7 +170,7 @@ class ChatRoom:
         """
         self._require_idle()
         asked = self._store.edit_question(number, text)
-        self._queued.append(Queued(asked.question, asked.answer))
+        self._queued[asked.answer] = asked.question
         self._emit_and_start_next(PathChanged(self.room_id))
         return asked
 
@@ -189,7 +182,7 @@ class ChatRoom:
         """
         self._require_idle(beside=number)
         asked = self._store.retry_last_answer(number)
-        self._queued.append(Queued(asked.question, asked.answer))
+        self._queued[asked.answer] = asked.question
         self._emit_and_start_next(PathChanged(self.room_id))
         return asked.answer
 
@@ -200,7 +193,7 @@ class ChatRoom:
         """
         self._require_idle(beside=number)
         message = self._store.resume_last_answer(number)
-        self._queued.append(Queued(message.parent or 0, message.number))
+        self._queued[message.number] = message.parent or 0
         self._emit_and_start_next(MessageChanged(self.room_id, message.number))
         return message.number
 
@@ -220,10 +213,9 @@ class ChatRoom:
         """
         if number is None:
             running = (turn.question for turn in self._turns.values())
-            question = next(running, self._queued[0].question if self._queued else None)
-            numbers = [*self._turns, *(queued.answer for queued in self._queued if queued.question == question)]
+            numbers = [*self._turns, *self._queued_answers(next(running, next(iter(self._queued.values()), None)))]
         else:
-            numbers = [number] if number in self._turns or self._is_queued(number) else []
+            numbers = [number] if number in self._turns or number in self._queued else []
         if not numbers:
             return
         for one in numbers:
@@ -245,7 +237,7 @@ class ChatRoom:
         Raises NoSuchMessage, or Outdated if an answer is not queued any more.
         """
         self._store.message(question)
-        answers = [queued.answer for queued in self._queued if queued.question == question]
+        answers = self._queued_answers(question)
         if not answers or any(turn.question == question for turn in self._turns.values()):
             raise Outdated("This question is not waiting any more.")
         self._store.withdraw(question, answers)
@@ -255,7 +247,7 @@ class ChatRoom:
 
     def stop_all(self, *, state: State = "stopped", reason: str = STOPPED) -> None:
         """End the running answers and the queued ones. Keep the parts that have arrived."""
-        queued, turns = [one.answer for one in self._queued], self._cancel_turns(state)
+        queued, turns = [*self._queued], self._cancel_turns(state)
         for turn in turns:
             self._unsaved[turn.number] = _final_state(turn, state, reason)
         for number in queued:
@@ -427,7 +419,7 @@ class ChatRoom:
                     return
                 self._fail_queued(number, error)
             else:
-                self._queued.popleft()
+                del self._queued[number]
                 self._cancel_start_timer()
                 if was_queued:
                     self._emit(TurnStarted(self.room_id, number))
@@ -436,17 +428,17 @@ class ChatRoom:
         """Return the oldest queued answer, or None if there is none or another question is being answered."""
         if not self._queued:
             return None
-        question, answer = self._queued[0]
+        answer, question = next(iter(self._queued.items()))
         return answer if all(turn.question == question for turn in self._turns.values()) else None
 
-    def _is_queued(self, number: int) -> bool:
-        return any(queued.answer == number for queued in self._queued)
+    def _queued_answers(self, question: int | None) -> list[int]:
+        return [answer for answer, one in self._queued.items() if one == question]
 
     def _remove_queued(self, number: int) -> None:
         """Remove an answer from the queue. If it could not be started, nothing waits for that any more."""
-        if self._queued[0].answer == number:
+        if next(iter(self._queued)) == number:
             self._cancel_start_timer()
-        self._queued = deque(queued for queued in self._queued if queued.answer != number)
+        del self._queued[number]
 
     def _schedule_start_retry(self) -> bool:
         """Set the timer. Return False after the last attempt, or if no thread can be started."""
@@ -474,7 +466,7 @@ class ChatRoom:
         why = str(error) if isinstance(error, StorageError) else "Overseer's log says why."
         reason = f"The answer could not be started. {why} Retry asks again."
         self._unsaved[number] = FinalState((), "failed", reason)
-        self._queued.popleft()
+        del self._queued[number]
         self._cancel_start_timer()
         with suppress(StorageError):  # it stays in `_unsaved` and is written before any other change
             self._save_final_states()
@@ -613,10 +605,10 @@ class ChatRoom:
         """Raise AnswerInProgress if an answer is being generated, other than those beside the answer `beside`."""
         self._save_final_states()
         self._start_next_turn()
-        busy = {*(turn.question for turn in self._turns.values()), *(queued.question for queued in self._queued)}
+        busy = {*(turn.question for turn in self._turns.values()), *self._queued.values()}
         if not busy:
             return
-        running = beside is not None and (beside in self._turns or self._is_queued(beside))
+        running = beside is not None and (beside in self._turns or beside in self._queued)
         if running or beside is None or busy != {self._store.message(beside).parent}:
             raise AnswerInProgress("An answer is being generated in this room. Stop it, or wait until it has ended.")
 
@@ -640,7 +632,7 @@ class ChatRoom:
             )
         turn = self._turns.get(message.number)
         if turn is None:
-            return replace(message, queued=True) if self._is_queued(message.number) else message
+            return replace(message, queued=True) if message.number in self._queued else message
         if delay := turn.delay:
             message = replace(message, reason=delay.reason, retry_at=delay.retry_at)
         if not len(turn.buffer):
