@@ -39,6 +39,7 @@ from overseer.rooms import chat_room
 from overseer.rooms.chat_room import INTERRUPTED, STOPPED, ChatRoom
 from overseer.tools.toolbox import tool
 from tests.rooms.conftest import MakeHarness
+from tests.support.calls import count_calls
 from tests.support.files import execute
 from tests.support.room_harness import RoomHarness, ScriptedReply, held_reply, text_reply
 from tests.support.waiting import DEADLINE, join_turn_threads
@@ -270,6 +271,24 @@ def test_crash_interrupts_answers_and_keeps_what_was_written(
 
 
 # Stop and errors
+
+
+def test_room_with_many_queued_questions_takes_as_many_calls(harness: RoomHarness) -> None:
+    """To ask, and to read a queued answer."""
+    reply = harness.ask_held("first")
+
+    def calls() -> tuple[int, int]:
+        answer = harness.ask("another").answer
+        return count_calls(lambda: harness.ask("another")), count_calls(lambda: harness.message(answer))
+
+    harness.ask("one that is queued")
+    few = calls()
+    for _ in range(200):
+        harness.ask("another")
+    many = calls()
+    harness.stop_all()
+    assert reply.closed.is_set()
+    assert all(more < less + 50 for less, more in zip(few, many, strict=True)), (few, many)
 
 
 def test_stop_all_keeps_parts_and_ends_queued_answers(harness: RoomHarness) -> None:
