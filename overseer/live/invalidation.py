@@ -134,6 +134,8 @@ def room_invalidations(event: RoomEvent) -> Iterator[RoomInvalidation]:
             yield PartInvalidated(number, position)
         case MessageAdded(_, question, answer, beside):
             yield ExchangeAdded(question, answer, beside)
+            if beside:
+                yield HeaderInvalidated()  # it says how many messages are in other versions
         case MessageChanged(_, number) | PartAdded(_, number) | TurnEnded(_, number):
             yield MessageInvalidated(number)
         case TurnDelayed(_, number) | TurnStarted(_, number):

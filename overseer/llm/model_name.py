@@ -22,3 +22,8 @@ def short_model_name(name: str) -> str:
         name = re.split(r"[/\\]", name.rstrip("/\\"))[-1] or name
         name = MODEL_FILE.sub("", name)
     return name if len(name) <= MAX_MODEL_NAME_CHARS else name[: MAX_MODEL_NAME_CHARS - 1] + "…"
+
+
+def model_label(name: str) -> str:
+    """Return the short name of a model, or a question mark for one whose name cannot be seen."""
+    return short_model_name(name) or ("?" if name else "")

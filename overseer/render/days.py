@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 
 from overseer.domain.records import Room
+from overseer.domain.times import utc
 
 LABELS = {
     "pinned": "Pinned",
@@ -46,5 +47,5 @@ def group_of(room: Room, today: date) -> str:
     """Return the key of a room's group."""
     if room.pinned:
         return "pinned"
-    days = (today - datetime.fromtimestamp(room.active_at / 1000, UTC).date()).days
+    days = (today - utc(room.active_at).date()).days
     return "today" if days < 1 else "yesterday" if days == 1 else "week" if days <= 7 else "earlier"

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 
 from overseer.domain.messages import Message, Part, Reasoning, Text
+from overseer.domain.times import utc
 
 
 def as_markdown(name: str, messages: Iterable[Message]) -> Iterator[str]:
     """Yield the transcript of a room: a heading per message, reasoning as quotes, tool calls in brackets."""
     yield f"# {name}\n"
     for message in messages:
-        when = datetime.fromtimestamp(message.created_at / 1000, UTC)
+        when = utc(message.created_at)
         who = "You" if message.role == "user" else message.model or "Assistant"
         yield f"\n## {who}, {when:%Y-%m-%d %H:%M} UTC\n"
         for part in message.parts:

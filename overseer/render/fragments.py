@@ -31,8 +31,9 @@ from overseer.domain.messages import Message, Part, Reasoning, Text, Usage
 from overseer.domain.records import Page, Room, RoomList, Session
 from overseer.domain.search import Found, Hit
 from overseer.domain.settings import Settings
+from overseer.domain.times import utc
 from overseer.llm import Model
-from overseer.llm.model_name import short_model_name
+from overseer.llm.model_name import model_label
 from overseer.render.assets import Assets
 from overseer.render.days import grouped
 from overseer.render.markdown import render, render_typed
@@ -392,7 +393,7 @@ def _entry_bytes(html: Markup) -> int:
 
 def _formatted(ms: int, *, form: str) -> str:
     """Format milliseconds since 1970, in UTC."""
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime(form)
+    return utc(ms).strftime(form)
 
 
 def dom_id(noun: str, *numbers: object) -> str:
@@ -416,7 +417,7 @@ def prepare(app: Flask) -> None:
     app.jinja_env.filters["typed"] = lambda text: Markup(render_typed(text))
     app.jinja_env.filters["number"] = lambda number: f"{number:,}"
     app.jinja_env.filters["level"] = lambda text: BIDI_CONTROLS.sub("", text)
-    app.jinja_env.filters["short_model_name"] = short_model_name
+    app.jinja_env.filters["short_model_name"] = model_label
     app.jinja_env.filters["rate"] = lambda rate: f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
     # Times are in UTC, so that a fragment is the same for all readers. times.js converts them.
     for name, form in {

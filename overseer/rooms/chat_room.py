@@ -54,6 +54,7 @@ log = logging.getLogger(__name__)
 
 SAVE_INTERVAL_SECONDS = 1.0  # between writes of a growing part
 START_RETRY_DELAYS_SECONDS = (0.1, 0.5, 2.0, 5.0)
+SAVE_RETRY_DELAYS_SECONDS = (1.0, 5.0, 15.0, 60.0)
 PAGE_MESSAGES = 50
 INTERRUPTED = "Overseer stopped during this answer. What arrived is saved."
 STOPPED = "You stopped this answer."
@@ -125,6 +126,7 @@ class ChatRoom:
         self._start_timer: threading.Timer | None = None  # retries `_start_next_turn`
         self._start_failures = 0
         self._unsaved: dict[int, FinalState] = {}  # by answer number
+        self._save_timer: threading.Timer | None = None  # retries `_save_final_states`
         self._known_summary: Summary | None = None  # after a question was stored, until its events are queued
         # No turn runs in a file that was just opened, so a crash cut off every unfinished answer.
         self.interrupted = self._store.finish_all_answers(state="interrupted", reason=INTERRUPTED)
@@ -217,7 +219,7 @@ class ChatRoom:
         else:
             numbers = [number] if number in self._turns or number in self._queued else []
         if not numbers:
-            return
+            return self._save_final_states()
         for one in numbers:
             if (turn := self._cancel_turn(one, "stopped")) is not None:
                 self._unsaved[one] = _final_state(turn, "stopped", STOPPED)
@@ -272,6 +274,7 @@ class ChatRoom:
         renamed = self._store.clear(name=NEW_ROOM)
         self._cancel_turns("cleared")
         self._unsaved.clear()
+        self._cancel_save_timer()
         self._emit(MessagesDeleted(self.room_id))
         if renamed:
             self._emit(RoomConfigured(self.room_id))
@@ -328,6 +331,7 @@ class ChatRoom:
         self._cancel_turns("closed")
         with suppress(StorageError):
             self._save_final_states()
+        self._cancel_save_timer()
 
     # For the turn's thread. Every method raises TurnCancelled if the turn is no longer running.
 
@@ -550,20 +554,56 @@ class ChatRoom:
             self.turn_ended(turn, "failed", reason)
 
     def _save_final_states(self) -> None:
-        """Write the final states of ended answers. On StorageError, those not yet written stay in memory."""
+        """Write the final states of ended answers.
+
+        On StorageError, those not yet written stay in memory, and a timer tries again.
+        """
         for number, final in list(self._unsaved.items()):
-            self._store.finish_answer(
-                number,
-                final.parts,
-                state=final.state,
-                reason=final.reason,
-                model=final.model,
-                usage=final.usage,
-                left_out=final.left_out,
-                continuable=final.continuable,
-                sources=final.sources,
-            )
+            try:
+                self._store.finish_answer(
+                    number,
+                    final.parts,
+                    state=final.state,
+                    reason=final.reason,
+                    model=final.model,
+                    usage=final.usage,
+                    left_out=final.left_out,
+                    continuable=final.continuable,
+                    sources=final.sources,
+                )
+            except StorageError:
+                self._schedule_save()
+                raise
             del self._unsaved[number]
+
+    def _schedule_save(self, failures: int = 0) -> None:
+        """Set the timer, unless it is set."""
+        if self._save_timer is not None:
+            return
+        delay = SAVE_RETRY_DELAYS_SECONDS[min(failures, len(SAVE_RETRY_DELAYS_SECONDS) - 1)]
+        timer = threading.Timer(delay, lambda: self._retry_save(timer, failures + 1))
+        timer.daemon = True
+        with suppress(RuntimeError):  # no more threads: the next change of the room tries again
+            timer.start()
+            self._save_timer = timer
+
+    def _retry_save(self, timer: threading.Timer, failures: int) -> None:
+        with self._lock:
+            if self._save_timer is not timer:
+                return
+            try:
+                self._save_final_states()
+            except StorageError as error:
+                log.error("answers in %s are still not stored: %s", self.room_id, error)
+                self._save_timer = None
+                self._schedule_save(failures)
+            else:
+                self._save_timer = None
+
+    def _cancel_save_timer(self) -> None:
+        timer, self._save_timer = self._save_timer, None
+        if timer is not None:
+            timer.cancel()
 
     def _cancel_turns(self, outcome: str) -> list[Turn]:
         """Cancel the running turns and empty the queue. Return the turns."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from overseer.domain.errors import StorageError
 from overseer.domain.records import Room
-from overseer.storage import message_tree, registry, room_store, schema
+from overseer.storage import message_tree, registry, room_rows, room_store, schema
 from overseer.storage.database import version_of
 from overseer.storage.instance_lock import REGISTRY_FILE, owner, require_instance, room_file, room_ids
 from overseer.storage.room_rows import unfinished_numbers
@@ -191,6 +191,7 @@ def _read_room(db: sqlite3.Connection) -> tuple[RoomContent | None, list[str]]:
         return RoomContent(room["name"], room["count"], None, None, len(unfinished_numbers(db))), errors
     summary = room_store.summary(db)
     errors += message_tree.faults(db)
+    room_rows.read_all(db)
     unfinished = len(unfinished_numbers(db))
     return RoomContent(summary.name, summary.messages, summary.preview, summary.pinned, unfinished), errors
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import math
 import os
 import sqlite3
@@ -27,8 +28,12 @@ from overseer.domain.errors import (
 Migration = Callable[[sqlite3.Connection], None]
 RunInThread = Callable[[Callable[[], object]], object]  # calls the function, possibly in another thread
 
+log = logging.getLogger(__name__)
+
 BUSY_SECONDS = 1.0  # how long a write waits for another program's lock
 SUFFIXES = ("", "-wal", "-shm")
+# What the code raises that meets a value of a kind that it did not store.
+UNREADABLE = (ArithmeticError, LookupError, TypeError, ValueError)
 MIN_DATABASE_BYTES = 512  # the smallest page of SQLite
 CHECKPOINT_BYTES = 4 * 2**20  # the size of a -wal file that starts a checkpoint
 PRIVATE_MODE = 0o600
@@ -132,6 +137,8 @@ class Storage:
                         db.execute("ROLLBACK")
                 if isinstance(error, sqlite3.Error):
                     raise explain_sqlite_error(error, self.path) from error
+                if isinstance(error, UNREADABLE):
+                    raise explain_value(self.path) from error
                 raise
 
     def write_one(self, statement: str, parameters: Mapping[str, object]) -> list[sqlite3.Row]:
@@ -155,6 +162,8 @@ class Storage:
                 yield self._connection()
             except sqlite3.Error as error:
                 raise explain_sqlite_error(error, self.path) from error
+            except UNREADABLE as error:
+                raise explain_value(self.path) from error
 
     def verify(self) -> None:
         """Run SQLite's `quick_check`. Raises StorageDamaged if it finds an error."""
@@ -288,6 +297,12 @@ class Storage:
             if known is not None and found is not None and found.file == known.file:
                 with suppress(FileNotFoundError):
                     os.unlink(self._paths[suffix])
+
+
+def explain_value(path: Path) -> StorageDamaged:
+    """Return the error for a file in which another program has stored a value of another kind; log it."""
+    log.exception("%s has a value that cannot be read", path.name)
+    return StorageDamaged(f"{path.name} has a value that cannot be read (see the log). Put back a copy from a backup.")
 
 
 def beside(path: Path, suffix: str) -> Path:

@@ -100,7 +100,8 @@ def newest_path(db: sqlite3.Connection, number: int) -> int:
     """Return the end of the newest path through a message. Of answers side by side, the path goes on with the first."""
     end = newest_below(db, number)
     row = db.execute("SELECT parent, lane FROM messages WHERE number = ?", (end,)).fetchone()
-    return lanes(db, row["parent"])[0] if row and row["lane"] is not None else end
+    side = lanes(db, row["parent"]) if row and row["lane"] is not None else []
+    return side[0] if side else end
 
 
 def newest_child(db: sqlite3.Connection, number: int | None) -> int | None:
@@ -113,6 +114,16 @@ def lanes(db: sqlite3.Connection, question: int) -> list[int]:
     """Return the answers to a question that are shown side by side, in their order, at most MAX_LANES."""
     found = db.execute(
         "SELECT number FROM messages WHERE parent = ? AND lane IS NOT NULL ORDER BY lane LIMIT ?", (question, MAX_LANES)
+    )
+    return [row["number"] for row in found]
+
+
+def newest_of_each_model(db: sqlite3.Connection, question: int) -> list[int]:
+    """Return the newest answer of each model that was asked a question by its name, at most MAX_LANES."""
+    found = db.execute(
+        "SELECT max(number) AS number FROM messages WHERE parent = ? AND asked_model != ''"
+        " GROUP BY asked_model ORDER BY min(number) LIMIT ?",
+        (question, MAX_LANES),
     )
     return [row["number"] for row in found]
 
@@ -165,7 +176,7 @@ def set_head(db: sqlite3.Connection, number: int, *, added: int = 0) -> None:
 
 
 def faults(db: sqlite3.Connection) -> list[str]:
-    """Return what is wrong with the tree: a missing head or parent, a parent that is not older, a wrong count."""
+    """Return what is wrong with the tree: a missing head, a missing or newer parent, a wrong depth or count."""
     found = db.execute(
         "SELECT m.number, m.parent, p.number IS NULL AS missing"
         " FROM messages m LEFT JOIN messages p ON p.number = m.parent"
@@ -175,6 +186,11 @@ def faults(db: sqlite3.Connection) -> list[str]:
         f"message {row['number']} follows {row['parent']}, which is {'missing' if row['missing'] else 'not older'}"
         for row in found
     ]
+    found = db.execute(
+        "SELECT m.number, m.depth, ifnull(p.depth, 0) + 1 AS expected"
+        " FROM messages m LEFT JOIN messages p ON p.number = m.parent WHERE m.depth IS NOT expected LIMIT 10"
+    )
+    sentences += [f"message {row['number']} has depth {row['depth']} instead of {row['expected']}" for row in found]
     room = db.execute(
         "SELECT room.head, hidden, m.depth, (SELECT count(*) FROM messages) AS count"
         " FROM room LEFT JOIN messages m ON m.number = room.head"

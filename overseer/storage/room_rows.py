@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, fields
+from types import UnionType
 
 from overseer.domain.messages import (
     UNFINISHED,
@@ -145,6 +146,7 @@ def _columns(part: Part) -> tuple[str, str | None, str | None, float | None]:
 
 
 def _part(row: sqlite3.Row) -> Part:
+    require(row, str, "text")
     if row["kind"] == "text":
         return Text(row["text"])
     if row["kind"] == "reasoning":
@@ -163,6 +165,12 @@ def select_message(db: sqlite3.Connection, number: int) -> Message | None:
 def select_path(db: sqlite3.Connection, number: int | None, limit: int) -> list[Message]:
     """Return a message and those it follows, at most `limit`, in reading order, with their parts."""
     return _with_parts(db, db.execute(SELECT_PATH, (number, limit)).fetchall()) if number and limit > 0 else []
+
+
+def read_all(db: sqlite3.Connection) -> None:
+    """Read every message. Raises TypeError or ValueError for a value that cannot be read."""
+    for (number,) in db.execute("SELECT number FROM messages").fetchall():
+        select_message(db, number)
 
 
 def select_history(db: sqlite3.Connection, number: int, tokens: int) -> list[Message]:
@@ -192,6 +200,9 @@ def _with_parts(db: sqlite3.Connection, rows: Sequence[sqlite3.Row]) -> list[Mes
 
 
 def _message(row: sqlite3.Row, parts: Sequence[Part]) -> Message:
+    require(row, str, "role", "state", "reason", "model", "asked_model", "left_out", "sources")
+    require(row, int, "created_at")
+    require(row, int | None, "parent", "ended_at", "lane")
     return Message(
         number=row["number"],
         role=row["role"],
@@ -210,6 +221,13 @@ def _message(row: sqlite3.Row, parts: Sequence[Part]) -> Message:
         asked_model=row["asked_model"],
         lane=row["lane"],
     )
+
+
+def require(row: sqlite3.Row, kind: type | UnionType, *columns: str) -> None:
+    """Raise TypeError if a value is of another kind, which SQLite lets another program store."""
+    for column in columns:
+        if not isinstance(row[column], kind):
+            raise TypeError(f"{column} is {type(row[column]).__name__} instead of {kind}")
 
 
 def _usage(row: sqlite3.Row) -> Usage | None:

@@ -35,6 +35,10 @@ SELECT_SUMMARY = f"""
        ORDER BY message DESC, position LIMIT 1) AS words
     FROM room LEFT JOIN messages m ON m.number = {HEAD}"""  # noqa: S608 - constants
 
+SELECT_EMPTY_ANSWERS = """
+    SELECT number FROM messages m WHERE parent = ? AND role = 'assistant' AND state = 'stopped'
+      AND NOT EXISTS (SELECT 1 FROM parts WHERE message = m.number)"""
+
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
@@ -175,7 +179,8 @@ class RoomStore:
     def show(self, number: int) -> bool:
         """Show the newest path through a message. Return whether that changed anything. Raises NoSuchMessage.
 
-        If the message is side by side with other answers, it alone is shown from now on.
+        If the message is side by side with other answers, it alone is shown from now on. A question whose answers are
+        side by side is shown with them.
         """
         with self._storage.write() as db:
             message = _require_message(db, number)
@@ -183,7 +188,10 @@ class RoomStore:
                 message_tree.end_lanes(db, message["parent"])
             head = message_tree.head(db)
             if message_tree.at_or_below(db, head, number) == number:
-                return message["lane"] is not None
+                lanes = message_tree.lanes(db, number)
+                if not lanes or message_tree.ancestor(db, head, message["depth"] + 1) in (None, *lanes):
+                    return message["lane"] is not None
+                number = lanes[0]
             message_tree.set_head(db, message_tree.newest_path(db, number))
             return True
 
@@ -251,14 +259,20 @@ class RoomStore:
             return numbers
 
     def withdraw(self, question: int, answers: Sequence[int]) -> None:
-        """Delete these answers, and their question if it has no other one. Of other versions, the newest is shown.
+        """Delete these answers and those that were stopped without content, and their question if it has no other one.
+
+        Of other versions, the newest is shown.
 
         The messages after the answers follow the one before.
         """
         with self._storage.write() as db:
             head = message_tree.head(db)
             before = db.execute("SELECT parent FROM messages WHERE number = ?", (question,)).fetchone()["parent"]
+            empty = db.execute(SELECT_EMPTY_ANSWERS, (question,)).fetchall()
+            answers = [*answers, *(row["number"] for row in empty if row["number"] not in answers)]
             db.executemany("DELETE FROM messages WHERE number = ?", [(answer,) for answer in answers])
+            if len(message_tree.lanes(db, question)) == 1:
+                message_tree.end_lanes(db, question)
             kept = message_tree.newest_child(db, question)
             if kept is None:
                 db.execute("DELETE FROM messages WHERE number = ?", (question,))
@@ -288,12 +302,13 @@ class RoomStore:
             head = message_tree.head(db)
             if before is None:
                 return _page(db, head, head, limit)
-            row = db.execute("SELECT parent FROM messages WHERE number = ?", (before,)).fetchone()
+            row = db.execute("SELECT parent, lane FROM messages WHERE number = ?", (before,)).fetchone()
             if row is None:
                 last = message_tree.at_or_below(db, head, before - 1)
                 return replace(_page(db, head, last, limit), newest=False)
-            hidden = message_tree.at_or_below(db, head, before) != before
-            end = message_tree.newest_path(db, before) if hidden else head
+            number = before if row["lane"] is None else _lane_on_path(db, before, row["parent"], head)
+            hidden = message_tree.at_or_below(db, head, number) != number
+            end = message_tree.newest_path(db, number) if hidden else head
             return replace(_page(db, end, row["parent"], limit), newest=False, hidden=hidden)
 
     def page_with(self, number: int, limit: int) -> Page:
@@ -305,7 +320,7 @@ class RoomStore:
             message = _require_message(db, number)
             depth, head = message["depth"], message_tree.head(db)
             if message["lane"] is not None:
-                number = _lane_on_path(db, message["parent"], head)
+                number = _lane_on_path(db, number, message["parent"], head)
             hidden = message_tree.at_or_below(db, head, number) != number
             end = message_tree.newest_path(db, number) if hidden else head
             last = message_tree.ancestor(db, end, depth + MESSAGES_AFTER) or end
@@ -372,6 +387,9 @@ def summary(db: sqlite3.Connection) -> Summary:
     room = db.execute(SELECT_SUMMARY).fetchone()
     if room is None:
         return Summary("", room_rows.now(), room_rows.now(), 0, "", answering=False)
+    room_rows.require(room, str, "name")
+    room_rows.require(room, str | None, "words", "forked_from")
+    room_rows.require(room, int, "created_at", "hidden")
     return Summary(
         name=room["name"],
         created_at=room["created_at"],
@@ -421,11 +439,16 @@ def _finish(db: sqlite3.Connection, numbers: Sequence[int], state: State, reason
 
 
 def _repeated(db: sqlite3.Connection, question: int, text: str) -> Asked:
-    """Return the question that was stored with a key, and its newest answer. Raises KeyReused if its text differs."""
+    """Return the question that was stored with a key, and its newest answer, or that of each model that was asked.
+
+    Raises KeyReused if its text differs.
+    """
     known = room_rows.select_message(db, question)
     if known is None or known.text != text:
         raise KeyReused("This key was used for another text. Send the new text with a new key.")
-    answers = message_tree.lanes(db, question) or [message_tree.newest_child(db, question) or 0]
+    answers = message_tree.lanes(db, question) or message_tree.newest_of_each_model(db, question)
+    if len(answers) < 2:
+        answers = [message_tree.newest_child(db, question) or 0]
     return Asked(question, answers[0], repeated=True, beside=tuple(answers[1:]))
 
 
@@ -441,9 +464,9 @@ def _at_end(db: sqlite3.Connection, head: int | None, number: int | None) -> int
     return found["number"] if found else None
 
 
-def _lane_on_path(db: sqlite3.Connection, question: int, head: int | None) -> int:
-    """Return the one of the answers side by side that is on the shown path, or the first of them."""
-    lanes = message_tree.lanes(db, question)
+def _lane_on_path(db: sqlite3.Connection, number: int, question: int, head: int | None) -> int:
+    """Return the one of the answers beside `number` that is on the shown path, or the first of them."""
+    lanes = message_tree.lanes(db, question) or [number]
     return next((one for one in lanes if message_tree.at_or_below(db, head, one) == one), lanes[0])
 
 

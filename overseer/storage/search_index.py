@@ -23,7 +23,7 @@ from overseer.domain.errors import StorageUnavailable
 from overseer.domain.messages import UNFINISHED
 from overseer.domain.search import Hit, Kind, Query, in_pairs
 from overseer.storage.database import PRIVATE_MODE, beside, explain_sqlite_error, file_identity, remove
-from overseer.storage.room_rows import now
+from overseer.storage.room_rows import now, require
 from overseer.storage.snapshot import inspect
 
 SEARCH_FILE = "search.sqlite"
@@ -155,6 +155,7 @@ class SearchIndex:
             if room["name"] != found.name:
                 if room["name"]:
                     self._remove(db, room["id"], [Text(0, "name", 0, room["name"])])
+                    db.execute("UPDATE state SET purge = 1")
                 self._add(db, room["id"], [Text(0, "name", now(), found.name)] if found.name else [])
             self._add(db, room["id"], found.texts)
             db.execute(
@@ -428,18 +429,23 @@ def same_file(stamp: str, other: str) -> bool:
 def _read(source: sqlite3.Connection, after: int, *, limit: int = BATCH, finished: bool = True) -> RoomTexts:
     """Read the name of a room and at most `limit` messages after a number, only `finished` ones."""
     row = source.execute("SELECT name FROM room").fetchone()
+    if row:
+        require(row, str, "name")
     name = row["name"] if row else ""
     sequence = source.execute("SELECT seq FROM sqlite_sequence WHERE name = 'messages'").fetchone()
-    used = sequence["seq"] if sequence else 0
+    newest = source.execute("SELECT ifnull(max(number), 0) AS number FROM messages").fetchone()
+    used = max(sequence["seq"] if sequence else 0, newest["number"])  # another program may have deleted the sequence
     select = SELECT_MESSAGES.format(FINISHED if finished else "1")
     messages = source.execute(select, {"after": after, "limit": limit}).fetchall()
     if not messages:
         return RoomTexts(name, [], after, more=False, last_used=used)
     parts: dict[tuple[int, str], list[str]] = {}
     for part in source.execute(SELECT_PARTS, (messages[0]["number"], messages[-1]["number"])):
+        require(part, str, "text")
         parts.setdefault((part["message"], part["kind"]), []).append(part["text"])
     texts = []
     for message in messages:
+        require(message, int, "created_at")
         spoken: Kind = "question" if message["role"] == "user" else "answer"
         kinds: tuple[tuple[Kind, str], ...] = ((spoken, "text"), ("reasoning", "reasoning"))
         for kind, stored in kinds:

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from overseer.domain.errors import StorageDamaged, StorageUnavailable
-from overseer.storage.database import beside, explain_os_error, explain_sqlite_error, file_identity, remove, save_copy
+from overseer.storage.database import (
+    UNREADABLE,
+    beside,
+    explain_os_error,
+    explain_sqlite_error,
+    explain_value,
+    file_identity,
+    remove,
+    save_copy,
+)
 
 R = TypeVar("R")
 
@@ -35,6 +44,8 @@ def inspect(path: Path, query: Callable[[sqlite3.Connection], R]) -> R:
             if file_identity(path) == before:
                 raise explain_sqlite_error(error, path) from error
             continue
+        except UNREADABLE as error:
+            raise explain_value(path) from error
         finally:
             _remove_empty_wal(path)
         after = file_identity(path)

@@ -19,9 +19,9 @@ from overseer.domain.events import (
     RoomEvent,
     TurnEnded,
 )
-from overseer.domain.messages import File, Message, ToolCall
+from overseer.domain.messages import File, Message, Part, Text, ToolCall
 from overseer.domain.records import Asked
-from overseer.llm.model_name import short_model_name
+from overseer.llm.model_name import model_label
 from overseer.rooms.overseer import Overseer
 
 MAX_WAIT_SECONDS = 7 * 24 * 3600.0
@@ -62,8 +62,11 @@ class AnswerStream:
             yield from self._whole_text(one) if one.repeated else self._growing_text(one)
 
     def _model_of(self, asked: Asked) -> str:
+        for message in asked.messages:
+            if message.number == asked.answer:
+                return model_label(message.asked_model)
         with suppress(NoSuchRoom, NoSuchMessage, StorageError):
-            return short_model_name(self._message(asked).asked_model)
+            return model_label(self._message(asked).asked_model)
         return "deleted"
 
     def _events_until(self, deadline: float) -> Iterator[RoomEvent]:
@@ -105,7 +108,7 @@ class AnswerStream:
     def _whole_text(self, asked: Asked) -> Iterator[str]:
         self.wait(asked, MAX_WAIT_SECONDS)
         with suppress(NoSuchRoom, NoSuchMessage, StorageError):  # then the ending says why
-            yield self._message(asked).text
+            yield "\n\n".join(filter(None, map(_as_text, self._message(asked).parts)))
         yield self._ending(asked)
 
     def _has_ended(self, event: RoomEvent, asked: Asked) -> bool:
@@ -141,6 +144,12 @@ class AnswerStream:
 
     def _message(self, asked: Asked) -> Message:
         return self._room.message(asked.answer)
+
+
+def _as_text(part: Part) -> str:
+    if isinstance(part, ToolCall | File):
+        return part.in_brackets
+    return part.text if isinstance(part, Text) else ""
 
 
 def _one_by_one(asked: Asked) -> Iterator[Asked]:

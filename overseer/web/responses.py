@@ -288,13 +288,13 @@ def _typed_text() -> str:
 def _refused_form(status: int) -> RefusedForm | None:
     """Return the rejected form, to correct and resend; None if it has no text or cannot be read."""
     try:
-        form = {name: clean(value) for name, value in request.form.items()}
+        form = {name: list(map(clean, values)) for name, values in request.form.lists()}
     except HTTPException:
         return None
     if status < 500 and "key" in form:
-        form["key"] = secrets.token_urlsafe(12)  # the old one may be what was rejected
-    fields = [(name, label, form[name]) for name, label in LABELS.items() if name in form]
-    hidden = [(name, form[name]) for name in HIDDEN_FIELDS if name in form]
+        form["key"] = [secrets.token_urlsafe(12)]  # the old one may be what was rejected
+    fields = [(name, label, value) for name, label in LABELS.items() for value in form.get(name, ())]
+    hidden = [(name, value) for name in HIDDEN_FIELDS for value in form.get(name, ())]
     return RefusedForm(request.script_root + request.path, hidden, fields) if fields else None
 
 

@@ -221,13 +221,13 @@ def stop_turn(room_id: str) -> Response:
 
     With `message=`, stop only that answer. With `question=` and the number of a question that waits, delete it.
     """
-    room, question = overseer().room(room_id), number_arg("question")
+    room, question = overseer().room(room_id), number_value("question")
     if question is not None:
         room.withdraw(question)
     elif request.values.get("all"):
         room.stop_all()
     else:
-        room.stop(number_in(request.values.get("message"), name="message"))
+        room.stop(number_value("message"))
     return messages_response(room_id)
 
 
@@ -236,7 +236,7 @@ def create_turn(room_id: str) -> Response:
     resume = request.form.get("resume", "")
     if resume not in ("", "1"):
         abort(400, "resume must be 1, to continue an interrupted answer, or absent, to answer again.")
-    room, message = overseer().room(room_id), number_in(request.form.get("message"), name="message")
+    room, message = overseer().room(room_id), number_value("message")
     number = room.resume(message) if resume else room.retry(message)
     if wants_redirect():
         return redirect("rooms.show_room", room_id=room_id)
@@ -259,7 +259,7 @@ def search() -> Response:
     within = overseer().record(room_id) if room_id else None
     groups = by_room(found)
     if request.accept_mimetypes.best == "text/plain":
-        lines = as_lines(groups, fragments().url) if groups else [f"{sentence or 'Nothing was found.'}\n"]
+        lines = as_lines(groups, found, fragments().url, sentence=sentence)
         return Response((line.encode() for line in lines), status, MARKDOWN_HEADERS, mimetype="text/plain")
     html = fragments().search(groups, found, q=q, within=within, sentence=sentence, whole=wants_page())
     return html_response(page_with(html, None, filtered=False) if wants_page() else html, headers={"Vary": "Accept"})
@@ -478,6 +478,11 @@ def location(room_id: str, asked: Asked) -> dict[str, str]:
 def number_arg(name: str) -> int | None:
     """Return a number of the query, or None. Aborts with 400 if it is not a number."""
     return number_in(request.args.get(name), name=name)
+
+
+def number_value(name: str) -> int | None:
+    """Return a number of the query or the form, or None. Aborts with 400 if it is not a number."""
+    return number_in(request.values.get(name), name=name)
 
 
 def number_in(given: str | None, *, name: str) -> int | None:

@@ -345,3 +345,19 @@ def test_damaged_room_says_so_to_its_tabs(server: Server, tab: OpenTab) -> None:
     assert "damaged" in one.read_until('hx-target="#messages"')
     other = new_room(server)
     one.read_until(f'id="room-{other}"')
+
+
+def test_header_says_how_many_messages_are_in_other_versions(server: Server, tab: OpenTab) -> None:
+    """Its confirmations name the number before they are deleted."""
+    room_id = new_room(server)
+    one = tab(room_id)
+    one.read_until('hx-target="#header"')
+    messages = f"{server.url}/rooms/{room_id}/messages"
+    ask(server, room_id, "Hello?")
+    several = {"text": "Which?", "model": ["ant", "bee", "cat"]}
+    requests.post(messages, several, headers={"Prefer": "wait=20"}, timeout=20).raise_for_status()
+    one.has("also the 2 in other versions")
+    requests.patch(f"{messages}/3", {"text": "Who?"}, headers={"Prefer": "wait=20"}, timeout=20).raise_for_status()
+    one.has("also the 4 in other versions")
+    requests.delete(messages, timeout=20).raise_for_status()
+    one.read_until(lambda frame: 'hx-target="#header"' in frame and "other versions" not in frame)

@@ -42,7 +42,7 @@ from tests.rooms.conftest import MakeHarness
 from tests.support.calls import count_calls
 from tests.support.files import execute
 from tests.support.room_harness import RoomHarness, ScriptedReply, held_reply, text_reply
-from tests.support.waiting import DEADLINE, join_turn_threads
+from tests.support.waiting import DEADLINE, join_turn_threads, until
 
 RACE_SECONDS = 0.1  # how long a test waits for something that must not happen
 
@@ -475,6 +475,31 @@ def test_stop_all_ends_queued_answers_while_the_file_is_locked(harness: RoomHarn
     harness.retry()
     assert harness.wait_for_end(4, times=2) == "complete"
     assert harness.query("SELECT state FROM messages WHERE role = 'assistant'") == [("stopped",), ("complete",)]
+
+
+STORED = "SELECT state, text FROM messages JOIN parts ON message = number WHERE role = 'assistant'"
+
+
+def test_answer_that_could_not_be_stored_is_stored_by_itself(
+    harness: RoomHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat_room, "SAVE_RETRY_DELAYS_SECONDS", (0.001, 0.01))
+    harness.ask_held("one", TextDelta("Half"))
+    with harness.locked():
+        with pytest.raises(StorageUnavailable):
+            harness.stop()
+        assert harness.query(STORED) == []
+    until(lambda: harness.query(STORED) == [("stopped", "Half")])
+    assert harness.call(ChatRoom.idle)
+
+
+def test_second_stop_stores_what_the_first_could_not(harness: RoomHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_room, "SAVE_RETRY_DELAYS_SECONDS", (3600.0,))
+    harness.ask_held("one", TextDelta("Half"))
+    with harness.locked(), pytest.raises(StorageUnavailable):
+        harness.stop()
+    harness.stop()
+    assert harness.query(STORED) == [("stopped", "Half")]
 
 
 # Tools

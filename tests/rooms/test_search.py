@@ -126,6 +126,14 @@ def test_words_of_deleted_messages_are_not_in_the_files(
         expect(overseer, "palimpsest", (room, 61, "question"))
 
 
+def test_old_name_of_a_room_is_not_in_the_files(overseer: Overseer) -> None:
+    room = overseer.create("Zanzibar").id
+    until(lambda: holds(overseer.directory, "zanzibar"))
+    overseer.room(room).configure({}, name="Kitchen")
+    until(lambda: not holds(overseer.directory, "zanzibar"))
+    expect(overseer, "kitchen", (room, 0, "name"))
+
+
 def test_search_in_one_room(overseer: Overseer) -> None:
     rooms = [overseer.create(name).id for name in ("Kitchen", "Cellar")]
     for room in rooms:

@@ -310,3 +310,34 @@ def test_fork_at_one_of_the_answers_goes_on_with_it(harness: RoomHarness, overse
     assert [one.number for one in page.lanes(page.messages[1])] == [2, 3, 4]
     page = overseer.room(cut.id).messages()
     assert [[one.number for one in page.lanes(message)] for message in page.messages] == [[1], [3]]
+
+
+def test_question_leads_back_to_its_answers_side_by_side(harness: RoomHarness) -> None:
+    for number in harness.ask_several("Which?", ant=text_reply("Ant"), bee=text_reply("Bee")).answers:
+        harness.wait_for_end(number)
+    again = harness.retry(2)
+    harness.wait_for_end(again)
+    harness.show(2)
+    assert shown(harness) == [[1], [2]]
+    harness.show(1)
+    assert shown(harness) == [[1], [again, 3]]
+    harness.show(1)
+    assert shown(harness) == [[1], [again, 3]]
+
+
+def test_repeated_key_returns_the_answers_of_all_models_after_a_choice(harness: RoomHarness) -> None:
+    asked = harness.call(ChatRoom.ask, "Which?", key="k", models=("ant", "bee", "cat"))
+    for number in asked.answers:
+        harness.wait_for_end(number)
+    harness.show(3)
+    assert harness.call(ChatRoom.ask, "Which?", key="k").answers == (2, 3, 4)
+
+
+def test_question_is_removed_with_an_answer_that_was_stopped_before_it_began(harness: RoomHarness) -> None:
+    reply = harness.ask_held("Hello?")
+    asked = harness.ask_several("Which?", ant=text_reply("Ant"), bee=text_reply("Bee"))
+    harness.stop(asked.answers[0])
+    harness.call(ChatRoom.withdraw, asked.question)
+    assert shown(harness) == [[1], [2]]
+    reply.end()
+    harness.wait_for_end(2)

@@ -87,9 +87,9 @@ def test_write_rolls_back_on_any_error_and_the_file_stays_usable(opened: Open, p
     """SQLite rolls back by itself when a statement is interrupted; the first error is reported all the same."""
     storage = opened()
     add(storage, "one")
-    with pytest.raises(KeyError, match="mine"), storage.write() as db:
+    with pytest.raises(RuntimeError, match="mine"), storage.write() as db:
         db.execute("INSERT INTO words VALUES ('two')")
-        raise KeyError("mine")
+        raise RuntimeError("mine")
     with pytest.raises(StorageError, match=r"some\.sqlite .*UNIQUE"), storage.write() as db:
         db.execute("INSERT INTO words VALUES ('two')")
         db.execute("INSERT INTO words VALUES ('one')")
@@ -134,9 +134,9 @@ def test_write_that_is_not_durable_restores_synchronous_full_even_after_an_error
     with storage.write(durable=False) as db:
         assert synchronous(db) == NORMAL
         db.execute("INSERT INTO words VALUES ('one')")
-    with pytest.raises(KeyError), storage.write(durable=False) as db:
+    with pytest.raises(RuntimeError), storage.write(durable=False) as db:
         db.execute("INSERT INTO words VALUES ('two')")
-        raise KeyError
+        raise RuntimeError
     assert column(path, WORDS) == ["one"]
     with storage.write() as db:
         assert synchronous(db) == FULL

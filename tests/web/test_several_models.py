@@ -8,10 +8,10 @@ import pytest
 from flask.testing import FlaskClient
 
 from overseer.web.extensions import overseer as overseer_of
-from tests.support.client import PLAIN, WAIT, articles, ended, wait_for_message
+from tests.support.client import NAVIGATION, PLAIN, WAIT, articles, ended, wait_for_message
 from tests.support.client import new_room as create
 from tests.support.html import parsed
-from tests.support.model_server import ModelServer, Reply, answer, held, text
+from tests.support.model_server import ModelServer, Reply, answer, end, held, text, tool_call
 
 
 @pytest.fixture(autouse=True)
@@ -140,3 +140,41 @@ def test_transcript_has_the_answer_that_is_gone_on_with(client: FlaskClient, roo
     ask(client, room, "ant", "bee")
     text = client.get(f"{room}/messages", headers={"Accept": "text/markdown"}).text
     assert "I am ant." in text and "I am bee." not in text
+
+
+def test_number_of_a_question_or_an_answer_may_be_in_the_query_or_in_the_form(
+    client: FlaskClient, room: str, model_server: ModelServer
+) -> None:
+    model_server.will(held(text("Half")))
+    client.post(f"{room}/messages", data={"text": "Who?"})
+    for number, sent in ((3, {"data": {"question": "3"}}), (5, {"query_string": {"question": "5"}})):
+        client.post(f"{room}/messages", data={"text": "And who?"})
+        shown = client.delete(f"{room}/turn", **sent)
+        assert [one[0] for one in articles(shown.text)] == ["message-1", "message-2"], number
+        assert 'data-state="waiting"' not in shown.text and 'data-state="stopped"' not in shown.text
+    client.delete(f"{room}/turn")
+    ask(client, room, "ant", "bee")
+    first = int(str(articles(client.get(room).text)[-2][0]).partition("-")[2])
+    assert client.post(f"{room}/turn?message={first}", headers=WAIT).status_code == 201
+    lanes = parsed(client.get(room).text).one("section", class_="beside").every("article")
+    assert [one["id"] for one in lanes] == [f"message-{first + 2}", f"message-{first + 1}"]
+
+
+def test_rejected_form_keeps_every_model(client: FlaskClient, room: str) -> None:
+    form = {"text": "Who?", "model": list("abcde"), "_plain": "1"}
+    page = client.post(f"{room}/messages", data=form, headers=NAVIGATION)
+    assert page.status_code == 422
+    fields = parsed(page.text).every("textarea", name="model")
+    assert [one.text.strip() for one in fields] == list("abcde")
+
+
+def test_plain_text_has_the_tools_of_every_answer(client: FlaskClient, room: str, model_server: ModelServer) -> None:
+    for _ in range(2):
+        model_server.will(Reply(tool_call("roll_dice", '{"sides": 1}'), end("tool_calls")))
+    response = ask(client, room, "ant", "bee", headers={"Accept": "text/plain"})
+    assert response.text.count("[roll_dice") == 2
+
+
+def test_name_that_cannot_be_seen_has_a_label(client: FlaskClient, room: str) -> None:
+    response = ask(client, room, "\u200b", "bee", headers={"Accept": "text/plain"})
+    assert response.text.startswith("[?]\n")
