@@ -18,9 +18,12 @@ function keep() {
   form().querySelector(".settings__unsaved").textContent = changed.length ? "Not saved yet" : "";
 }
 
-function restore() {
+function restore(isFirst = false) {
   if (!form()) return;
+  const [slider, number] = form().querySelectorAll(".settings__temperature input");
+  const moved = isFirst && slider.value !== "1" ? slider.value : null; // before this script was there
   for (const [name, value] of JSON.parse(tabStore.get(place()) ?? "[]")) form().elements[name].value = value;
+  number.value = moved ?? number.value;
   showTemperature();
   keep();
 }
@@ -35,9 +38,9 @@ document.addEventListener("htmx:before:request", ({ detail: { ctx } }) => {
   if (ctx.sourceElement === form()) ctx.settings = place();
 });
 document.addEventListener("htmx:after:request", ({ detail: { ctx } }) => ctx.settings && ctx.response?.status < 400 && tabStore.remove(ctx.settings));
-document.addEventListener("room:opened", restore);
+document.addEventListener("room:opened", () => restore());
 // Another tab may have caused a push of the header. Other swaps, such as those of tokens, leave the form alone.
 let isSwapped = false;
 document.addEventListener("htmx:before:swap", ({ detail: { tasks } }) => (isSwapped = tasks.some(({ target }) => target?.id === "header")));
 document.addEventListener("htmx:after:swap", () => isSwapped && restore());
-restore();
+restore(true);

@@ -59,8 +59,8 @@ def policy_violations(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
 
 
 @pytest.fixture
-def context(browser: Browser, page_errors: list[str]) -> Iterator[BrowserContext]:
-    """A browser profile for one test."""
+def context(browser: Browser, page_errors: list[str], start_server: StartServer) -> Iterator[BrowserContext]:
+    """A browser profile for one test. It is closed before the servers are ended."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     context.on("console", lambda message: page_errors.append(message.text) if message.type == "error" else None)
     context.on("weberror", lambda error: page_errors.append(str(error.error)))

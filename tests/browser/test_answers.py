@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import requests
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from tests.browser.steps import (
     OpenPage,
@@ -22,6 +22,7 @@ from tests.browser.steps import (
     row,
     send,
     wait_for_requests,
+    wait_for_route,
 )
 from tests.support.model_server import (
     DEADLINE,
@@ -349,6 +350,19 @@ def test_copy_takes_markdown_code_and_links_and_wrap_folds_long_lines(
     until(lambda: page.evaluate(clipboard) == f"{page.url}#message-1")
     page.goto(f"{page.url}#message-1")
     expect(page.locator(".message:target")).to_have_id("message-1")
+
+
+def test_slider_that_is_moved_before_its_script_has_loaded_sets_the_temperature(open_page: OpenPage) -> None:
+    page = open_page()
+    new_room(page)
+    held: list[Route] = []
+    page.route("**/settings.js*", lambda route: held.append(route))
+    page.locator(".settings > summary").click()
+    wait_for_route(page, held)
+    page.get_by_role("slider", name="Temperature").fill("0.3")
+    held.pop().continue_()
+    expect(page.locator("#setting-temperature")).to_have_value("0.3")
+    expect(page.locator(".settings__unsaved")).to_have_text("Not saved yet")
 
 
 def test_settings_are_sent_to_the_model_and_kept_after_reload_and_restart(

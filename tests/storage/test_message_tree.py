@@ -379,7 +379,7 @@ def test_migration_of_a_large_room_is_done_completely_or_not_at_all(
             continue
         process.kill()
     version = column(path, "PRAGMA user_version")
-    assert version in ([7], [len(schema.MIGRATIONS)])
+    assert version[0] in range(7, len(schema.MIGRATIONS) + 1)  # each migration is a transaction
     assert ("parent" in str(column(path, "SELECT sql FROM sqlite_schema WHERE name = 'messages'"))) == (version != [7])
     storage = Storage(path)
     with closing(storage):
