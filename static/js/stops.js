@@ -30,7 +30,8 @@ document.addEventListener("htmx:before:swap", ({ detail: { tasks } }) => {
 });
 document.addEventListener("htmx:after:swap", () => {
   if (isWhole) return openRoom();
-  const end = document.querySelector("#messages > .messages__end")?.previousElementSibling;
+  const after = document.getElementById("messages")?.lastElementChild; // a selector would look at every message, at every token
+  const end = after?.matches(".messages__end") ? after.previousElementSibling : null;
   const newest = end?.matches(".beside") ? [...end.querySelectorAll("article")] : [end];
   const last = newest.at(-1);
   if (last === current || !isMessage(last) || newest.includes(current) || current?.contains(document.activeElement)) return;
