@@ -11,7 +11,6 @@ from hashlib import sha256
 from pathlib import Path
 
 from flask import Flask, Response, request
-from rjsmin import jsmin
 
 ENDPOINTS = ("static", "joined")
 MAX_AGE_SECONDS = 365 * 24 * 3600
@@ -22,8 +21,11 @@ JOINED = {  # each of which files, in the order of their names, and its media ty
     "store.js": ("store.js", "text/javascript"),
     "icons.svg": ("icons.svg", "image/svg+xml"),
 }
+# On a line of its own, or after code, where it is one only if no quotation mark follows: it may be part of a text.
+SCRIPT_COMMENT = re.compile(rb"^[ \t]*(?://.*|/\*\*.*\*/[ \t]*)\n|[ \t]+// [^\"'`\n]*$", re.M)
 STYLE_COMMENT = re.compile(rb"/\*.*?\*/", re.S)
 STYLE_SPACE = re.compile(rb"\s*([{};])\s*|(?<=[:,])\s+")
+INDENTATION = re.compile(rb"^[ \t\n]+", re.M)
 IMAGE_URL = re.compile(rb'(?<=url\(")[\w-]+\.svg(?="\))')
 
 
@@ -55,13 +57,14 @@ class Assets:
         """Return a file, or the files that are joined in it, in the order of their names.
 
         Each script gets a block of its own, which scopes its names. Images in style sheets get their version in the
-        URL. Comments and spaces are left out: no style sheet has a text with braces or colons.
+        URL. Comments and indentation are left out, and spaces in style sheets: no script has a text over several lines,
+        and no style sheet one with braces or colons.
         """
         parts = [path.read_bytes() for path in self._files(name)]
         if name == "app.js":
-            return minified(b"".join(b"{\n%s}\n" % part for part in parts))
+            return INDENTATION.sub(b"", b"".join(b"{\n%s}\n" % SCRIPT_COMMENT.sub(b"", part) for part in parts))
         if name == "store.js":
-            return minified(parts[0])
+            return INDENTATION.sub(b"", SCRIPT_COMMENT.sub(b"", parts[0]))
         if name == "style.css":
             parts = [STYLE_SPACE.sub(rb"\1", STYLE_COMMENT.sub(b"", part)) for part in parts]
             return IMAGE_URL.sub(self._versioned, b"".join(parts))
@@ -74,12 +77,6 @@ class Assets:
         if name not in JOINED:
             return [self._folder / name]
         return sorted(self._folder.glob(JOINED[name][0]))
-
-
-def minified(script: bytes) -> bytes:
-    """Return a script without comments and spaces."""
-    found: bytes = jsmin(script)
-    return found
 
 
 def init_app(app: Flask) -> None:
