@@ -31,7 +31,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; "
     "manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-FILE_POLICY = "default-src 'none'; frame-ancestors 'none'"  # of static files, which load nothing
+FILE_POLICY = "default-src 'none'"  # of static files, which load nothing; X-Frame-Options keeps them out of frames
 UNUSED_FEATURES = ["camera", "display-capture", "geolocation", "microphone", "midi", "payment", "usb", "serial", "hid"]
 HEADERS = {
     "Content-Security-Policy": POLICY,
