@@ -6,6 +6,7 @@ import atexit
 import logging
 import os
 import time
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from platformdirs import user_data_path
 from werkzeug.security import check_password_hash
 
 from overseer import cli, config
-from overseer.domain.addresses import Access
+from overseer.domain.addresses import Access, Network
 from overseer.live.hub import Hub
 from overseer.live.renderer import FrameRenderer
 from overseer.llm.choice import Models, ModelSettings
@@ -23,11 +24,14 @@ from overseer.render.fragments import FragmentCache, Fragments, prepare
 from overseer.render.streaming_answers import StreamingAnswers
 from overseer.rooms.chat_room import Limits
 from overseer.rooms.overseer import Overseer
+from overseer.server.connection_limits import ConnectionLimits
+from overseer.server.connection_limits import Limits as TabLimits
 from overseer.storage.database import RunInThread, run_inline
 from overseer.storage.sessions import SessionStorage
 from overseer.tools.toolbox import StartThread, in_thread
 from overseer.web import auth, compression, extensions, login, responses, views, websocket
 from overseer.web.auth import AccessPolicy
+from overseer.web.extensions import Instance
 from overseer.web.forms import MAX_FIELDS, BoundedRequest
 from overseer.web.password import Check, Password, RateLimiter
 from overseer.web.proxies import TrustedProxies
@@ -72,10 +76,17 @@ def create_app(
     sessions = SessionStorage(directory, access.password, run_in_thread=run_in_thread)
     password = Password(access.password, check=check_password) if access.password else None
     app = new_app()
-    attach(app, overseer, chosen, AccessPolicy(access, sessions, password, RateLimiter()))
-    register(app)
-    atexit.register(overseer.close)
-    atexit.register(sessions.close)
+    served = connected(
+        app,
+        overseer,
+        chosen,
+        AccessPolicy(access, sessions, password, RateLimiter()),
+        cache=FragmentCache(FRAGMENT_CACHE_BYTES),
+        tab_limits=config.tab_limits(os.environ),
+    )
+    extensions.init_app(app, served)
+    register(app, access.proxies)
+    atexit.register(served.close)
     return app
 
 
@@ -98,9 +109,17 @@ def new_app() -> Flask:
     return app
 
 
-def attach(app: Flask, overseer: Overseer, models: Models, policy: AccessPolicy) -> None:
-    """Attach the objects that the routes use to the app, and connect them to the events of the rooms."""
-    streaming_answers, cache = StreamingAnswers(), FragmentCache(FRAGMENT_CACHE_BYTES)
+def connected(
+    app: Flask,
+    overseer: Overseer,
+    models: Models,
+    policy: AccessPolicy,
+    *,
+    cache: FragmentCache,
+    tab_limits: TabLimits,
+) -> Instance:
+    """Return what serves an Overseer: its tabs and partials, connected to the events of its rooms."""
+    streaming_answers = StreamingAnswers()
     locked = policy.password is not None
 
     @lru_cache(MAX_PREFIXES)
@@ -113,22 +132,21 @@ def attach(app: Flask, overseer: Overseer, models: Models, policy: AccessPolicy)
     overseer.subscribe(streaming_answers.apply)
     overseer.subscribe(hub.handle)
     models.watch(hub.models_changed)
-    extensions.init_app(app, overseer=overseer, hub=hub, fragments=fragments, access_policy=policy)
+    return Instance(overseer, hub, fragments, policy, ConnectionLimits(tab_limits))
 
 
-def register(app: Flask) -> None:
+def register(app: Flask, proxies: Sequence[Network]) -> None:
     """Register the handlers and routes, in the order in which a request passes them."""
-    policy = extensions.access_policy(app)
     app.before_request(note_start)
-    auth.init_app(app, policy)
+    auth.init_app(app, extensions.access_policy)
     # Not earlier: with `flask run --debug` the parent of the reloader creates an app too, and must not take the lock.
     app.before_request(lambda: extensions.overseer().open(reopen=False))
     responses.init_app(app)
-    websocket.init_app(app, config.tab_limits(os.environ))
+    websocket.init_app(app)
     assets.init_app(app)
     views.init_app(app)
     login.init_app(app)
-    app.wsgi_app = TrustedProxies(app.wsgi_app, policy.access.proxies)  # type: ignore[method-assign]
+    app.wsgi_app = TrustedProxies(app.wsgi_app, proxies)  # type: ignore[method-assign]
     app.after_request(log_request)
     compression.init_app(app)
     cli.init_app(app)

@@ -28,7 +28,7 @@ from overseer.domain.addresses import Access, is_loopback
 from overseer.domain.errors import InstanceError
 from overseer.render.markdown import render
 from overseer.tools.toolbox import MAX_THREADS, Outcome
-from overseer.web.extensions import hub, overseer
+from overseer.web.extensions import instance, overseer
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -130,8 +130,7 @@ def serve(app: Flask, listener: socket.socket) -> None:
     print(f"Overseer is ready on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
     stop.wait()
     server.close()
-    overseer(app).close()
-    hub(app).close()
+    instance(app).close()
     deadline = time.monotonic() + SHUTDOWN_SECONDS
     while requests.running and time.monotonic() < deadline:
         time.sleep(0.01)

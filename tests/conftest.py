@@ -17,6 +17,7 @@ from overseer import create_app
 from overseer.config import SETTINGS
 from overseer.llm.choice import Models, ModelSettings
 from overseer.rooms.overseer import Overseer
+from overseer.web.extensions import instance as instance_of
 from tests.support.answers import Open
 from tests.support.model_server import ModelServer
 from tests.support.raw import Caller, Listening
@@ -64,15 +65,15 @@ def instance(tmp_path: Path) -> Path:
 def app(instance: Path, model_server: ModelServer) -> Iterator[Flask]:
     """The app, answered by the stand-in."""
     app = create_app(instance, models=ModelSettings(base_url=model_server.url, name="stand-in"))
-    app.extensions["overseer"].open()
+    instance_of(app).overseer.open()
     yield app
-    app.extensions["overseer"].close()
+    instance_of(app).overseer.close()
 
 
 @pytest.fixture
 def overseer(app: Flask) -> Overseer:
     """The Overseer of the app."""
-    found = app.extensions["overseer"]
+    found = instance_of(app).overseer
     assert isinstance(found, Overseer)
     return found
 

@@ -81,7 +81,7 @@ class Assets:
 
 def init_app(app: Flask) -> None:
     """Serve the files of JOINED. Flask serves the others."""
-    assets = Assets(Path(app.static_folder or ""))
+    assets = app.extensions["assets"] = Assets(Path(app.static_folder or ""))
 
     def joined(name: str) -> Response:
         response = Response(assets.content(name), mimetype=JOINED[name][1])

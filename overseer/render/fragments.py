@@ -99,7 +99,7 @@ class Fragments:
     ) -> None:
         self._env = app.jinja_env
         self._urls: MapAdapter = app.url_map.bind("localhost", script_name=prefix or "/")
-        self._static = Assets(Path(app.static_folder or ""))
+        self._static: Assets = app.extensions["assets"]
         self._streaming_answers = streaming_answers
         self._model = model
         self._locked = locked

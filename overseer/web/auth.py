@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from flask import Flask, Response, abort, g, request
@@ -109,9 +110,9 @@ class AccessPolicy:
             raise Unauthorized(LOGGED_OUT, www_authenticate=_challenge())
 
 
-def init_app(app: Flask, policy: AccessPolicy) -> None:
-    """Authorize every request, and add the security headers to every response."""
-    app.before_request(policy.authorize)
+def init_app(app: Flask, policy: Callable[[], AccessPolicy]) -> None:
+    """Authorize every request by the access policy, and add the security headers to every response."""
+    app.before_request(lambda: policy().authorize())
     app.after_request(add_security_headers)
 
 

@@ -16,9 +16,8 @@ from werkzeug.exceptions import HTTPException
 from wsproto.frame_protocol import CloseReason
 
 from overseer.domain.records import ROOM_ID
-from overseer.server.connection_limits import ConnectionLimits, Limits
 from overseer.web.auth import current_session
-from overseer.web.extensions import access_policy, hub
+from overseer.web.extensions import access_policy, hub, instance
 from overseer.web.login import logged_out_frame
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ class UnsupportedVersion(HTTPException):
         return [*super().get_headers(*args, **kwargs), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", VERSION)]
 
 
-def init_app(app: Flask, limits: Limits) -> None:
+def init_app(app: Flask) -> None:
     """Serve `/live`, within the limits for the number of tabs."""
     app.config["SOCK_SERVER_OPTIONS"] = {
         "ping_interval": PING_SECONDS,
@@ -57,13 +56,12 @@ def init_app(app: Flask, limits: Limits) -> None:
     }
     sock = Sock(app)
     sock.route("/live", endpoint="live")(live)
-    connections = ConnectionLimits(limits)
 
     @app.before_request
     def acquire_connection() -> None:
         if request.endpoint == "live":
             check_handshake(request.environ)
-            g.client = connections.acquire(request.remote_addr or "")
+            g.client = instance().connections.acquire(request.remote_addr or "")
             if g.client is None:
                 abort(503, "Too many tabs are open. Close some, and this one connects by itself.")
             remove_other_headers(request.environ)
@@ -71,7 +69,7 @@ def init_app(app: Flask, limits: Limits) -> None:
     @app.teardown_request
     def release_connection(error: BaseException | None) -> None:
         if client := g.pop("client", None):
-            connections.release(client)
+            instance().connections.release(client)
 
 
 def check_handshake(environ: WSGIEnvironment) -> None:

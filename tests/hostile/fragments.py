@@ -12,6 +12,7 @@ from overseer.domain.records import Page, Room, RoomList
 from overseer.domain.settings import Settings
 from overseer.domain.text import Invalid, clean, room_name
 from overseer.render.fragments import Fragments, RefusedForm
+from overseer.web.extensions import instance as instance_of
 
 ROOM = "0123456789ab"
 HARMLESS = "harmless words"
@@ -19,7 +20,7 @@ HARMLESS = "harmless words"
 
 def render_all(app: Flask, text: str) -> dict[str, str]:
     """Return the page with a conversation, and each fragment that is not part of it, by name."""
-    fragments: Fragments = app.extensions["fragments"]("")
+    fragments: Fragments = instance_of(app).fragments("")
     words, name = clean(text), HARMLESS
     with suppress(Invalid):
         name = room_name(text[:120])

@@ -29,6 +29,7 @@ from overseer.render.streaming_answers import StreamingAnswers
 from overseer.rooms import chat_room
 from overseer.rooms.chat_room import Limits
 from overseer.rooms.overseer import Overseer
+from overseer.web.extensions import instance as instance_of
 from tests.support.model_server import NOBODY, ModelServer, Reply, end, held, text
 from tests.support.seed_data import create_instance
 from tests.support.served import served
@@ -72,7 +73,7 @@ class Harness:
         settings = ModelSettings(base_url=self.model.url, name="stand-in")
         self.app = create_app(directory, models=settings, limits=Limits(context_tokens=CONTEXT_TOKENS))
         self.client = self.app.test_client()
-        self.overseer: Overseer = self.app.extensions["overseer"]
+        self.overseer: Overseer = instance_of(self.app).overseer
         self.overseer.open()
         self.rank = self.overseer.record(self.room_id).rank
         self._events: SimpleQueue[RoomEvent] = SimpleQueue()
@@ -84,7 +85,7 @@ class Harness:
 
     def close(self) -> None:
         self._served.close()
-        self.app.extensions["hub"].close()
+        instance_of(self.app).hub.close()
         self.overseer.close()
         self.model.close()
 
@@ -136,7 +137,7 @@ class Harness:
 
     def settle(self, *tabs: Tab) -> None:
         """Read all frames of the tabs that are still to come: those of a last event stand for all before it."""
-        before = int(self.app.extensions["hub"].revision().partition(".")[2])
+        before = int(instance_of(self.app).hub.revision().partition(".")[2])
         self.request("PATCH", self.path, name=(name := next(names)))
         for tab in tabs:
             read_until(tab, in_header(name))
@@ -427,7 +428,7 @@ def test_joins_with_outdated_revisions_share_one_rendering(counter: WorkCounter,
     room_id = path[-12:]
     for _ in range(10):
         small.request("DELETE", f"{path}/messages")
-    run_id, _, newest = small.app.extensions["hub"].revision().partition(".")
+    run_id, _, newest = instance_of(small.app).hub.revision().partition(".")
 
     def join() -> None:
         with ExitStack() as tabs:
@@ -488,7 +489,7 @@ def test_exchange_takes_fifteen_statements(counter: WorkCounter, tmp_path: Path)
     with closing(ModelServer()) as model:
         settings = ModelSettings(base_url=model.url, name="stand-in")
         app = create_app(tmp_path / "instance", models=settings)
-        overseer: Overseer = app.extensions["overseer"]
+        overseer: Overseer = instance_of(app).overseer
         overseer.open()
 
         def exchange() -> None:

@@ -23,6 +23,7 @@ from overseer.llm.model_name import short_model_name
 from overseer.llm.openai import OpenAIServer
 from overseer.rooms.chat_room import Limits
 from overseer.rooms.overseer import Overseer
+from overseer.web.extensions import instance as instance_of
 from tests.support.answers import ask, ended_answer
 from tests.support.deltas import joined
 from tests.support.dialects import (
@@ -108,7 +109,7 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
     server = ModelServer()
     models = ModelSettings(base_url=server.url, name="stand-in")
     app = create_app(tmp_path_factory.mktemp("harness") / "instance", models=models, limits=Limits())
-    overseer = app.extensions["overseer"]
+    overseer = instance_of(app).overseer
     overseer.open()
     yield Harness(overseer, server)
     overseer.close()

@@ -10,6 +10,7 @@ import requests
 from overseer.llm.choice import ModelSettings
 from overseer.rooms.chat_room import Limits
 from overseer.rooms.overseer import Overseer
+from overseer.web.extensions import instance as instance_of
 from tests.support.answers import ask, opened
 from tests.support.model_client import raw_server
 from tests.support.model_server import ModelServer, Reply, answer, end, reasoning
@@ -52,7 +53,7 @@ def test_endless_response_does_not_block_other_requests(
 def test_model_name_that_cannot_be_stored_is_skipped(instance: Path, model_server: ModelServer) -> None:
     model_server.models = ["bad\ud800", "", "good"]
     with opened(instance, models=ModelSettings(model_server.url)) as app:
-        message = ask(app.extensions["overseer"])
+        message = ask(instance_of(app).overseer)
         assert (message.state, message.model) == ("complete", "good")
         assert "bad" not in app.test_client().get("/models").text
 
@@ -61,7 +62,7 @@ def test_answer_over_the_length_limit_is_shortened(instance: Path, model_server:
     """Also if it arrives in one delta."""
     model_server.will(answer(160 * "x"))
     with opened(instance, models=ModelSettings(model_server.url), limits=Limits(answer_chars=100)) as app:
-        message = ask(app.extensions["overseer"])
+        message = ask(instance_of(app).overseer)
     assert (message.state, message.text, message.resumable) == ("failed", 100 * "x", True)
 
 

@@ -12,6 +12,7 @@ from overseer.llm import AnsweredBy
 from overseer.llm.choice import ModelSettings
 from overseer.llm.model_name import MAX_MODEL_NAME_CHARS, short_model_name
 from overseer.llm.openai import OpenAIServer
+from overseer.web.extensions import instance as instance_of
 from tests.support.answers import ask, opened
 from tests.support.model_client import answer_of, model_of
 from tests.support.model_server import ModelServer, Reply, end, event, text, tool_call
@@ -60,9 +61,9 @@ def test_message_names_the_model_that_answered(instance: Path, model_server: Mod
     with opened(instance, models=ModelSettings(model_server.url)) as app:
         for chunks, model in (([text("Yes.")], "asked"), ([event(chunk), text("No.")], "<b>fallback")):
             model_server.will(Reply(tool_call("get_current_time", "{}"), end("tool_calls")), Reply(*chunks, end()))
-            message = ask(app.extensions["overseer"])
+            message = ask(instance_of(app).overseer)
             assert message.state == "complete" and message.model == model
-        room_id = app.extensions["overseer"].rooms().rooms[0].id
+        room_id = instance_of(app).overseer.rooms().rooms[0].id
         listed = app.test_client().get("/models", query_string={"room": room_id}).text
         assert 'value="/models/asked.gguf"' in listed and "<span>asked</span>" in listed
     assert {request["model"] for request in model_server.requests} == {"/models/asked.gguf"}

@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 from overseer.llm import openai
 from overseer.llm.choice import ModelSettings
 from overseer.rooms.overseer import Overseer
+from overseer.web.extensions import instance as instance_of
 from tests.support.answers import ask, ended_answer, opened
 from tests.support.model_server import (
     DEADLINE,
@@ -133,7 +134,7 @@ def test_stop_while_connecting_does_not_wait_for_the_connection(
         models = ModelSettings(f"http://{host}:{port}/v1", name="x")
         # The first connection fills the backlog, so that the system accepts no further one.
         with socket.create_connection((host, port)), opened(instance, models=models) as app:
-            overseer: Overseer = app.extensions["overseer"]
+            overseer: Overseer = instance_of(app).overseer
             room_id = overseer.create().id
             for number in (2, 4):
                 overseer.room(room_id).ask("Hello?")

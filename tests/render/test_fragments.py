@@ -48,6 +48,7 @@ from overseer.render.fragments import (
 )
 from overseer.render.markdown import render
 from overseer.render.streaming_answers import StreamingAnswers
+from overseer.web.extensions import instance as instance_of
 from tests.support.html import Element, parsed, root
 from tests.support.measured import measured
 from tests.support.model_server import NOBODY
@@ -183,7 +184,7 @@ def make_fragments(app: Flask, streaming_answers: StreamingAnswers) -> Fragments
 @pytest.fixture
 def fragments(app: Flask) -> Fragments:
     """The fragments of the app, mounted at the root."""
-    found = app.extensions["fragments"]("")
+    found = instance_of(app).fragments("")
     assert isinstance(found, Fragments)
     return found
 
@@ -265,7 +266,7 @@ def test_template_contains_nothing_unsafe(path: Path) -> None:
 
 @pytest.mark.parametrize("prefix", ["", "/a/b"])
 def test_fragment_urls_are_below_the_mount_point(app: Flask, prefix: str) -> None:
-    fragments: Fragments = app.extensions["fragments"](prefix)
+    fragments: Fragments = instance_of(app).fragments(prefix)
     pages = [whole_page(fragments), *(html for _, html in all_fragments(fragments, "x"))]
     elsewhere = ("#", "https://example.com/")  # anchors, and cited pages
     paths = {url for html in pages for url in urls(html) if not url.startswith(elsewhere)}
@@ -437,7 +438,7 @@ def test_fragment_cache_takes_no_more_memory_than_its_limit(character: str, leng
 def test_fragment_cache_is_shared_by_all_prefixes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("overseer.application.FRAGMENT_CACHE_BYTES", MB // 4)
     app = create_app(tmp_path, models=ModelSettings(base_url=NOBODY, name="m"))
-    below = [app.extensions["fragments"](prefix) for prefix in ["", *(f"/p{n}" for n in range(15))]]
+    below = [instance_of(app).fragments(prefix) for prefix in ["", *(f"/p{n}" for n in range(15))]]
     for fragments in below:
         fragments.message(ROOM_ID, question("字" * 100))
     with measured() as held:

@@ -22,6 +22,7 @@ from werkzeug.test import TestResponse
 from overseer import create_app
 from overseer.llm.choice import ModelSettings
 from overseer.storage import instance_lock
+from overseer.web.extensions import instance as instance_of
 from tests.storage.conftest import SHORT_WAITS
 from tests.support.files import (
     column,
@@ -423,9 +424,9 @@ def commits() -> CommitHook:
 @pytest.fixture
 def browser(instance: Path, model_server: ModelServer, commits: CommitHook) -> Iterator[FlaskClient]:
     app = create_app(instance, models=ModelSettings(base_url=model_server.url, name="stand-in"), run_in_thread=commits)
-    app.extensions["overseer"].open()
+    instance_of(app).overseer.open()
     yield app.test_client()
-    app.extensions["overseer"].close()
+    instance_of(app).overseer.close()
 
 
 def ask(browser: FlaskClient, room: str, words: str) -> TestResponse:
@@ -484,7 +485,7 @@ def test_question_is_answered_when_the_first_read_after_its_commit_fails(browser
         denied.append("once")
         return sqlite3.SQLITE_DENY
 
-    with browser.application.extensions["overseer"]._facet(room).storage.read() as db:
+    with instance_of(browser.application).overseer._facet(room).storage.read() as db:
         db.set_authorizer(authorize)
     asked = ask(browser, room, "Are you there?")
     assert denied and asked.status_code == 201, asked.text

@@ -12,6 +12,7 @@ from flask import Flask
 from overseer import create_app
 from overseer.domain.messages import Message
 from overseer.rooms.overseer import Overseer
+from overseer.web.extensions import instance as instance_of
 from tests.support.waiting import until
 
 Open = Callable[..., Overseer]
@@ -33,8 +34,8 @@ def ended_answer(overseer: Overseer, room_id: str, number: int) -> Message:
 def opened(instance: Path, **options: Any) -> Iterator[Flask]:
     """Create an app with these options of `create_app`, and open and close its Overseer."""
     app = create_app(instance, **options)
-    app.extensions["overseer"].open()
+    instance_of(app).overseer.open()
     try:
         yield app
     finally:
-        app.extensions["overseer"].close()
+        instance_of(app).overseer.close()

@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 from overseer import create_app
 from overseer.config import access
 from overseer.web.extensions import access_policy, overseer
+from overseer.web.extensions import instance as instance_of
 from tests.support.client import new_room
 from tests.support.html import parsed
 
@@ -98,7 +99,7 @@ def test_forwarded_prefix_that_is_not_a_path_is_ignored(proxied: Flask) -> None:
         assert made.headers["Location"].startswith("/rooms/"), prefix
     for n in range(40):
         assert client.get("/rooms", headers={**headers, "X-Forwarded-Prefix": f"/p{n}"}).status_code == 200
-    assert proxied.extensions["fragments"].cache_info().currsize <= 16
+    assert instance_of(proxied).fragments.cache_info().currsize <= 16  # type: ignore[attr-defined]
 
 
 def test_forwarded_headers_without_trusted_proxies_are_ignored(client: FlaskClient) -> None:

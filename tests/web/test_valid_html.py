@@ -13,6 +13,7 @@ from flask import Flask
 
 from overseer.domain.records import Session
 from overseer.storage.instance_lock import room_file
+from overseer.web.extensions import instance as instance_of
 from tests.render.test_fragments import ROOM_ID, all_fragments, question, reply, whole_page
 from tests.support.client import HTMX, NAVIGATION, WAIT
 from tests.support.files import write_junk
@@ -130,7 +131,7 @@ class Visitor:
 
 def test_every_partial_is_valid_html_with_any_text(app: Flask, validator: Validator) -> None:
     """Every partial in every state, and a page of them all. An invalid document is reported."""
-    fragments = app.extensions["fragments"]("")
+    fragments = instance_of(app).fragments("")
     for number, (name, html) in enumerate(all_fragments(fragments, HOSTILE)):
         validator.fragment(f"{number}: {name}", html)
     exchange = fragments.exchange(ROOM_ID, question(HOSTILE), [reply("waiting", reason=HOSTILE)])
