@@ -6,7 +6,7 @@ import atexit
 import logging
 import os
 import time
-from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from platformdirs import user_data_path
 from werkzeug.security import check_password_hash
 
 from overseer import cli, config
-from overseer.domain.addresses import Access, Network
+from overseer.domain.addresses import Access
 from overseer.live.hub import Hub
 from overseer.live.renderer import FrameRenderer
 from overseer.llm.choice import Models, ModelSettings
@@ -25,15 +25,14 @@ from overseer.render.streaming_answers import StreamingAnswers
 from overseer.rooms.chat_room import Limits
 from overseer.rooms.overseer import Overseer
 from overseer.server.connection_limits import ConnectionLimits
-from overseer.server.connection_limits import Limits as TabLimits
 from overseer.storage.database import RunInThread, run_inline
 from overseer.storage.sessions import SessionStorage
 from overseer.tools.toolbox import StartThread, in_thread
 from overseer.web import auth, compression, extensions, login, responses, views, websocket
 from overseer.web.auth import AccessPolicy
-from overseer.web.extensions import Instance
+from overseer.web.extensions import Instance, Served
 from overseer.web.forms import MAX_FIELDS, BoundedRequest
-from overseer.web.password import Check, Password, RateLimiter
+from overseer.web.password import Check, Password
 from overseer.web.proxies import TrustedProxies
 
 log = logging.getLogger(__name__)
@@ -44,6 +43,7 @@ INSTALLED = (PACKAGE / "templates").is_dir()
 ROOT = PACKAGE if INSTALLED else PACKAGE.parent
 MAX_PREFIXES = 16  # URL prefixes whose fragments are kept: trusted proxies may pass on what clients send
 FRAGMENT_CACHE_BYTES = 16_000_000  # of rendered messages and rows, for all prefixes together
+OPEN_FACETS = 50  # idle rooms whose files stay open
 MAX_BODY = 4_000_000  # bytes; a form may need twelve for one character of a message
 
 
@@ -56,36 +56,46 @@ def create_app(
     check_password: Check = check_password_hash,
     run_in_thread: RunInThread = run_inline,
     start_thread: StartThread = in_thread,
+    multi: bool | None = None,
 ) -> Flask:
     """Return the app for one instance directory, which is opened by the first request or by `overseer.open()`.
 
     Arguments that are not given are read from the environment, see `overseer.config`; raises ConfigError for settings
-    that cannot be used. `check_password` compares a hash with a password. `run_in_thread` makes commits, and
+    that cannot be used. If `multi`, the app serves several Overseers, each below `/o/<name>/`; `overseer.multi` has
+    what that takes. `check_password` compares a hash with a password. `run_in_thread` makes commits, and
     `start_thread` runs tools.
     """
     directory = Path(instance or config.INSTANCE.read(os.environ) or default_instance()).absolute()
     access = access or config.access(os.environ)
     chosen = Models(models or config.model_settings(os.environ))
-    overseer = Overseer(
-        directory,
-        models=chosen,
-        limits=limits or config.limits(os.environ),
-        run_in_thread=run_in_thread,
-        start_thread=start_thread,
-    )
-    sessions = SessionStorage(directory, access.password, run_in_thread=run_in_thread)
-    password = Password(access.password, check=check_password) if access.password else None
     app = new_app()
-    served = connected(
-        app,
-        overseer,
-        chosen,
-        AccessPolicy(access, sessions, password, RateLimiter()),
-        cache=FragmentCache(FRAGMENT_CACHE_BYTES),
-        tab_limits=config.tab_limits(os.environ),
-    )
+    cache, tab_limits = FragmentCache(FRAGMENT_CACHE_BYTES), config.tab_limits(os.environ)
+
+    def build(path: Path, password: str, open_facets: int = OPEN_FACETS) -> Instance:
+        overseer = Overseer(
+            path,
+            models=chosen,
+            limits=limits or config.limits(os.environ),
+            open_facets=open_facets,
+            run_in_thread=run_in_thread,
+            start_thread=start_thread,
+        )
+        policy = AccessPolicy(
+            access=replace(access, password=password),
+            password=Password(password, check=check_password) if password else None,
+            sessions=SessionStorage(path, password, run_in_thread=run_in_thread),
+        )
+        return connected(app, overseer, chosen, policy, cache=cache, connections=ConnectionLimits(tab_limits))
+
+    if config.MULTI.read(os.environ) if multi is None else multi:
+        from overseer.multi import wsgi
+
+        served: Served = wsgi.init_app(app, new_app(), directory, access, build, check_password, run_in_thread)
+    else:
+        served = build(directory, access.password)
     extensions.init_app(app, served)
-    register(app, access.proxies)
+    register(app)
+    app.wsgi_app = TrustedProxies(app.wsgi_app, access.proxies)  # type: ignore[method-assign]
     atexit.register(served.close)
     return app
 
@@ -116,7 +126,7 @@ def connected(
     policy: AccessPolicy,
     *,
     cache: FragmentCache,
-    tab_limits: TabLimits,
+    connections: ConnectionLimits,
 ) -> Instance:
     """Return what serves an Overseer: its tabs and partials, connected to the events of its rooms."""
     streaming_answers = StreamingAnswers()
@@ -131,11 +141,10 @@ def connected(
     hub = Hub(lru_cache(MAX_PREFIXES)(lambda prefix: FrameRenderer(overseer, fragments(prefix), streaming_answers)))
     overseer.subscribe(streaming_answers.apply)
     overseer.subscribe(hub.handle)
-    models.watch(hub.models_changed)
-    return Instance(overseer, hub, fragments, policy, ConnectionLimits(tab_limits))
+    return Instance(overseer, hub, fragments, policy, connections, models.watch(hub.models_changed))
 
 
-def register(app: Flask, proxies: Sequence[Network]) -> None:
+def register(app: Flask) -> None:
     """Register the handlers and routes, in the order in which a request passes them."""
     app.before_request(note_start)
     auth.init_app(app, extensions.access_policy)
@@ -146,7 +155,6 @@ def register(app: Flask, proxies: Sequence[Network]) -> None:
     assets.init_app(app)
     views.init_app(app)
     login.init_app(app)
-    app.wsgi_app = TrustedProxies(app.wsgi_app, proxies)  # type: ignore[method-assign]
     app.after_request(log_request)
     compression.init_app(app)
     cli.init_app(app)

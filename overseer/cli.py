@@ -10,11 +10,14 @@ import click
 from flask import Flask
 from flask.cli import ScriptInfo, with_appcontext
 
+from overseer import config
 from overseer.config import ConfigError
-from overseer.domain.errors import InstanceError
+from overseer.domain.errors import InstanceError, NoSuchOverseer, OverseerExists
+from overseer.domain.text import Invalid
 from overseer.storage.backup import BackupError
 from overseer.storage.backup import backup as make_backup
 from overseer.storage.check import check as check_files
+from overseer.storage.instance_lock import room_ids
 from overseer.web.extensions import overseer
 from overseer.web.password import hashed
 
@@ -26,7 +29,7 @@ def create_app() -> Flask:
     from overseer.application import create_app
 
     try:
-        return create_app()
+        return create_app(multi=False)
     except ConfigError as error:
         raise click.ClickException(str(error)) from None
 
@@ -102,9 +105,54 @@ def reindex() -> None:
 
 
 @click.command()
+@click.argument("name")
+@click.option("--no-password", is_flag=True, help="Let everybody in who uses this machine, and nobody else.")
+@with_appcontext
+def add(name: str, no_password: bool) -> None:
+    """Make the Overseer NAME, for a server with OVERSEER_MULTI=1. A server may be running."""
+    from overseer.multi.directory import Directory
+
+    try:
+        password = "" if no_password else _new_password(f"Password of {name}")
+        Directory(overseer().directory).add(name, password)
+    except (Invalid, OverseerExists, InstanceError) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"Made {name}. Its address ends with /o/{name}/.")
+
+
+@click.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@with_appcontext
+def remove(name: str, yes: bool) -> None:
+    """Delete the Overseer NAME with all its rooms. A server may be running."""
+    from overseer.multi.directory import Directory
+
+    directory = Directory(overseer().directory)
+    try:
+        rooms = len(room_ids(directory.require(name)))
+        if not yes:
+            click.confirm(f"Delete {name} and its {_rooms(rooms)} for good?", abort=True, err=True)
+        directory.remove(name)
+    except (NoSuchOverseer, InstanceError) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"Deleted {name} and its {_rooms(rooms)}.")
+
+
+@click.command()
 def hash_password() -> None:
     """Print the hash of a password, for OVERSEER_PASSWORD or the file of OVERSEER_PASSWORD_FILE."""
-    click.echo(hashed(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)))
+    click.echo(_new_password("Password"))
+
+
+def _new_password(prompt: str) -> str:
+    """Ask for a password twice, and return its hash."""
+    given = click.prompt(prompt, hide_input=True, confirmation_prompt=True, err=True)
+    try:
+        config.check_password(given)
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
+    return hashed(given)
 
 
 def _rooms(count: int) -> str:
@@ -123,6 +171,6 @@ def _progress(activity: str) -> Callable[[int, int], None]:
     return show
 
 
-COMMANDS = (backup, check, reindex, hash_password)
+COMMANDS = (backup, check, reindex, hash_password, add, remove)
 for command in COMMANDS:
     main.add_command(command)

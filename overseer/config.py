@@ -60,6 +60,15 @@ def _stripped(name: str, given: str) -> str | None:
     return given.strip() or None
 
 
+def _switch(name: str, given: str) -> bool | None:
+    given = given.strip().lower()
+    if given in ("1", "true", "yes", "on"):
+        return True
+    if given in ("", "0", "false", "no", "off"):
+        return None
+    raise ConfigError(f"{name}={_shown(given)} cannot be used. Set it to 1 or 0.")
+
+
 def _number(name: str, given: str) -> float | None:
     given = given.strip()
     if not given:
@@ -148,6 +157,14 @@ INSTANCE = Setting(
     shown_default="instance/",
     flag="--instance",
 )
+MULTI = Setting(
+    "OVERSEER_MULTI",
+    False,
+    _switch,
+    "1 serves several Overseers, each below `/o/<name>/`: see [several Overseers](docs/overseers.md).",
+    shown_default="0",
+    flag="--multi",
+)
 PASSWORD = Setting(
     "OVERSEER_PASSWORD",
     "",
@@ -217,6 +234,7 @@ SETTINGS: tuple[Setting[Any], ...] = (
     HOST,
     PORT,
     INSTANCE,
+    MULTI,
     PASSWORD,
     PASSWORD_FILE,
     HOSTS,
@@ -281,6 +299,12 @@ def _password(environment: Mapping[str, str]) -> str:
         raise ConfigError("OVERSEER_PASSWORD and OVERSEER_PASSWORD_FILE are both set. Keep one of them.")
     if path:
         given = _password_from_file(path)
+    check_password(given)
+    return given
+
+
+def check_password(given: str) -> None:
+    """Raise ConfigError for a password, or the hash of one, that cannot be used."""
     if given.startswith("scrypt:") and not HASH.fullmatch(given):
         raise ConfigError(
             "The password starts like a hash but is not a complete one: a shell replaces what follows a $. Put the "
@@ -291,10 +315,9 @@ def _password(environment: Mapping[str, str]) -> str:
     try:
         size = len(given.encode())
     except UnicodeEncodeError:
-        raise ConfigError("OVERSEER_PASSWORD is not UTF-8 text. Choose another password.") from None
+        raise ConfigError("The password is not UTF-8 text. Choose another one.") from None
     if size > MAX_PASSWORD_BYTES or "\0" in given:
         raise ConfigError(f"A password has at most {MAX_PASSWORD_BYTES} bytes, none of them zero.")
-    return given
 
 
 def _password_from_file(path: str) -> str:

@@ -28,7 +28,7 @@ from overseer.domain.addresses import Access, is_loopback
 from overseer.domain.errors import InstanceError
 from overseer.render.markdown import render
 from overseer.tools.toolbox import MAX_THREADS, Outcome
-from overseer.web.extensions import instance, overseer
+from overseer.web.extensions import served
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None, *, program: str | None = None) 
                 f"--host {options.host or '(all)'} would let others in, and no password is set. Set OVERSEER_PASSWORD "
                 "or OVERSEER_PASSWORD_FILE, or use 127.0.0.1."
             )
-        app = open_app(options.instance, access.with_host(options.host))
+        app = open_app(options.instance, access.with_host(options.host), multi=options.multi)
         listener = listen(options.host, options.port)
     except (InstanceError, ConfigError) as error:
         return fail(str(error))
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None, *, program: str | None = None) 
     return 0
 
 
-def open_app(instance: str, access: Access) -> Flask:
+def open_app(instance: str, access: Access, *, multi: bool) -> Flask:
     """Return the app, with its instance directory open. Raises InstanceError and ConfigError."""
     passwords = Threads(PASSWORD_THREADS)
     app = create_app(
@@ -79,9 +79,10 @@ def open_app(instance: str, access: Access) -> Flask:
         check_password=lambda hashed, given: bool(passwords.run(partial(check_password_hash, hashed, given))),
         run_in_thread=Threads(COMMIT_THREADS).run,
         start_thread=Threads(MAX_THREADS).start,
+        multi=multi,
     )
     app.debug = False  # FLASK_DEBUG is for `flask run` only
-    overseer(app).open()
+    served(app).open()
     return app
 
 
@@ -102,6 +103,9 @@ def parse_options(arguments: Sequence[str] | None, program: str | None) -> argpa
     parser.add_argument("--host", default=defaults["--host"], help="default: 127.0.0.1")
     parser.add_argument("--port", type=port, default=defaults["--port"], help="default: 8000")
     parser.add_argument("--instance", default=defaults["--instance"], help="directory of the data")
+    parser.add_argument(
+        "--multi", action="store_true", default=config.MULTI.read(os.environ), help="serve several Overseers"
+    )
     return parser.parse_args(arguments)
 
 
@@ -130,7 +134,7 @@ def serve(app: Flask, listener: socket.socket) -> None:
     print(f"Overseer is ready on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
     stop.wait()
     server.close()
-    instance(app).close()
+    served(app).close()
     deadline = time.monotonic() + SHUTDOWN_SECONDS
     while requests.running and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -27,10 +27,11 @@ MAY_IMPORT = {
     "server": "domain",
     "web": "domain storage llm rooms render live server",
     "config": "domain llm rooms server web",
+    "multi": "domain storage render server web config",
 }
 WEB = {"flask", "flask_sock", "werkzeug", "jinja2", "markupsafe", "simple_websocket"}
 ONLY_IN = {
-    **dict.fromkeys(sorted(WEB), {"web", "render/assets", "render/fragments"}),
+    **dict.fromkeys(sorted(WEB), {"web", "multi", "render/assets", "render/fragments"}),
     "markupsafe": {"render/fragments", "render/streaming_answers"},
     "itsdangerous": set(),
     "sqlite3": {"storage"},

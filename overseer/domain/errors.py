@@ -7,6 +7,14 @@ class NoSuchRoom(Exception):
     """The room does not exist."""
 
 
+class NoSuchOverseer(Exception):
+    """The server has no Overseer of this name."""
+
+
+class OverseerExists(Exception):
+    """The server has an Overseer of this name already."""
+
+
 class NoSuchMessage(Exception):
     """The room has no message with this number, or it is not of the required kind."""
 

@@ -84,9 +84,14 @@ class Models:
             threading.Thread(target=self._probed_ollama, daemon=True).start()
         return self._model(name, self._ollama_names if self._probed_at is not None else self._probed_ollama())
 
-    def watch(self, listener: Callable[[], None]) -> None:
-        """Call `listener` whenever the default model changes or its name becomes known."""
+    def watch(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call `listener` whenever the default model changes or its name becomes known. Return what ends this."""
         self._listeners = (*self._listeners, listener)
+
+        def end() -> None:
+            self._listeners = tuple(one for one in self._listeners if one is not listener)
+
+        return end
 
     def _configured_server(self) -> OpenAIServer | None:
         settings = self._settings

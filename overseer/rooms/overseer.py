@@ -188,6 +188,18 @@ class Overseer:
                     with suppress(StorageError):
                         registry.end_run()
 
+    def is_idle(self) -> bool:
+        """Return whether no room is being used and no turn runs. It is a hint."""
+        return self._facets.is_idle()
+
+    def shrink(self) -> None:
+        """Free the memory that is used as a cache: close the files of idle rooms, and drop what SQLite has cached."""
+        with self._opening:
+            if self._registry is not None:
+                self._facets.close_idle()
+                self._storage.shrink()
+                self._search.shrink()
+
     def subscribe(self, listener: Listener, room_id: str | None = None) -> Callable[[], None]:
         """Call `listener` with every event from now on, or with those of one room. Return a function that ends this.
 
@@ -280,7 +292,7 @@ class Overseer:
             with self._search.removing(room_id):
                 self._remove(room_id)
         finally:
-            self._models.forget(room_id)
+            self._models.forget(str(room_file(self.directory, room_id)))
             self._publish(RoomDeleted(room_id))
         self._search.purge()
 
@@ -396,7 +408,7 @@ class Overseer:
                 room_id,
                 emit=lambda event: self._queue_event(queue, chat_room, event),
                 deliver=queue.deliver,
-                pick_model=lambda name: self._models.pick(name, room=room_id),
+                pick_model=lambda name: self._models.pick(name, room=str(room_file(self.directory, room_id))),
                 tools=self._tools,
                 limits=self._limits,
                 create=create,

@@ -107,6 +107,11 @@ class Search:
             self._opened.clear()
             self._index.close()
 
+    def shrink(self) -> None:
+        """Free the memory that SQLite uses as a cache."""
+        with self._writing, self._reading:
+            self._index.shrink()
+
     def build(self, progress: Callable[[int, int], None]) -> None:
         """Delete the index and make a new one, while the thread does not run."""
         self._index.delete()

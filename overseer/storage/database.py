@@ -184,6 +184,12 @@ class Storage:
             except (StorageClosed, StorageDamaged):
                 return False
 
+    def shrink(self) -> None:
+        """Free the pages that SQLite has cached."""
+        with self.lock, suppress(sqlite3.Error):
+            if self._db is not None:
+                self._db.execute("PRAGMA shrink_memory")
+
     def close(self) -> None:
         """Close the file. Every later use raises StorageClosed."""
         with self.lock:

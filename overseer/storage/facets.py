@@ -212,6 +212,18 @@ class Facets(Generic[T]):
         with slot.lock:
             self._run_in_thread(partial(copy, source_path, target_path, change))
 
+    def is_idle(self) -> bool:
+        """Return whether every open facet could be closed now. It is a hint."""
+        with self._lock:
+            return all(facet.is_idle() for facet in self._open.values())
+
+    def close_idle(self) -> None:
+        """Close the files of all facets that are idle. The next call opens one again."""
+        with self._lock:
+            facets = list(self._open.values())
+        for facet in facets:
+            facet.evict()
+
     def set_busy_deadline(self, deadline: float) -> None:
         """Let no open facet wait for other programs' locks after `deadline`, a time of the monotonic clock."""
         with self._lock:

@@ -37,19 +37,7 @@ class InstanceLock:
             self._directory.parent.mkdir(parents=True, exist_ok=True)
             for directory in (self._directory, self._directory / "facets"):
                 directory.mkdir(mode=0o700, exist_ok=True)
-            descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _write_owner(self._directory)
-            except BaseException:
-                os.close(descriptor)
-                raise
-            self._descriptor = descriptor
-        except BlockingIOError:
-            raise InstanceError(
-                f"{self._directory} is in use by {_read_owner(self._directory)}. Stop that one, or choose another"
-                " --instance."
-            ) from None
+            self._descriptor = lock_directory(self._directory)
         except OSError as error:
             remedy = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Check its permissions"
             raise InstanceError(
@@ -61,6 +49,26 @@ class InstanceLock:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
+
+
+def lock_directory(directory: Path) -> int:
+    """Lock a directory for this process. Return the descriptor whose closing unlocks it.
+
+    Raises InstanceError if another process has locked it, and OSError.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _write_owner(directory)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise InstanceError(
+            f"{directory} is in use by {_read_owner(directory)}. Stop that one, or choose another --instance."
+        ) from None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def owner(directory: Path) -> str | None:

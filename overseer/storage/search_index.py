@@ -134,6 +134,15 @@ class SearchIndex:
                 db.close()
         self._db = self._reader = None
 
+    def shrink(self) -> None:
+        """Free the pages that SQLite has cached, and close the connection for searches until there is one."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+        if self._db is not None:
+            with suppress(sqlite3.Error):
+                self._db.execute("PRAGMA shrink_memory")
+
     def delete(self) -> None:
         """Close and delete the file."""
         self.close()

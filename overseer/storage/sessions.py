@@ -130,6 +130,10 @@ class SessionStorage:
         self._write(lambda db: db.execute("DELETE FROM sessions WHERE id = ?", (session_id,)))
         return was_live
 
+    def shrink(self) -> None:
+        """Free the memory that SQLite uses as a cache."""
+        self._storage.shrink()
+
     def close(self) -> None:
         """Close the file; it is opened again with the next use."""
         with self._lock:
@@ -144,7 +148,8 @@ class SessionStorage:
         with self._lock:
             if self._is_open:
                 return
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with suppress(FileExistsError):  # or it was removed at this moment: the next step says so
+                self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             try:
                 self._load()
             except StorageReplaced:
@@ -206,7 +211,9 @@ def _token_hash(token: str) -> bytes:
 
 
 def _fingerprint(password: str, salt: bytes) -> bytes:
-    """Return a slow hash of the configured password, or of the hash that is configured in its place."""
+    """Return a slow hash of the configured password, or a fast one of the slow hash that is configured in its place."""
+    if password.startswith("scrypt:"):
+        return hmac.digest(salt, password.encode(), "sha256")
     return hashlib.scrypt(password.encode(), salt=salt, n=SCRYPT_COST, r=8, p=1, maxmem=SCRYPT_MEMORY_BYTES)
 
 

@@ -24,7 +24,9 @@ log = logging.getLogger(__name__)
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 # What needs no log-in: the log-in itself, the files of its page, and the health check.
-OPEN_ENDPOINTS = frozenset({"login.show_login", "login.create_login", *ENDPOINTS, "rooms.healthz"})
+OPEN_ENDPOINTS: frozenset[str | None] = frozenset(
+    {"login.show_login", "login.create_login", *ENDPOINTS, "rooms.healthz"}
+)
 MAX_LOGIN_BYTES = 16_000  # of a form with a password
 MAX_UNAUTHORIZED_BYTES = 400_000  # of another form: its text is shown again if the session ended while it was typed
 LOGGED_OUT = "You’ve been logged out. Log in to continue."
@@ -45,14 +47,17 @@ HEADERS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class AccessPolicy:
-    """Decides who may use the app. If `password` is None, only clients on this machine may."""
+@dataclass(frozen=True, kw_only=True)
+class PasswordPolicy:
+    """Lets those in whose requests carry the password. If it is None, only clients on this machine.
+
+    Requests for `open_endpoints` need no password.
+    """
 
     access: Access
-    sessions: SessionStorage
     password: Password | None
-    rate_limiter: RateLimiter
+    open_endpoints: frozenset[str | None]
+    rate_limiter: RateLimiter = field(default_factory=RateLimiter)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def authorize(self) -> None:
@@ -62,7 +67,7 @@ class AccessPolicy:
         if self.password is None:
             if not is_loopback(request.environ.get(PEER, "")):
                 abort(403, "This server has no password, so it answers this machine only. Open it there.")
-        elif request.endpoint in OPEN_ENDPOINTS:
+        elif request.endpoint in self.open_endpoints:
             request.max_content_length = MAX_LOGIN_BYTES
             return
         else:
@@ -83,9 +88,8 @@ class AccessPolicy:
             self.rate_limiter.refund(client)
 
     def session(self) -> Session | None:
-        """Return the session of the cookie. Another port of the host may have set a cookie of that name too."""
-        found = map(self.sessions.find, request.cookies.getlist(self.sessions.cookie_name))
-        return next(filter(None, found), None)
+        """Return None: there are no sessions."""
+        return None
 
     def _check_host(self) -> None:
         """Reject other host names, so that no site can make its own name resolve to this server (DNS rebinding)."""
@@ -110,7 +114,20 @@ class AccessPolicy:
             raise Unauthorized(LOGGED_OUT, www_authenticate=_challenge())
 
 
-def init_app(app: Flask, policy: Callable[[], AccessPolicy]) -> None:
+@dataclass(frozen=True, kw_only=True)
+class AccessPolicy(PasswordPolicy):
+    """Lets those in who have logged in, too."""
+
+    sessions: SessionStorage
+    open_endpoints: frozenset[str | None] = OPEN_ENDPOINTS
+
+    def session(self) -> Session | None:
+        """Return the session of the cookie. Another port of the host may have set a cookie of that name too."""
+        found = map(self.sessions.find, request.cookies.getlist(self.sessions.cookie_name))
+        return next(filter(None, found), None)
+
+
+def init_app(app: Flask, policy: Callable[[], PasswordPolicy]) -> None:
     """Authorize every request by the access policy, and add the security headers to every response."""
     app.before_request(lambda: policy().authorize())
     app.after_request(add_security_headers)

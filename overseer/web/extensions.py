@@ -4,15 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
-from flask import Flask, current_app, request
+from flask import Flask, current_app, has_request_context, request
 
 from overseer.live.hub import Hub
 from overseer.render.fragments import Fragments
 from overseer.rooms.overseer import Overseer
 from overseer.server.connection_limits import ConnectionLimits
 from overseer.web.auth import AccessPolicy
+
+# In the environment of a request for one of several Overseers: what serves it, and whether it was removed meanwhile.
+INSTANCE, IS_GONE = "overseer.instance", "overseer.is_gone"
+
+
+class Served(Protocol):
+    """What an app serves: one instance directory or several."""
+
+    def open(self) -> None:
+        """Open what is served. Raises InstanceError."""
+
+    def close(self) -> None:
+        """Close everything, and every tab so that it reconnects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,22 +37,40 @@ class Instance:
     fragments: Callable[[str], Fragments]
     access_policy: AccessPolicy
     connections: ConnectionLimits
+    end_watch: Callable[[], None]  # of the default model
+
+    def open(self) -> None:
+        """Open the instance directory. Raises InstanceError."""
+        self.overseer.open()
+
+    def shrink(self) -> None:
+        """Free the memory that is used as a cache."""
+        self.overseer.shrink()
+        self.access_policy.sessions.shrink()
 
     def close(self) -> None:
         """End every turn as interrupted, close the files, and close every tab so that it reconnects."""
         self.overseer.close()
         self.hub.close()
         self.access_policy.sessions.close()
+        self.end_watch()
 
 
-def init_app(app: Flask, instance: Instance) -> None:
-    """Serve this instance."""
-    app.extensions["instance"] = instance
+def init_app(app: Flask, served: Served) -> None:
+    """Serve this."""
+    app.extensions["served"] = served
+
+
+def served(app: Flask) -> Served:
+    """Return what the app serves."""
+    return cast(Served, app.extensions["served"])
 
 
 def instance(app: Flask = current_app) -> Instance:
-    """Return what serves the requests of the app."""
-    return cast(Instance, app.extensions["instance"])
+    """Return what serves the current request, or the only one of the app."""
+    if has_request_context() and (found := request.environ.get(INSTANCE)) is not None:
+        return cast(Instance, found)
+    return cast(Instance, app.extensions["served"])
 
 
 def overseer(app: Flask = current_app) -> Overseer:

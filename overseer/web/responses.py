@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from urllib.parse import parse_qsl
 
 from flask import Flask, Response, current_app, request
@@ -18,8 +18,10 @@ from overseer.domain.errors import (
     KeyReused,
     NoSuchFile,
     NoSuchMessage,
+    NoSuchOverseer,
     NoSuchRoom,
     Outdated,
+    OverseerExists,
     StorageError,
     StorageUnavailable,
 )
@@ -27,16 +29,20 @@ from overseer.domain.records import RoomList
 from overseer.domain.text import Invalid, TooLarge, clean, escape_for_log
 from overseer.render.fragments import RefusedForm
 from overseer.web.auth import accepts_page, is_authenticated
-from overseer.web.extensions import fragments, hub, overseer
+from overseer.web.extensions import IS_GONE, fragments, hub, overseer
 
 log = logging.getLogger(__name__)
 
+Respond = Callable[[str, int], Response]
+
 STATUS: dict[type[Exception], int] = {
+    NoSuchOverseer: 404,
     NoSuchRoom: 404,
     NoSuchFile: 404,
     NoSuchMessage: 404,
     AnswerInProgress: 409,
     Outdated: 409,
+    OverseerExists: 409,
     TooLarge: 413,
     Invalid: 422,
     KeyReused: 422,
@@ -77,8 +83,9 @@ LABELS = {
 ERROR_HEADERS = ("Allow", "Retry-After", "Sec-WebSocket-Version", "Upgrade", "WWW-Authenticate")
 
 
-def init_app(app: Flask) -> None:
-    """Let forms send PATCH, PUT and DELETE, and respond to every error with an error message."""
+def init_app(app: Flask, respond: Respond | None = None) -> None:
+    """Let forms send PATCH, PUT and DELETE, and respond to every error with an error message, made by `respond`."""
+    app.extensions["error_response"] = respond or error_message
     app.before_request(reject_unreadable_form)
     app.before_request(override_method)
     app.after_request(replace_precondition_failed)
@@ -207,7 +214,7 @@ def handle_unknown_error(error: Exception) -> Response:
 
 def path_in_log() -> str:
     """Return the request's path as it may be logged."""
-    return escape_for_log(request.path)
+    return escape_for_log(request.script_root + request.path)
 
 
 def new_error_id() -> str:
@@ -216,6 +223,14 @@ def new_error_id() -> str:
 
 
 def error_response(sentence: str, status: int) -> Response:
+    """Render an error as the app does. What fails in an Overseer that was removed meanwhile is not found."""
+    if status >= 500 and IS_GONE in request.environ and request.environ[IS_GONE]():
+        sentence, status = SENTENCES[404], 404
+    respond: Respond = current_app.extensions["error_response"]
+    return respond(sentence, status)
+
+
+def error_message(sentence: str, status: int) -> Response:
     """Render an error: a page for browser navigations, otherwise a fragment that replaces `#error`."""
     if not wants_page():
         return _error_fragment(sentence, status)

@@ -67,7 +67,7 @@ function clearIfSent() {
 }
 
 // The tab may have been frozen, or in the back/forward cache, while the other tab sent the draft.
-addEventListener("storage", ({ key }) => key === "sent" && clearIfSent());
+addEventListener("storage", ({ key }) => key === full("sent") && clearIfSent());
 addEventListener("pageshow", clearIfSent);
 document.addEventListener("visibilitychange", clearIfSent);
 

@@ -136,7 +136,8 @@ document.addEventListener("room:opened", () => ((before = null), checkAnswers())
 document.addEventListener("htmx:after:swap", checkAnswers);
 checkAnswers();
 
-// Few visits follow a search, so its script is loaded for those.
+// Few visits follow a search or print, so these scripts are loaded for those.
 const loadMarks = () => location.search.includes("mark=") && import("./marks.js");
 document.addEventListener("room:opened", loadMarks);
 loadMarks();
+if (/\ball=1\b/.test(location.search)) import("./print.js");

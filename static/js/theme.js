@@ -14,5 +14,5 @@ document.addEventListener("click", ({ target }) => {
   else store.set("theme", theme);
   show(theme);
 });
-addEventListener("storage", ({ key, newValue }) => key === "theme" && show(newValue ?? "system"));
+addEventListener("storage", ({ key, newValue }) => key === full("theme") && show(newValue ?? "system"));
 show(document.documentElement.dataset.theme);

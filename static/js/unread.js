@@ -72,6 +72,6 @@ document.addEventListener("visibilitychange", () => {
 });
 for (const event of ["room:opened", "rooms:changed"]) document.addEventListener(event, updateMarks);
 document.addEventListener("htmx:after:swap", updateTitle);
-addEventListener("storage", ({ key }) => key === "seen" && updateMarks());
+addEventListener("storage", ({ key }) => key === full("seen") && updateMarks());
 updateMarks();
 updateTitle();

@@ -201,7 +201,8 @@ def test_all_fragments_use_all_templates(app: Flask, fragments: Fragments) -> No
     fragments.exchange(ROOM_ID, question(), [reply("waiting")])
     assert app.jinja_env.cache is not None
     used = {name for _, name in app.jinja_env.cache.keys()}  # noqa: SIM118 - it is not a dict
-    assert used == {path.relative_to(ROOT / "templates").as_posix() for path in TEMPLATES}
+    others = {"front.html"}  # a page of a server with several Overseers
+    assert used | others == {path.relative_to(ROOT / "templates").as_posix() for path in TEMPLATES}
 
 
 def test_fragment_has_one_root_with_an_id_and_nothing_inline(app: Flask, fragments: Fragments) -> None:

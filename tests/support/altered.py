@@ -69,6 +69,14 @@ def broken_hub() -> None:
     Hub.join = fail  # type: ignore[method-assign,assignment]
 
 
+def overseers(idle_seconds: float, sweep_seconds: float) -> None:
+    """Close Overseers that are idle for this time, and look for them in this interval."""
+    from overseer.multi import instances
+
+    instances.SWEEP_SECONDS = sweep_seconds
+    vars(instances.Instances)["__init__"].__kwdefaults__["idle_seconds"] = idle_seconds
+
+
 def no_sanitizer() -> None:
     """Let HTML in Markdown through, so that only the content policy is left."""
     from overseer.render import markdown

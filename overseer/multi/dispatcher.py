@@ -1,0 +1,52 @@
+"""Pass the requests below `/o/<name>/` on to the Overseer of that name, and all others to the front."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING
+
+from werkzeug.wsgi import ClosingIterator
+
+from overseer.domain.errors import InstanceError, NoSuchOverseer
+from overseer.multi.directory import NAME
+from overseer.multi.front import REFUSED
+from overseer.multi.instances import Instances
+from overseer.web.extensions import INSTANCE, IS_GONE
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+PATH = re.compile(rf"(?P<prefix>/o/(?P<name>{NAME.pattern}))(?P<path>/.*)", re.ASCII | re.S)
+
+
+class Dispatcher:
+    """The WSGI application of a server with several Overseers."""
+
+    def __init__(self, app: WSGIApplication, front: WSGIApplication, instances: Instances) -> None:
+        self._app = app
+        self._front = front
+        self._instances = instances
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        match = PATH.fullmatch(environ.get("PATH_INFO", ""))
+        with ExitStack() as stack:
+            try:
+                self._instances.open()
+                if match is None:
+                    return self._front(environ, start_response)
+                instance = stack.enter_context(self._instances.use(match["name"]))
+            except (InstanceError, NoSuchOverseer) as error:
+                environ[REFUSED] = error
+                return self._front(environ, start_response)
+            environ[INSTANCE], environ[IS_GONE] = instance, partial(self._instances.is_gone, match["name"], instance)
+            environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + match["prefix"]
+            environ["PATH_INFO"] = match["path"]
+            if "HTTP_UPGRADE" in environ:  # a tab, which is served until it closes
+                body = self._app(environ, start_response)
+            else:
+                with self._instances.rounds.request(match["name"]):
+                    body = self._app(environ, start_response)
+            return ClosingIterator(body, stack.pop_all().close)
