@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.bench import answers, durable, fanout, idle, messages, page, rooms, search, start, turn
+from tests.bench import answers, durable, fanout, idle, messages, overseers, page, rooms, search, start, turn
 from tests.bench.figure import HEAD, Figure, once
 
 GROUPS: dict[str, Callable[[], Iterator[Figure]]] = {
@@ -29,6 +29,7 @@ GROUPS: dict[str, Callable[[], Iterator[Figure]]] = {
     "durable": durable.figures,
     "search": search.figures,
     "idle": idle.figures,
+    "overseers": overseers.figures,
 }
 # Measured only if it is named: it takes several minutes to prepare.
 ON_REQUEST = {"million": search.million}

@@ -43,14 +43,17 @@ class SeededInstance:
 
 
 @contextmanager
-def seeded(*, warm: bool = True, prepare: Callable[[Path], object] = lambda folder: None) -> Iterator[SeededInstance]:
+def seeded(
+    *, warm: bool = True, prepare: Callable[[Path], object] = lambda folder: None, **environment: str
+) -> Iterator[SeededInstance]:
     """Start a server with its model.
 
-    `prepare` fills the instance directory before. `warm` posts a message, which loads what is loaded at first use.
+    `prepare` fills the instance directory before. Keyword arguments in capitals are environment
+    variables. `warm` posts a message, which loads what is loaded at first use.
     """
     with tempfile.TemporaryDirectory() as folder, Model() as model:
         prepare(Path(folder))
-        with running(Path(folder), model) as server:
+        with running(Path(folder), model, environment=environment) as server:
             made = SeededInstance(server, model)
             if warm:
                 made.answered(made.new_room(), Script(200))

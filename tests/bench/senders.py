@@ -1,7 +1,7 @@
 """Clients in a process of their own: `python -m tests.bench.senders PORT SECONDS ROOM...`, one for each room.
 
-Each posts one message after the other. The process prints the number of complete 201 responses a second. The room `-`
-stands for requests to `/healthz`, which store nothing.
+Each posts one message after the other. A room is an id or the path of a room; `-` stands for requests to `/healthz`,
+which store nothing. The process prints the number of complete 201 responses a second.
 """
 
 from __future__ import annotations
@@ -35,7 +35,13 @@ class Sender:
         if room == NOWHERE:
             self._request, self._wanted = request(port, "GET", "/healthz"), b"HTTP/1.1 200 "
         else:
-            self._request = request(port, "POST", f"/rooms/{room}/messages", {"text": "Who eats voles?"}, PART)
+            self._request = request(
+                port,
+                "POST",
+                f"{room if room.startswith('/') else f'/rooms/{room}'}/messages",
+                {"text": "Who eats voles?"},
+                PART,
+            )
             self._wanted = b"HTTP/1.1 201 "
         self._received = b""
 
