@@ -6,7 +6,6 @@ import atexit
 import logging
 import os
 import time
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from overseer.render import assets
 from overseer.render.fragments import FragmentCache, Fragments, prepare
 from overseer.render.streaming_answers import StreamingAnswers
 from overseer.rooms.chat_room import Limits
-from overseer.rooms.overseer import Overseer
+from overseer.rooms.overseer import OPEN_FACETS, Overseer
 from overseer.server.connection_limits import ConnectionLimits
 from overseer.storage.database import RunInThread, run_inline
 from overseer.storage.sessions import SessionStorage
@@ -43,7 +42,6 @@ INSTALLED = (PACKAGE / "templates").is_dir()
 ROOT = PACKAGE if INSTALLED else PACKAGE.parent
 MAX_PREFIXES = 16  # URL prefixes whose fragments are kept: trusted proxies may pass on what clients send
 FRAGMENT_CACHE_BYTES = 16_000_000  # of rendered messages and rows, for all prefixes together
-OPEN_FACETS = 50  # idle rooms whose files stay open
 MAX_BODY = 4_000_000  # bytes; a form may need twelve for one character of a message
 
 
@@ -81,7 +79,7 @@ def create_app(
             start_thread=start_thread,
         )
         policy = AccessPolicy(
-            access=replace(access, password=password),
+            access=access,
             password=Password(password, check=check_password) if password else None,
             sessions=SessionStorage(path, password, run_in_thread=run_in_thread),
         )

@@ -89,12 +89,14 @@ class Directory:
                     file.write(f"{password_hash}\n" if password_hash else "")
                     file.flush()
                     os.fsync(descriptor)
+                flush(made)
                 try:
                     made.rename(self.path(name))
                 except OSError as error:
                     if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                         raise
                     os.link(made / PASSWORD_FILE, self.path(name) / PASSWORD_FILE)
+                    flush(self.path(name))
                 flush(self._folder)
             except FileExistsError:
                 raise OverseerExists(OVERSEER_EXISTS) from None

@@ -44,7 +44,7 @@ class Dispatcher:
             environ[INSTANCE], environ[IS_GONE] = instance, partial(self._instances.is_gone, match["name"], instance)
             environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + match["prefix"]
             environ["PATH_INFO"] = match["path"]
-            if "HTTP_UPGRADE" in environ:  # a tab, which is served until it closes
+            if match["path"] == "/live":  # a tab, which is served until it closes
                 body = self._app(environ, start_response)
             else:
                 with self._instances.rounds.request(match["name"]):

@@ -72,6 +72,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Listener = Callable[[RoomEvent], None]
 
+OPEN_FACETS = 50  # idle rooms whose files stay open
 SHUTTING_DOWN = "The server is shutting down. Try again in a moment."
 FILE_TIME_TICK_MS = 20  # the kernel rounds the times of files down to its timer tick
 EVENTS_THAT_KEEP_SUMMARY = (PartAdded, PartGrew, PartChanged, TurnDelayed, TurnStarted, ContextStartMoved)
@@ -104,7 +105,7 @@ class Overseer:
         *,
         models: Models,
         limits: Limits | None = None,
-        open_facets: int = 50,
+        open_facets: int = OPEN_FACETS,
         run_in_thread: RunInThread = run_inline,
         start_thread: StartThread = in_thread,
     ) -> None:

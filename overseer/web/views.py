@@ -141,7 +141,7 @@ def create_message_in_new_room() -> Response:
     If the question cannot be stored, the room stays, unused. It is not deleted: another request with the same key may
     have asked in it meanwhile.
     """
-    submitted_models()  # checked before there is a room
+    parse_models(request.form.getlist("model"))  # checked before there is a room
     room = overseer().create_for(submitted_text(), key=submitted_key())
     return ask(room.id, opens_room=True)
 
@@ -309,7 +309,7 @@ def ask(room_id: str, *, opens_room: bool = False) -> Response:
     room = overseer().room(room_id)
     with ExitStack() as stack:
         answer = stack.enter_context(closing(AnswerStream(overseer(), room_id)))
-        asked = room.ask(submitted_text(), key=submitted_key(), models=submitted_models())
+        asked = room.ask(submitted_text(), key=submitted_key(), models=request.form.getlist("model"))
         if request.accept_mimetypes.best == "text/plain":
             response = Response(answer.plain_text(asked), 201, location(room_id, asked), mimetype="text/plain")
             response.call_on_close(stack.pop_all().close)  # also called if the client disconnects
@@ -337,11 +337,6 @@ def ask(room_id: str, *, opens_room: bool = False) -> Response:
 def submitted_text() -> str:
     """Return the question of the form. A suggestion is a button that sends its text beside an empty field."""
     return next((text for text in request.form.getlist("text") if text.strip()), "")
-
-
-def submitted_models() -> tuple[str, ...]:
-    """Return the models to ask. Raises Invalid."""
-    return parse_models(request.form.getlist("model"))
 
 
 def submitted_key() -> str | None:
