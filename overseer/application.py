@@ -8,12 +8,14 @@ import os
 import time
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flask import Flask, Response, g, request
 from platformdirs import user_data_path
 from werkzeug.security import check_password_hash
 
 from overseer import cli, config
+from overseer.config import ConfigError
 from overseer.domain.addresses import Access
 from overseer.live.hub import Hub
 from overseer.live.renderer import FrameRenderer
@@ -33,6 +35,9 @@ from overseer.web.extensions import Instance, Served
 from overseer.web.forms import MAX_FIELDS, BoundedRequest
 from overseer.web.password import Check, Password
 from overseer.web.proxies import TrustedProxies
+
+if TYPE_CHECKING:
+    from overseer.cluster.placement import Cluster
 
 log = logging.getLogger(__name__)
 
@@ -55,12 +60,14 @@ def create_app(
     run_in_thread: RunInThread = run_inline,
     start_thread: StartThread = in_thread,
     multi: bool | None = None,
+    node: str = "",
 ) -> Flask:
     """Return the app for one instance directory, which is opened by the first request or by `overseer.open()`.
 
     Arguments that are not given are read from the environment, see `overseer.config`; raises ConfigError for settings
     that cannot be used. If `multi`, the app serves several Overseers, each below `/o/<name>/`; `overseer.multi` has
-    what that takes. `check_password` compares a hash with a password. `run_in_thread` makes commits, and
+    what that takes. With OVERSEER_BUCKET, it does so as a node of a cluster, by default at the address `node`; see
+    `overseer.cluster`. `check_password` compares a hash with a password. `run_in_thread` makes commits, and
     `start_thread` runs tools.
     """
     directory = Path(instance or config.INSTANCE.read(os.environ) or default_instance()).absolute()
@@ -69,7 +76,10 @@ def create_app(
     app = new_app()
     cache, tab_limits = FragmentCache(FRAGMENT_CACHE_BYTES), config.tab_limits(os.environ)
 
+    cluster = new_cluster(directory, node) if config.BUCKET.read(os.environ) and multi is not False else None
+
     def build(path: Path, password: str, open_facets: int = OPEN_FACETS) -> Instance:
+        replication = None if cluster is None else cluster.replication(path)
         overseer = Overseer(
             path,
             models=chosen,
@@ -77,18 +87,27 @@ def create_app(
             open_facets=open_facets,
             run_in_thread=run_in_thread,
             start_thread=start_thread,
+            replication=replication,
         )
         policy = AccessPolicy(
             access=access,
             password=Password(password, check=check_password) if password else None,
-            sessions=SessionStorage(path, password, run_in_thread=run_in_thread),
+            sessions=SessionStorage(path, password, run_in_thread=run_in_thread, replication=replication),
         )
         return connected(app, overseer, chosen, policy, cache=cache, connections=ConnectionLimits(tab_limits))
 
-    if config.MULTI.read(os.environ) if multi is None else multi:
+    served: Served
+    if cluster is not None or (config.MULTI.read(os.environ) if multi is None else multi):
         from overseer.multi import wsgi
+        from overseer.multi.directory import Directory
 
-        served: Served = wsgi.init_app(app, new_app(), directory, access, build, check_password, run_in_thread)
+        overseers = Directory(directory) if cluster is None else cluster.directory
+        served = instances = wsgi.init_app(
+            app, new_app(), overseers, access, build, check_password, run_in_thread, placement=cluster
+        )
+        if cluster is not None:
+            cluster.serve(instances)
+            served = app.extensions["cluster"] = cluster
     else:
         served = build(directory, access.password)
     extensions.init_app(app, served)
@@ -96,6 +115,27 @@ def create_app(
     app.wsgi_app = TrustedProxies(app.wsgi_app, access.proxies)  # type: ignore[method-assign]
     atexit.register(served.close)
     return app
+
+
+def new_cluster(directory: Path, address: str) -> Cluster:
+    """Return this process as a node of the cluster of OVERSEER_BUCKET. Raises ConfigError."""
+    try:
+        from overseer.cluster.bucket import Bucket, Credentials
+        from overseer.cluster.placement import Cluster
+        from overseer.cluster.replicas import Daemon
+    except ImportError:
+        raise ConfigError("OVERSEER_BUCKET needs the extra “cluster”: pip install 'overseer[cluster]'.") from None
+    environment = os.environ
+    lease_seconds = config.LEASE_SECONDS.read(environment)
+    credentials = Credentials(
+        key=config.BUCKET_KEY.read(environment),
+        secret=config.BUCKET_SECRET.read(environment),
+        region=config.BUCKET_REGION.read(environment),
+    )
+    bucket = Bucket(config.BUCKET.read(environment), credentials, seconds=lease_seconds / 2)
+    address = config.NODE.read(environment) or address or f"127.0.0.1:{config.PORT.read(environment)}"
+    daemon = Daemon(config.LITESTREAM.read(environment))
+    return Cluster(directory, address, bucket, daemon, lease_seconds=lease_seconds)
 
 
 def default_instance() -> Path:

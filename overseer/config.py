@@ -99,6 +99,27 @@ def _url(name: str, given: str) -> str | None:
     return given
 
 
+def _node_address(name: str, given: str) -> str | None:
+    given = given.strip()
+    if not given:
+        return None
+    parts = split_url(f"//{given}")
+    if parts is None or not parts.hostname or not parts.port or parts.netloc != given or "@" in given:
+        raise ConfigError(f"{name}={_shown(given)} is not an address of a node. Set it to one like 10.0.0.5:8000.")
+    return given
+
+
+def _bucket_url(name: str, given: str) -> str | None:
+    url = _url(name, given)
+    parts = split_url(url or "")
+    if url is not None and (parts is None or not re.fullmatch(r"/[\w.-]+/?", parts.path, re.ASCII) or parts.query):
+        raise ConfigError(
+            f"{name}={_shown(USERINFO.sub('', given))} does not end with the name of a bucket. Set it to an address "
+            "like https://s3.eu-central-1.amazonaws.com/my-bucket."
+        )
+    return url
+
+
 def _ollama_url(name: str, given: str) -> str | None:
     given = given.strip().strip("\"'")  # as Ollama does
     return _url(name, ollama_url(given)) if given else None
@@ -165,6 +186,31 @@ MULTI = Setting(
     shown_default="0",
     flag="--multi",
 )
+BUCKET = Setting(
+    "OVERSEER_BUCKET",
+    "",
+    _bucket_url,
+    "URL of an S3-compatible bucket. The server is a node of a cluster then: see [many machines](docs/cluster.md).",
+)
+NODE = Setting(
+    "OVERSEER_NODE",
+    "",
+    _node_address,
+    "Address at which the proxy and the other nodes of a cluster reach this one.",
+    shown_default="`OVERSEER_HOST` and `OVERSEER_PORT`",
+)
+LITESTREAM = Setting(
+    "OVERSEER_LITESTREAM",
+    "/run/litestream/litestream.sock",
+    _stripped,
+    "Control socket of the Litestream daemon on this machine, for a node of a cluster.",
+)
+LEASE_SECONDS = _number_setting(
+    "OVERSEER_LEASE_SECONDS", 6, "Seconds after which the others may take over what a silent node of a cluster has."
+)
+BUCKET_KEY = Setting("AWS_ACCESS_KEY_ID", "", _stripped, "Access key of the bucket.")
+BUCKET_SECRET = Setting("AWS_SECRET_ACCESS_KEY", "", _stripped, "Its secret. It is never shown, logged or stored.")
+BUCKET_REGION = Setting("AWS_REGION", "us-east-1", _stripped, "Region of the bucket.")
 PASSWORD = Setting(
     "OVERSEER_PASSWORD",
     "",
@@ -251,6 +297,13 @@ SETTINGS: tuple[Setting[Any], ...] = (
     SILENCE_SECONDS,
     ANSWER_SECONDS,
     TOOL_SECONDS,
+    BUCKET,
+    NODE,
+    LITESTREAM,
+    LEASE_SECONDS,
+    BUCKET_KEY,
+    BUCKET_SECRET,
+    BUCKET_REGION,
 )
 
 

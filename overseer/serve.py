@@ -53,7 +53,12 @@ def main(arguments: Sequence[str] | None = None, *, program: str | None = None) 
                 f"--host {options.host or '(all)'} would let others in, and no password is set. Set OVERSEER_PASSWORD "
                 "or OVERSEER_PASSWORD_FILE, or use 127.0.0.1."
             )
-        app = open_app(options.instance, access.with_host(options.host), multi=options.multi)
+        app = open_app(
+            options.instance,
+            access.with_host(options.host),
+            multi=options.multi or bool(config.BUCKET.read(os.environ)),
+            node=f"{options.host}:{options.port}",
+        )
         listener = listen(options.host, options.port)
     except (InstanceError, ConfigError) as error:
         return fail(str(error))
@@ -69,7 +74,7 @@ def main(arguments: Sequence[str] | None = None, *, program: str | None = None) 
     return 0
 
 
-def open_app(instance: str, access: Access, *, multi: bool) -> Flask:
+def open_app(instance: str, access: Access, *, multi: bool, node: str) -> Flask:
     """Return the app, with its instance directory open. Raises InstanceError and ConfigError."""
     passwords = Threads(PASSWORD_THREADS)
     app = create_app(
@@ -80,6 +85,7 @@ def open_app(instance: str, access: Access, *, multi: bool) -> Flask:
         run_in_thread=Threads(COMMIT_THREADS).run,
         start_thread=Threads(MAX_THREADS).start,
         multi=multi,
+        node=node,
     )
     app.debug = False  # FLASK_DEBUG is for `flask run` only
     served(app).open()
@@ -118,7 +124,7 @@ def port(given: str) -> int:
 
 def serve(app: Flask, listener: socket.socket) -> None:
     """Serve until a signal arrives; then end the turns as interrupted, and close every tab so that it reconnects."""
-    from gevent import signal_handler
+    from gevent import get_hub, signal_handler
     from gevent.event import Event
 
     from overseer.server.wsgi_server import BoundedServer
@@ -128,6 +134,10 @@ def serve(app: Flask, listener: socket.socket) -> None:
     stop = Event()
     signal_handler(signal.SIGTERM, stop.set)
     signal_handler(signal.SIGINT, stop.set)
+    if (cluster := app.extensions.get("cluster")) is not None:
+        # Before any greenlet goes on: the process may have been stopped for so long that it may serve nothing more.
+        watcher = get_hub().loop.check()
+        watcher.start(cluster.node.check_lease)
     server.start()
     host, port = listener.getsockname()[:2]
     threading.Thread(target=warm_up, args=(app,), daemon=True).start()

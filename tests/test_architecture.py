@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "web": "domain storage llm rooms render live server",
     "config": "domain llm rooms server web",
     "multi": "domain storage render server web config",
+    "cluster": "domain storage multi",
 }
 WEB = {"flask", "flask_sock", "werkzeug", "jinja2", "markupsafe", "simple_websocket"}
 ONLY_IN = {
@@ -37,8 +38,9 @@ ONLY_IN = {
     "sqlite3": {"storage"},
     "cachetools": {"render/fragments", "web/compression", "web/password"},
     "click": set[str](),
-    "requests": {"llm"},
-    "urllib3": {"llm"},
+    "requests": {"llm", "cluster/bucket"},
+    "urllib3": {"llm", "cluster/bucket"},
+    "requests_aws4auth": {"cluster/bucket"},
     "gevent": {"server/wsgi_server"},
 }
 

@@ -11,6 +11,16 @@ class NoSuchOverseer(Exception):
     """The server has no Overseer of this name."""
 
 
+class Elsewhere(Exception):
+    """Another node has this Overseer. `address` is the host and port of that node."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            "Another machine has this Overseer. Try again, or ask the address in the header Overseer-Owner."
+        )
+        self.address = address
+
+
 class OverseerExists(Exception):
     """The server has an Overseer of this name already."""
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from werkzeug.wsgi import ClosingIterator
 
-from overseer.domain.errors import InstanceError, NoSuchOverseer
+from overseer.domain.errors import Elsewhere, InstanceError, NoSuchOverseer, StorageError
 from overseer.multi.directory import NAME
 from overseer.multi.front import REFUSED
 from overseer.multi.instances import Instances
+from overseer.multi.placement import Placement
 from overseer.web.extensions import INSTANCE, IS_GONE
 
 if TYPE_CHECKING:
@@ -23,12 +24,15 @@ PATH = re.compile(rf"(?P<prefix>/o/(?P<name>{NAME.pattern}))(?P<path>/.*)", re.A
 
 
 class Dispatcher:
-    """The WSGI application of a server with several Overseers."""
+    """The WSGI application of a server with several Overseers. With a `placement`, other servers have some of them."""
 
-    def __init__(self, app: WSGIApplication, front: WSGIApplication, instances: Instances) -> None:
+    def __init__(
+        self, app: WSGIApplication, front: WSGIApplication, instances: Instances, placement: Placement | None = None
+    ) -> None:
         self._app = app
         self._front = front
         self._instances = instances
+        self._placement = placement
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         match = PATH.fullmatch(environ.get("PATH_INFO", ""))
@@ -37,11 +41,15 @@ class Dispatcher:
                 self._instances.open()
                 if match is None:
                     return self._front(environ, start_response)
+                if self._placement is not None:
+                    self._placement.claim(match["name"])
                 instance = stack.enter_context(self._instances.use(match["name"]))
-            except (InstanceError, NoSuchOverseer) as error:
+            except (Elsewhere, InstanceError, NoSuchOverseer, StorageError) as error:
                 environ[REFUSED] = error
                 return self._front(environ, start_response)
-            environ[INSTANCE], environ[IS_GONE] = instance, partial(self._instances.is_gone, match["name"], instance)
+            environ[INSTANCE] = instance
+            if self._placement is None:  # else it may have moved
+                environ[IS_GONE] = partial(self._instances.is_gone, match["name"], instance)
             environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + match["prefix"]
             environ["PATH_INFO"] = match["path"]
             if match["path"] == "/live":  # a tab, which is served until it closes

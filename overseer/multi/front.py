@@ -1,7 +1,11 @@
-"""The addresses of a server with several Overseers that belong to none of them: `/`, `/healthz` and `PUT /o/<name>`."""
+"""The addresses of a server with several Overseers that belong to none of them: `/`, `/healthz`, `PUT /o/<name>`.
+
+One of several servers that share them has `/_owner` as well, for a proxy that asks which server has an Overseer.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import cast
 
 from flask import Flask, Response, current_app, request
@@ -9,20 +13,24 @@ from flask import Flask, Response, current_app, request
 from overseer.config import ConfigError, check_password
 from overseer.domain.errors import OverseerExists
 from overseer.domain.text import Invalid, clean
-from overseer.multi.directory import Directory
+from overseer.multi.directory import NAME, Directory
+from overseer.multi.placement import Placement
 from overseer.render import assets
 from overseer.web import auth, responses
 from overseer.web.auth import PasswordPolicy
 from overseer.web.password import Check, Password, hashed
-from overseer.web.responses import html_response, is_htmx, wants_page
+from overseer.web.responses import OWNER_HEADER, html_response, is_htmx, wants_page
 
 REFUSED = "overseer.refused"  # in the environment: why a request for an Overseer cannot be passed on to it
 # All but `make`; None stands for addresses that lead nowhere.
-OPEN_ENDPOINTS = frozenset({None, "show_front", "healthz", "find", "open_overseer", *assets.ENDPOINTS})
+OPEN_ENDPOINTS = frozenset({None, "show_front", "healthz", "find", "open_overseer", "show_owner", *assets.ENDPOINTS})
+ASKED = re.compile(rf"/o/({NAME.pattern})(?![^/?])", re.ASCII)
 NOT_FOUND = "There is nothing here. Open the address that you were given; it ends with the name of your Overseer."
 
 
-def init_app(app: Flask, overseers: Directory, policy: PasswordPolicy, check: Check) -> None:
+def init_app(
+    app: Flask, overseers: Directory, policy: PasswordPolicy, check: Check, placement: Placement | None = None
+) -> None:
     """Register the routes and handlers. `policy` has the password of those who may make an Overseer."""
     app.extensions.update(directory=overseers, check_password=check)
     auth.init_app(app, lambda: policy)
@@ -34,6 +42,9 @@ def init_app(app: Flask, overseers: Directory, policy: PasswordPolicy, check: Ch
     app.add_url_rule("/o", "find", find)
     app.add_url_rule("/o/<name>", "open_overseer", open_overseer)
     app.add_url_rule("/o/<name>", "make", make, methods=["PUT"])
+    if placement is not None:
+        app.extensions["placement"] = placement
+        app.add_url_rule("/_owner", "show_owner", show_owner)
     app.register_error_handler(404, lambda error: respond(NOT_FOUND, 404))
 
 
@@ -71,6 +82,14 @@ def make(name: str) -> Response:
         if not Password(directory().password(name), check=current_app.extensions["check_password"]).matches(password):
             raise
     return Response(f"{name}\n", 201, {"Location": address(name)}, mimetype="text/plain")
+
+
+def show_owner() -> Response:
+    """Tell a proxy which server to ask: the URI is in the header X-Original-URI."""
+    match = ASKED.match(request.headers.get("X-Original-URI", ""))
+    placement = cast(Placement, current_app.extensions["placement"])
+    address = placement.whose(match[1] if match else "")
+    return Response(status=204, headers={OWNER_HEADER: address, "Cache-Control": "no-store"})
 
 
 def redirect_to(name: str) -> Response:

@@ -46,7 +46,8 @@ class Entry:
 class Instances:
     """Opens and closes the Overseers of a directory. `build(path, password)` makes what serves one.
 
-    At most `limit` of them stay open while they are idle. Nothing is kept in memory of one that is closed.
+    At most `limit` of them stay open while they are idle. Nothing is kept in memory of one that is closed. `on_idle` is
+    called with the name of one that was closed because nobody uses it.
     """
 
     def __init__(
@@ -58,7 +59,9 @@ class Instances:
         idle_seconds: float = IDLE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
         run_in_thread: RunInThread = run_inline,
+        on_idle: Callable[[str], None] | None = None,
     ) -> None:
+        self._on_idle = on_idle
         self._directory = directory
         self._build = build
         self._limit = limit
@@ -120,8 +123,27 @@ class Instances:
                     continue
                 self._begin_closing(name)
             self._end_closing(name)
+            if self._on_idle is not None:
+                self._on_idle(name)
         self._shrink()
         self._collector.exempt(len(self._entries))
+
+    def is_open(self, name: str) -> bool:
+        """Return whether an Overseer is open."""
+        return name in self._entries
+
+    def close_one(self, name: str) -> None:
+        """Close an Overseer, and every tab of it. The next request opens it again."""
+        with self._lock:
+            closing = self._closing.get(name)
+            if closing is None:
+                if name not in self._entries:
+                    return
+                self._begin_closing(name)
+        if closing is None:
+            self._end_closing(name)
+        else:
+            closing.closed.wait()
 
     def close(self) -> None:
         """Close all Overseers, and unlock the directory. None is opened any more."""

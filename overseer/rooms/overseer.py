@@ -62,6 +62,7 @@ from overseer.storage.database import (
 from overseer.storage.facets import DELETED, Facet, FacetAborted, Facets
 from overseer.storage.instance_lock import REGISTRY_FILE, InstanceLock, room_file, room_ids
 from overseer.storage.registry import PAGE, Registry
+from overseer.storage.replication import Replication
 from overseer.storage.room_rows import now
 from overseer.storage.room_store import make_fork
 from overseer.tools.toolbox import TOOLS, StartThread, Toolbox, in_thread
@@ -96,7 +97,8 @@ class Overseer:
 
     Every method that takes a room id raises NoSuchRoom if there is no such room, StorageError if its file cannot be
     used, and StorageUnavailable if it cannot be used at the moment. `run_in_thread` runs the commits, and
-    `start_thread` starts the threads of tools.
+    `start_thread` starts the threads of tools. With a `replication`, rooms that are not here are brought when they are
+    opened.
     """
 
     def __init__(
@@ -108,13 +110,19 @@ class Overseer:
         open_facets: int = OPEN_FACETS,
         run_in_thread: RunInThread = run_inline,
         start_thread: StartThread = in_thread,
+        replication: Replication | None = None,
     ) -> None:
         self.directory = directory
+        self._replication = replication
         self._models = models
         self._limits = limits or Limits()
         self._tools = Toolbox(TOOLS, seconds=self._limits.tool_seconds, start_thread=start_thread)
         self._facets: Facets[ChatRoom] = Facets(
-            directory / "facets", limit=open_facets, on_close=self._on_facet_closed, run_in_thread=run_in_thread
+            directory / "facets",
+            limit=open_facets,
+            on_close=self._on_facet_closed,
+            run_in_thread=run_in_thread,
+            replication=None if replication is None else MarkedRooms(replication, self._mark_open),
         )
         self._listeners: dict[str | None, tuple[Listener, ...]] = {}  # by room id; None for all rooms
         self._queues: WeakValueDictionary[str, EventQueue[QueuedEvent]] = WeakValueDictionary()
@@ -123,12 +131,18 @@ class Overseer:
         self._opening = threading.Lock()
         self._creating = threading.Lock()
         self._lock = InstanceLock(directory)
-        self._storage = Storage(directory / REGISTRY_FILE, run_in_thread=run_in_thread)
+        self._storage = Storage(directory / REGISTRY_FILE, run_in_thread=run_in_thread, replication=replication)
         self._registry: Registry | None = None
-        self._search = Search(directory, run_in_thread=run_in_thread, names=lambda: self._require_registry().ids())
+        self._search = Search(
+            directory,
+            run_in_thread=run_in_thread,
+            names=lambda: self._require_registry().ids(),
+            fetch=lambda path: None if replication is None else replication.fetch([path]),
+        )
         self.subscribe(self._search.handle)
         self._stale: set[str] = set()  # the rooms whose summary in the registry is out of date
         self._broken: set[str] = set()  # rooms whose problem was recorded in this run
+        self._marked: set[str] = set()  # rooms that are marked as open in the registry, if it is replicated
         self._closed = False
 
     # Open and close
@@ -514,7 +528,10 @@ class Overseer:
             was_clean = registry.begin_run()
             suspects = [] if was_clean else open_during_crash(self.directory, room_ids(self.directory))
             remove_unfinished_copies(self.directory / "facets")
-            self._recover(registry, was_clean=was_clean)
+            if self._replication is None:
+                self._recover(registry, was_clean=was_clean)
+            else:
+                self._recover_replicated(registry, self._replication)
             return suspects
         except BaseException:
             self._storage.close()
@@ -526,6 +543,8 @@ class Overseer:
         except StorageReplaced:
             raise  # the file that is there now may be sound
         except StorageDamaged as error:
+            if self._replication is not None:
+                raise  # not all rooms are here
             self._storage.close()
             kept = quarantine(self._storage.path, time.strftime(".damaged-%Y%m%dT%H%M%SZ", time.gmtime()))
             log.error("%s It is kept as %s, and the list is made anew from the rooms.", error, kept.name)
@@ -546,6 +565,27 @@ class Overseer:
         adopted = [(room_id, summary) for room_id, summary in summaries if summary is not None]
         if adopted:
             registry.adopt(adopted)
+
+    def _recover_replicated(self, registry: Registry, replication: Replication) -> None:
+        """Finish deletions and update the summaries of rooms that were open. Only these are brought here."""
+        synced, open_rooms = registry.synced(), registry.open_rooms()
+        deleting = [room_id for room_id in open_rooms if synced[room_id][2]]
+        for room_id in deleting:
+            with suppress(StorageError):
+                self._remove(room_id)
+        left = [room_id for room_id in open_rooms if room_id not in deleting]
+        replication.fetch(room_file(self.directory, room_id) for room_id in left)
+        self._marked = set(left)
+        for room_id in left:
+            with suppress(StorageError):
+                self.sync_state(room_id)
+
+    def _mark_open(self, path: Path) -> None:
+        """Mark the room of a file as open, unless it is."""
+        room_id = path.stem.removeprefix("room-")
+        if room_id not in self._marked:
+            self._require_registry().mark_open(room_id)
+            self._marked.add(room_id)
 
     def _remove(self, room_id: str) -> None:
         """Delete the files of a room that is marked as deleted, and then its row. The next start repeats a failure."""
@@ -568,6 +608,7 @@ class Overseer:
         if registry is not None and room_id not in self._stale and (queue is None or queue.is_delivered):
             with suppress(StorageError):  # recovery reads the file then
                 registry.note_closed(room_id, at=now() + FILE_TIME_TICK_MS + 1)
+                self._marked.discard(room_id)
 
     def _may_be_newer(self, room_id: str, synced_at: int) -> bool:
         """Return whether a room's file may be newer than its summary, even if the clock was changed.
@@ -607,6 +648,21 @@ class Overseer:
         except StorageError as error:
             log.error("room-%s.sqlite was left alone: %s", room_id, error)
         return None
+
+
+class MarkedRooms:
+    """The replication of rooms: what is committed in one is not certain before it is marked as open."""
+
+    def __init__(self, replication: Replication, mark: Callable[[Path], None]) -> None:
+        self._mark = mark
+        self.fetch, self.opening, self.check = replication.fetch, replication.opening, replication.check
+        self.closed, self.removed = replication.closed, replication.removed
+        self._committed = replication.committed
+
+    def committed(self, path: Path, *, durable: bool) -> None:
+        """Mark the room, and copy its file."""
+        self._mark(path)
+        self._committed(path, durable=durable)
 
 
 def _facet_name(room_id: str) -> str:

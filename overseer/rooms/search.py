@@ -48,15 +48,24 @@ class Search:
     """The index of one instance directory, and the thread that reads the rooms that have changed.
 
     Rooms are read from their files, so that none is opened for it. `names` returns the ids of all rooms, the least
-    recently active first. The index may be behind by DELAY_SECONDS, and is built anew if it cannot be used.
+    recently active first, and `fetch` brings a room's file if it is not here. The index may be behind by DELAY_SECONDS,
+    and is built anew if it cannot be used.
 
     Two locks guard the two connections of the index, also while an operating-system thread uses them: `_writing` and
     `_reading`. Both are held to open, close or delete it, which only the thread and `stop` do. A room that is in
     `_editing` is read by nobody, so that what is being deleted does not return; that is looked up under `_writing`.
     """
 
-    def __init__(self, directory: Path, *, run_in_thread: RunInThread, names: Callable[[], list[str]]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        run_in_thread: RunInThread,
+        names: Callable[[], list[str]],
+        fetch: Callable[[Path], None] = lambda path: None,
+    ) -> None:
         self._directory = directory
+        self._fetch = fetch
         self._index = SearchIndex(directory / SEARCH_FILE)
         self._run_in_thread = run_in_thread
         self._names = names
@@ -269,7 +278,9 @@ class Search:
         self._wake.set()
 
     def _sync_next(self) -> None:
-        room_id, _ = self._queue.popitem(last=False)
+        room_id = next(iter(self._queue))
+        self._fetch(self._file(room_id))
+        self._queue.pop(room_id, None)
         with self._writing:
             if self._editing[room_id]:
                 return  # it is queued again afterwards

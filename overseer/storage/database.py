@@ -24,6 +24,7 @@ from overseer.domain.errors import (
     StorageReplaced,
     StorageUnavailable,
 )
+from overseer.storage.replication import Replication
 
 Migration = Callable[[sqlite3.Connection], None]
 RunInThread = Callable[[Callable[[], object]], object]  # calls the function, possibly in another thread
@@ -72,14 +73,23 @@ class Storage:
 
     Commits that wait for the disk, checkpoints and closing run in `run_in_thread`, so that other threads can run
     meanwhile. The lock is held.
+
+    With a `replication`, a durable transaction is one that has been copied as well. The program that copies makes the
+    checkpoints then, and so changes the main file.
     """
 
     def __init__(
-        self, path: Path, *, lock: threading.RLock | None = None, run_in_thread: RunInThread = run_inline
+        self,
+        path: Path,
+        *,
+        lock: threading.RLock | None = None,
+        run_in_thread: RunInThread = run_inline,
+        replication: Replication | None = None,
     ) -> None:
         self.path = path
         self.lock = lock or threading.RLock()
         self._run_in_thread = run_in_thread
+        self._replication = replication
         self.busy_deadline = math.inf  # by the monotonic clock: no write waits for another program after it
         self._durable = True  # the last transaction was, and the next is unless that is changed
         self._db: sqlite3.Connection | None = None
@@ -97,6 +107,8 @@ class Storage:
         """
         with self.lock:
             self.close()
+            if self._replication is not None:
+                self._replication.opening(self.path)
             if not create and not self.path.exists():
                 raise StorageError(f"{self.path.name} is missing. Put back a copy from a backup.")
             try:
@@ -121,6 +133,7 @@ class Storage:
         with self.lock:
             db = self._connection()
             self._set_durable(db, durable)
+            changes = db.total_changes
             try:
                 _execute(db, "BEGIN IMMEDIATE", (), self.busy_deadline)
                 yield db
@@ -129,7 +142,7 @@ class Storage:
                 else:
                     self._execute_commit(db)  # a write into the page cache, faster than the way to another thread
                 self._check_committed()
-                self._checkpoint(db)
+                self._finish_commit(db, changes, durable=durable)
             except BaseException as error:
                 # SQLite itself rolls back on some errors.
                 with suppress(sqlite3.Error):
@@ -145,11 +158,12 @@ class Storage:
         """Run one statement as a transaction that is not durable, and return its rows. Raises what `write` raises."""
         with self.lock:
             db = self._connection()
+            changes = db.total_changes
             try:
                 self._set_durable(db, False)
                 rows = _execute(db, statement, parameters, self.busy_deadline)
                 self._check_committed()
-                self._checkpoint(db)
+                self._finish_commit(db, changes, durable=False)
             except sqlite3.Error as error:
                 raise explain_sqlite_error(error, self.path) from error
             return rows
@@ -197,6 +211,8 @@ class Storage:
                 return
             gone = not self._is_at_path(file_identity(self.path))
             try:
+                if self._replication is not None:
+                    self._replication.closed(self.path)
                 self._run_in_thread(self._db.close)  # it writes the WAL file back, which may wait for the disk
             finally:
                 self._db = None
@@ -243,6 +259,13 @@ class Storage:
         except StorageError:
             pass  # the file is in place but locked by another program; the next use checks it again
 
+    def _finish_commit(self, db: sqlite3.Connection, changes_before: int, *, durable: bool) -> None:
+        """Copy what was committed, or write it back into the main file when the WAL file has grown."""
+        if self._replication is None:
+            self._checkpoint(db)
+        elif db.total_changes != changes_before:
+            self._replication.committed(self.path, durable=durable)
+
     def _checkpoint(self, db: sqlite3.Connection) -> None:
         """Copy a WAL file of CHECKPOINT_BYTES or more into the database and truncate it.
 
@@ -263,6 +286,8 @@ class Storage:
     def _connection(self) -> sqlite3.Connection:
         if self._db is None:
             raise StorageClosed(f"{self.path.name} is closed.")
+        if self._replication is not None:
+            self._replication.check()
         self._check_file()
         return self._db
 
@@ -287,6 +312,9 @@ class Storage:
         """Check a file that another program has changed: valid changes are accepted."""
         if found is None or not self._is_at_path(found):
             raise StorageReplaced(f"{self.path.name} was removed or replaced while it was open. Try again.")
+        if self._replication is not None:  # a checkpoint
+            self._identity[""] = found
+            return
         if found != self._damaged and found.size >= MIN_DATABASE_BYTES and _is_intact(self.path):
             self._identity[""] = found
             return

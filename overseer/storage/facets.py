@@ -16,6 +16,7 @@ from typing import Concatenate, Generic, ParamSpec, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 from overseer.storage.database import RunInThread, Storage, remove, run_inline
+from overseer.storage.replication import Replication
 from overseer.storage.snapshot import copy
 
 DELETED = "facet was deleted"
@@ -154,9 +155,11 @@ class Facets(Generic[T]):
         limit: int = 50,
         on_close: Callable[[str], None] = lambda name: None,
         run_in_thread: RunInThread = run_inline,
+        replication: Replication | None = None,
     ) -> None:
         self._directory = directory
         self._run_in_thread = run_in_thread
+        self._replication = replication
         self._limit = limit
         self._on_close = on_close
         self._lock = threading.Lock()
@@ -172,7 +175,10 @@ class Facets(Generic[T]):
             facet = self._facets.get(name)
             if facet is None:
                 slot = self._slot(name)
-                facet = Facet(name, Storage(path, lock=slot.lock, run_in_thread=self._run_in_thread), start, slot, self)
+                storage = Storage(
+                    path, lock=slot.lock, run_in_thread=self._run_in_thread, replication=self._replication
+                )
+                facet = Facet(name, storage, start, slot, self)
                 self._facets[name] = facet
             facet.start = start
             return facet
@@ -190,7 +196,7 @@ class Facets(Generic[T]):
             facet.abort(reason)
 
     def delete(self, name: str) -> None:
-        """Stop the facet and remove its three files. Does nothing if the facet does not exist."""
+        """Stop the facet and remove its three files, and their copies. Does nothing if the facet does not exist."""
         path = self.path(name)
         with self._lock:
             slot = self._slot(name)
@@ -198,6 +204,8 @@ class Facets(Generic[T]):
         with slot.lock:
             self.abort(name, DELETED)  # a handle created between the first abort and the lock
             remove(path)
+            if self._replication is not None:
+                self._replication.removed(path)
 
     def clone(self, source: str, target: str, change: Callable[[sqlite3.Connection], None] | None = None) -> None:
         """Replace the facet `target` by a copy of `source`, which goes on meanwhile.
@@ -211,6 +219,8 @@ class Facets(Generic[T]):
             slot = self._slot(target)
         with slot.lock:
             self._run_in_thread(partial(copy, source_path, target_path, change))
+            if self._replication is not None:
+                self._replication.committed(target_path, durable=True)
 
     def is_idle(self) -> bool:
         """Return whether every open facet could be closed now. It is a hint."""

@@ -48,7 +48,12 @@ def m003_versions_and_forks(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE rooms ADD COLUMN forked_at INTEGER")
 
 
-MIGRATIONS = (m001_rooms, m002_failed, m003_versions_and_forks)  # append only
+def m004_open(db: sqlite3.Connection) -> None:
+    """Add whether the room may be newer than its summary. Only replicated registries keep it up to date."""
+    db.execute("ALTER TABLE rooms ADD COLUMN open INTEGER NOT NULL DEFAULT 0")
+
+
+MIGRATIONS = (m001_rooms, m002_failed, m003_versions_and_forks, m004_open)  # append only
 
 SUMMARY_COLUMNS = [field.name for field in fields(Summary)]
 # A rank above those of all rooms, pinned or not.
@@ -94,6 +99,7 @@ class Registry:
         """Mark the run as shut down cleanly: every summary is as new as its room."""
         with self._storage.write() as db:
             db.execute("UPDATE runs SET in_order = 1")
+            db.execute("UPDATE rooms SET open = 0 WHERE open")
 
     def add(self, room_id: str, summary: Summary) -> None:
         """Insert a room at the top of the list."""
@@ -131,10 +137,15 @@ class Registry:
                 self._topmost.clear()
             return moved
 
+    def mark_open(self, room_id: str) -> None:
+        """Record that the room may be newer than its summary from now on, until it is closed."""
+        with self._storage.write() as db:
+            db.execute("UPDATE rooms SET open = 1 WHERE id = ?", (room_id,))
+
     def note_closed(self, room_id: str, *, at: int) -> None:
         """Record that the room's file was closed and the summary is complete up to `at` (UTC milliseconds)."""
         with self._storage.write(durable=False) as db:
-            db.execute("UPDATE rooms SET synced_at = ? WHERE id = ?", (at, room_id))
+            db.execute("UPDATE rooms SET synced_at = ?, open = 0 WHERE id = ?", (at, room_id))
 
     def mark_broken(self, room_id: str, problem: str) -> None:
         """Store why the room's file cannot be used."""
@@ -183,6 +194,11 @@ class Registry:
         with self._storage.read() as db:
             return [row["id"] for row in db.execute("SELECT id FROM rooms WHERE NOT deleting ORDER BY active_at, id")]
 
+    def open_rooms(self) -> list[str]:
+        """Return the ids of the rooms that may be newer than their summaries, or are being deleted."""
+        with self._storage.read() as db:
+            return [row["id"] for row in db.execute("SELECT id FROM rooms WHERE open OR answering OR deleting")]
+
     def synced(self) -> dict[str, tuple[int, bool, bool]]:
         """Return for each room when its summary was taken (UTC milliseconds), whether it was answering, and whether it
         is being deleted."""
@@ -215,7 +231,7 @@ def mark_as_backup(db: sqlite3.Connection, *, without: Iterable[str]) -> None:
 
 def _add(db: sqlite3.Connection, room_id: str, summary: Summary, *, active_at: int) -> None:
     db.execute(
-        f"INSERT INTO rooms (id, name, created_at, rank, active_at, synced_at) VALUES (?, ?, ?, {TOP}, ?, 0)",  # noqa: S608
+        f"INSERT INTO rooms (id, name, created_at, rank, active_at, synced_at, open) VALUES (?, ?, ?, {TOP}, ?, 0, 1)",  # noqa: S608
         (room_id, summary.name, summary.created_at, active_at),
     )
     _sync(db, _values(room_id, summary, now()))

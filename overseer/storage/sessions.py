@@ -16,7 +16,9 @@ from pathlib import Path
 from overseer.domain.errors import StorageDamaged, StorageError, StorageReplaced
 from overseer.domain.records import Session
 from overseer.storage.database import RunInThread, Storage, remove, run_inline
+from overseer.storage.replication import Replication
 
+SESSIONS_FILE = "sessions.sqlite"
 APPLICATION_ID = 0x4F565254  # "OVRT"
 LIFETIME_SECONDS = 30 * 24 * 3600
 TOUCH_SECONDS = 60  # between two updates of last_seen_at
@@ -80,13 +82,14 @@ class SessionStorage:
         lifetime_seconds: int = LIFETIME_SECONDS,
         clock: Callable[[], float] = time.time,
         run_in_thread: RunInThread = run_inline,
+        replication: Replication | None = None,
     ) -> None:
         self._directory = directory
         self._password = password
         self._lifetime_seconds = lifetime_seconds
         self._clock = clock
         self._lock = threading.RLock()
-        self._storage = Storage(directory / "sessions.sqlite", run_in_thread=run_in_thread)
+        self._storage = Storage(directory / SESSIONS_FILE, run_in_thread=run_in_thread, replication=replication)
         self._is_open = False
         self._cookie_name = ""
         self._sessions: dict[bytes, Session] = {}  # by the hash of the token

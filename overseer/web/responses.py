@@ -14,6 +14,7 @@ from werkzeug.routing import RequestRedirect
 from overseer.domain.addresses import split_url
 from overseer.domain.errors import (
     AnswerInProgress,
+    Elsewhere,
     InstanceError,
     KeyReused,
     NoSuchFile,
@@ -44,6 +45,7 @@ STATUS: dict[type[Exception], int] = {
     Outdated: 409,
     OverseerExists: 409,
     TooLarge: 413,
+    Elsewhere: 421,
     Invalid: 422,
     KeyReused: 422,
     InstanceError: 503,
@@ -57,6 +59,8 @@ SENTENCES = {
     412: "The file is not the one that was asked for. Ask for it without a condition.",
     413: "That is more than can be sent at once. Send less.",
 }
+OWNER_HEADER = "Overseer-Owner"  # of a 421: the address of the server that has the Overseer
+RETRY_SECONDS = 1  # after which what cannot be done at the moment may be tried again
 CREATING_ENDPOINTS = ("rooms.create_room", "rooms.create_message_in_new_room")
 PAGES = (
     "login.list_sessions",
@@ -171,11 +175,18 @@ def override_method() -> None:
 def handle_known_error(error: Exception) -> Response:
     """Respond with the message of an error of ours. One that the client did not cause is logged, with an identifier."""
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    if isinstance(error, Elsewhere):
+        response = error_response(str(error), status)
+        response.headers[OWNER_HEADER] = error.address
+        return response
     if status < 500:
         return error_response(str(error), status)
     error_id = new_error_id()
     log.error("error %s: %s %s: %s", error_id, request.method, path_in_log(), error)
-    return error_response(f"{error} (See {error_id} in the server log.)", status)
+    response = error_response(f"{error} (See {error_id} in the server log.)", status)
+    if response.status_code == 503:
+        response.headers["Retry-After"] = str(RETRY_SECONDS)
+    return response
 
 
 def handle_http_error(error: HTTPException) -> Response:

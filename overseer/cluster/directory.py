@@ -1,0 +1,41 @@
+"""The Overseers of a cluster as a directory: those that this node owns are here, all others are in the bucket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from overseer.cluster.bucket import Bucket
+from overseer.cluster.node import Node, create_overseer, read_owner
+from overseer.domain.errors import NoSuchOverseer
+from overseer.domain.text import Invalid
+from overseer.multi.directory import INVALID_NAME, NAME, NO_SUCH_OVERSEER, Directory, Identity
+
+
+class ClusterDirectory(Directory):
+    """Makes and finds Overseers in the bucket. Methods raise StorageUnavailable if it does not answer."""
+
+    def __init__(self, root: Path, node: Node, bucket: Bucket) -> None:
+        super().__init__(root)
+        self._node = node
+        self._bucket = bucket
+
+    def identity(self, name: str) -> Identity | None:
+        """Return what changes when the Overseer gets another password. None if this node does not own it."""
+        return super().identity(name) if self._node.owns(name) else None
+
+    def require(self, name: str) -> Path:
+        """Return the instance directory that an Overseer has where it is owned. Raises NoSuchOverseer."""
+        if not NAME.fullmatch(name):
+            raise NoSuchOverseer(NO_SUCH_OVERSEER)
+        read_owner(self._bucket, name)
+        return self.path(name)
+
+    def password(self, name: str) -> str:
+        """Return the hash of the password of an Overseer, or an empty string. Raises NoSuchOverseer."""
+        return super().password(name) if self._node.owns(name) else read_owner(self._bucket, name)[0].password
+
+    def add(self, name: str, password_hash: str) -> None:
+        """Make an Overseer without rooms. Raises Invalid or OverseerExists."""
+        if not NAME.fullmatch(name):
+            raise Invalid(INVALID_NAME)
+        create_overseer(self._bucket, name, password_hash)
