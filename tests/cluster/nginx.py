@@ -13,8 +13,6 @@ from tests.cluster.program import Program, accepts, executable
 from tests.support.waiting import until
 
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "nginx.conf"
-
-CONFIGURATION = Path(_o.environ.get("CONF") or Path(__file__).parents[2] / "deploy" / "nginx.conf")
 EXAMPLE = re.compile(r"^( *server )172\.30\.0\.\d+:8000( .*;)\n", re.M)
 TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
