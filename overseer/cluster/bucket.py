@@ -9,7 +9,7 @@ import base64
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +27,8 @@ from overseer.domain.errors import InstanceError, StorageUnavailable
 NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 CONNECTIONS = 64
 DELETED_AT_ONCE = 1000  # the most that one request may name
-RACERS = 8
+RACERS = 4
+PROBE_SECONDS = 20.0  # SeaweedFS 4.48 lets writes of one object at the same time wait for whole seconds
 CONFLICT = (409, 412)  # 409: another conditional write of the object is being made
 READ_RETRIES = Retry(2, backoff_factor=0.05, allowed_methods=["GET", "HEAD"], status_forcelist=[500, 502, 503, 504])
 
@@ -83,7 +84,7 @@ class Bucket:
             return None
         return Stored(self._checked(response).json(), response.headers.get("ETag", ""))
 
-    def put(self, key: str, value: Mapping[str, Any], over: Stored | None) -> Stored:
+    def put(self, key: str, value: Mapping[str, Any], over: Stored | None, *, seconds: float | None = None) -> Stored:
         """Write an object over exactly the one that was read, or where there is none. Raises Conflict.
 
         If the answer is lost, the object is read again: it was written if it has this value.
@@ -91,7 +92,7 @@ class Bucket:
         condition = {"If-Match": over.etag} if over else {"If-None-Match": "*"}
         body = json.dumps(value).encode()
         try:
-            response = self._request("PUT", key, data=body, headers=condition)
+            response = self._request("PUT", key, seconds=seconds, data=body, headers=condition)
         except BucketUnavailable:
             if (found := self.get(key)) is not None and dict(found.value) == dict(value):
                 return found
@@ -144,8 +145,12 @@ class Bucket:
             stale = Stored({}, '"00000000000000000000000000000000"')
             kept = self._refuses(key, None) and self._refuses(key, stale)
             second = self.put(key, {"n": 2}, first) if kept else first
-            kept = kept and self._refuses(key, first) and self._one_wins(lambda n: self.put(key, {"n": n}, second))
-            kept = kept and self._one_wins(lambda n: self.put(f"{key}/new", {"n": n}, None))
+            kept = (
+                kept
+                and self._refuses(key, first)
+                and self._one_wins(key, second)
+                and self._one_wins(f"{key}/new", None)
+            )
         except Conflict:
             kept = False
         finally:
@@ -163,12 +168,12 @@ class Bucket:
             return True
         return False
 
-    def _one_wins(self, write: Callable[[int], Stored]) -> bool:
+    def _one_wins(self, key: str, over: Stored | None) -> bool:
         """Return whether exactly one of several writes at the same time succeeds."""
 
         def attempt(number: int) -> bool:
             try:
-                write(number)
+                self.put(key, {"n": number}, over, seconds=PROBE_SECONDS)
             except Conflict:
                 return False
             return True
@@ -192,10 +197,10 @@ class Bucket:
         except ElementTree.ParseError:
             raise BucketUnavailable(f"{self._url} does not answer as a bucket. Check OVERSEER_BUCKET.") from None
 
-    def _request(self, method: str, key: str, **options: Any) -> requests.Response:
+    def _request(self, method: str, key: str, *, seconds: float | None = None, **options: Any) -> requests.Response:
         url = f"{self._url}/{quote(key)}" if key else self._url
         try:
-            return self._http.request(method, url, timeout=self._seconds, allow_redirects=False, **options)
+            return self._http.request(method, url, timeout=seconds or self._seconds, allow_redirects=False, **options)
         except requests.RequestException as error:
             raise BucketUnavailable(f"The bucket at {self._url} does not answer. Try again in a moment.") from error
 

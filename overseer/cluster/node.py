@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 FENCED = 3  # the exit code of a node whose lease has lapsed
 CONNECT_SECONDS = 0.5
 MAX_KNOWN = 10_000  # owners that are not asked for again at once
-KNOWN_SECONDS = 1.0  # for which the owner of an Overseer and the leases are not asked for again
+KNOWN_SECONDS = 1.0  # for which the leases, and the records of one's own Overseers, are not read again
+ELSEWHERE_SECONDS = 0.3  # for which the owner of another Overseer is not asked for again; a proxy remembers it too
 # Of the kernel: it goes on while the machine is suspended.
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 NO_SUCH_OVERSEER = "There is no Overseer of this name. Check the address that you were given."
@@ -168,7 +169,7 @@ class Node:
         except Elsewhere as elsewhere:
             if len(self._elsewhere) >= MAX_KNOWN:
                 self._elsewhere.clear()
-            self._elsewhere[name] = elsewhere.address, clock() + KNOWN_SECONDS
+            self._elsewhere[name] = elsewhere.address, clock() + ELSEWHERE_SECONDS
             raise
 
     def whose(self, name: str) -> str:
