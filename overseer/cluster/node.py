@@ -132,6 +132,8 @@ class Node:
             self._renew()
         except (StorageUnavailable, Conflict) as error:
             raise InstanceError(str(error) or f"Another process uses the address {self.address}.") from error
+        with suppress(StorageUnavailable):  # without the daemon, this node takes no Overseers
+            self._daemon.unregister_below(self._folder)
         for work in (self._keep_lease, self._do_chores):
             threading.Thread(target=work, name="node", daemon=True).start()
 

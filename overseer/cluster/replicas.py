@@ -13,11 +13,11 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from overseer.cluster.bucket import Bucket
 from overseer.domain.errors import StorageUnavailable
-from overseer.storage.database import PRIVATE_MODE
+from overseer.storage.database import PRIVATE_MODE, FileIdentity, beside, file_identity
 
 PROGRAM = "litestream"
 SYNC_SECONDS = 5  # for a commit to be copied
@@ -28,6 +28,13 @@ RESTORED_AT_ONCE = 8
 
 class CopyFailed(StorageUnavailable):
     """Litestream does not answer, or did not copy or restore a file."""
+
+
+class Copied(NamedTuple):
+    """The last transaction that was copied, and the WAL file after it."""
+
+    transaction: int
+    wal: FileIdentity | None
 
 
 class Daemon:
@@ -51,6 +58,15 @@ class Daemon:
     def unregister(self, path: Path) -> None:
         """Copy what is left and end. Does nothing for a file that is not registered."""
         self._ask("POST", "/unregister", {"path": str(path), "timeout": SYNC_SECONDS}, seconds=SYNC_SECONDS + 1)
+
+    def unregister_below(self, folder: Path) -> None:
+        """Unregister all files in a folder: an earlier process may have left them."""
+        databases = self._ask("GET", "/list", {}).get("databases") or []
+        paths = [Path(str(database.get("path"))) for database in databases]
+        for path in paths:
+            if path.is_relative_to(folder):
+                with suppress(CopyFailed):
+                    self.unregister(path)
 
     def copy(self, path: Path) -> int:
         """Copy all that is committed in a file, and return the number of the last transaction that was copied."""
@@ -100,7 +116,7 @@ class Replicas:
         self._prefix = prefix
         self._epoch = epoch
         self._since = since
-        self._begun: dict[Path, int] = {}  # the files that have a whole copy of this epoch, and their last transactions
+        self._begun: dict[Path, Copied] = {}  # the files that have a whole copy of this epoch
         self._registered: set[Path] = set()
         self._restoring: dict[Path, threading.Lock] = {}
 
@@ -125,13 +141,18 @@ class Replicas:
     def copy(self, path: Path) -> None:
         """Return when all that was committed in a file is in the bucket.
 
-        Each call must follow a commit: that Litestream takes notice of it is checked, and that the bucket has it.
+        That Litestream takes notice of a WAL file that has changed is checked, and that the bucket has the transaction.
         """
         self.note(path)
+        written = file_identity(beside(path, "-wal"))
         copied = self._daemon.copy(path)
-        if copied <= self._begun.get(path, 0) or not self._bucket.has(self._transaction(path, copied)):
+        known = self._begun.get(path, Copied(0, None))
+        if copied == known.transaction and written == known.wal:
+            return  # a commit that changed nothing writes nothing
+        if copied <= known.transaction or not self._bucket.has(self._transaction(path, copied)):
             raise CopyFailed(f"Litestream takes no notice of what is stored in {path.name}. Try again in a moment.")
-        self._begun[path] = copied
+        # Litestream itself may have written.
+        self._begun[path] = Copied(copied, file_identity(beside(path, "-wal")))
 
     def close(self, path: Path) -> None:
         """Copy what is left of a file, and end."""
@@ -160,7 +181,8 @@ class Replicas:
 
     def _register(self, path: Path) -> None:
         if path not in self._begun:
-            self._daemon.unregister(path)  # what an earlier tenure may have left
+            with suppress(CopyFailed):  # what an earlier tenure may have left, perhaps without its files
+                self._daemon.unregister(path)
             shutil.rmtree(_working_directory(path), ignore_errors=True)
         self._daemon.register(path, self._url(f"{self._key(path)}/e{self._epoch}"))
         self._registered.add(path)
