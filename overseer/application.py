@@ -37,6 +37,7 @@ from overseer.web.password import Check, Password
 from overseer.web.proxies import TrustedProxies
 
 if TYPE_CHECKING:
+    from overseer.cluster.bucket import Bucket
     from overseer.cluster.placement import Cluster
 
 log = logging.getLogger(__name__)
@@ -119,23 +120,26 @@ def create_app(
 
 def new_cluster(directory: Path, address: str) -> Cluster:
     """Return this process as a node of the cluster of OVERSEER_BUCKET. Raises ConfigError."""
+    bucket = new_bucket()
+    from overseer.cluster.placement import Cluster
+    from overseer.cluster.replicas import Daemon
+
+    address = config.NODE.read(os.environ) or address or f"127.0.0.1:{config.PORT.read(os.environ)}"
+    daemon = Daemon(config.LITESTREAM.read(os.environ))
+    return Cluster(directory, address, bucket, daemon, lease_seconds=config.LEASE_SECONDS.read(os.environ))
+
+
+def new_bucket() -> Bucket:
+    """Return the bucket of OVERSEER_BUCKET. Raises ConfigError."""
     try:
         from overseer.cluster.bucket import Bucket, Credentials
-        from overseer.cluster.placement import Cluster
-        from overseer.cluster.replicas import Daemon
     except ImportError:
         raise ConfigError("OVERSEER_BUCKET needs the extra “cluster”: pip install 'overseer[cluster]'.") from None
-    environment = os.environ
-    lease_seconds = config.LEASE_SECONDS.read(environment)
-    credentials = Credentials(
-        key=config.BUCKET_KEY.read(environment),
-        secret=config.BUCKET_SECRET.read(environment),
-        region=config.BUCKET_REGION.read(environment),
-    )
-    bucket = Bucket(config.BUCKET.read(environment), credentials, seconds=lease_seconds / 2)
-    address = config.NODE.read(environment) or address or f"127.0.0.1:{config.PORT.read(environment)}"
-    daemon = Daemon(config.LITESTREAM.read(environment))
-    return Cluster(directory, address, bucket, daemon, lease_seconds=lease_seconds)
+    key, secret = config.BUCKET_KEY.read(os.environ), config.BUCKET_SECRET.read(os.environ)
+    if not key or not secret:
+        raise ConfigError("OVERSEER_BUCKET needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. Set both.")
+    credentials = Credentials(key, secret, config.BUCKET_REGION.read(os.environ))
+    return Bucket(config.BUCKET.read(os.environ), credentials, seconds=config.LEASE_SECONDS.read(os.environ) / 2)
 
 
 def default_instance() -> Path:

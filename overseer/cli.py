@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from flask import Flask
@@ -12,7 +14,7 @@ from flask.cli import ScriptInfo, with_appcontext
 
 from overseer import config
 from overseer.config import ConfigError
-from overseer.domain.errors import InstanceError, NoSuchOverseer, OverseerExists
+from overseer.domain.errors import InstanceError, NoSuchOverseer, OverseerExists, StorageError
 from overseer.domain.text import Invalid
 from overseer.storage.backup import BackupError
 from overseer.storage.backup import backup as make_backup
@@ -20,6 +22,10 @@ from overseer.storage.check import check as check_files
 from overseer.storage.instance_lock import room_ids
 from overseer.web.extensions import overseer
 from overseer.web.password import hashed
+
+if TYPE_CHECKING:
+    from overseer.cluster.bucket import Bucket
+    from overseer.cluster.replicas import Daemon
 
 MIN_ROOMS_FOR_PROGRESS = 200
 
@@ -110,12 +116,19 @@ def reindex() -> None:
 @with_appcontext
 def add(name: str, no_password: bool) -> None:
     """Make the Overseer NAME, for a server with OVERSEER_MULTI=1. A server may be running."""
-    from overseer.multi.directory import Directory
+    from overseer.multi.directory import INVALID_NAME, NAME, Directory
 
     try:
+        if not NAME.fullmatch(name):
+            raise Invalid(INVALID_NAME)
         password = "" if no_password else _new_password(f"Password of {name}")
-        Directory(overseer().directory).add(name, password)
-    except (Invalid, OverseerExists, InstanceError) as error:
+        if (bucket := _bucket()) is not None:
+            from overseer.cluster.node import create_overseer
+
+            create_overseer(bucket, name, password)
+        else:
+            Directory(overseer().directory).add(name, password)
+    except (Invalid, OverseerExists, InstanceError, StorageError) as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"Made {name}. Its address ends with /o/{name}/.")
 
@@ -128,21 +141,135 @@ def remove(name: str, yes: bool) -> None:
     """Delete the Overseer NAME with all its rooms. A server may be running."""
     from overseer.multi.directory import Directory
 
-    directory = Directory(overseer().directory)
     try:
+        if (bucket := _bucket()) is not None:
+            from overseer.cluster import operations
+
+            operations.where(bucket, name)
+            _confirm(f"Delete {name} and all its rooms for good?", yes)
+            operations.remove(bucket, name)
+            click.echo(f"Deleted {name} and all its rooms.")
+            return
+        directory = Directory(overseer().directory)
         rooms = len(room_ids(directory.require(name)))
-        if not yes:
-            click.confirm(f"Delete {name} and its {_rooms(rooms)} for good?", abort=True, err=True)
+        _confirm(f"Delete {name} and its {_rooms(rooms)} for good?", yes)
         directory.remove(name)
-    except (NoSuchOverseer, InstanceError) as error:
+    except (NoSuchOverseer, InstanceError, StorageError) as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"Deleted {name} and its {_rooms(rooms)}.")
+
+
+@click.command()
+def check_bucket() -> None:
+    """Check that the bucket of OVERSEER_BUCKET can be used for a cluster: that it keeps conditions on writes."""
+    try:
+        _require_bucket().require_conditions()
+    except (InstanceError, StorageError) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo("The bucket can be used.")
+
+
+@click.command()
+@click.argument("address", required=False)
+def drain(address: str | None) -> None:
+    """Let the node at ADDRESS, by default OVERSEER_NODE, give all Overseers up, and take none until it is restarted."""
+    from overseer.cluster import operations
+
+    address = address or config.NODE.read(os.environ)
+    if not address:
+        raise click.ClickException("Give the address of the node, or set OVERSEER_NODE.")
+    try:
+        operations.drain(_require_bucket(), address)
+    except (InstanceError, StorageError) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"{address} gives its Overseers up within seconds.")
+
+
+@click.command()
+@click.argument("name")
+def where(name: str) -> None:
+    """Print which node has the Overseer NAME."""
+    from overseer.cluster import operations
+
+    try:
+        place = operations.where(_require_bucket(), name)
+    except (NoSuchOverseer, InstanceError, StorageError) as error:
+        raise click.ClickException(str(error)) from None
+    if not place.address:
+        click.echo(f"Nobody has {name} open (epoch {place.epoch}).")
+    else:
+        click.echo(f"{place.address} (epoch {place.epoch}){'' if place.is_live else ', which does not answer'}")
+
+
+@click.command()
+@click.argument("name")
+@click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--no-password", is_flag=True, help="Let everybody in who uses the machine of its node.")
+def upload(name: str, directory: Path, no_password: bool) -> None:
+    """Bring the instance DIRECTORY of a single machine into the cluster as NAME. Stop its server first."""
+    from overseer.cluster import operations
+    from overseer.multi.directory import INVALID_NAME, NAME, PASSWORD_FILE
+
+    try:
+        if not NAME.fullmatch(name):
+            raise Invalid(INVALID_NAME)
+        known = directory / PASSWORD_FILE
+        password = known.read_text(encoding="utf-8").strip("\r\n") if known.exists() else ""
+        if not known.exists() and not no_password:
+            password = _new_password(f"Password of {name}")
+        rooms = operations.upload(
+            _require_bucket(), _daemon(), name, directory.absolute(), password, _progress("Copying file")
+        )
+    except (Invalid, OverseerExists, InstanceError, StorageError) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"{name} is in the cluster, with {_rooms(rooms)}. {directory} was not changed.")
+
+
+@click.command()
+@click.argument("name")
+@click.argument("directory", type=click.Path(path_type=Path))
+def download(name: str, directory: Path) -> None:
+    """Copy the Overseer NAME out of the cluster into DIRECTORY, which must be new or empty: as a backup, or to move."""
+    from overseer.cluster import operations
+
+    try:
+        rooms = operations.download(_require_bucket(), _daemon(), name, directory.absolute())
+    except (NoSuchOverseer, InstanceError, StorageError) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"Copied {name}, {_rooms(rooms)}, into {directory}.")
 
 
 @click.command()
 def hash_password() -> None:
     """Print the hash of a password, for OVERSEER_PASSWORD or the file of OVERSEER_PASSWORD_FILE."""
     click.echo(_new_password("Password"))
+
+
+def _bucket() -> Bucket | None:
+    """Return the bucket of the cluster, if one is configured."""
+    from overseer.application import new_bucket
+
+    try:
+        return new_bucket() if config.BUCKET.read(os.environ) else None
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _require_bucket() -> Bucket:
+    if (bucket := _bucket()) is None:
+        raise click.ClickException("Set OVERSEER_BUCKET to the URL of the bucket of the cluster.")
+    return bucket
+
+
+def _daemon() -> Daemon:
+    from overseer.cluster.replicas import Daemon
+
+    return Daemon(config.LITESTREAM.read(os.environ))
+
+
+def _confirm(question: str, yes: bool) -> None:
+    if not yes:
+        click.confirm(question, abort=True, err=True)
 
 
 def _new_password(prompt: str) -> str:
@@ -171,6 +298,18 @@ def _progress(activity: str) -> Callable[[int, int], None]:
     return show
 
 
-COMMANDS = (backup, check, reindex, hash_password, add, remove)
+COMMANDS = (
+    backup,
+    check,
+    reindex,
+    hash_password,
+    add,
+    remove,
+    check_bucket,
+    drain,
+    where,
+    upload,
+    download,
+)
 for command in COMMANDS:
     main.add_command(command)

@@ -38,7 +38,7 @@ ONLY_IN = {
     "sqlite3": {"storage"},
     "cachetools": {"render/fragments", "web/compression", "web/password"},
     "click": set[str](),
-    "requests": {"llm", "cluster/bucket"},
+    "requests": {"llm", "cluster/bucket", "cluster/operations"},
     "urllib3": {"llm", "cluster/bucket"},
     "requests_aws4auth": {"cluster/bucket"},
     "gevent": {"server/wsgi_server"},
@@ -84,7 +84,7 @@ def test_architecture_library_is_imported_only_where_it_belongs(library: str, pl
 def test_urlsplit_is_called_where_its_errors_are_handled() -> None:
     """A client's URL goes through `addresses.split_url`; the others parse our own URLs, or the owner's settings."""
     callers = {name for name, path in SOURCES.items() if re.search(r"\burlsplit\b", path.read_text())}
-    assert callers <= {"domain/addresses", "render/fragments", "config", "llm/choice", "llm/openai"}
+    assert callers <= {"domain/addresses", "render/fragments", "config", "llm/choice", "llm/openai", "cluster/bucket"}
 
 
 @pytest.mark.parametrize("name", SOURCES)

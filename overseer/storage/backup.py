@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,10 +100,15 @@ def _copy_all(source: Path, target: Path, progress: Callable[[int, int], None]) 
 def _finish_registry(target: Path, *, without: set[str]) -> None:
     """Remove the rooms that were deleted from the copied registry, and give it its final name."""
     unfinished = target / UNFINISHED
-    with closing(sqlite3.connect(unfinished, isolation_level=None)) as db:
-        mark_as_backup(db, without=without)
-    flush(unfinished)
+    finish_registry(unfinished, without=without)
     os.rename(unfinished, target / REGISTRY_FILE)
+
+
+def finish_registry(path: Path, *, without: Iterable[str] = ()) -> None:
+    """Turn a copied registry into that of a backup, without some rooms, and flush it to disk."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        mark_as_backup(db, without=without)
+    flush(path)
 
 
 def _remove_backup(target: Path, *, remove: bool) -> None:
