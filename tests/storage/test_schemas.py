@@ -37,7 +37,7 @@ PUBLISHED = {  # append only
         "m008_versions",
         "m009_side_by_side",
     ],
-    "registry": ["m001_rooms", "m002_failed", "m003_versions_and_forks"],
+    "registry": ["m001_rooms", "m002_failed", "m003_versions_and_forks", "m004_open"],
 }
 MIGRATIONS: dict[str, tuple[Migration, ...]] = {"room": schema.MIGRATIONS, "registry": registry.MIGRATIONS}
 EVERY = [(kind, version) for kind, names in PUBLISHED.items() for version in range(1, len(names) + 1)]
@@ -214,14 +214,14 @@ def test_list_is_copied_before_its_schema_is_migrated(
 
     newest = len(registry.MIGRATIONS)
 
-    def m004_test(db: sqlite3.Connection) -> None:
+    def m999_test(db: sqlite3.Connection) -> None:
         db.execute("ALTER TABLE rooms ADD COLUMN colour TEXT NOT NULL DEFAULT ''")
 
     load("registry", newest, tmp_path / "overseer.sqlite")
     for _ in range(2):
         opened(tmp_path).close()
     assert {path.name for path in tmp_path.glob("overseer.sqlite*")} == {"overseer.sqlite"}
-    monkeypatch.setattr("overseer.storage.registry.MIGRATIONS", (*registry.MIGRATIONS, m004_test))
+    monkeypatch.setattr("overseer.storage.registry.MIGRATIONS", (*registry.MIGRATIONS, m999_test))
     with closing(sqlite3.connect(tmp_path / "overseer.sqlite", isolation_level=None)) as writer:
         writer.execute("UPDATE rooms SET name = 'In the log' WHERE id = '00000000000a'")
         opened(tmp_path).close()
@@ -239,14 +239,14 @@ def test_list_is_copied_before_its_schema_is_migrated(
 def test_list_whose_migration_fails_can_be_opened_by_the_earlier_version(
     tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def m004_broken(db: sqlite3.Connection) -> None:
+    def m999_broken(db: sqlite3.Connection) -> None:
         db.execute("DELETE FROM rooms")
         raise KeyError("in the middle")
 
     load("registry", len(registry.MIGRATIONS), tmp_path / "overseer.sqlite")
     load("room", 1, room_file(tmp_path, 1))
     with monkeypatch.context() as patched:
-        patched.setattr("overseer.storage.registry.MIGRATIONS", (*registry.MIGRATIONS, m004_broken))
+        patched.setattr("overseer.storage.registry.MIGRATIONS", (*registry.MIGRATIONS, m999_broken))
         with pytest.raises(KeyError):
             opened(tmp_path)
     assert stored_messages(opened(tmp_path), 1) == expected_messages(1)
