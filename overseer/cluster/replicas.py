@@ -192,26 +192,34 @@ class Replicas:
             self._restore_once(path)
 
     def _restore_once(self, path: Path) -> None:
-        epochs = [epoch for epoch in self._epochs(path) if epoch >= self._since]
-        if not epochs or path.exists():
+        if path.exists():
             return
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for epoch in reversed(self._epochs(path)):
+            # A store may list the folder of an epoch whose copies were deleted.
+            if epoch >= self._since and self._restore_epoch(path, epoch):
+                path.chmod(PRIVATE_MODE)
+                return
+
+    def _restore_epoch(self, path: Path, epoch: int) -> bool:
+        """Restore a file from the copies of an epoch. Return whether there were any."""
         program = shutil.which(PROGRAM)
         if program is None:
             raise CopyFailed("The program litestream is not on the PATH of the server. Install it.")
+        url = self._url(f"{self._key(path)}/e{epoch}")
+        command = [program, "restore", "-if-replica-exists", "-o", str(path), url]
+        # AWS_CA_BUNDLE keeps Litestream 0.5.17 from connecting at all.
         environment = {name: value for name, value in os.environ.items() if name != "AWS_CA_BUNDLE"}
-        command = [program, "restore", "-o", str(path), self._url(f"{self._key(path)}/e{epochs[-1]}")]
         try:
-            # AWS_CA_BUNDLE keeps Litestream 0.5.17 from connecting at all.
             done = subprocess.run(  # noqa: S603
                 command, capture_output=True, text=True, timeout=RESTORE_SECONDS, env=environment
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise CopyFailed(f"{path.name} could not be brought here. Try again in a moment.") from error
-        if done.returncode and not path.exists():
+        if done.returncode:
             reason = (done.stderr.strip() or done.stdout.strip()).rpartition("\n")[2]
             raise CopyFailed(f"{path.name} could not be brought here ({reason}). Try again in a moment.")
-        path.chmod(PRIVATE_MODE)
+        return path.exists()
 
     def _epochs(self, path: Path) -> list[int]:
         """Return the epochs that have a copy of a file, the newest last."""
