@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
+import os
 import secrets
 import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,8 +20,9 @@ from overseer.cluster.bucket import Bucket, Credentials
 from overseer.cluster.node import Node
 from overseer.cluster.replicas import Daemon
 from tests.cluster.program import MissingPart
-from tests.cluster.seaweed import KEY, REGION, SECRET, SeaweedFS
+from tests.cluster.seaweed import BUCKET, KEY, REGION, SECRET, SeaweedFS
 from tests.support.litestream import Litestream
+from tests.support.waiting import until
 
 LEASE_SECONDS = 6.0
 
@@ -32,17 +37,54 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(found)
 
 
+@dataclass(frozen=True)
+class Store:
+    """The port of an S3-compatible store, and the URL of a bucket in it."""
+
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/{BUCKET}"
+
+
 @pytest.fixture(scope="session")
-def store(folder: Path) -> Iterator[SeaweedFS]:
-    try:
-        store = SeaweedFS(folder / "bucket")
-    except MissingPart as error:
-        pytest.skip(str(error))
-    try:
-        store.start()
-        yield store
-    finally:
-        store.stop()
+def store(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """The store of all test processes: the first one starts it, which takes seconds, and the last one ends it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "store.json"
+    started: list[SeaweedFS] = []
+    with changed(shared) as state:
+        if not state:
+            try:
+                started.append(SeaweedFS(Path(tempfile.mkdtemp(prefix="overseer-")) / "store"))
+            except MissingPart as error:
+                pytest.skip(str(error))
+            started[0].start()
+            state.update(port=started[0].port, users=0)
+        state["users"] += 1
+        port = state["port"]
+    yield Store(port)
+    with changed(shared) as state:
+        state["users"] -= 1
+        if not state["users"]:
+            state.clear()
+    for seaweed in started:  # whoever has started it waits for the others
+        until(lambda: not json.loads(shared.read_text() or "{}"), seconds=300)
+        seaweed.stop()
+        shutil.rmtree(seaweed.folder.parent)
+
+
+@contextmanager
+def changed(path: Path) -> Iterator[dict[str, int]]:
+    """Change a JSON object in a file while no other process does."""
+    with path.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        state: dict[str, int] = json.loads(file.read() or "{}")
+        yield state
+        file.truncate(0)
+        file.write(json.dumps(state))
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +101,7 @@ def litestream(folder: Path) -> Iterator[Litestream]:
 
 
 @pytest.fixture
-def bucket(store: SeaweedFS) -> Bucket:
+def bucket(store: Store) -> Bucket:
     return Bucket(store.url, Credentials(KEY, SECRET, REGION), seconds=LEASE_SECONDS / 2)
 
 

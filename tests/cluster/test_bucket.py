@@ -9,14 +9,15 @@ import pytest
 from overseer.cluster.bucket import Bucket, BucketUnavailable, Conflict, Credentials, Stored
 from overseer.domain.errors import InstanceError
 from tests.cluster.bucket_proxy import BucketProxy, Link
+from tests.cluster.conftest import Store
 from tests.cluster.program import free_ports
-from tests.cluster.seaweed import BUCKET, KEY, REGION, SECRET, SeaweedFS
+from tests.cluster.seaweed import BUCKET, KEY, REGION, SECRET
 
 STALE = Stored({}, '"00000000000000000000000000000000"')
 
 
 @pytest.fixture
-def link(store: SeaweedFS) -> Iterator[Link]:
+def link(store: Store) -> Iterator[Link]:
     proxy = BucketProxy(store.port, free_ports(1))
     yield proxy.links[0]
     proxy.stop()
