@@ -17,6 +17,7 @@ from overseer import create_app
 from overseer.config import SETTINGS
 from overseer.llm.choice import Models, ModelSettings
 from overseer.rooms.overseer import Overseer
+from overseer.storage.replication import Replication
 from overseer.web.extensions import instance as instance_of
 from tests.support.answers import Open
 from tests.support.model_server import ModelServer
@@ -83,9 +84,9 @@ def opened(model_server: ModelServer) -> Iterator[Open]:
     """Opens an Overseer on a directory, as a start of the server does; all are closed at the end."""
     overseers: list[Overseer] = []
 
-    def open_it(directory: Path, *, open_facets: int = 50) -> Overseer:
+    def open_it(directory: Path, *, open_facets: int = 50, replication: Replication | None = None) -> Overseer:
         models = Models(ModelSettings(base_url=model_server.url, name="stand-in"))
-        overseers.append(Overseer(directory, models=models, open_facets=open_facets))
+        overseers.append(Overseer(directory, models=models, open_facets=open_facets, replication=replication))
         overseers[-1].open()
         return overseers[-1]
 

@@ -26,8 +26,6 @@ from tests.support.waiting import until
 
 LEASE_SECONDS = 6.0
 
-NewNode = Callable[[], Node]
-
 
 @pytest.fixture(scope="session")
 def folder() -> Iterator[Path]:
@@ -118,19 +116,34 @@ def name() -> str:
     return f"t{secrets.token_hex(6)}"
 
 
+@dataclass
+class Server:
+    """A node in this process. Something listens at its address, as a server would, until it is `gone`."""
+
+    node: Node
+    listener: socket.socket
+
+    def vanish(self) -> None:
+        """Let connections be refused, as if the process was killed."""
+        self.listener.close()
+
+
+NewNode = Callable[[], Server]
+
+
 @pytest.fixture
 def new_node(tmp_path: Path, bucket: Bucket, daemon: Daemon) -> Iterator[NewNode]:
-    """Return a function that starts a node. Something listens at its address, as a server would."""
+    """Return a function that starts a node."""
     with ExitStack() as stack:
 
-        def start() -> Node:
+        def start() -> Server:
             listener = stack.enter_context(socket.socket())
             listener.bind(("127.0.0.1", 0))
             listener.listen()
             address = f"127.0.0.1:{listener.getsockname()[1]}"
             node = Node(address, tmp_path / address, bucket=bucket, daemon=daemon, lease_seconds=LEASE_SECONDS)
-            node.start()
+            node.start(probe=False)
             stack.callback(node.close)
-            return node
+            return Server(node, listener)
 
         yield start
