@@ -134,7 +134,8 @@ def serve(app: Flask, listener: socket.socket) -> None:
     stop = Event()
     signal_handler(signal.SIGTERM, stop.set)
     signal_handler(signal.SIGINT, stop.set)
-    if (cluster := app.extensions.get("cluster")) is not None:
+    cluster = app.extensions.get("cluster")
+    if cluster is not None:
         # Before any greenlet goes on: the process may have been stopped for so long that it may serve nothing more.
         watcher = get_hub().loop.check()
         watcher.start(cluster.node.check_lease)
@@ -143,6 +144,8 @@ def serve(app: Flask, listener: socket.socket) -> None:
     threading.Thread(target=warm_up, args=(app,), daemon=True).start()
     print(f"Overseer is ready on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
     stop.wait()
+    if cluster is not None:
+        cluster.node.drain()  # while it can still say who has its Overseers now
     server.close()
     served(app).close()
     deadline = time.monotonic() + SHUTDOWN_SECONDS

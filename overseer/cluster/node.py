@@ -11,6 +11,7 @@ import logging
 import os
 import queue
 import secrets
+import shutil
 import socket
 import threading
 import time
@@ -23,13 +24,14 @@ from weakref import WeakValueDictionary
 
 from overseer.cluster.bucket import Bucket, BucketUnavailable, Conflict, Stored
 from overseer.cluster.replicas import Daemon, Replicas
-from overseer.cluster.tenure import MOVING, Owner, Tenure, owner_key
+from overseer.cluster.tenure import EPOCH_FILE, MOVING, Owner, Tenure, owner_key
 from overseer.domain.errors import Elsewhere, InstanceError, NoSuchOverseer, OverseerExists, StorageUnavailable
 
 log = logging.getLogger(__name__)
 
 FENCED = 3  # the exit code of a node whose lease has lapsed
 CONNECT_SECONDS = 0.5
+KEPT_SECONDS = 3600.0  # between two looks for files that are out of date
 MAX_KNOWN = 10_000  # owners that are not asked for again at once
 KNOWN_SECONDS = 1.0  # for which the leases, and the records of one's own Overseers, are not read again
 ELSEWHERE_SECONDS = 0.3  # for which the owner of another Overseer is not asked for again; a proxy remembers it too
@@ -138,13 +140,17 @@ class Node:
             raise InstanceError(str(error) or f"Another process uses the address {self.address}.") from error
         with suppress(StorageUnavailable):  # without the daemon, this node takes no Overseers
             self._daemon.unregister_below(self._folder)
-        for work in (self._keep_lease, self._do_chores):
+        for work in (self._keep_lease, self._keep_files, self._do_chores):
             threading.Thread(target=work, name="node", daemon=True).start()
+
+    def drain(self) -> None:
+        """Give all Overseers up, and take none any more."""
+        self._is_draining = True
+        self.release_all()
 
     def close(self) -> None:
         """Give all Overseers up, and the lease."""
-        self._is_draining = True
-        self.release_all()
+        self.drain()
         self._stopping.set()
         self._chores.put(None)
         with suppress(StorageUnavailable, Conflict):
@@ -398,6 +404,28 @@ class Node:
         log.error("this node ends at once: %s", reason)
         logging.shutdown()
         os._exit(FENCED)
+
+    def _keep_files(self) -> None:
+        """Delete the files here of Overseers that other nodes have had since, or that were removed, every hour.
+
+        Those of Overseers that nobody has had since are kept: they need not be brought again.
+        """
+        while not self._stopping.is_set():
+            self._chores.put(self._delete_old_files)
+            self._stopping.wait(KEPT_SECONDS)
+
+    def _delete_old_files(self) -> None:
+        for directory in list(self._folder.iterdir()) if self._folder.is_dir() else []:
+            stamp = directory / EPOCH_FILE
+            if not stamp.exists():
+                continue
+            try:
+                epoch = read_owner(self._bucket, directory.name)[0].epoch
+            except NoSuchOverseer:
+                epoch = -1
+            with self._locked(directory.name):
+                if not self.owns(directory.name) and stamp.read_text() != str(epoch):
+                    shutil.rmtree(directory, ignore_errors=True)
 
     def _do_chores(self) -> None:
         while (chore := self._chores.get()) is not None:

@@ -299,6 +299,20 @@ def test_draining_node_gives_all_to_the_others_and_names_them(
     assert to in others and (to != second.address or second.require(name).owner.epoch == 2)
 
 
+def test_files_that_are_out_of_date_are_deleted(new_node: NewNode, bucket: Bucket, name: str) -> None:
+    """Rooms that were deleted on another node must not stay here."""
+    first, second = new_node().node, new_node().node
+    create_overseer(bucket, name, "")
+    directory = first.require(name).directory
+    first.release(name)
+    first._delete_old_files()
+    assert directory.exists()
+    second.require(name)
+    first._delete_old_files()
+    second._delete_old_files()
+    assert not directory.exists() and second.require(name).directory.exists()
+
+
 def test_lease_that_has_lapsed_ends_the_process(new_node: NewNode, monkeypatch: pytest.MonkeyPatch) -> None:
     node, codes = new_node().node, list[int]()
     monkeypatch.setattr("os._exit", codes.append)
