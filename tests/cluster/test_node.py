@@ -155,6 +155,7 @@ def test_commit_that_litestream_cannot_copy_is_not_acknowledged_and_lands_once(
 ) -> None:
     monkeypatch.setattr("overseer.cluster.replicas.SYNC_SECONDS", 1)
     monkeypatch.setattr("overseer.cluster.replicas.CONTROL_SECONDS", 0.5)
+    monkeypatch.setattr("overseer.cluster.node.ELSEWHERE_SECONDS", 0.0)
     node = new_node().node
     create_overseer(bucket, name, "")
     overseer = open_tenure(node, name)
