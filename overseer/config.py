@@ -201,7 +201,7 @@ NODE = Setting(
 )
 LITESTREAM = Setting(
     "OVERSEER_LITESTREAM",
-    "/run/litestream/litestream.sock",
+    "/run/overseer/litestream.sock",
     _stripped,
     "Control socket of the Litestream daemon on this machine, for a node of a cluster.",
 )
