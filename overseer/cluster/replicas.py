@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -24,10 +25,24 @@ SYNC_SECONDS = 5  # for a commit to be copied
 CONTROL_SECONDS = 2.0  # for everything else that is asked of the daemon
 RESTORE_SECONDS = 120.0
 RESTORED_AT_ONCE = 8
+REGISTERED_AT_MOST = 50  # times, before a file gets a new whole copy
+COPIES = re.compile(r"e(\d+)(?:\.(\d+))?", re.ASCII)
 
 
 class CopyFailed(StorageUnavailable):
     """Litestream does not answer, or did not copy or restore a file."""
+
+
+class Copies(NamedTuple):
+    """A folder with a whole copy of a file, and what was committed after it."""
+
+    epoch: int
+    number: int
+
+    @property
+    def folder(self) -> str:
+        """The name of the folder."""
+        return f"e{self.epoch}.{self.number}" if self.number else f"e{self.epoch}"
 
 
 class Copied(NamedTuple):
@@ -106,7 +121,9 @@ class Replicas:
     """The copies of one Overseer's files, each below `o/<name>/<file>/e<epoch>/` in the bucket.
 
     An epoch has one writer, and its copy of a file is whole. Files are copied below the current epoch, and restored
-    from the newest one, which is not before epoch `since`. Methods raise CopyFailed and BucketUnavailable.
+    from the newest one, which is not before epoch `since`. Litestream compacts only what is registered: a file that is
+    opened and closed often begins a whole copy anew, below `e<epoch>.1/` and so on. Methods raise CopyFailed and
+    BucketUnavailable.
     """
 
     def __init__(self, bucket: Bucket, daemon: Daemon, directory: Path, prefix: str, *, epoch: int, since: int) -> None:
@@ -118,6 +135,7 @@ class Replicas:
         self._since = since
         self._begun: dict[Path, Copied] = {}  # the files that have a whole copy of this epoch
         self._registered: set[Path] = set()
+        self._times: dict[Path, int] = {}  # that a file was registered in this epoch
         self._restoring: dict[Path, threading.Lock] = {}
 
     def is_begun(self, path: Path) -> bool:
@@ -138,8 +156,8 @@ class Replicas:
         if path not in self._registered:
             self._register(path)
 
-    def copy(self, path: Path) -> None:
-        """Return when all that was committed in a file is in the bucket.
+    def copy(self, path: Path) -> bool:
+        """Return when all that was committed in a file is in the bucket, and whether this was a whole copy.
 
         That Litestream takes notice of a WAL file that has changed is checked, and that the bucket has the transaction.
         """
@@ -148,11 +166,12 @@ class Replicas:
         copied = self._daemon.copy(path)
         known = self._begun.get(path, Copied(0, None))
         if copied == known.transaction and written == known.wal:
-            return  # a commit that changed nothing writes nothing
+            return False  # a commit that changed nothing writes nothing
         if copied <= known.transaction or not self._bucket.has(self._transaction(path, copied)):
             raise CopyFailed(f"Litestream takes no notice of what is stored in {path.name}. Try again in a moment.")
         # Litestream itself may have written.
         self._begun[path] = Copied(copied, file_identity(beside(path, "-wal")))
+        return known.transaction == 0
 
     def close(self, path: Path) -> None:
         """Copy what is left of a file, and end."""
@@ -174,17 +193,24 @@ class Replicas:
         self._bucket.delete_below(f"{self._key(path)}/")
 
     def delete_older(self, path: Path) -> None:
-        """Delete the copies of earlier epochs."""
-        for epoch in self._epochs(path):
-            if epoch < self._epoch:
-                self._bucket.delete_below(f"{self._key(path)}/e{epoch}/")
+        """Delete the copies that are older than the current one."""
+        for copies in self._all_copies(path):
+            if copies < self._current(path):
+                self._bucket.delete_below(f"{self._key(path)}/{copies.folder}/")
+
+    def _current(self, path: Path) -> Copies:
+        return Copies(self._epoch, max(0, self._times.get(path, 0) - 1) // REGISTERED_AT_MOST)
 
     def _register(self, path: Path) -> None:
-        if path not in self._begun:
+        before = self._current(path)
+        self._times[path] = self._times.get(path, 0) + 1
+        is_new = path not in self._begun or self._current(path) != before
+        if is_new:
+            self._begun.pop(path, None)
             with suppress(CopyFailed):  # what an earlier tenure may have left, perhaps without its files
                 self._daemon.unregister(path)
             shutil.rmtree(_working_directory(path), ignore_errors=True)
-        self._daemon.register(path, self._url(f"{self._key(path)}/e{self._epoch}"))
+        self._daemon.register(path, self._url(f"{self._key(path)}/{self._current(path).folder}"))
         self._registered.add(path)
 
     def _restore(self, path: Path) -> None:
@@ -195,18 +221,18 @@ class Replicas:
         if path.exists():
             return
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for epoch in reversed(self._epochs(path)):
-            # A store may list the folder of an epoch whose copies were deleted.
-            if epoch >= self._since and self._restore_epoch(path, epoch):
+        for copies in reversed(self._all_copies(path)):
+            # A store may list a folder whose copies were deleted.
+            if copies.epoch >= self._since and self._restore_copies(path, copies):
                 path.chmod(PRIVATE_MODE)
                 return
 
-    def _restore_epoch(self, path: Path, epoch: int) -> bool:
-        """Restore a file from the copies of an epoch. Return whether there were any."""
+    def _restore_copies(self, path: Path, copies: Copies) -> bool:
+        """Restore a file from these copies. Return whether there are any."""
         program = shutil.which(PROGRAM)
         if program is None:
             raise CopyFailed("The program litestream is not on the PATH of the server. Install it.")
-        url = self._url(f"{self._key(path)}/e{epoch}")
+        url = self._url(f"{self._key(path)}/{copies.folder}")
         command = [program, "restore", "-if-replica-exists", "-o", str(path), url]
         # AWS_CA_BUNDLE keeps Litestream 0.5.17 from connecting at all.
         environment = {name: value for name, value in os.environ.items() if name != "AWS_CA_BUNDLE"}
@@ -221,14 +247,14 @@ class Replicas:
             raise CopyFailed(f"{path.name} could not be brought here ({reason}). Try again in a moment.")
         return path.exists()
 
-    def _epochs(self, path: Path) -> list[int]:
-        """Return the epochs that have a copy of a file, the newest last."""
-        names = self._bucket.folders(f"{self._key(path)}/")
-        return sorted(int(name[1:]) for name in names if name[:1] == "e" and name[1:].isdecimal())
+    def _all_copies(self, path: Path) -> list[Copies]:
+        """Return which copies of a file there are, the newest last."""
+        found = map(COPIES.fullmatch, self._bucket.folders(f"{self._key(path)}/"))
+        return sorted(Copies(int(match[1]), int(match[2] or 0)) for match in found if match)
 
     def _transaction(self, path: Path, number: int) -> str:
         """Return the key of a transaction, as Litestream 0.5 names it until it is compacted minutes later."""
-        return f"{self._key(path)}/e{self._epoch}/0000/{number:016x}-{number:016x}.ltx"
+        return f"{self._key(path)}/{self._current(path).folder}/0000/{number:016x}-{number:016x}.ltx"
 
     def _key(self, path: Path) -> str:
         return f"{self._prefix}/{path.relative_to(self._directory).as_posix()}"

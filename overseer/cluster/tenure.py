@@ -107,7 +107,6 @@ class Tenure:
                 raise StorageUnavailable(MISSING)
             return
         self._prove(path)
-        self._do_later(lambda: self.replicas.delete_older(path))
 
     def check(self) -> None:
         """Raise StorageUnavailable if the tenure is over."""
@@ -197,7 +196,7 @@ class Tenure:
 
     def _prove(self, path: Path) -> None:
         try:
-            self.replicas.copy(path)
+            is_whole = self.replicas.copy(path)
             found = self._bucket.get(owner_key(self.name))
         except StorageUnavailable as error:
             self._fail(error)
@@ -205,6 +204,8 @@ class Tenure:
             self._fail(StorageUnavailable("another node owns it"))
         if path.name == REGISTRY_FILE and not self.owner.ready:
             self._make_ready(self)
+        if is_whole:
+            self._do_later(lambda: self.replicas.delete_older(path))
 
     def _fail(self, error: StorageUnavailable) -> NoReturn:
         log.error("%s: %s", self.name, error)

@@ -257,6 +257,23 @@ def test_copies_of_earlier_epochs_are_deleted_when_there_is_a_newer_one(
     until(lambda: {key.removeprefix(prefix)[:2] for key in bucket.keys(prefix)} == {"e3"})
 
 
+def test_room_that_is_opened_often_gets_a_new_copy_instead_of_ever_more_pieces(
+    new_node: NewNode, bucket: Bucket, name: str, open_tenure: OpenTenure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("overseer.cluster.replicas.REGISTERED_AT_MOST", 2)
+    first, second = new_node(), new_node().node
+    create_overseer(bucket, name, "")
+    overseer = open_tenure(first.node, name)
+    room_id = overseer.create("Room").id
+    for number in range(5):
+        ask(overseer, f"Question {number}", room_id=room_id)
+        overseer.shrink()
+    prefix = f"o/{name}/facets/room-{room_id}.sqlite/"
+    until(lambda: {key.removeprefix(prefix).partition("/")[0] for key in bucket.keys(prefix)} == {"e1.2"})
+    first.vanish()
+    assert said(open_tenure(second, name), room_id)[::2] == [f"Question {number}" for number in range(5)]
+
+
 def test_overseer_whose_files_are_missing_in_the_bucket_is_not_shown_as_an_empty_one(
     new_node: NewNode, bucket: Bucket, name: str, open_tenure: OpenTenure
 ) -> None:
