@@ -193,6 +193,7 @@ class Overseer:
             with ExitStack() as stack:
                 stack.callback(self._lock.release)
                 stack.callback(self._storage.close)
+                self._search.end_thread()
                 self._facets.close("the server was shut down")
                 queues = list(self._queues.values())
                 for queue in queues:

@@ -100,11 +100,7 @@ class Search:
 
         No room may be open any more.
         """
-        self._stopping.set()
-        self._wake.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        self.end_thread()
         with suppress(IndexBroken, StorageError, OSError):
             deadline = time.monotonic() + CLOSE_SECONDS
             while self._is_open and self._queue and time.monotonic() < deadline:
@@ -115,6 +111,14 @@ class Search:
             self._is_open = False
             self._opened.clear()
             self._index.close()
+
+    def end_thread(self) -> None:
+        """Read no room any more: one that is read while it is closed keeps its WAL file."""
+        self._stopping.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
 
     def shrink(self) -> None:
         """Free the memory that SQLite uses as a cache."""

@@ -127,11 +127,13 @@ def test_answers_side_by_side_grow_piece_by_piece_and_are_the_same_html_as_in_th
     room_id = new_room(server)
     one = tab(room_id)
     one.read_until('hx-target="#messages"')
-    replies = {name: held(text(f"I am {name}")) for name in ("ant", "bee")}
+    replies = {name: held() for name in ("ant", "bee")}
     model_server.otherwise = lambda body: replies[body["model"]]
     url = f"{server.url}/rooms/{room_id}/messages"
     response = requests.post(url, {"text": "Who?", "model": ["ant", "bee"]}, timeout=DEADLINE)
-    for name in replies:
+    one.has('id="beside-1"')
+    for name, reply in replies.items():
+        reply.say(text(f"I am {name}"))
         one.has(f"I am {name}")
     beside = re.search(r'<section id="beside-1".*?</section>', response.text, re.S)
     assert beside is not None and any(beside[0] in frame for frame in one.frames)
