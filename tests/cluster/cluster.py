@@ -184,9 +184,12 @@ class Cluster:
         for number, link in enumerate(self._proxy.links, 1):
             self.machines.append(Machine(number, self.folder / f"m{number}", link, self._settings))
         for machine in self.machines:
+            machine.supervise()  # a new bucket may be too slow for a node, which ends then
             machine.launch()
         for machine in self.machines:
             machine.start()
+            machine.supervise(False)
+            machine.node.exit_codes.clear()
         self.nginx = Nginx(self.folder / "nginx", [machine.address for machine in self.machines])
         self.nginx.program.start()
 
