@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -16,14 +15,14 @@ import requests
 
 from tests.cluster.bucket_proxy import BucketProxy, Link
 from tests.cluster.nginx import Nginx
-from tests.cluster.program import Program, executable, free_port, free_ports
-from tests.cluster.seaweed import BUCKET, KEY, REGION, SECRET, SeaweedFS
+from tests.cluster.program import Program, free_port, free_ports
+from tests.cluster.seaweed import BUCKET, SeaweedFS
+from tests.support.litestream import Litestream
 from tests.support.waiting import DEADLINE
 
 ROOT = Path(__file__).parents[2]
 SERVER_PASSWORD = "makes Overseers"
 LEASE_SECONDS = 6.0
-MAX_SOCKET_PATH = 107  # bytes, of Linux
 NOT_PASSED_ON = ("OPENAI_", "OLLAMA_", "OVERSEER_", "AWS_", "LITESTREAM_", "PYTHONDEVMODE", "SSL_CERT_FILE")
 
 
@@ -36,32 +35,21 @@ class Machine:
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.instance = folder / "instance"
-        self.socket = folder / "litestream.sock"
-        assert len(os.fsencode(self.socket)) <= MAX_SOCKET_PATH, f"the path {self.socket} is too long for a socket"
+        self.daemon = Litestream(folder / "litestream")
+        self.litestream = self.daemon.program
+        self.litestream.name = f"Litestream {number}"
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(NOT_PASSED_ON)},
-            "AWS_ACCESS_KEY_ID": KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET,
-            "AWS_REGION": REGION,
+            **self.daemon.environment,
             "OVERSEER_BUCKET": f"http://127.0.0.1:{link.port}/{BUCKET}",
             "OVERSEER_NODE": self.address,
-            "OVERSEER_LITESTREAM": str(self.socket),
+            "OVERSEER_LITESTREAM": str(self.daemon.socket),
             "OVERSEER_PASSWORD": SERVER_PASSWORD,
             "OVERSEER_TRUSTED_PROXIES": "127.0.0.1",
             "OVERSEER_INSTANCE": str(self.instance),
             "PYTHONUNBUFFERED": "1",
             **settings,
         }
-        litestream = executable("litestream", "LITESTREAM")
-        self.environment["PATH"] = f"{Path(litestream).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-        self.litestream = Program(
-            f"Litestream {number}",
-            [litestream, "replicate", "-config", self._litestream_configuration()],
-            log=folder / "litestream.log",
-            is_ready=self._litestream_listens,
-            environment=self.environment,
-            before_start=lambda: self.socket.unlink(missing_ok=True),
-        )
         serve = ["app.py", "--multi", "--port", str(self.port), "--instance", str(self.instance)]
         self.node = Program(
             f"node {number}",
@@ -122,22 +110,6 @@ class Machine:
             environment=self.environment,
             folder=ROOT,
         )
-
-    def _litestream_configuration(self) -> Path:
-        """Write `deploy/litestream.yml` with the path of this machine's socket. Return where it is."""
-        text = (ROOT / "deploy" / "litestream.yml").read_text()
-        example = "/run/overseer/litestream.sock"
-        assert text.count(example) == 1
-        path = self.folder / "litestream.yml"
-        path.write_text(text.replace(example, str(self.socket)))
-        return path
-
-    def _litestream_listens(self) -> bool:
-        with suppress(OSError), socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(1)
-            client.connect(str(self.socket))
-            return True
-        return False
 
 
 class Cluster:
