@@ -129,6 +129,7 @@ class Cluster:
         self._nodes = nodes
         self._proxy: BucketProxy | None = None
         self.machines: list[Machine] = []
+        self._spare: Machine | None = None
         self.nginx: Nginx | None = None
 
     def __enter__(self) -> Cluster:
@@ -152,9 +153,12 @@ class Cluster:
     def start(self) -> None:
         """Start everything, and wait until it is ready."""
         self.bucket.start()
-        self._proxy = BucketProxy(self.bucket.port, free_ports(self._nodes))
-        for number, link in enumerate(self._proxy.links, 1):
-            self.machines.append(Machine(number, self.folder / f"m{number}", link, self._settings))
+        self._proxy = BucketProxy(self.bucket.port, free_ports(self._nodes + 1))
+        machines = [
+            Machine(number, self.folder / f"m{number}", link, self._settings)
+            for number, link in enumerate(self._proxy.links, 1)
+        ]
+        *self.machines, self._spare = machines
         for machine in self.machines:
             machine.supervise()  # a new bucket may be too slow for a node, which ends then
             machine.launch()
@@ -165,14 +169,21 @@ class Cluster:
         self.nginx = Nginx(self.folder / "nginx", [machine.address for machine in self.machines])
         self.nginx.program.start()
 
+    @property
+    def spare(self) -> Machine:
+        """A machine that nginx does not know, and that is not started."""
+        assert self._spare is not None
+        return self._spare
+
     def stop(self) -> None:
         """End everything."""
-        for machine in self.machines:
+        machines = [*self.machines, *([self._spare] if self._spare else [])]
+        for machine in machines:
             machine.supervise(False)
             machine.link.set("open")
         if self.nginx is not None:
             self.nginx.stop()
-        for machine in self.machines:
+        for machine in machines:
             machine.stop()
         if self._proxy is not None:
             self._proxy.stop()
@@ -189,11 +200,10 @@ class Cluster:
         for machine in self.machines:
             machine.start()
 
-    def make(self, name: str, password: str) -> None:
-        """Make an Overseer. Raises AssertionError if the answer is not 201."""
-        made = requests.put(
-            f"{self.url}/o/{name}", data={"password": password}, auth=("", SERVER_PASSWORD), timeout=DEADLINE
-        )
+    def make(self, name: str, password: str, *, at: Machine | None = None) -> None:
+        """Make an Overseer, through nginx or at a node. Raises AssertionError if the answer is not 201."""
+        url = f"{at.url if at else self.url}/o/{name}"
+        made = requests.put(url, data={"password": password}, auth=("", SERVER_PASSWORD), timeout=DEADLINE)
         assert made.status_code == 201, f"PUT /o/{name}: {made.status_code} {made.text[:300]}"
 
     def record(self, name: str) -> dict[str, object]:

@@ -6,7 +6,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from uuid import uuid4
@@ -14,7 +14,7 @@ from uuid import uuid4
 import websocket
 
 from tests.cluster.client import UNAVAILABLE, Response, basic, call, call_until_answered
-from tests.cluster.cluster import Cluster
+from tests.cluster.cluster import Cluster, Machine
 from tests.support.waiting import until
 
 PASSWORD = "opens Overseers"
@@ -38,11 +38,11 @@ class Place:
         return f"/o/{self.name}/rooms/{self.room}"
 
 
-def new_place(cluster: Cluster, prefix: str = "load") -> Place:
-    """Make an Overseer with a room."""
-    name = f"{prefix}-{uuid4().hex[:8]}"
-    cluster.make(name, PASSWORD)
-    return Place(name, new_room(cluster.url, name))
+def new_place(cluster: Cluster, at: Machine | None = None) -> Place:
+    """Make an Overseer with a room. With `at`, that machine has it."""
+    name = f"load-{uuid4().hex[:8]}"
+    cluster.make(name, PASSWORD, at=at)
+    return Place(name, new_room(at.url if at else cluster.url, name))
 
 
 def new_room(base: str, name: str) -> str:
@@ -202,11 +202,12 @@ class Load:
         *,
         overseers: int = 6,
         tabs: int = 2,
+        at: Machine | None = None,
         pause: float = PAUSE_SECONDS,
         attempt_seconds: float = 10.0,
     ) -> None:
         self._cluster = cluster
-        self.places = [new_place(cluster) for _ in range(overseers)]
+        self.places = [new_place(cluster, at) for _ in range(overseers)]
         options = {"pause": pause, "attempt_seconds": attempt_seconds}
         self.posters = [Poster(cluster.url, place, **options) for place in self.places]
         self.tabs = [LiveTab(cluster.url, place) for place in self.places for _ in range(tabs)]
@@ -223,19 +224,31 @@ class Load:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.finish()
 
-    def wait_until_all_are_served(self, seconds: float = SETTLE_SECONDS) -> None:
+    def wait_until_all_are_served(self, seconds: float = SETTLE_SECONDS, *, tabs: bool = True) -> None:
         """Wait until each poster had a post acknowledged that it began after this call, and each tab is in step."""
-        now = clock()
         before = {poster: len(poster.acknowledged) for poster in self.posters}
 
-        def is_served(poster: Poster) -> bool:
-            later = poster.acknowledged[before[poster] :]
-            return len(later) >= 2 and later[-1][1] > now
+        def waiting() -> list[str]:
+            posters = [f"posts to {one.place.name}" for one in self.posters if len(one.acknowledged) < before[one] + 2]
+            behind = [f"a tab on {tab.place.name}" for tab in self.tabs if tabs and not tab.is_in_step]
+            return posters + behind
 
-        until(
-            lambda: all(map(is_served, self.posters)) and all(tab.is_in_step for tab in self.tabs),
-            seconds=seconds,
-        )
+        try:
+            until(lambda: not waiting(), seconds=seconds)
+        except AssertionError:
+            raise AssertionError(f"not served within {seconds:g} s: {', '.join(waiting())}") from None
+
+    def back(self, since: float, places: Collection[Place]) -> list[float]:
+        """Return for each of the places the seconds from a moment to the first post that was acknowledged later."""
+        return [
+            next(at for _, at in poster.acknowledged if at > since) - since
+            for poster in self.posters
+            if poster.place in places
+        ]
+
+    def owned_by(self, machine: Machine) -> list[Place]:
+        """Return the places that a machine has."""
+        return [place for place in self.places if self._cluster.owner(place.name) is machine]
 
     def finish(self) -> None:
         """Let the last posts be acknowledged, wait until the tabs show them, and end."""
@@ -299,6 +312,15 @@ def compare(poster: Poster, found: Sequence[int], shown: set[tuple[str, int]]) -
         yield f"OUT OF ORDER in {name}: {found}"
     if unproven := sorted(number for one, number in shown if one == name and number not in counts):
         yield f"SHOWN in a tab of {name}, but not stored: {unproven}"
+
+
+def owner_of(cluster: Cluster, place: Place) -> Machine:
+    """Wait until a machine has an Overseer, and return it."""
+    call_until_answered(cluster.url, "GET", f"/o/{place.name}/rooms", headers=basic(PASSWORD))
+    wait_for(lambda: cluster.owner(place.name) is not None, f"{place.name} has an owner")
+    found = cluster.owner(place.name)
+    assert found is not None
+    return found
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = SETTLE_SECONDS) -> float:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from tests.bench.figure import Figure, percentile
 from tests.cluster.load import Load
@@ -43,15 +46,13 @@ class Report:
             at = percentile(seconds, percent) * times
             self.figure(f"{name}, p{percent:g} of {len(seconds)}", at, unit, bound if percent == percents[-1] else None)
 
-    def load(self, name: str, load: Load, *, bound: float | None = None) -> None:
-        """Check a load, and add its figures: `bound` is in seconds, for posts that were repeated and tabs."""
+    def load(self, name: str, load: Load) -> None:
+        """End a load and check what it was told."""
         faults = load.check()
         self.faults_of(name, faults)
         self.figure(f"{name}: posts acknowledged", load.acknowledged)
-        lost = sum(fault.startswith(("LOST", "DOUBLED", "OUT", "SHOWN")) for fault in faults)
-        self.figure(f"{name}: rooms with a lost, doubled, disordered or unproven post", lost, bound=0)
-        self.percentiles(f"{name}: a post that had to be repeated", load.post_outages, 50, 99, bound=bound)
-        self.percentiles(f"{name}: a tab, from its close to its first frame", load.tab_outages, 50, 99, bound=bound)
+        wrong = sum(fault.startswith(("LOST", "DOUBLED", "OUT", "SHOWN")) for fault in faults)
+        self.figure(f"{name}: rooms with a post lost, doubled, out of order or unproven", wrong, bound=0)
 
     def fault(self, text: str) -> None:
         """Add a fault."""
@@ -62,6 +63,13 @@ class Report:
         """Add faults, with the name of the scenario."""
         for fault in faults:
             self.fault(f"{name}: {fault}")
+
+    def keep_logs(self, folder: Path) -> None:
+        """Copy the logs of a cluster to a folder of their own, and say where they are."""
+        kept = Path(tempfile.mkdtemp(prefix="overseer-logs-"))
+        for log in (path for pattern in ("**/*.log", "**/log") for path in folder.glob(pattern)):
+            shutil.copy(log, kept / "-".join(log.relative_to(folder).parts))
+        print(f"The logs are in {kept}.", flush=True)
 
     def expect(self, condition: bool, text: str) -> None:
         """Add a fault unless the condition holds."""
