@@ -7,6 +7,7 @@ bound.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from dataclasses import fields, replace
@@ -30,6 +31,7 @@ def main() -> int:
         parser.error(f"there is no scenario {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}")
     counts = {field.name: value for field in fields(Options) if (value := getattr(given, field.name)) is not None}
     options = replace(QUICK if given.quick else Options(), **counts)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # also then, end all that was started
     began = time.monotonic()
     report = run(given.scenarios or list(SCENARIOS), options, lease_seconds=given.lease)
     print(f"\n{HEAD}", *(figure.row() for figure in report.figures), sep="\n")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from uuid import uuid4
@@ -20,7 +22,7 @@ from tests.support.waiting import until
 PASSWORD = "opens Overseers"
 POST = re.compile(r"Post ([a-z0-9-]+) (\d+)\.")
 POST_LINE = re.compile(r"^Post ([a-z0-9-]+) (\d+)\.$", re.M)
-PAUSE_SECONDS = 0.2  # between two posts of a client
+PAUSE_SECONDS = 0.4  # between two posts of a client
 RETRY_SECONDS = 0.05
 SETTLE_SECONDS = 40.0
 clock = time.monotonic
@@ -141,8 +143,9 @@ class LiveTab:
     def finish(self) -> None:
         """Close it."""
         self._over.set()
-        if (connection := self._socket) is not None:
-            connection.shutdown()  # type: ignore[no-untyped-call]
+        if self._socket is not None and self._socket.sock is not None:
+            with suppress(OSError):
+                self._socket.sock.shutdown(socket.SHUT_RDWR)  # ends the `recv` of its thread
         self._thread.join(SETTLE_SECONDS)
 
     def _run(self) -> None:
@@ -168,13 +171,16 @@ class LiveTab:
             return None
         try:
             self._socket.settimeout(None)
-            while True:
+            while not self._over.is_set():
                 opcode, data = self._socket.recv_data()
                 if opcode == websocket.ABNF.OPCODE_CLOSE:
                     return self._closed(int.from_bytes(data[:2], "big") if len(data) >= 2 else 1005)
                 self._read(data.decode())
-        except (OSError, websocket.WebSocketException, AttributeError):
+        except (OSError, websocket.WebSocketException):
             return self._closed(1006)
+        finally:
+            self._socket.shutdown()  # type: ignore[no-untyped-call]
+        return None
 
     def _read(self, frame: str) -> None:
         if not self.is_in_step:
