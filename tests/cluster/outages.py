@@ -133,11 +133,12 @@ def pretending(machine: Machine, *, notices: bool) -> Iterator[Callable[[], int]
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
+            self._read()
             self._answer({"status": "ok"})
 
         def do_POST(self) -> None:
             nonlocal count
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self._read()
             if self.path == "/sync":
                 with lock:
                     count += 1
@@ -145,6 +146,9 @@ def pretending(machine: Machine, *, notices: bool) -> Iterator[Callable[[], int]
                 self._answer({"status": "synced", "txid": transaction, "replicated_txid": transaction})
             else:
                 self._answer({"status": "ok"})
+
+        def _read(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
         def _answer(self, value: dict[str, object]) -> None:
             body = json.dumps(value).encode()
