@@ -80,7 +80,7 @@ def frozen_nodes(cluster: Cluster, options: Options, report: Report) -> None:
             ends.append(clock() - at)
             report.expect(code == FENCED, f"frozen: node {machine.number} ended with {code}, not with {FENCED}")
             machine.start()
-            report.faults_of("frozen", direct.check(cluster, in_flight))
+            report.faults_of("frozen", direct.check(cluster, load, in_flight))
             load.wait_until_all_are_served()
         report.load("frozen", load)
     report.percentiles(
@@ -108,7 +108,7 @@ class DirectPosts:
         self._threads.append(threading.Thread(target=run, daemon=True))
         self._threads[-1].start()
 
-    def check(self, cluster: Cluster, outcomes: Counter[str]) -> list[str]:
+    def check(self, cluster: Cluster, load: Load, outcomes: Counter[str]) -> list[str]:
         """Wait for the responses, and compare them with the history. Return the faults, and count the outcomes."""
         for thread in self._threads:
             thread.join(60)
@@ -118,6 +118,9 @@ class DirectPosts:
             outcomes[f"{said}, {'stored' if found[number] else 'not stored'}"] += 1
             if response.is_success and found[number] != 1:
                 faults.append(f"LOST: a write in flight was acknowledged and is there {found[number]} times")
+            if not found[number] and (self._place.name, number) in load.shown():
+                faults.append("SHOWN: a write in flight is in a tab, and not stored")
+            load.in_other_rooms.add((self._place.name, number))
             if found[number] > 1:
                 faults.append(f"DOUBLED: a write in flight is there {found[number]} times")
         for number in self._responses:  # the same keys, again
