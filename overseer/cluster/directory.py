@@ -20,8 +20,9 @@ class ClusterDirectory(Directory):
         self._bucket = bucket
 
     def identity(self, name: str) -> Identity | None:
-        """Return what changes when the Overseer gets another password. None if this node does not own it."""
-        return super().identity(name) if self._node.owns(name) else None
+        """Return what changes with the password of an Overseer and with its epoch. None if it is not owned here."""
+        found = super().identity(name) if self._node.owns(name) else None
+        return None if found is None else (self._node.tenure(name).owner.epoch, *found[1:])
 
     def require(self, name: str) -> Path:
         """Return the instance directory that an Overseer has where it is owned. Raises NoSuchOverseer."""

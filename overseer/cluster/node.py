@@ -177,7 +177,11 @@ class Node:
         try:
             with self._locked(name):
                 tenure = self._tenures.get(name)
-                return tenure if tenure is not None and not tenure.is_over else self._claim(name)
+                if tenure is not None and not tenure.is_over:
+                    return tenure
+                if tenure is not None:
+                    self._close(tenure)
+                return self._claim(name)
         except Elsewhere as elsewhere:
             if len(self._elsewhere) >= MAX_KNOWN:
                 self._elsewhere.clear()
@@ -321,12 +325,14 @@ class Node:
         threading.Thread(target=self._drop, args=(tenure,), daemon=True).start()
 
     def _drop(self, tenure: Tenure) -> None:
-        """Close an Overseer whose tenure is over. If it is still ours, any node may take it, also this one."""
         with self._locked(tenure.name):
-            if self._tenures.get(tenure.name) is not tenure:
-                return
-            self.close_overseer(tenure.name)
-            self._give_up(tenure, "")
+            if self._tenures.get(tenure.name) is tenure:
+                self._close(tenure)
+
+    def _close(self, tenure: Tenure) -> None:
+        """Close an Overseer whose tenure is over. If it is still ours, any node may take it, also this one."""
+        self.close_overseer(tenure.name)
+        self._give_up(tenure, "")
         self._chores.put(tenure.replicas.close_all)  # which may take long
 
     # Other nodes
@@ -374,7 +380,9 @@ class Node:
         self._until = began + self._lease_seconds
 
     def _keep_lease(self) -> None:
-        while not self._stopping.wait(self._lease_seconds / 3):
+        seconds = self._lease_seconds / 3
+        while not self._stopping.wait(seconds):
+            seconds = self._lease_seconds / 3
             self.check_lease()
             try:
                 self._renew()
@@ -382,6 +390,7 @@ class Node:
                 self._read_lease()
             except StorageUnavailable as error:
                 log.warning("the lease could not be renewed: %s", error)
+                seconds = self._lease_seconds / 20
             self.check_lease()
 
     def _read_lease(self) -> None:

@@ -21,8 +21,9 @@ from overseer.domain.errors import StorageUnavailable
 from overseer.storage.database import PRIVATE_MODE, FileIdentity, beside, file_identity
 
 PROGRAM = "litestream"
-SYNC_SECONDS = 5  # for a commit to be copied
-CONTROL_SECONDS = 2.0  # for everything else that is asked of the daemon
+SYNC_SECONDS = 4  # for a commit to be copied
+WHOLE_SECONDS = 120  # for a whole file to be copied
+CONTROL_SECONDS = 1.0  # for everything else that is asked of the daemon
 RESTORE_SECONDS = 120.0
 RESTORED_AT_ONCE = 8
 REGISTERED_AT_MOST = 50  # times, before a file gets a new whole copy
@@ -83,10 +84,9 @@ class Daemon:
                 with suppress(CopyFailed):
                     self.unregister(path)
 
-    def copy(self, path: Path) -> int:
+    def copy(self, path: Path, *, seconds: int) -> int:
         """Copy all that is committed in a file, and return the number of the last transaction that was copied."""
-        body = {"path": str(path), "wait": True, "timeout": SYNC_SECONDS}
-        answer = self._ask("POST", "/sync", body, seconds=SYNC_SECONDS + 1)
+        answer = self._ask("POST", "/sync", {"path": str(path), "wait": True, "timeout": seconds}, seconds=seconds + 1)
         if not isinstance(copied := answer.get("replicated_txid"), int) or copied != answer.get("txid"):
             raise CopyFailed(f"Litestream has not copied {path.name}. Try again in a moment.")
         return copied
@@ -163,8 +163,8 @@ class Replicas:
         """
         self.note(path)
         written = file_identity(beside(path, "-wal"))
-        copied = self._daemon.copy(path)
         known = self._begun.get(path, Copied(0, None))
+        copied = self._daemon.copy(path, seconds=SYNC_SECONDS if known.transaction else WHOLE_SECONDS)
         if copied == known.transaction and written == known.wal:
             return False  # a commit that changed nothing writes nothing
         if copied <= known.transaction or not self._bucket.has(self._transaction(path, copied)):

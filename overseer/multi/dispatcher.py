@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
 from werkzeug.wsgi import ClosingIterator
 
-from overseer.domain.errors import Elsewhere, InstanceError, NoSuchOverseer, StorageError
+from overseer.domain.errors import Elsewhere, InstanceError, NoSuchOverseer, StorageError, StorageUnavailable
 from overseer.multi.directory import NAME
 from overseer.multi.front import REFUSED
 from overseer.multi.instances import Instances
 from overseer.multi.placement import Placement
-from overseer.web.extensions import INSTANCE, IS_GONE
+from overseer.web.extensions import INSTANCE, IS_GONE, Instance
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 PATH = re.compile(rf"(?P<prefix>/o/(?P<name>{NAME.pattern}))(?P<path>/.*)", re.ASCII | re.S)
+
+
+MOVED = "This Overseer has moved to another machine. Try again in a moment."
 
 
 class Dispatcher:
@@ -41,9 +44,7 @@ class Dispatcher:
                 self._instances.open()
                 if match is None:
                     return self._front(environ, start_response)
-                if self._placement is not None:
-                    self._placement.claim(match["name"])
-                instance = stack.enter_context(self._instances.use(match["name"]))
+                instance = stack.enter_context(self._use(match["name"]))
             except (Elsewhere, InstanceError, NoSuchOverseer, StorageError) as error:
                 environ[REFUSED] = error
                 return self._front(environ, start_response)
@@ -58,3 +59,17 @@ class Dispatcher:
                 with self._instances.rounds.request(match["name"]):
                     body = self._app(environ, start_response)
             return ClosingIterator(body, stack.pop_all().close)
+
+    @contextmanager
+    def _use(self, name: str) -> Iterator[Instance]:
+        """Keep an Overseer open during the block. Raises what `Placement.claim` and `Instances.use` raise."""
+        with ExitStack() as stack:
+            if self._placement is None:
+                instance = stack.enter_context(self._instances.use(name))
+            else:
+                self._placement.claim(name)
+                try:
+                    instance = stack.enter_context(self._instances.use(name))
+                except NoSuchOverseer:  # it was given up at this moment
+                    raise StorageUnavailable(MOVED) from None
+            yield instance

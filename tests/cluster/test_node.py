@@ -126,6 +126,20 @@ def test_node_that_was_replaced_stores_and_shows_nothing_more(
     assert read_owner(bucket, name)[0].url == second.address
 
 
+def test_overseer_that_is_claimed_again_at_once_is_closed_first(
+    new_node: NewNode, bucket: Bucket, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the thread comes to it that the end of a tenure starts."""
+    node, closed = new_node().node, list[str]()
+    create_overseer(bucket, name, "")
+    node.close_overseer = closed.append
+    tenure = node.require(name)
+    monkeypatch.setattr(node, "_on_end", lambda tenure: None)
+    tenure._on_end = lambda tenure: None
+    tenure.end()
+    assert node.require(name).owner.epoch == 2 and closed == [name]
+
+
 def test_node_keeps_its_files_if_nobody_had_the_overseer_meanwhile(
     new_node: NewNode, bucket: Bucket, name: str, open_tenure: OpenTenure
 ) -> None:
@@ -193,7 +207,7 @@ def test_litestream_that_takes_no_notice_of_a_commit_is_noticed(
     replicas = node.require(name).replicas
     room_id = overseer.create("Room").id
     with monkeypatch.context() as patched:
-        patched.setattr(replicas._daemon, "copy", lambda path: replicas._begun[path].transaction + increase)
+        patched.setattr(replicas._daemon, "copy", lambda path, seconds: replicas._begun[path].transaction + increase)
         with pytest.raises(StorageUnavailable):
             overseer.room(room_id).ask("Is this stored?")
     until(lambda: not node.owns(name))
