@@ -6,6 +6,7 @@ from pathlib import Path
 
 from overseer.cluster.bucket import Bucket
 from overseer.cluster.node import Node, create_overseer, read_owner
+from overseer.cluster.tenure import Owner, explained
 from overseer.domain.errors import NoSuchOverseer
 from overseer.domain.text import Invalid
 from overseer.multi.directory import INVALID_NAME, NAME, NO_SUCH_OVERSEER, Directory, Identity
@@ -28,15 +29,20 @@ class ClusterDirectory(Directory):
         """Return the instance directory that an Overseer has where it is owned. Raises NoSuchOverseer."""
         if not NAME.fullmatch(name):
             raise NoSuchOverseer(NO_SUCH_OVERSEER)
-        read_owner(self._bucket, name)
+        self._owner(name)
         return self.path(name)
 
     def password(self, name: str) -> str:
         """Return the hash of the password of an Overseer, or an empty string. Raises NoSuchOverseer."""
-        return super().password(name) if self._node.owns(name) else read_owner(self._bucket, name)[0].password
+        return super().password(name) if self._node.owns(name) else self._owner(name).password
 
     def add(self, name: str, password_hash: str) -> None:
         """Make an Overseer without rooms. Raises Invalid or OverseerExists."""
         if not NAME.fullmatch(name):
             raise Invalid(INVALID_NAME)
-        create_overseer(self._bucket, name, password_hash)
+        with explained(name):
+            create_overseer(self._bucket, name, password_hash)
+
+    def _owner(self, name: str) -> Owner:
+        with explained(name):
+            return read_owner(self._bucket, name)[0]

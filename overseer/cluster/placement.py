@@ -8,6 +8,7 @@ from overseer.cluster.bucket import Bucket
 from overseer.cluster.directory import ClusterDirectory
 from overseer.cluster.node import Node
 from overseer.cluster.replicas import Daemon
+from overseer.cluster.tenure import explained
 from overseer.multi.directory import FOLDER, Directory
 from overseer.multi.instances import Instances
 from overseer.storage.replication import Replication
@@ -49,11 +50,13 @@ class Cluster:
 
     def claim(self, name: str) -> None:
         """See to it that this node has an Overseer. Raises Elsewhere, NoSuchOverseer and StorageUnavailable."""
-        self.node.require(name)
+        with explained(name):
+            self.node.require(name)
 
     def whose(self, name: str) -> str:
         """Return the address of the node to ask for an Overseer: any if there is none of this name."""
-        return self.node.whose(name) if name else self.node.address
+        with explained(name):
+            return self.node.whose(name) if name else self.node.address
 
     def released(self, name: str) -> None:
         """Give an Overseer up that nobody uses, so that its files are not copied any more."""

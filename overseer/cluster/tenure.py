@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
-from overseer.cluster.bucket import Bucket, Stored
-from overseer.cluster.replicas import Replicas
+from overseer.cluster.bucket import Bucket, BucketUnavailable, Stored
+from overseer.cluster.replicas import CopyFailed, Replicas
 from overseer.domain.errors import StorageUnavailable
 from overseer.multi.directory import PASSWORD_FILE
 from overseer.storage.database import PRIVATE_MODE
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 EPOCH_FILE = "epoch"  # in the directory of an Overseer: the epoch that its files are of
 NOT_CERTAIN = "It is not certain that this was stored. Try again in a moment."
 MOVING = "This Overseer is moving to another machine. Try again in a moment."
+AWAY = "The store of this Overseer cannot be reached at the moment. Try again in a moment."
 MISSING = "The files of this Overseer are not in the bucket. Put back a copy from a backup."
 
 
@@ -52,6 +53,16 @@ class Owner:
     def freed(self, to: str = "") -> Owner:
         """Return the record without an owner."""
         return replace(self, url="", session="", to=to)
+
+
+@contextmanager
+def explained(name: str) -> Iterator[None]:
+    """Log errors of the bucket and of Litestream, which name addresses and paths, and raise one that does not."""
+    try:
+        yield
+    except (BucketUnavailable, CopyFailed) as error:
+        log.error("%s: %s", name, error)
+        raise StorageUnavailable(AWAY) from error
 
 
 def owner_key(name: str) -> str:
@@ -94,14 +105,15 @@ class Tenure:
     def fetch(self, paths: Iterable[Path]) -> None:
         """Bring those files here that are not and have a copy."""
         self.check()
-        self.replicas.restore(paths)
+        with explained(self.name):
+            self.replicas.restore(paths)
 
     def opening(self, path: Path) -> None:
         """Bring a file here, and begin its copy of this epoch."""
         self.check()
         if self.replicas.is_begun(path) and path.exists():
             return
-        self.replicas.restore([path])
+        self.fetch([path])
         if not path.exists():
             if path.name == REGISTRY_FILE and self.owner.ready:
                 raise StorageUnavailable(MISSING)
@@ -136,7 +148,8 @@ class Tenure:
     def removed(self, path: Path) -> None:
         """Delete the copies of a file."""
         self.check()
-        self.replicas.delete(path)
+        with explained(self.name):
+            self.replicas.delete(path)
 
     # For the node
 

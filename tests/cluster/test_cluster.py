@@ -1,4 +1,4 @@
-"""A whole cluster, with real parts: a short version of `make cluster-test`. Nothing is lost, doubled or shown too early."""
+"""A whole cluster, with real parts: a short version of `make cluster-test`. Nothing is lost or doubled."""
 
 from __future__ import annotations
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from overseer.cluster.bucket import Bucket
+from overseer.cluster.bucket import Bucket, Credentials
 from overseer.cluster.node import Node, create_overseer, lease_key, read_owner
-from overseer.cluster.tenure import EPOCH_FILE, MISSING, MOVING, owner_key
+from overseer.cluster.placement import Cluster
+from overseer.cluster.replicas import Daemon
+from overseer.cluster.tenure import AWAY, EPOCH_FILE, MISSING, MOVING, owner_key
 from overseer.domain.errors import Elsewhere, NoSuchOverseer, OverseerExists, StorageUnavailable
 from overseer.domain.messages import Text
 from overseer.rooms.overseer import Overseer
 from overseer.storage.instance_lock import REGISTRY_FILE, room_file
 from overseer.storage.sessions import SessionStorage
-from tests.cluster.conftest import NewNode
+from tests.cluster.conftest import LEASE_SECONDS, NewNode
 from tests.support.answers import Open, ask
 from tests.support.litestream import Litestream
 from tests.support.waiting import until
@@ -367,3 +370,19 @@ def test_files_of_a_tenure_are_brought_again_if_somebody_deletes_them(
     overseer.shrink()
     shutil.rmtree(node.require(name).directory / "facets")
     assert said(overseer, room_id)[0] == "Kept?"
+
+
+@pytest.mark.parametrize("ask", [lambda cluster, name: cluster.claim(name), lambda cluster, name: cluster.whose(name)])
+def test_errors_that_people_see_name_no_address_of_the_store(
+    tmp_path: Path, daemon: Daemon, name: str, ask: Callable[[Cluster, str], object]
+) -> None:
+    """Also those who are not logged in may see them."""
+    away = Bucket("http://127.0.0.1:1/secret-bucket", Credentials("key", "secret", "region"), seconds=1)
+    cluster = Cluster(tmp_path, "127.0.0.1:2", away, daemon, lease_seconds=LEASE_SECONDS)
+    with pytest.raises(StorageUnavailable) as error:
+        ask(cluster, name)
+    assert str(error.value) == AWAY
+    with pytest.raises(StorageUnavailable, match=AWAY):
+        cluster.directory.require(name)
+    with pytest.raises(StorageUnavailable, match=AWAY):
+        cluster.directory.add(name, "hash")
