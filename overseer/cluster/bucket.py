@@ -27,7 +27,7 @@ from overseer.domain.errors import InstanceError, StorageUnavailable
 NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 CONNECTIONS = 64
 DELETED_AT_ONCE = 1000  # the most that one request may name
-RACERS = 4
+RACERS = 3
 PROBE_SECONDS = 20.0  # SeaweedFS 4.48 lets writes of one object at the same time wait for whole seconds
 CONFLICT = (409, 412)  # 409: another conditional write of the object is being made
 READ_RETRIES = Retry(2, backoff_factor=0.05, allowed_methods=["GET", "HEAD"], status_forcelist=[500, 502, 503, 504])

@@ -286,6 +286,7 @@ class Node:
             do_later=self._chores.put,
         )
         tenure.begin()
+        threading.Thread(target=tenure.fetch_first, daemon=True).start()  # while the request is on its way
         self._tenures[name], self._records[name], self._verified_at[name] = tenure, record, clock()
         log.info("%s is owned, in epoch %d", name, taken.epoch)
         return tenure
@@ -319,7 +320,8 @@ class Node:
 
     def _forget(self, tenure: Tenure) -> None:
         if self._tenures.get(tenure.name) is tenure:
-            del self._tenures[tenure.name], self._records[tenure.name], self._verified_at[tenure.name]
+            del self._tenures[tenure.name], self._records[tenure.name]
+            self._verified_at.pop(tenure.name, None)
 
     def _on_end(self, tenure: Tenure) -> None:
         threading.Thread(target=self._drop, args=(tenure,), daemon=True).start()

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from overseer.cluster.bucket import Bucket
 from overseer.domain.errors import StorageUnavailable
-from overseer.storage.database import PRIVATE_MODE, FileIdentity, beside, file_identity
+from overseer.storage.database import PRIVATE_MODE, FileIdentity, beside, file_identity, remove
 
 PROGRAM = "litestream"
 SYNC_SECONDS = 4  # for a commit to be copied
@@ -137,6 +137,7 @@ class Replicas:
         self._registered: set[Path] = set()
         self._times: dict[Path, int] = {}  # that a file was registered in this epoch
         self._restoring: dict[Path, threading.Lock] = {}
+        self.is_over = False  # then nothing is restored any more, also not what was begun
 
     def is_begun(self, path: Path) -> bool:
         """Return whether there is a whole copy of this epoch."""
@@ -186,11 +187,13 @@ class Replicas:
 
     def delete(self, path: Path) -> None:
         """Delete all copies of a file."""
-        with suppress(CopyFailed):  # the file is not there any more
-            self.close(path)
-        self._begun.pop(path, None)
-        shutil.rmtree(_working_directory(path), ignore_errors=True)
-        self._bucket.delete_below(f"{self._key(path)}/")
+        with self._restoring.setdefault(path, threading.Lock()):
+            with suppress(CopyFailed):  # the file is not there any more
+                self.close(path)
+            self._begun.pop(path, None)
+            shutil.rmtree(_working_directory(path), ignore_errors=True)
+            self._bucket.delete_below(f"{self._key(path)}/")
+            remove(path)  # it may have been restored meanwhile
 
     def delete_older(self, path: Path) -> None:
         """Delete the copies that are older than the current one."""
@@ -224,7 +227,6 @@ class Replicas:
         for copies in reversed(self._all_copies(path)):
             # A store may list a folder whose copies were deleted.
             if copies.epoch >= self._since and self._restore_copies(path, copies):
-                path.chmod(PRIVATE_MODE)
                 return
 
     def _restore_copies(self, path: Path, copies: Copies) -> bool:
@@ -233,7 +235,9 @@ class Replicas:
         if program is None:
             raise CopyFailed("The program litestream is not on the PATH of the server. Install it.")
         url = self._url(f"{self._key(path)}/{copies.folder}")
-        command = [program, "restore", "-if-replica-exists", "-o", str(path), url]
+        restored = path.with_name(f".{path.name}-restored-{self._epoch}")
+        restored.unlink(missing_ok=True)
+        command = [program, "restore", "-if-replica-exists", "-o", str(restored), url]
         # AWS_CA_BUNDLE keeps Litestream 0.5.17 from connecting at all.
         environment = {name: value for name, value in os.environ.items() if name != "AWS_CA_BUNDLE"}
         try:
@@ -245,7 +249,14 @@ class Replicas:
         if done.returncode:
             reason = (done.stderr.strip() or done.stdout.strip()).rpartition("\n")[2]
             raise CopyFailed(f"{path.name} could not be brought here ({reason}). Try again in a moment.")
-        return path.exists()
+        if not restored.exists():
+            return False
+        if self.is_over:  # another tenure may have begun here, for which this copy is too old
+            restored.unlink()
+            raise CopyFailed(f"{path.name} is not needed here any more.")
+        restored.chmod(PRIVATE_MODE)
+        restored.rename(path)
+        return True
 
     def _all_copies(self, path: Path) -> list[Copies]:
         """Return which copies of a file there are, the newest last."""

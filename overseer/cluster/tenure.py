@@ -17,6 +17,7 @@ from overseer.domain.errors import StorageUnavailable
 from overseer.multi.directory import PASSWORD_FILE
 from overseer.storage.database import PRIVATE_MODE
 from overseer.storage.instance_lock import REGISTRY_FILE
+from overseer.storage.sessions import SESSIONS_FILE
 
 log = logging.getLogger(__name__)
 
@@ -170,6 +171,11 @@ class Tenure:
         stamp.write_text(str(self.owner.epoch))
         self._write_password()
 
+    def fetch_first(self) -> None:
+        """Bring the files that every Overseer needs when it is opened. What fails is tried again then."""
+        with suppress(StorageUnavailable):
+            self.fetch([self.directory / REGISTRY_FILE, self.directory / SESSIONS_FILE])
+
     def verify(self) -> None:
         """Check that the node is still the owner, and end the tenure if it is not.
 
@@ -187,12 +193,12 @@ class Tenure:
     def end(self) -> None:
         """End the tenure at once, without telling the bucket."""
         if not self._is_over:
-            self._is_over = True
+            self.close()
             self._on_end(self)
 
     def close(self) -> None:
-        """Let nobody use the files any more, after they were closed."""
-        self._is_over = True
+        """Let nobody use the files any more."""
+        self._is_over = self.replicas.is_over = True
 
     def _write_password(self) -> None:
         path = self.directory / PASSWORD_FILE

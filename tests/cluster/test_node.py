@@ -262,6 +262,24 @@ def test_deleted_room_is_deleted_from_the_bucket(
     assert list(bucket.keys(f"o/{name}/facets/room-{fork.id}.sqlite/"))
 
 
+def test_file_that_is_restored_too_late_is_not_used(
+    new_node: NewNode, bucket: Bucket, name: str, open_tenure: OpenTenure
+) -> None:
+    """After the tenure is over, the directory may be that of another one."""
+    first, second = new_node().node, new_node().node
+    create_overseer(bucket, name, "")
+    open_tenure(first, name)
+    first.release(name)
+    tenure = second.require(name)
+    path = tenure.directory / REGISTRY_FILE
+    until(path.exists)  # it is brought first
+    path.unlink()
+    tenure.replicas.is_over = True
+    with pytest.raises(StorageUnavailable):
+        tenure.replicas.restore([path])
+    assert not path.exists() and not list(tenure.directory.glob(".*restored*"))
+
+
 def test_copies_of_earlier_epochs_are_deleted_when_there_is_a_newer_one(
     new_node: NewNode, bucket: Bucket, name: str, open_tenure: OpenTenure
 ) -> None:
