@@ -33,7 +33,7 @@ def races(cluster: Cluster, options: Options, report: Report) -> None:
         names = [place.name for place in places if cluster.owner(place.name) is victim]
         before = {name: epoch(cluster, name) for name in names}
         victim.node.kill()
-        race(cluster, others, names, before, outcomes, report)
+        race(cluster, others, names, before, outcomes, report, gone=victim.address)
         raced += len(names)
         victim.start()
         for place in places:
@@ -60,11 +60,14 @@ def race(
     before: dict[str, int],
     outcomes: Counter[str],
     report: Report,
+    *,
+    gone: str = "",
 ) -> None:
-    """Ask several nodes for the same names at the same time, until each has said yes or who has it."""
+    """Ask several nodes for the same names at the same time, until each has said yes or who has it: not the one that
+    is `gone`, which they remember for a moment."""
     tries = [(machine, name) for name in names for machine in machines for _ in range(REQUESTS_EACH)]
     with ThreadPoolExecutor(len(tries) or 1) as pool:
-        responses = list(pool.map(lambda one: ask(*one), tries))
+        responses = list(pool.map(lambda one: ask(*one, gone=gone), tries))
     for name in names:
         winners = {
             machine.address
@@ -87,14 +90,14 @@ def race(
             )
 
 
-def ask(machine: Machine, name: str) -> Response:
+def ask(machine: Machine, name: str, *, gone: str) -> Response:
     """Ask a node for an Overseer until it serves it or says who has it."""
     response = Response(0, {}, "")
 
     def is_settled() -> bool:
         nonlocal response
         response = call(machine.url, "GET", f"/o/{name}/rooms", headers=basic(PASSWORD))
-        return response.status in SETTLED
+        return response.status in SETTLED and not (gone and response.headers.get("overseer-owner") == gone)
 
     wait_for(is_settled, f"node {machine.number} says who has {name}")
     return response
