@@ -66,11 +66,11 @@ def frozen_nodes(cluster: Cluster, options: Options, report: Report) -> None:
             hit = load.owned_by(machine)
             # A room of its own: the poster's order is not disturbed.
             direct = DirectPosts(machine, Place(place.name, new_room(machine.url, place.name)))
-            direct.send(number)
+            direct.send(1000 + number)  # no number that the poster uses
             threading.Event().wait(rng.uniform(0, 0.03))
             at = clock()
             machine.node.freeze()
-            direct.send(number + 1000)
+            direct.send(2000 + number)
             load.wait_until_all_are_served(tabs=False)
             backs += load.back(at, hit)
             machine.node.exit_codes.clear()

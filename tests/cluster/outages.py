@@ -80,6 +80,8 @@ def outage(cluster: Cluster, load: Load, mode: Mode, leases: float) -> float:
 
 def litestream(cluster: Cluster, options: Options, report: Report) -> None:
     """End and freeze the Litestream of a machine, and put daemons in its place that claim what they do not do."""
+    for machine in cluster.machines:
+        machine.node.exit_codes.clear()
     with Load(cluster, attempt_seconds=10.0) as load:
         for what in ("killed", "hung"):
             machine = owner_of(cluster, load.places[0])
