@@ -23,6 +23,7 @@ def crashes(cluster: Cluster, options: Options, report: Report) -> None:
     rng = random.Random(options.seed)
     with Load(cluster) as load:
         for machine in cluster.machines:
+            machine.node.exit_codes.clear()
             machine.supervise()
         for number in range(options.kills):
             kind = KINDS[number % len(KINDS)]
