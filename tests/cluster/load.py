@@ -24,6 +24,7 @@ POST = re.compile(r"Post ([a-z0-9-]+) (\d+)\.")
 POST_LINE = re.compile(r"^Post ([a-z0-9-]+) (\d+)\.$", re.M)
 PAUSE_SECONDS = 0.4  # between two posts of a client
 RETRY_SECONDS = 0.05
+TAB_RETRY_SECONDS = 0.25  # the page waits for longer
 SETTLE_SECONDS = 40.0
 clock = time.monotonic
 
@@ -154,7 +155,7 @@ class LiveTab:
             self.is_in_step = False
             if code is not None and not self._over.is_set():
                 self.close_codes.append(code)
-            self._over.wait(RETRY_SECONDS)
+            self._over.wait(TAB_RETRY_SECONDS)
 
     def _follow(self) -> int | None:
         """Connect and read to the end. Return the close code, or None if it could not connect."""
