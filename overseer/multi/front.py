@@ -11,7 +11,7 @@ from typing import cast
 from flask import Flask, Response, current_app, request
 
 from overseer.config import ConfigError, check_password
-from overseer.domain.errors import OverseerExists
+from overseer.domain.errors import OverseerExists, StorageUnavailable
 from overseer.domain.text import Invalid, clean
 from overseer.multi.directory import NAME, Directory
 from overseer.multi.placement import Placement
@@ -85,10 +85,16 @@ def make(name: str) -> Response:
 
 
 def show_owner() -> Response:
-    """Tell a proxy which server to ask: the URI is in the header X-Original-URI."""
+    """Tell a proxy which server to ask: the URI is in the header X-Original-URI. 404 if that cannot be found out.
+
+    A proxy counts a 503 as a failure of this server, and would ask it for no other Overseer either.
+    """
     match = ASKED.match(request.headers.get("X-Original-URI", ""))
     placement = cast(Placement, current_app.extensions["placement"])
-    address = placement.whose(match[1] if match else "")
+    try:
+        address = placement.whose(match[1] if match else "")
+    except StorageUnavailable as error:
+        return Response(f"{error}\n", 404, {"Cache-Control": "no-store"}, mimetype="text/plain")
     return Response(status=204, headers={OWNER_HEADER: address, "Cache-Control": "no-store"})
 
 
