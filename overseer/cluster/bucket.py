@@ -11,6 +11,7 @@ import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -84,7 +85,7 @@ class Bucket:
             return None
         return Stored(self._checked(response).json(), response.headers.get("ETag", ""))
 
-    def put(self, key: str, value: Mapping[str, Any], over: Stored | None, *, seconds: float | None = None) -> Stored:
+    def put(self, key: str, value: Mapping[str, Any], over: Stored | None) -> Stored:
         """Write an object over exactly the one that was read, or where there is none. Raises Conflict.
 
         If the answer is lost, the object is read again: it was written if it has this value.
@@ -92,7 +93,7 @@ class Bucket:
         condition = {"If-Match": over.etag} if over else {"If-None-Match": "*"}
         body = json.dumps(value).encode()
         try:
-            response = self._request("PUT", key, seconds=seconds, data=body, headers=condition)
+            response = self._request("PUT", key, data=body, headers=condition)
         except BucketUnavailable:
             if (found := self.get(key)) is not None and dict(found.value) == dict(value):
                 return found
@@ -137,8 +138,14 @@ class Bucket:
     def require_conditions(self) -> None:
         """Check that the bucket keeps conditions, also of writes at the same time. Raises InstanceError.
 
-        A bucket that accepts them and does not keep them would let two nodes own one Overseer.
+        A bucket that accepts them and does not keep them would let two nodes own one Overseer. Waits PROBE_SECONDS for
+        each request.
         """
+        patient = copy(self)
+        patient._seconds = PROBE_SECONDS
+        patient._probe()
+
+    def _probe(self) -> None:
         key = f"probe/{secrets.token_hex(8)}"
         try:
             first = self.put(key, {"n": 1}, None)
@@ -173,7 +180,7 @@ class Bucket:
 
         def attempt(number: int) -> bool:
             try:
-                self.put(key, {"n": number}, over, seconds=PROBE_SECONDS)
+                self.put(key, {"n": number}, over)
             except Conflict:
                 return False
             return True
@@ -197,10 +204,10 @@ class Bucket:
         except ElementTree.ParseError:
             raise BucketUnavailable(f"{self._url} does not answer as a bucket. Check OVERSEER_BUCKET.") from None
 
-    def _request(self, method: str, key: str, *, seconds: float | None = None, **options: Any) -> requests.Response:
+    def _request(self, method: str, key: str, **options: Any) -> requests.Response:
         url = f"{self._url}/{quote(key)}" if key else self._url
         try:
-            return self._http.request(method, url, timeout=seconds or self._seconds, allow_redirects=False, **options)
+            return self._http.request(method, url, timeout=self._seconds, allow_redirects=False, **options)
         except requests.RequestException as error:
             raise BucketUnavailable(f"The bucket at {self._url} does not answer. Try again in a moment.") from error
 

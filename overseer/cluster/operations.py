@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -25,6 +26,9 @@ from overseer.storage.sessions import SESSIONS_FILE
 from overseer.storage.snapshot import copy, inspect
 
 ATTEMPTS = 5
+QUIET_SECONDS = 3.0  # without a new copy, after which the node of a removed Overseer has ended copying
+POLL_SECONDS = 0.2
+DELETE_SECONDS = 60.0
 NOTICE_SECONDS = 5.0  # for a node to take note that it does not own an Overseer any more
 
 Progress = Callable[[int, int], None]
@@ -79,14 +83,25 @@ def remove(bucket: Bucket, name: str) -> None:
     if owner.session:
         with suppress(requests.RequestException), requests.Session() as http:
             http.trust_env = False  # no proxy is meant for a node
-            # The node closes it when it looks at the record again, which it does before it answers.
+            # Asked for it, the node looks at the record again, and closes it.
             uri = {"X-Original-URI": f"/o/{name}/"}
             http.get(f"http://{owner.url}/_owner", headers=uri, timeout=NOTICE_SECONDS)
-    for _ in range(ATTEMPTS):
-        keys = [key for key in bucket.keys(f"o/{name}/") if key != owner_key(name)]
-        if not keys:
+    _delete_files(bucket, name, quiet_seconds=QUIET_SECONDS if owner.session else 0.0)
+
+
+def _delete_files(bucket: Bucket, name: str, *, quiet_seconds: float) -> None:
+    """Delete all objects of an Overseer but its record, until there are none for so long: its node may still copy."""
+    deadline = time.monotonic() + DELETE_SECONDS
+    quiet_until = time.monotonic() + quiet_seconds
+    while time.monotonic() < deadline:
+        if keys := [key for key in bucket.keys(f"o/{name}/") if key != owner_key(name)]:
+            bucket.delete(keys)
+            quiet_until = time.monotonic() + quiet_seconds
+        elif time.monotonic() >= quiet_until:
             return
-        bucket.delete(keys)
+        else:
+            time.sleep(POLL_SECONDS)
+    raise StorageUnavailable(f"{name} is removed, but its node goes on copying its files. Stop that node.")
 
 
 def upload(bucket: Bucket, daemon: Daemon, name: str, directory: Path, password: str, progress: Progress) -> int:
@@ -109,9 +124,11 @@ def upload(bucket: Bucket, daemon: Daemon, name: str, directory: Path, password:
                 progress(number, len(files))
             ready = replace(owner, session="", password=password, ready=True, removed=False)
             bucket.put(owner_key(name), asdict(ready), record)
-        except BaseException:
-            with suppress(StorageUnavailable):
-                bucket.delete([key for key in bucket.keys(f"o/{name}/") if key != owner_key(name)])
+        except BaseException as error:
+            with suppress(StorageUnavailable):  # only what this upload has made: somebody may have made another one
+                bucket.delete([key for key in bucket.keys(f"o/{name}/") if f"/e{owner.epoch}/" in key])
+            if isinstance(error, Conflict):
+                raise _exists(name) from None
             raise
     return len(rooms)
 
@@ -156,13 +173,17 @@ def _reserve(bucket: Bucket, name: str) -> tuple[Stored, Owner]:
     found = bucket.get(owner_key(name))
     before = Owner.read(found.value) if found is not None else Owner(removed=True)
     if not before.removed:
-        raise OverseerExists(f"There is an Overseer {name} already. Choose another name.")
+        raise _exists(name)
     epoch = before.epoch + 1
     owner = Owner(session=secrets.token_hex(8), epoch=epoch, removed=True, since=epoch)
     try:
         return bucket.put(owner_key(name), asdict(owner), found), owner
     except Conflict:
-        raise OverseerExists(f"There is an Overseer {name} already. Choose another name.") from None
+        raise _exists(name) from None
+
+
+def _exists(name: str) -> OverseerExists:
+    return OverseerExists(f"There is an Overseer {name} already. Choose another name.")
 
 
 def _upload_file(bucket: Bucket, daemon: Daemon, prefix: str, epoch: int, path: Path, directory: Path) -> None:

@@ -157,8 +157,8 @@ class Replicas:
         if path not in self._registered:
             self._register(path)
 
-    def copy(self, path: Path) -> bool:
-        """Return when all that was committed in a file is in the bucket, and whether this was a whole copy.
+    def copy(self, path: Path) -> Copies | None:
+        """Return when all that was committed in a file is in the bucket; the copies, if this was a whole one.
 
         That Litestream takes notice of a WAL file that has changed is checked, and that the bucket has the transaction.
         """
@@ -167,12 +167,12 @@ class Replicas:
         known = self._begun.get(path, Copied(0, None))
         copied = self._daemon.copy(path, seconds=SYNC_SECONDS if known.transaction else WHOLE_SECONDS)
         if copied == known.transaction and written == known.wal:
-            return False  # a commit that changed nothing writes nothing
+            return None  # a commit that changed nothing writes nothing
         if copied <= known.transaction or not self._bucket.has(self._transaction(path, copied)):
             raise CopyFailed(f"Litestream takes no notice of what is stored in {path.name}. Try again in a moment.")
         # Litestream itself may have written.
         self._begun[path] = Copied(copied, file_identity(beside(path, "-wal")))
-        return known.transaction == 0
+        return None if known.transaction else self._current(path)
 
     def close(self, path: Path) -> None:
         """Copy what is left of a file, and end."""
@@ -195,10 +195,10 @@ class Replicas:
             self._bucket.delete_below(f"{self._key(path)}/")
             remove(path)  # it may have been restored meanwhile
 
-    def delete_older(self, path: Path) -> None:
-        """Delete the copies that are older than the current one."""
+    def delete_older(self, path: Path, than: Copies) -> None:
+        """Delete the copies of a file that are older than a whole one."""
         for copies in self._all_copies(path):
-            if copies < self._current(path):
+            if copies < than:
                 self._bucket.delete_below(f"{self._key(path)}/{copies.folder}/")
 
     def _current(self, path: Path) -> Copies:

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -215,7 +216,7 @@ class Tenure:
 
     def _prove(self, path: Path) -> None:
         try:
-            is_whole = self.replicas.copy(path)
+            whole = self.replicas.copy(path)
             found = self._bucket.get(owner_key(self.name))
         except StorageUnavailable as error:
             self._fail(error)
@@ -223,8 +224,8 @@ class Tenure:
             self._fail(StorageUnavailable("another node owns it"))
         if path.name == REGISTRY_FILE and not self.owner.ready:
             self._make_ready(self)
-        if is_whole:
-            self._do_later(lambda: self.replicas.delete_older(path))
+        if whole is not None:
+            self._do_later(partial(self.replicas.delete_older, path, whole))
 
     def _fail(self, error: StorageUnavailable) -> NoReturn:
         log.error("%s: %s", self.name, error)

@@ -49,7 +49,7 @@ class Search:
 
     Rooms are read from their files, so that none is opened for it. `names` returns the ids of all rooms, the least
     recently active first, and `fetch` brings a room's file if it is not here. The index may be behind by DELAY_SECONDS,
-    and is built anew if it cannot be used.
+    and is rebuilt if it cannot be used.
 
     Two locks guard the two connections of the index, also while an operating-system thread uses them: `_writing` and
     `_reading`. Both are held to open, close or delete it, which only the thread and `stop` do. A room that is in

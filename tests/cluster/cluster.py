@@ -14,10 +14,10 @@ from types import TracebackType
 import requests
 
 from tests.cluster.bucket_proxy import BucketProxy, Link
+from tests.cluster.litestream import Litestream
 from tests.cluster.nginx import Nginx
 from tests.cluster.program import Program, free_port, free_ports
 from tests.cluster.seaweed import BUCKET, SeaweedFS
-from tests.support.litestream import Litestream
 from tests.support.waiting import DEADLINE
 
 ROOT = Path(__file__).parents[2]

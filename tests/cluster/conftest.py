@@ -19,9 +19,9 @@ import pytest
 from overseer.cluster.bucket import Bucket, Credentials
 from overseer.cluster.node import Node
 from overseer.cluster.replicas import Daemon
+from tests.cluster.litestream import Litestream
 from tests.cluster.program import MissingPart
 from tests.cluster.seaweed import BUCKET, KEY, REGION, SECRET, SeaweedFS
-from tests.support.litestream import Litestream
 from tests.support.waiting import until
 
 LEASE_SECONDS = 6.0

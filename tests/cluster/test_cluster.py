@@ -9,7 +9,7 @@ from tests.cluster.options import QUICK
 from tests.cluster.program import MissingPart
 from tests.cluster.scenarios import run
 
-SCENARIOS = ["crashes"]  # the others depend on the speed of the machine
+SCENARIOS = ["crashes", "drain", "rehash", "refusal", "logins"]
 
 
 def test_cluster_loses_nothing() -> None:

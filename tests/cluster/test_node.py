@@ -20,8 +20,8 @@ from overseer.rooms.overseer import Overseer
 from overseer.storage.instance_lock import REGISTRY_FILE, room_file
 from overseer.storage.sessions import SessionStorage
 from tests.cluster.conftest import LEASE_SECONDS, NewNode
+from tests.cluster.litestream import Litestream
 from tests.support.answers import Open, ask
-from tests.support.litestream import Litestream
 from tests.support.waiting import until
 
 OpenTenure = Callable[[Node, str], Overseer]
@@ -307,6 +307,26 @@ def test_room_that_is_opened_often_gets_a_new_copy_instead_of_ever_more_pieces(
     until(lambda: {key.removeprefix(prefix).partition("/")[0] for key in bucket.keys(prefix)} == {"e1.2"})
     first.vanish()
     assert said(open_tenure(second, name), room_id)[::2] == [f"Question {number}" for number in range(5)]
+
+
+def test_copies_are_not_deleted_for_a_whole_copy_that_is_not_made_yet(
+    new_node: NewNode, bucket: Bucket, name: str, open_tenure: OpenTenure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deleting older copies waits in a queue. A file may be about to begin the next copy when its turn comes."""
+    monkeypatch.setattr("overseer.cluster.replicas.REGISTERED_AT_MOST", 1)
+    node = new_node().node
+    create_overseer(bucket, name, "")
+    tenure, later = node.require(name), list[Callable[[], object]]()
+    tenure._do_later = later.append
+    overseer = open_tenure(node, name)
+    overseer.create("Room")
+    path = tenure.directory / REGISTRY_FILE
+    tenure.replicas.close(path)
+    monkeypatch.setattr(tenure.replicas._daemon, "register", lambda path, url: None)
+    tenure.replicas.note(path)  # the next copy begins, and nothing of it is in the bucket
+    for work in later:
+        work()
+    assert list(bucket.keys(f"o/{name}/{REGISTRY_FILE}/e1/"))
 
 
 def test_overseer_whose_files_are_missing_in_the_bucket_is_not_shown_as_an_empty_one(

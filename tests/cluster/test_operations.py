@@ -14,14 +14,14 @@ from overseer.cluster.bucket import Bucket
 from overseer.cluster.node import create_overseer, read_owner
 from overseer.cluster.replicas import Daemon
 from overseer.cluster.tenure import owner_key
-from overseer.domain.errors import InstanceError, NoSuchOverseer, OverseerExists
+from overseer.domain.errors import InstanceError, NoSuchOverseer, OverseerExists, StorageUnavailable
 from overseer.storage.check import check
 from overseer.storage.instance_lock import REGISTRY_FILE
 from overseer.storage.sessions import SessionStorage
 from tests.cluster.conftest import NewNode, Store
+from tests.cluster.litestream import Litestream
 from tests.cluster.test_node import OpenTenure, open_tenure, said  # noqa: F401 - a fixture
 from tests.support.answers import Open, ask
-from tests.support.litestream import Litestream
 
 
 def nothing(done: int, total: int) -> None:
@@ -95,6 +95,22 @@ def test_upload_is_refused_with_a_sentence_and_leaves_nothing(
     create_overseer(bucket, name, "")  # the name can be used
 
 
+def test_upload_whose_name_is_taken_meanwhile_leaves_the_other_overseer_alone(
+    single: Path, bucket: Bucket, daemon: Daemon, name: str
+) -> None:
+    other = f"o/{name}/{REGISTRY_FILE}/e7/file"
+
+    def take_it(done: int, total: int) -> None:
+        if done == 1:
+            create_overseer(bucket, name, "of somebody else")
+            bucket.put(other, {}, None)
+
+    with pytest.raises(OverseerExists, match="already"):
+        operations.upload(bucket, daemon, name, single, "", take_it)
+    assert sorted(bucket.keys(f"o/{name}/")) == sorted([other, owner_key(name)])
+    assert read_owner(bucket, name)[0].password == "of somebody else"
+
+
 def test_download_needs_a_new_directory(bucket: Bucket, daemon: Daemon, name: str, tmp_path: Path) -> None:
     create_overseer(bucket, name, "")
     (tmp_path / "file").touch()
@@ -124,6 +140,33 @@ def test_removed_overseer_leaves_nothing_and_one_of_the_same_name_has_none_of_it
     create_overseer(bucket, name, "")
     assert open_tenure(node, name).rooms().rooms == ()
     assert node.require(name).owner.epoch == 3
+
+
+def test_removal_waits_until_the_node_has_ended_copying(
+    bucket: Bucket, name: str, new_node: NewNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a node copies after the first deletion is deleted too; one that never ends is an error."""
+    monkeypatch.setattr(operations, "QUIET_SECONDS", 0.5)
+    monkeypatch.setattr(operations, "NOTICE_SECONDS", 0.2)
+    node = new_node().node
+    create_overseer(bucket, name, "")
+    node.require(name)
+    late, delete = [f"o/{name}/{number}" for number in range(3)], bucket.delete
+
+    def delete_and_copy_again(keys: list[str]) -> None:
+        delete(keys)
+        if late:
+            bucket.put(late.pop(), {}, None)
+
+    bucket.put(f"o/{name}/first", {}, None)
+    monkeypatch.setattr(bucket, "delete", delete_and_copy_again)
+    operations.remove(bucket, name)
+    assert list(bucket.keys(f"o/{name}/")) == [owner_key(name)] and not late
+    late += [f"o/{name}/{number}" for number in range(1000)]
+    monkeypatch.setattr(operations, "DELETE_SECONDS", 0.5)
+    bucket.put(f"o/{name}/first", {}, None)
+    with pytest.raises(StorageUnavailable, match="goes on copying"):
+        operations._delete_files(bucket, name, quiet_seconds=0.5)
 
 
 def test_commands_say_what_they_did(
