@@ -22,6 +22,7 @@ LEFT_OUT = {
     "unknown_part": "The model sent something other than text, which can’t be shown.",
 }
 SERVER_SAID = " The server said: "
+PICTURE_TYPES = ("image/png", "image/jpeg", "image/webp", "image/gif")
 UNFINISHED: tuple[State, ...] = ("waiting", "streaming")
 
 
@@ -66,9 +67,9 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A picture that the model sent. Its content is stored in the room's file, once, by its SHA-256 in hexadecimal.
+    """A picture that the model sent, or a file of an import. Its content is in the room's file, by its SHA-256 in hex.
 
-    `text` describes it, if the model does. `width` and `height` are in pixels.
+    `text` describes a picture, if the model does. `width` and `height` are in pixels, and 0 for other files.
     """
 
     kind: ClassVar[str] = "file"
@@ -77,11 +78,18 @@ class File:
     text: str = ""
     width: int = 0
     height: int = 0
+    name: str = ""
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether browsers show it as a picture."""
+        return self.media_type in PICTURE_TYPES
 
     @property
     def in_brackets(self) -> str:
-        """The picture in a plain text."""
-        return f"[picture: {self.text}]" if self.text else "[picture]"
+        """The file in a plain text."""
+        kind, words = ("picture" if self.is_picture else "file"), self.text or self.name
+        return f"[{kind}: {words}]" if words else f"[{kind}]"
 
 
 Part = Text | Reasoning | ToolCall | File

@@ -24,6 +24,8 @@ class Room:
 
     A fork has the id of the room that it was `forked_from`, and the number of the last message that was copied;
     `origin` is that room's name, or None if it is not there any more.
+
+    An `archived` room and a `temporary` one are not in the list.
     """
 
     id: str
@@ -39,6 +41,8 @@ class Room:
     forked_from: str = ""
     forked_at: int | None = None
     origin: str | None = None
+    archived: bool = False
+    temporary: bool = False
 
     @property
     def pinned(self) -> bool:
@@ -137,6 +141,8 @@ class Summary:
     hidden: int = 0
     forked_from: str = ""
     forked_at: int | None = None
+    archived: bool = False
+    temporary: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,39 @@ def m004_open(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE rooms ADD COLUMN open INTEGER NOT NULL DEFAULT 0")
 
 
-MIGRATIONS = (m001_rooms, m002_failed, m003_versions_and_forks, m004_open)  # append only
+def m005_archive_and_imports(db: sqlite3.Connection) -> None:
+    """Add archived and temporary rooms, which are not listed, and the reports of imports."""
+    db.execute("ALTER TABLE rooms ADD COLUMN archived INTEGER NOT NULL DEFAULT 0")
+    db.execute("ALTER TABLE rooms ADD COLUMN temporary INTEGER NOT NULL DEFAULT 0")
+    db.execute("CREATE INDEX listed ON rooms (rank) WHERE NOT deleting AND NOT archived AND NOT temporary")
+    db.execute("CREATE INDEX archived ON rooms (rank) WHERE archived")
+    db.execute(
+        """CREATE TABLE imports (
+             id TEXT PRIMARY KEY,
+             state TEXT NOT NULL CHECK (state IN ('waiting', 'running', 'done', 'cancelled', 'failed')),
+             reason TEXT NOT NULL DEFAULT '',
+             files TEXT NOT NULL,
+             created_at INTEGER NOT NULL,
+             ended_at INTEGER,
+             size INTEGER NOT NULL DEFAULT 0,
+             read INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID"""
+    )
+    # What became of each conversation. `place` is where it is in the files.
+    db.execute(
+        """CREATE TABLE imported (
+             import TEXT NOT NULL REFERENCES imports (id) ON DELETE CASCADE,
+             number INTEGER NOT NULL,
+             outcome TEXT NOT NULL CHECK (outcome IN ('imported', 'skipped', 'failed')),
+             name TEXT NOT NULL,
+             messages INTEGER NOT NULL,
+             room TEXT NOT NULL DEFAULT '',
+             place TEXT NOT NULL DEFAULT '',
+             reason TEXT NOT NULL DEFAULT '',
+             PRIMARY KEY (import, number)) WITHOUT ROWID"""
+    )
+
+
+MIGRATIONS = (m001_rooms, m002_failed, m003_versions_and_forks, m004_open, m005_archive_and_imports)  # append only
 
 SUMMARY_COLUMNS = [field.name for field in fields(Summary)]
 # A rank above those of all rooms, pinned or not.
@@ -66,7 +98,8 @@ SELECT = """
     FROM rooms WHERE NOT deleting"""
 SET_SUMMARY = """
     UPDATE rooms SET name = :name, messages = :messages, hidden = :hidden, preview = :preview, answering = :answering,
-      failed = :failed, forked_from = :forked_from, forked_at = :forked_at, problem = '', synced_at = :taken_at"""
+      failed = :failed, forked_from = :forked_from, forked_at = :forked_at, archived = :archived,
+      temporary = :temporary, problem = '', synced_at = :taken_at"""
 # Also the topmost pinned room gets the highest rank: it decides its place when it is unpinned.
 SYNC_ACTIVE = f"""{SET_SUMMARY}, active_at = :now,
       rank = rank - rank % {PINNED} + CASE WHEN rank % {PINNED} < {TOP} - 1 THEN {TOP} ELSE rank % {PINNED} END
@@ -268,4 +301,6 @@ def _room(row: sqlite3.Row) -> Room:
         forked_from=row["forked_from"],
         forked_at=row["forked_at"],
         origin=row["origin"],
+        archived=bool(row["archived"]),
+        temporary=bool(row["temporary"]),
     )

@@ -126,23 +126,23 @@ def insert_answer(db: sqlite3.Connection, question: int, *, model: str = "", lan
 def upsert_parts(db: sqlite3.Connection, number: int, parts: Sequence[Part], first: int = 0) -> None:
     """Insert or replace the parts of a message from position `first` on. `parts` holds all of them."""
     db.executemany(
-        "INSERT OR REPLACE INTO parts (message, position, kind, text, call, file, seconds)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO parts (message, position, kind, text, call, file, seconds, name)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         [(number, position, part.kind, *_columns(part)) for position, part in enumerate(parts) if position >= first],
     )
 
 
-def _columns(part: Part) -> tuple[str, str | None, str | None, float | None]:
+def _columns(part: Part) -> tuple[str, str | None, str | None, float | None, str]:
     if isinstance(part, File):
-        return part.text, None, part.sha256, None
+        return part.text, None, part.sha256, None, part.name
     if isinstance(part, Reasoning):
-        return part.text, None, None, part.seconds
+        return part.text, None, None, part.seconds, ""
     if not isinstance(part, ToolCall):
-        return part.text, None, None, None
+        return part.text, None, None, None, ""
     call = {"id": part.call_id, "name": part.name, "arguments": part.arguments, "state": part.state}
     if part.extra:
         call["extra"] = part.extra
-    return part.result, json.dumps(call), None, None
+    return part.result, json.dumps(call), None, None, ""
 
 
 def _part(row: sqlite3.Row) -> Part:
@@ -152,7 +152,9 @@ def _part(row: sqlite3.Row) -> Part:
     if row["kind"] == "reasoning":
         return Reasoning(row["text"], row["seconds"])
     if row["kind"] == "file":
-        return File(row["file"], row["media_type"] or "", row["text"], row["width"] or 0, row["height"] or 0)
+        return File(
+            row["file"], row["media_type"] or "", row["text"], row["width"] or 0, row["height"] or 0, row["name"]
+        )
     call = json.loads(row["call"])
     return ToolCall(call["id"], call["name"], call["arguments"], row["text"], call["state"], call.get("extra", ""))
 

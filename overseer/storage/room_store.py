@@ -116,6 +116,8 @@ class RoomStore:
             hidden=hidden,
             forked_from=room["forked_from"],
             forked_at=room["forked_at"],
+            archived=bool(room["archived"]),
+            temporary=bool(room["temporary"]),
         )
         return asked, _configuration(room), now
 
@@ -402,6 +404,8 @@ def summary(db: sqlite3.Connection) -> Summary:
         hidden=room["hidden"],
         forked_from=room["forked_from"],
         forked_at=room["forked_at"],
+        archived=bool(room["archived"]),
+        temporary=bool(room["temporary"]),
     )
 
 
@@ -424,9 +428,11 @@ def make_fork(db: sqlite3.Connection, *, origin: str, upto: int | None, name: st
         db.execute("UPDATE room SET head = ?", (last,))
     message_tree.count_hidden(db)
     _finish(db, room_rows.unfinished_numbers(db), "interrupted", FORKED)
-    db.execute("UPDATE messages SET key = NULL WHERE key IS NOT NULL")
+    db.execute("UPDATE messages SET key = NULL, source = NULL WHERE key IS NOT NULL OR source IS NOT NULL")
+    db.execute("DELETE FROM shares")
     db.execute(
-        "UPDATE room SET name = ?, named_by = 'person', created_at = ?, pinned = 0, forked_from = ?, forked_at = ?",
+        "UPDATE room SET name = ?, named_by = 'person', created_at = ?, pinned = 0, archived = 0, temporary = 0,"
+        " source = '', forked_from = ?, forked_at = ?",
         (name, room_rows.now(), origin, last if upto is None else upto),
     )
 

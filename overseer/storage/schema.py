@@ -147,6 +147,42 @@ def m009_side_by_side(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE messages ADD COLUMN lane INTEGER")
 
 
+def m010_import_and_share(db: sqlite3.Connection) -> None:
+    """Add where imported messages are from, the names of files, archived and temporary rooms, and read-only shares."""
+    # The format and id of the conversation that was imported, and of each of its messages: "chatgpt:6a1f…".
+    db.execute("ALTER TABLE room ADD COLUMN source TEXT NOT NULL DEFAULT ''")
+    db.execute("ALTER TABLE room ADD COLUMN archived INTEGER NOT NULL DEFAULT 0")
+    db.execute("ALTER TABLE room ADD COLUMN temporary INTEGER NOT NULL DEFAULT 0")
+    db.execute("ALTER TABLE messages ADD COLUMN source TEXT")
+    db.execute("CREATE UNIQUE INDEX sources ON messages (source) WHERE source IS NOT NULL")
+    db.execute("ALTER TABLE parts ADD COLUMN name TEXT NOT NULL DEFAULT ''")  # of a file
+    # `secret` is in the address of the share. `page` is the snapshot, compressed; a live share has none.
+    db.execute(
+        """CREATE TABLE shares (
+             number INTEGER PRIMARY KEY AUTOINCREMENT,
+             secret TEXT NOT NULL UNIQUE,
+             live INTEGER NOT NULL DEFAULT 0,
+             created_at INTEGER NOT NULL,
+             expires_at INTEGER,
+             visited_at INTEGER,
+             page BLOB)"""
+    )
+    # For people who open the file with other programs: the shown path, as words.
+    db.execute(
+        """CREATE VIEW transcript (time, who, text, number) AS
+             WITH RECURSIVE path (number, parent) AS (
+               SELECT number, parent FROM messages WHERE number = (SELECT head FROM room)
+               UNION ALL
+               SELECT m.number, m.parent FROM path JOIN messages m ON m.number = path.parent AND m.number < path.number)
+             SELECT strftime('%Y-%m-%d %H:%M:%S', created_at / 1000, 'unixepoch'),
+               CASE WHEN role = 'user' THEN 'You' WHEN model != '' THEN model ELSE 'Assistant' END,
+               (SELECT group_concat(text, char(10) || char(10)) FROM
+                 (SELECT text FROM parts WHERE message = m.number AND kind = 'text' ORDER BY position)),
+               m.number
+             FROM path JOIN messages m USING (number) ORDER BY m.number"""
+    )
+
+
 MIGRATIONS = (  # append only
     m001_messages,
     m002_settings,
@@ -157,4 +193,5 @@ MIGRATIONS = (  # append only
     m007_reasoning_seconds,
     m008_versions,
     m009_side_by_side,
+    m010_import_and_share,
 )

@@ -333,10 +333,14 @@ def old_room(tmp_path_factory: pytest.TempPathFactory) -> Path:
         RoomStore(storage, create=True).initialize("Room", by_person=True)
     insert_messages(path, range(1, MANY + 1), "Message {}".format)
     with closing(sqlite3.connect(path)) as db, db:
-        db.execute("DROP INDEX children")
-        for dropped in ("parent", "depth", "jump", "asked_model", "lane"):
+        db.execute("DROP VIEW transcript")
+        db.execute("DROP TABLE shares")
+        for index in ("children", "sources"):
+            db.execute(f"DROP INDEX {index}")
+        for dropped in ("parent", "depth", "jump", "asked_model", "lane", "source"):
             db.execute(f"ALTER TABLE messages DROP COLUMN {dropped}")
-        for dropped in ("head", "hidden", "forked_from", "forked_at"):
+        db.execute("ALTER TABLE parts DROP COLUMN name")
+        for dropped in ("head", "hidden", "forked_from", "forked_at", "source", "archived", "temporary"):
             db.execute(f"ALTER TABLE room DROP COLUMN {dropped}")
         db.execute(f"ALTER TABLE room ADD COLUMN messages INTEGER NOT NULL DEFAULT {MANY}")
         for name in ("counted", "uncounted"):

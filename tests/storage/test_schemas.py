@@ -36,8 +36,9 @@ PUBLISHED = {  # append only
         "m007_reasoning_seconds",
         "m008_versions",
         "m009_side_by_side",
+        "m010_import_and_share",
     ],
-    "registry": ["m001_rooms", "m002_failed", "m003_versions_and_forks", "m004_open"],
+    "registry": ["m001_rooms", "m002_failed", "m003_versions_and_forks", "m004_open", "m005_archive_and_imports"],
 }
 MIGRATIONS: dict[str, tuple[Migration, ...]] = {"room": schema.MIGRATIONS, "registry": registry.MIGRATIONS}
 EVERY = [(kind, version) for kind, names in PUBLISHED.items() for version in range(1, len(names) + 1)]
@@ -84,7 +85,8 @@ def expected_messages(version: int) -> list[Message]:
     cut = "Abandoned: the answer ended before the tool did."
     abandoned = ToolCall("call-3", "roll_dice", '{"sides": 6}', cut, "abandoned")
     code = Text("It is **14:13**.\n\n```python\nprint('😀')\n```")
-    files = (File(sha256(GIF).hexdigest(), "image/gif", "A 'dot'", 2, 1),) if version >= 6 else ()
+    name = "dot.gif" if version >= 10 else ""
+    files = (File(sha256(GIF).hexdigest(), "image/gif", "A 'dot'", 2, 1, name),) if version >= 6 else ()
     first = (Reasoning("I had better look."), time, failed, code, *files)
     messages = [
         question(1, "What time is it?\n\nAnd 'what' \"day\"?", 1),
@@ -171,7 +173,8 @@ def test_instance_of_an_earlier_version_opens_with_everything(version: int, tmp_
     for _ in range(2):
         overseer = opened(tmp_path)
         assert [(room.id, room.name, room.problem[:37]) for room in overseer.rooms().rooms] == [
-            ("000000000009", "Küche 🍳 9", ""),  # not in that list: adopted from its file, and so are the next five
+            ("000000000010", "Küche 🍳 10", ""),  # not in that list: adopted from its file, and so are the next six
+            ("000000000009", "Küche 🍳 9", ""),
             ("000000000008", "Küche 🍳 8", ""),
             ("000000000007", "Küche 🍳 7", ""),
             ("000000000006", "Küche 🍳 6", ""),
@@ -183,7 +186,7 @@ def test_instance_of_an_earlier_version_opens_with_everything(version: int, tmp_
             ("000000000001", "Küche 🍳 1", ""),
         ]
         check_rooms(overseer)
-        assert [room.active_at for room in overseer.rooms().rooms[6:]] == [CREATED + at for at in (22, 21, 23, 20)]
+        assert [room.active_at for room in overseer.rooms().rooms[7:]] == [CREATED + at for at in (22, 21, 23, 20)]
         overseer.close()
     assert not list((tmp_path / "facets").glob("room-00000000000b*"))
     for number in ROOMS:
