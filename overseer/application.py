@@ -29,7 +29,7 @@ from overseer.server.connection_limits import ConnectionLimits
 from overseer.storage.database import RunInThread, run_inline
 from overseer.storage.sessions import SessionStorage
 from overseer.tools.toolbox import StartThread, in_thread
-from overseer.web import auth, compression, extensions, login, responses, views, websocket
+from overseer.web import auth, compression, extensions, imports, login, responses, views, websocket
 from overseer.web.auth import AccessPolicy
 from overseer.web.extensions import Instance, Served
 from overseer.web.forms import MAX_FIELDS, BoundedRequest
@@ -192,10 +192,12 @@ def register(app: Flask) -> None:
     auth.init_app(app, extensions.access_policy)
     # Not earlier: with `flask run --debug` the parent of the reloader creates an app too, and must not take the lock.
     app.before_request(lambda: extensions.overseer().open(reopen=False))
+    imports.init_uploads(app)
     responses.init_app(app)
     websocket.init_app(app)
     assets.init_app(app)
     views.init_app(app)
+    imports.init_app(app)
     login.init_app(app)
     app.after_request(log_request)
     compression.init_app(app)

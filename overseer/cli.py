@@ -26,6 +26,7 @@ from overseer.web.password import hashed
 if TYPE_CHECKING:
     from overseer.cluster.bucket import Bucket
     from overseer.cluster.replicas import Daemon
+    from overseer.rooms.imports import Imports
 
 MIN_ROOMS_FOR_PROGRESS = 200
 
@@ -108,6 +109,45 @@ def reindex() -> None:
     except InstanceError as error:
         raise click.ClickException(str(error)) from None
     click.echo("The search index is complete.")
+
+
+@click.command("import")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@with_appcontext
+def import_files(files: tuple[Path, ...]) -> None:
+    """Import the conversations in FILES, exports of other programs or of Overseer. No server may be running."""
+    try:
+        overseer().open()
+        imports = overseer().imports
+        directory = imports.new_directory()
+        links = [directory / str(number) for number in range(len(files))]
+        for link, file in zip(links, files, strict=True):
+            link.symlink_to(file.absolute())  # nothing is copied
+        import_id = imports.start(directory, [(link, file.name) for link, file in zip(links, files, strict=True)])
+        shown = 0
+        while not imports.wait(import_id, 0.2):
+            shown = _echo_lines(imports, import_id, shown)
+        _echo_lines(imports, import_id, shown)
+        done = imports.find(import_id)
+        overseer().close()
+    except (InstanceError, StorageError) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(done.sentence)
+    if done.count("failed") or not done.count("imported") + done.count("skipped"):
+        sys.exit(1)
+
+
+def _echo_lines(imports: Imports, import_id: str, after: int) -> int:
+    """Print the lines of a report after line `after`, and return the number of the last one."""
+    for line in imports.lines(import_id, after=after):
+        name = line.name or line.place
+        if line.outcome == "imported":
+            click.echo(f"imported {name}: {line.messages} message{'s' * (line.messages != 1)}. {line.reason}".rstrip())
+        elif line.outcome == "failed":
+            place = f" ({line.place})" if line.place and line.name else ""
+            click.echo(f"failed {name}: {line.reason}{place}", err=True)
+        after = line.number
+    return after
 
 
 @click.command()
@@ -302,6 +342,7 @@ COMMANDS = (
     backup,
     check,
     reindex,
+    import_files,
     hash_password,
     add,
     remove,

@@ -29,6 +29,10 @@ class NoSuchMessage(Exception):
     """The room has no message with this number, or it is not of the required kind."""
 
 
+class NoSuchImport(Exception):
+    """There is no such import, or its report is not kept any more."""
+
+
 class NoSuchFile(Exception):
     """No message of the room shows a file with this SHA-256."""
 

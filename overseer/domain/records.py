@@ -12,6 +12,8 @@ from overseer.domain.messages import Message, Usage
 ROOM_ID = re.compile(r"[0-9a-f]{12}", re.ASCII)
 PINNED = 2**52  # added to the rank of a pinned room
 MAX_NUMBER = 2**63 - 1
+ImportState = Literal["waiting", "running", "done", "cancelled", "failed"]
+Outcome = Literal["imported", "skipped", "failed"]
 Move = Literal["", "to top", "elsewhere"]  # how a sync changes a room's position in the list
 
 
@@ -155,3 +157,58 @@ class Session:
     expires_at: int
     address: str
     user_agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """An import of files into rooms. Times are UTC milliseconds.
+
+    `read` of `size` bytes are read. `outcomes` are the numbers of conversations by outcome. `reason` is a sentence that
+    says why it failed, or empty.
+    """
+
+    id: str
+    state: ImportState
+    files: tuple[str, ...]
+    created_at: int
+    ended_at: int | None = None
+    size: int = 0
+    read: int = 0
+    reason: str = ""
+    outcomes: Mapping[Outcome, int] = field(default_factory=dict)
+
+    @property
+    def ended(self) -> bool:
+        """Whether no more conversations will come."""
+        return self.state not in ("waiting", "running")
+
+    def count(self, outcome: Outcome) -> int:
+        """Return the number of conversations with an outcome."""
+        return self.outcomes.get(outcome, 0)
+
+    @property
+    def sentence(self) -> str:
+        """What came of it so far, for a person."""
+        imported, skipped, failed = (self.count(one) for one in ("imported", "skipped", "failed"))
+        if not self.ended and not imported + skipped + failed:
+            return "The files are being read."
+        counts = f"{imported:,} imported, {skipped:,} skipped, {failed:,} failed."
+        nothing = "" if imported + skipped or not self.ended else "Nothing was imported. "
+        return f"{nothing}{counts}{' ' + self.reason if self.reason else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What became of a conversation of an import: the line `number` of its report.
+
+    `messages` is how many were added to the `room`, of which this is the id. `place` is where in the files it is, and
+    `reason` says why it was skipped or failed, or what was not kept.
+    """
+
+    number: int
+    outcome: Outcome
+    name: str
+    messages: int = 0
+    room: str = ""
+    place: str = ""
+    reason: str = ""

@@ -40,7 +40,7 @@ class SingleFile:
 
     def members(self) -> Iterator[Member]:
         """Yield the file."""
-        yield Member(self._name, self._path.stat().st_size, partial(self._path.open, "rb"))
+        yield Member(self._name, self._path.stat().st_size, lambda: self._path.open("rb"))
 
     def find(self, name: str) -> Callable[[], bytes] | None:
         """Return None: there are no other files."""

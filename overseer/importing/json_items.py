@@ -10,7 +10,7 @@ import codecs
 import json
 import re
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple, Protocol
 
 from overseer.importing.conversations import Unreadable
 
@@ -24,6 +24,13 @@ IN_STRING = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
 BEFORE_LIST = re.compile(r'\s*\{\s*"(' + "|".join(LIST_KEYS) + r')"\s*:\s*\[')
 SPACE = re.compile(r"[\s,]*")
 TOO_LARGE = "It is larger than {size} MB, which is more than can be read at once."
+
+
+class Stream(Protocol):
+    """What bytes are read from."""
+
+    def read(self, size: int) -> bytes:
+        """Return at most `size` bytes; none at the end."""
 
 
 class Item(NamedTuple):
@@ -40,7 +47,7 @@ class JsonReader:
     `position` is the number of bytes that were read.
     """
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._decode = codecs.getincrementaldecoder("utf-8-sig")("replace").decode
         self._decoder = json.JSONDecoder(strict=False, parse_constant=lambda name: None)
@@ -121,7 +128,7 @@ class JsonReader:
 
     def _skipped(self, place: str, sentence: str) -> Item:
         """Go to the end of a value that cannot be parsed, by its brackets."""
-        item, depth, in_string = Item(None, place, Unreadable(sentence, place)), 0, False
+        item, depth, in_string, moved = Item(None, place, Unreadable(sentence, place)), 0, False, False
         while True:
             while self._at < len(self._buffer):
                 if in_string:
@@ -137,10 +144,10 @@ class JsonReader:
                     self._at = len(self._buffer)
                     break
                 mark = found[0]
-                if mark in "]}" and not depth:  # the end of the list that the value is in
-                    self._at = found.start()
+                if mark in "]}" and not depth:  # the end of the list that the value is in, or a stray bracket
+                    self._at = found.start() if moved else found.end()
                     return item
-                self._at = found.end()
+                self._at, moved = found.end(), True
                 in_string = mark == '"'
                 depth += (mark in "[{") - (mark in "]}")
                 if not depth and mark in "]}":

@@ -7,8 +7,8 @@ import hashlib
 import re
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
-from io import BytesIO
 
+from overseer.domain.pictures import identify
 from overseer.domain.text import clean
 from overseer.llm import Delta, PictureFound, TextDelta
 from overseer.llm.thoughts import MarkdownPosition
@@ -17,13 +17,6 @@ PICTURE_TYPES = ("image", "image_url", "input_image", "output_image", "image_gen
 INLINE_FIELDS = ("inline_data", "inlineData")  # Gemini
 # Where a part of a message has its picture: OpenAI, OpenRouter, Gemini, Claude, Ollama.
 ADDRESS_FIELDS = ("image_url", "source", *INLINE_FIELDS, "image", "url", "data", "b64_json", "result")
-SIGNATURES = {
-    "image/png": re.compile(rb"\x89PNG\r\n\x1a\n"),
-    "image/jpeg": re.compile(rb"\xff\xd8\xff"),
-    "image/gif": re.compile(rb"GIF8[79]a"),
-    "image/webp": re.compile(rb"RIFF....WEBP", re.S),
-}
-MAX_PIXELS = 50_000_000  # a browser needs four bytes for each
 MAX_PICTURES = 20  # of one reply
 MAX_PICTURE_BYTES = 50_000_000  # of all pictures of one reply
 MAX_DESCRIPTION_CHARS = 300
@@ -84,17 +77,12 @@ def decode_picture(encoded: str) -> PictureFound | None:
 
     The format is read from the content, whatever the model says.
     """
-    import imagesize  # it imports an HTTP client and an XML parser, and few answers have pictures
-
     try:
         content = binascii.a2b_base64(encoded.replace("-", "+").replace("_", "/") + "==")
-        media_type = next(name for name, signature in SIGNATURES.items() if signature.match(content))
-        width, height = imagesize.get(BytesIO(content))
-    except Exception:  # imagesize is not written for damaged pictures
+    except ValueError:
         return None
-    if width < 1 or height < 1 or width * height > MAX_PIXELS:
-        return None
-    return PictureFound(content, media_type, width, height)
+    found = identify(content)
+    return None if found is None else PictureFound(content, *found)
 
 
 class DataUriParser:

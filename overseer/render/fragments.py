@@ -28,7 +28,7 @@ from markupsafe import Markup
 from werkzeug.routing import MapAdapter
 
 from overseer.domain.messages import Message, Part, Reasoning, Text, Usage
-from overseer.domain.records import Page, Room, RoomList, Session
+from overseer.domain.records import Import, Imported, Page, Room, RoomList, Session
 from overseer.domain.search import Found, Hit
 from overseer.domain.settings import Settings
 from overseer.domain.times import utc
@@ -176,6 +176,15 @@ class Fragments:
         """
         template = "search/_search.html" if whole else "search/_results.html"
         return self._render(template, groups=groups, found=found, q=q, within=within, sentence=sentence)
+
+    def imports(self, imports: Sequence[Import]) -> str:
+        """Render `#room` with a form to import files, and the imports that there were."""
+        return self._render("imports/_imports.html", imports=imports)
+
+    def import_report(self, found: Import, lines: Sequence[Imported], *, more: bool, whole: bool = False) -> str:
+        """Render `#import`, a page of the report of an import, or with `whole` the `#room` around it."""
+        template = "imports/_import.html" if whole else "imports/_report.html"
+        return self._render(template, found=found, lines=lines, more=more)
 
     def row(self, room: Room, *, active: str | None) -> Markup:
         """Render `#room-<id>`, a room in the list."""

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from overseer.domain.context import DEFAULT_CONTEXT_TOKENS, estimate_tokens, message_tokens
 from overseer.domain.errors import AnswerInProgress, Outdated, StorageError, StorageUnavailable
@@ -269,6 +270,13 @@ class ChatRoom:
             if len(turn.buffer):
                 self._save(turn, 0)
 
+    def merge(self, path: Path) -> int:
+        """Add the messages of a later export, the file of a whole room. Return how many. Raises AnswerInProgress."""
+        self._require_idle()
+        if added := self._store.merge(path):
+            self._emit(PathChanged(self.room_id))
+        return added
+
     def clear(self) -> None:
         """Delete all messages, a name that was made of the first question, and cancel the running turns."""
         renamed = self._store.clear(name=NEW_ROOM)
@@ -312,6 +320,10 @@ class ChatRoom:
     def file(self, sha256: str) -> tuple[str, bytes]:
         """Return the media type and the content of a file that a message shows. Raises NoSuchFile."""
         return self._store.file(sha256)
+
+    def source(self) -> str:
+        """Return the format and id of the conversation that was imported, or an empty text."""
+        return self._store.source()
 
     def settings(self) -> Settings:
         """Return the room's settings."""

@@ -10,7 +10,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
@@ -47,6 +47,7 @@ from overseer.domain.text import NEW_ROOM, clean, fork_name, idempotency_key, qu
 from overseer.llm import Models
 from overseer.rooms.chat_room import INTERRUPTED, ChatRoom, Limits
 from overseer.rooms.event_queue import EventQueue
+from overseer.rooms.imports import Imports, NewFile
 from overseer.rooms.room_handle import RoomHandle
 from overseer.rooms.search import PAGE_HITS, Search, open_during_crash
 from overseer.storage.database import (
@@ -60,6 +61,7 @@ from overseer.storage.database import (
     run_inline,
 )
 from overseer.storage.facets import DELETED, Facet, FacetAborted, Facets
+from overseer.storage.import_log import ImportLog
 from overseer.storage.instance_lock import REGISTRY_FILE, InstanceLock, room_file, room_ids
 from overseer.storage.registry import PAGE, Registry
 from overseer.storage.replication import Replication
@@ -144,6 +146,7 @@ class Overseer:
         self._broken: set[str] = set()  # rooms whose problem was recorded in this run
         self._marked: set[str] = set()  # rooms that are marked as open in the registry, if it is replicated
         self._closed = False
+        self.imports = Imports(directory, self)
 
     # Open and close
 
@@ -160,6 +163,7 @@ class Overseer:
                 self._lock.acquire()
                 try:
                     self._search.start(self._open_and_recover())
+                    self.imports.open(ImportLog(self._storage))
                 except BaseException as error:
                     self._registry = None
                     with ExitStack() as stack:
@@ -182,6 +186,7 @@ class Overseer:
             self._closed = True
             if self._registry is None:
                 return
+            self.imports.close()
             self._facets.set_busy_deadline(time.monotonic() + BUSY_SECONDS)
             with suppress(StorageError):
                 for room_id, (_, answering, _) in self._registry.synced().items():
@@ -205,8 +210,8 @@ class Overseer:
                         registry.end_run()
 
     def is_idle(self) -> bool:
-        """Return whether no room is being used and no turn runs. It is a hint."""
-        return self._facets.is_idle()
+        """Return whether no room is being used, and no turn and no import runs. It is a hint."""
+        return self._facets.is_idle() and self.imports.is_idle()
 
     def shrink(self) -> None:
         """Free the memory that is used as a cache: close the files of idle rooms, and drop what SQLite has cached."""
@@ -331,6 +336,37 @@ class Overseer:
         self._search.stop()
         self._search.build(progress)
         self.close()
+
+    # What an import does
+
+    def source_of(self, room_id: str) -> str | None:
+        """Return where a room was imported from, empty if it was not; None if there is no such room."""
+        try:
+            return self.call(room_id, ChatRoom.source)
+        except NoSuchRoom:
+            return None
+
+    def add_files(self, files: Sequence[NewFile]) -> None:
+        """Move the files of new rooms into place, and list them."""
+        if not files:
+            return
+        for new in files:
+            self._facets.adopt(_facet_name(new.room_id), new.path)
+        self._facets.flush_directory()
+        self._require_registry().add_all((new.room_id, new.summary) for new in files)
+        for new in files:
+            self._publish(RoomCreated(new.room_id))
+
+    def merge(self, room_id: str, path: Path) -> int:
+        """Add to a room the messages of a later export; see `ChatRoom.merge`."""
+        return self.call(room_id, ChatRoom.merge, path)
+
+    def arrange(self, room_ids: Iterable[str]) -> None:
+        """Order rooms in the list by their last activity, in the places that they have."""
+        room_ids = list(room_ids)
+        if room_ids:
+            self._require_registry().arrange(room_ids)
+            self._publish(RoomSynced(room_ids[-1], moved_to_top=False, moved=True))
 
     def sync_state(self, room_id: str, *, active: bool = False) -> None:
         """Update the registry's summary of a room from its file; an active room moves to the top of the list."""

@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 MAX_HEADERS_BYTES = 32_768  # of all headers; gevent limits the request line to 8,192
 MAX_HEADER_LINES = 90
 MAX_CHUNK_LINE_BYTES = 16_384  # the size of a chunk and its extensions
+MIN_BODY_BYTES_PER_SECOND = 50_000  # of a body that takes longer than `body_seconds`
+PAUSE_BYTES = 250_000  # of a body, after which others go first
 MAX_DISCARDED_BYTES = 20_000_000  # of an unwanted body, so that the client reads the response before a reset
 SEND_BYTES = 65_536  # of a response, for which `stall_seconds` are allowed
 BUFFER_BYTES = 8192
@@ -133,7 +135,8 @@ class BoundedInput(Input):  # type: ignore[misc]
     ) -> None:
         super().__init__(rfile, length, expecting, chunked)
         self._timeouts = timeouts
-        self._deadline = time.monotonic() + timeouts.body_seconds
+        self._deadline = time.monotonic() + timeouts.body_seconds + (length or 0) / MIN_BODY_BYTES_PER_SECOND
+        self._unpaused = 0  # bytes that were read without a pause
         self.unread = False
         self.malformed = False
         self.last = False
@@ -149,7 +152,12 @@ class BoundedInput(Input):  # type: ignore[misc]
         if seconds <= 0:
             raise DeadlineExceeded
         with Timeout(seconds, DeadlineExceeded):
-            return read(length)
+            data = read(length)
+        self._unpaused += len(data)
+        if self._unpaused >= PAUSE_BYTES:  # what a fast client has sent is read without a switch to other greenlets
+            self._unpaused = 0
+            sleep(0)
+        return data
 
     def _chunked_read(self, length: int | None = None, use_readline: bool = False) -> bytes:
         self._send_100_continue()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Concatenate, Generic, ParamSpec, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
-from overseer.storage.database import RunInThread, Storage, remove, run_inline
+from overseer.storage.database import RunInThread, Storage, file_identity, flush, remove, run_inline
 from overseer.storage.replication import Replication
 from overseer.storage.snapshot import copy
 
@@ -221,6 +221,27 @@ class Facets(Generic[T]):
             self._run_in_thread(partial(copy, source_path, target_path, change))
             if self._replication is not None:
                 self._replication.committed(target_path, durable=True)
+
+    def adopt(self, name: str, path: Path) -> bool:
+        """Move a finished file to the facet `name`, unless that exists. Return whether it was moved.
+
+        The move itself is on the disk after `flush_directory`.
+        """
+        target = self.path(name)
+        with self._lock:
+            slot = self._slot(name)
+        with slot.lock:
+            if file_identity(target) is not None:
+                return False
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(target)
+            if self._replication is not None:
+                self._replication.committed(target, durable=True)
+            return True
+
+    def flush_directory(self) -> None:
+        """Wait until the disk has the names of the files."""
+        self._run_in_thread(partial(flush, self._directory))
 
     def is_idle(self) -> bool:
         """Return whether every open facet could be closed now. It is a hint."""

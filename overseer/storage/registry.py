@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import fields
@@ -139,6 +140,31 @@ class Registry:
         with self._storage.write() as db:
             _add(db, room_id, summary, active_at=now())
             self._topmost[False] = room_id
+
+    def add_all(self, rooms: Iterable[tuple[str, Summary]]) -> None:
+        """Insert rooms at the top of the list with their own times of activity, the last at the top."""
+        with self._storage.write() as db:
+            self._topmost.clear()
+            for room_id, summary in rooms:
+                _add(db, room_id, summary, active_at=summary.active_at)
+
+    def arrange(self, room_ids: Iterable[str]) -> None:
+        """Let these rooms change places among themselves, so that the most recently active is above the others."""
+        with self._storage.write() as db:
+            self._topmost.clear()
+            rows = db.execute(
+                f"SELECT id, rank % {PINNED} AS place, rank >= {PINNED} AS pinned, active_at FROM rooms"  # noqa: S608
+                " WHERE id IN (SELECT value FROM json_each(?))",
+                (json.dumps(list(room_ids)),),
+            ).fetchall()
+            places = sorted(row["place"] for row in rows)
+            rows.sort(key=lambda row: (row["active_at"], row["id"]))
+            # The ranks are unique, also between the two statements.
+            db.executemany("UPDATE rooms SET rank = -rank WHERE id = ?", [(row["id"],) for row in rows])
+            db.executemany(
+                "UPDATE rooms SET rank = ? WHERE id = ?",
+                [(place + PINNED * row["pinned"], row["id"]) for place, row in zip(places, rows, strict=True)],
+            )
 
     def adopt(self, rooms: Iterable[tuple[str, Summary]]) -> None:
         """Insert rooms whose files were found, the most recently active at the top.

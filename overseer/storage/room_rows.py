@@ -296,7 +296,7 @@ def mark_finished(
             "model": model,
             "left_out": None if left_out is None else encode_names(left_out),
             "continuable": continuable,
-            "sources": json.dumps([[one.url, one.title] for one in sources], ensure_ascii=False) if sources else None,
+            "sources": encode_sources(sources),
             "now": now(),
         },
     )
@@ -305,6 +305,11 @@ def mark_finished(
 def encode_names(names: Collection[str]) -> str:
     """Encode the names of rejected request parameters for the column `left_out`."""
     return ",".join(sorted(names))
+
+
+def encode_sources(sources: Sequence[Source]) -> str | None:
+    """Encode cited pages for the column `sources`; None if there are none."""
+    return json.dumps([[one.url, one.title] for one in sources], ensure_ascii=False) if sources else None
 
 
 def unfinished_numbers(db: sqlite3.Connection, limit: int = -1) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from overseer.domain.context import message_tokens, newest_within_budget
 from overseer.domain.errors import KeyReused, NoSuchFile, NoSuchMessage, Outdated, StorageDamaged
@@ -12,7 +13,7 @@ from overseer.domain.messages import UNFINISHED, File, Message, Part, Source, St
 from overseer.domain.records import MAX_NUMBER, Asked, Page, Summary
 from overseer.domain.settings import MAX_LANES, Settings
 from overseer.domain.text import strip_markdown
-from overseer.storage import message_tree, room_rows
+from overseer.storage import message_tree, new_room, room_rows
 from overseer.storage.database import Storage
 from overseer.storage.message_tree import HEAD
 from overseer.storage.schema import APPLICATION_ID, MIGRATIONS
@@ -296,7 +297,19 @@ class RoomStore:
             done = db.execute("UPDATE room SET name = ?, named_by = 'nobody' WHERE named_by = 'first words'", (name,))
             return done.rowcount > 0
 
+    def merge(self, path: Path) -> int:
+        """Add the messages of a later export, the file of a whole room. Return how many; see `new_room.merge`."""
+        new = new_room.read_room(path)
+        with self._storage.write() as db:
+            return new_room.merge(db, new)
+
     # Queries
+
+    def source(self) -> str:
+        """Return the format and id of the conversation that was imported, or an empty text."""
+        with self._storage.read() as db:
+            row = db.execute("SELECT source FROM room").fetchone()
+            return row["source"] if row else ""
 
     def page(self, before: int | None, limit: int) -> Page:
         """Return the newest `limit` messages of the shown path, or those before message `before` on its path."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import secrets
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from flask import Request
@@ -51,10 +53,23 @@ class BoundedRequest(Request):
     """A request whose form is bounded, and whose headers and query can be parsed."""
 
     form_data_parser_class = BoundedForms
+    upload_directory: Path | None = None  # where the files of the form are stored, instead of in memory
 
     def __init__(self, environ: WSGIEnvironment, populate_request: bool = True, shallow: bool = False) -> None:
         normalize(environ)
         super().__init__(environ, populate_request, shallow)
+
+    def make_form_data_parser(self) -> FormDataParser:
+        """Return the parser of the form; one that stores files as they arrive if there is a directory for them."""
+        if self.upload_directory is None:
+            return super().make_form_data_parser()
+        return FormDataParser(
+            stream_factory=self._get_file_stream,
+            max_form_memory_size=self.max_form_memory_size,
+            max_content_length=self.max_content_length,
+            max_form_parts=self.max_form_parts,
+            cls=self.parameter_storage_class,
+        )
 
     def _get_file_stream(
         self,
@@ -63,6 +78,8 @@ class BoundedRequest(Request):
         filename: str | None = None,
         content_length: int | None = None,
     ) -> IO[bytes]:
+        if self.upload_directory is not None:
+            return (self.upload_directory / secrets.token_hex(8)).open("x+b")
         # The body is in memory already, and a temporary file would stay open if the form is incomplete.
         return io.BytesIO()
 

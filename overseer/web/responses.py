@@ -18,6 +18,7 @@ from overseer.domain.errors import (
     InstanceError,
     KeyReused,
     NoSuchFile,
+    NoSuchImport,
     NoSuchMessage,
     NoSuchOverseer,
     NoSuchRoom,
@@ -40,6 +41,7 @@ STATUS: dict[type[Exception], int] = {
     NoSuchOverseer: 404,
     NoSuchRoom: 404,
     NoSuchFile: 404,
+    NoSuchImport: 404,
     NoSuchMessage: 404,
     AnswerInProgress: 409,
     Outdated: 409,
@@ -63,6 +65,8 @@ OWNER_HEADER = "Overseer-Owner"  # of a 421: the address of the server that has 
 RETRY_SECONDS = 1  # after which what cannot be done at the moment may be tried again
 CREATING_ENDPOINTS = ("rooms.create_room", "rooms.create_message_in_new_room")
 PAGES = (
+    "imports.show_import",
+    "imports.show_imports",
     "login.list_sessions",
     "rooms.edit_message",
     "rooms.index",
