@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 NEW_ROOM = "New room"
 MAX_NAME_CHARS = 120  # of a room
 MAX_DERIVED_NAME_CHARS = 48  # of a name that is derived from the first question
 MAX_TEXT_CHARS = 200_000  # of a question
 MAX_KEY_CHARS = 200  # of an idempotency key
+MAX_FILE_NAME_BYTES = 120  # of UTF-8, which leaves room for an id and an extension below the usual 255
 
 # NUL, other control characters and lone surrogates, which HTML cannot represent.
 INVALID_CHARACTERS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 # HTML cannot represent these either. They become line feeds: word processors use them for line and page breaks.
 VERTICAL_WHITESPACE = re.compile(r"[\v\f]")
+# Separators of paths, and what Windows does not allow in names or has names for.
+NOT_IN_FILE_NAMES = re.compile(r'[/\\:*?"<>|]+')
+DEVICE_NAME = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(?![^.])", re.I)
 
 FENCE_LINE = re.compile(r"^[ >]*(?:`{3,}|~{3,}).*$", re.M)
 LINK = re.compile(r"!?\[([^\[\]]{0,200})\]\([^()\s]{0,500}\)")
@@ -62,6 +67,14 @@ def fork_name(name: str) -> str:
     """Return the name of a fork of a room with this name."""
     suffix = " (fork)"
     return name[: MAX_NAME_CHARS - len(suffix)] + suffix
+
+
+def file_name(name: str, *, default: str = "room") -> str:
+    """Return a name for a file, without an extension, that is safe in every folder: visible, short and no path."""
+    name = "".join(one for one in unicodedata.normalize("NFC", name) if unicodedata.category(one)[0] != "C")
+    name = " ".join(NOT_IN_FILE_NAMES.sub("-", name).split()).lstrip(".-~ ")
+    name = name.encode()[:MAX_FILE_NAME_BYTES].decode(errors="ignore").rstrip(". ")
+    return f"_{name}" if DEVICE_NAME.match(name) else name or default
 
 
 def question(text: str) -> str:

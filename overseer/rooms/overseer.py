@@ -15,7 +15,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import BinaryIO, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from overseer.domain.errors import (
@@ -65,6 +65,7 @@ from overseer.storage.import_log import ImportLog
 from overseer.storage.instance_lock import REGISTRY_FILE, InstanceLock, room_file, room_ids
 from overseer.storage.registry import PAGE, Registry
 from overseer.storage.replication import Replication
+from overseer.storage.room_copy import RoomCopy, export
 from overseer.storage.room_rows import now
 from overseer.storage.room_store import make_fork
 from overseer.tools.toolbox import TOOLS, StartThread, Toolbox, in_thread
@@ -116,6 +117,7 @@ class Overseer:
     ) -> None:
         self.directory = directory
         self._replication = replication
+        self._run_in_thread = run_in_thread
         self._models = models
         self._limits = limits or Limits()
         self._tools = Toolbox(TOOLS, seconds=self._limits.tool_seconds, start_thread=start_thread)
@@ -433,6 +435,30 @@ class Overseer:
         with suppress(NoSuchRoom):
             return replace(page, apart=registry.room(open_room))
         return page
+
+    def room_ids(self) -> list[str]:
+        """Return the ids of all rooms, also of archived and temporary ones, the least recently active first."""
+        return self._require_registry().ids()
+
+    def export(self, room_id: str, form: Callable[[RoomCopy], BinaryIO]) -> BinaryIO:
+        """Return what `form` makes of a copy of the room, which has what has arrived of a growing answer.
+
+        It is made in a thread. The room goes on meanwhile.
+        """
+        self.record(room_id)
+        self.call(room_id, ChatRoom.save)
+        try:
+            file = cast(
+                BinaryIO, self._run_in_thread(partial(export, room_file(self.directory, room_id), room_id, form))
+            )
+        except FileNotFoundError:
+            raise NoSuchRoom("This room was just deleted.") from None
+        try:
+            self.record(room_id)
+        except BaseException:
+            file.close()
+            raise
+        return file
 
     def search(self, query: Query, *, room_id: str | None = None, after: int = 0, limit: int = PAGE_HITS) -> Found:
         """Return a page of the texts of all rooms, or of one, that match. Raises StorageUnavailable."""
