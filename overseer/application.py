@@ -25,6 +25,7 @@ from overseer.render.fragments import FragmentCache, Fragments, prepare
 from overseer.render.streaming_answers import StreamingAnswers
 from overseer.rooms.chat_room import Limits
 from overseer.rooms.overseer import OPEN_FACETS, Overseer
+from overseer.rooms.temporary import TEMPORARY_SECONDS
 from overseer.server.connection_limits import ConnectionLimits
 from overseer.storage.database import RunInThread, run_inline
 from overseer.storage.sessions import SessionStorage
@@ -62,6 +63,7 @@ def create_app(
     start_thread: StartThread = in_thread,
     multi: bool | None = None,
     node: str = "",
+    temporary_seconds: float = TEMPORARY_SECONDS,
 ) -> Flask:
     """Return the app for one instance directory, which is opened by the first request or by `overseer.open()`.
 
@@ -69,7 +71,7 @@ def create_app(
     that cannot be used. If `multi`, the app serves several Overseers, each below `/o/<name>/`; `overseer.multi` has
     what that takes. With OVERSEER_BUCKET, it does so as a node of a cluster, by default at the address `node`; see
     `overseer.cluster`. `check_password` compares a hash with a password. `run_in_thread` makes commits, and
-    `start_thread` runs tools.
+    `start_thread` runs tools. `temporary_seconds` is how long a temporary room stays after its last use.
     """
     directory = Path(instance or config.INSTANCE.read(os.environ) or default_instance()).absolute()
     access = access or config.access(os.environ)
@@ -89,6 +91,7 @@ def create_app(
             run_in_thread=run_in_thread,
             start_thread=start_thread,
             replication=replication,
+            temporary_seconds=temporary_seconds,
         )
         policy = AccessPolicy(
             access=access,
@@ -180,7 +183,11 @@ def connected(
             app, prefix, streaming_answers=streaming_answers, model=models.shown, locked=locked, cache=cache
         )
 
-    hub = Hub(lru_cache(MAX_PREFIXES)(lambda prefix: FrameRenderer(overseer, fragments(prefix), streaming_answers)))
+    hub = Hub(
+        lru_cache(MAX_PREFIXES)(lambda prefix: FrameRenderer(overseer, fragments(prefix), streaming_answers)),
+        on_last_left=overseer.temporary_rooms.touch,
+    )
+    overseer.temporary_rooms.has_tab = hub.has_tab
     overseer.subscribe(streaming_answers.apply)
     overseer.subscribe(hub.handle)
     return Instance(overseer, hub, fragments, policy, connections, models.watch(hub.models_changed))

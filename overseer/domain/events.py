@@ -104,7 +104,9 @@ class PathChanged(RoomEvent):
 
 @dataclass(frozen=True, slots=True)
 class RoomCreated(RoomEvent):
-    """A room was created."""
+    """A room was created. A `temporary` one is in no list."""
+
+    temporary: bool = False
 
 
 @dataclass(frozen=True, slots=True)

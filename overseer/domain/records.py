@@ -51,17 +51,24 @@ class Room:
         """Whether the room stays above the rooms that are not pinned."""
         return self.rank >= PINNED
 
+    @property
+    def listed(self) -> bool:
+        """Whether the room is in the list."""
+        return not (self.archived or self.temporary)
+
 
 @dataclass(frozen=True, slots=True)
 class RoomList:
     """A page of the list. `after` is the argument for the next page, or None on the last one.
 
-    `apart` is the open room, if it is asked for and further down the list.
+    `apart` is the open room, if it is asked for and further down the list, archived or temporary. `archived` if there
+    are archived rooms.
     """
 
     rooms: tuple[Room, ...]
     after: int | None
     apart: Room | None = None
+    archived: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,7 @@ class Asked:
 
     `beside` are the numbers of the other answers, if several models were asked.
     `repeated` if its key was used before and nothing was stored. `named_room` if the room was named after it.
+    `unarchived` if the room was archived before.
     `messages` are the question and all answers as they were stored.
     """
 
@@ -79,6 +87,7 @@ class Asked:
     named_room: bool = False
     messages: tuple[Message, ...] = field(default=(), compare=False, repr=False)
     beside: tuple[int, ...] = ()
+    unarchived: bool = False
 
     @property
     def answers(self) -> tuple[int, ...]:

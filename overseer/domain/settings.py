@@ -20,13 +20,16 @@ NUMBER = re.compile(r"\+?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?", re.I)  # float() also
 class Settings:
     """A room's settings. An empty `model` means the server's default, `temperature` None the model's default.
 
-    A `pinned` room stays at the top of the list.
+    A `pinned` room stays at the top of the list. An `archived` one is not in the list. A `temporary` one is not either,
+    and is deleted when it has not been used for a while.
     """
 
     model: str = ""
     system_prompt: str = ""
     temperature: float | None = None
     pinned: bool = False
+    archived: bool = False
+    temporary: bool = False
 
 
 class Changes(TypedDict, total=False):
@@ -36,6 +39,8 @@ class Changes(TypedDict, total=False):
     system_prompt: str
     temperature: float | None
     pinned: bool
+    archived: bool
+    temporary: bool
 
 
 def parse_changes(form: Mapping[str, str]) -> Changes:
@@ -48,8 +53,21 @@ def parse_changes(form: Mapping[str, str]) -> Changes:
     if "temperature" in form:
         found["temperature"] = _temperature(form["temperature"])
     if "pinned" in form:
-        found["pinned"] = _pinned(form["pinned"])
+        found["pinned"] = _flag(
+            form["pinned"], "pinned is 1 for a room that stays on top, and 0 for one that does not."
+        )
+    if "archived" in form:
+        found["archived"] = _flag(form["archived"], "archived is 1 for a room that leaves the list, and 0 otherwise.")
+    if "temporary" in form:
+        if parse_temporary(form["temporary"]):
+            raise Invalid("Only a new room can be temporary: POST /rooms with temporary=1.")
+        found["temporary"] = False
     return found
+
+
+def parse_temporary(given: str) -> bool:
+    """Return whether a new room is temporary. Raises Invalid."""
+    return _flag(given, "temporary is 1 for a new room that is deleted after its use, and 0 to keep it.")
 
 
 def parse_models(given: Sequence[str]) -> tuple[str, ...]:
@@ -85,7 +103,7 @@ def _temperature(given: str) -> float | None:
     return temperature
 
 
-def _pinned(given: str) -> bool:
+def _flag(given: str, sentence: str) -> bool:
     if given not in ("", "0", "1"):
-        raise Invalid("pinned is 1 for a room that stays on top, and 0 for one that does not.")
+        raise Invalid(sentence)
     return given == "1"

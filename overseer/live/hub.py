@@ -39,9 +39,12 @@ class Hub:
     `<run id>.<number>`, because the numbers begin again with each run of the server.
     """
 
-    def __init__(self, renderer: Callable[[str], FrameRenderer]) -> None:
-        """`renderer` returns the renderer for a URL prefix."""
+    def __init__(
+        self, renderer: Callable[[str], FrameRenderer], *, on_last_left: Callable[[str], None] = lambda room_id: None
+    ) -> None:
+        """`renderer` returns the renderer for a URL prefix. `on_last_left` is called when the last tab left a room."""
         self._renderer = renderer
+        self._on_last_left = on_last_left
         self._run_id = secrets.token_hex(4)
         self._revision = 0
         self._lock = threading.Lock()
@@ -136,6 +139,11 @@ class Hub:
                 room.discard(tab)
                 if not room.followed:
                     self._remember(tab.room_id, self._followed.pop(tab.room_id))
+                    self._on_last_left(tab.room_id)
+
+    def has_tab(self, room_id: str) -> bool:
+        """Return whether a tab follows the room."""
+        return room_id in self._followed
 
     def log_out(self, session: str, html: str) -> None:
         """Send `html` to the tabs of this session, and close them."""

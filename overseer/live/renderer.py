@@ -123,9 +123,13 @@ class FrameRenderer:
         try:
             room = self._overseer.record(stale.room_id)
         except NoSuchRoom:
-            return partial(target, "delete", "")
+            # It may have been the last archived room.
+            link = self._fragments.archive_link(self._overseer.rooms(limit=1))
+            return partial(target, "delete", "") + partial("rooms-archived", "outerHTML", link)
+        if not room.listed and room.id != state.room_id:
+            return ""
         row = self._fragments.row(room, active=state.room_id)
-        if isinstance(stale, MovedToTop):
+        if isinstance(stale, MovedToTop) and room.listed:
             top = dom_id("rooms", "pinned" if room.pinned else "today")
             return partial(target, "delete", "") + partial(top, "afterend", row)
         return partial(target, "outerMorph", row)

@@ -191,6 +191,14 @@ class Fragments:
         here = room.id == active
         return self._cached((room.id, here, hash(room)), "rooms/_room.html", room=room, here=here)
 
+    def archive_link(self, rooms: RoomList) -> str:
+        """Render `#rooms-archived`, the link to the archived rooms at the end of the list, if there are any."""
+        return self._render("rooms/_archive_link.html", rooms=rooms, q="")
+
+    def archive(self, rooms: RoomList, *, q: str, whole: bool = False) -> str:
+        """Render `#archived`, a page of the archived rooms, or with `whole` the `#room` around it."""
+        return self._render("rooms/_archive.html" if whole else "rooms/_archived.html", rooms=rooms, q=q)
+
     def list_revision(self, revision: str) -> str:
         """Render `#rooms-place`, the revision of the list of rooms."""
         return self._render("rooms/_place.html", revision=revision)
@@ -259,8 +267,9 @@ class Fragments:
 
     def palette(self, rooms: RoomList, *, q: str, active: Room | None, groups: Sequence[HitsOfRoom] = ()) -> str:
         """Render `#palette-options`: the commands, rooms and texts that match `q`. `active` is the open room."""
-        available = {"room"} if active else set()
+        available = {"room", "temporary" if active.temporary else "kept"} if active else set()
         available |= {"answer"} if active and active.answering else set()
+        available |= {"archive"} if rooms.archived else set()
         commands = matching_commands(q, available | ({"password"} if self._locked else set()))
         return self._render(
             "_palette.html", rooms=rooms, commands=commands, q=q, active=active and active.id, groups=groups

@@ -18,15 +18,19 @@ class Command:
     name: str
     press: str
     synonyms: str = ""
-    needs: Literal["", "room", "answer", "password"] = ""
+    needs: Literal["", "room", "kept", "temporary", "answer", "archive", "password"] = ""
 
 
 COMMANDS = (
     Command("New room", "#new-room", "chat conversation create start add"),
+    Command("New temporary room", "#new-temporary", "chat conversation create start add private incognito"),
+    Command("Archived rooms", "#rooms-archived a", "list old hidden", "archive"),
     Command("Choose the model", "#header .picker > summary", "switch change select llm", "room"),
     Command("Room settings", "#header .settings > summary", "system prompt temperature instructions options", "room"),
     Command("Rename this room", "#header [data-rename]", "name title change", "room"),
-    Command("Pin or unpin this room", "#header [name=pinned] ~ button", "favorite star keep top", "room"),
+    Command("Pin or unpin this room", "#header [name=pinned]", "favorite star keep top", "room"),
+    Command("Archive or unarchive this room", "#header [name=archived]", "hide put away done restore", "kept"),
+    Command("Keep this temporary room", "#header [name=temporary]", "save permanent", "temporary"),
     Command("Fork this room", "#header [data-fork]", "copy duplicate clone branch", "room"),
     Command("Search this room", "#header [data-search]", "find messages text", "room"),
     Command("Print this room", "#header [data-print]", "paper pdf", "room"),

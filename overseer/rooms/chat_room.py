@@ -43,7 +43,7 @@ from overseer.domain.messages import (
 )
 from overseer.domain.records import Asked, Page, Summary
 from overseer.domain.settings import Changes, Settings
-from overseer.domain.text import NEW_ROOM, escape_for_log, name_from_text
+from overseer.domain.text import NEW_ROOM, Invalid, escape_for_log, name_from_text
 from overseer.llm import Model
 from overseer.rooms.history import History
 from overseer.rooms.turn import MAX_ANSWER_CHARS, Turn, TurnCancelled
@@ -134,13 +134,19 @@ class ChatRoom:
 
     # Commands
 
-    def begin(self, name: str, *, by_person: bool) -> None:
-        """Store the name of a new room."""
-        self._store.initialize(name, by_person=by_person)
+    def begin(self, name: str, *, by_person: bool, temporary: bool = False) -> None:
+        """Store the name of a new room, and whether it is temporary."""
+        self._store.initialize(name, by_person=by_person, temporary=temporary)
 
     def configure(self, changes: Changes, *, name: str | None = None) -> None:
-        """Change settings, and the name if a person gave one. They apply from the next turn on."""
-        self._store.configure(replace(self.settings(), **changes), name=name)
+        """Change settings, and the name if a person gave one. They apply from the next turn on.
+
+        Raises Invalid for a temporary room that is to be archived.
+        """
+        settings = replace(self.settings(), **changes)
+        if settings.archived and settings.temporary:
+            raise Invalid("A temporary room can’t be archived. Keep it first.")
+        self._store.configure(settings, name=name)
         self._emit(RoomConfigured(self.room_id))
 
     def ask(self, text: str, *, key: str | None = None, models: Sequence[str] = ()) -> Asked:
@@ -148,7 +154,7 @@ class ChatRoom:
 
         With `models`, each of them answers instead of the room's; the answers of several are shown side by side.
         If `key` was used before with the same text, store nothing and return the earlier result. Raises KeyReused if
-        the text differs.
+        the text differs. An archived room is not archived any more.
         """
         self._save_final_states()
         asked, configuration, self._known_summary = self._store.add_question(
@@ -157,7 +163,7 @@ class ChatRoom:
         events: list[RoomEvent] = []
         if not asked.repeated:
             self._queued.update((answer, asked.question) for answer in asked.answers)
-            if asked.named_room:
+            if asked.named_room or asked.unarchived:
                 events.append(RoomConfigured(self.room_id))
             events.append(MessageAdded(self.room_id, asked.question, asked.answer, asked.beside))
         try:
@@ -174,7 +180,8 @@ class ChatRoom:
         self._require_idle()
         asked = self._store.edit_question(number, text)
         self._queued[asked.answer] = asked.question
-        self._emit_and_start_next(PathChanged(self.room_id))
+        configured = [RoomConfigured(self.room_id)] if asked.unarchived else []
+        self._emit_and_start_next(*configured, PathChanged(self.room_id))
         return asked
 
     def retry(self, number: int | None = None) -> int:

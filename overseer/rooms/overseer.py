@@ -50,6 +50,7 @@ from overseer.rooms.event_queue import EventQueue
 from overseer.rooms.imports import Imports, NewFile
 from overseer.rooms.room_handle import RoomHandle
 from overseer.rooms.search import PAGE_HITS, Search, open_during_crash
+from overseer.rooms.temporary import TEMPORARY_SECONDS, TemporaryRooms
 from overseer.storage.database import (
     BUSY_SECONDS,
     RunInThread,
@@ -79,6 +80,7 @@ Listener = Callable[[RoomEvent], None]
 OPEN_FACETS = 50  # idle rooms whose files stay open
 SHUTTING_DOWN = "The server is shutting down. Try again in a moment."
 FILE_TIME_TICK_MS = 20  # the kernel rounds the times of files down to its timer tick
+SHOWN_OF_SUMMARY = ("name", "messages", "preview", "answering", "pinned", "archived", "temporary")
 EVENTS_THAT_KEEP_SUMMARY = (PartAdded, PartGrew, PartChanged, TurnDelayed, TurnStarted, ContextStartMoved)
 
 
@@ -101,7 +103,7 @@ class Overseer:
     Every method that takes a room id raises NoSuchRoom if there is no such room, StorageError if its file cannot be
     used, and StorageUnavailable if it cannot be used at the moment. `run_in_thread` runs the commits, and
     `start_thread` starts the threads of tools. With a `replication`, rooms that are not here are brought when they are
-    opened.
+    opened. Temporary rooms are deleted `temporary_seconds` after their last use.
     """
 
     def __init__(
@@ -114,8 +116,10 @@ class Overseer:
         run_in_thread: RunInThread = run_inline,
         start_thread: StartThread = in_thread,
         replication: Replication | None = None,
+        temporary_seconds: float = TEMPORARY_SECONDS,
     ) -> None:
         self.directory = directory
+        self.temporary_rooms = TemporaryRooms(self._delete_temporary, seconds=temporary_seconds)
         self._replication = replication
         self._run_in_thread = run_in_thread
         self._models = models
@@ -166,6 +170,7 @@ class Overseer:
                 try:
                     self._search.start(self._open_and_recover())
                     self.imports.open(ImportLog(self._storage))
+                    self.temporary_rooms.start(self._require_registry().temporary_ids())
                 except BaseException as error:
                     self._registry = None
                     with ExitStack() as stack:
@@ -189,6 +194,7 @@ class Overseer:
             if self._registry is None:
                 return
             self.imports.close()
+            self.temporary_rooms.stop()
             self._facets.set_busy_deadline(time.monotonic() + BUSY_SECONDS)
             with suppress(StorageError):
                 for room_id, (_, answering, _) in self._registry.synced().items():
@@ -244,10 +250,11 @@ class Overseer:
 
     # Commands
 
-    def create(self, name: str | None = None) -> Room:
+    def create(self, name: str | None = None, *, temporary: bool = False) -> Room:
         """Create a room. Without a name it is named after its first question. Raises Invalid."""
         by_person = name is not None
-        return self._create(secrets.token_hex(6), NEW_ROOM if name is None else room_name(name), by_person=by_person)
+        name = NEW_ROOM if name is None else room_name(name)
+        return self._create(secrets.token_hex(6), name, by_person=by_person, temporary=temporary)
 
     def create_for(self, text: str, *, key: str | None = None) -> Room:
         """Create a room for a first question. A key that was used before leads to the room of that time.
@@ -269,24 +276,27 @@ class Overseer:
         unused = (room for room in self.rooms().rooms if room.name == NEW_ROOM and not room.messages)
         return next((room for room in unused if not (room.answering or room.problem or room.pinned)), None)
 
-    def _create(self, room_id: str, name: str, *, by_person: bool) -> Room:
+    def _create(self, room_id: str, name: str, *, by_person: bool, temporary: bool = False) -> Room:
         return self._add(
             self._facet(room_id, create=True),
             room_id,
-            lambda chat_room: chat_room.begin(name, by_person=by_person),
+            lambda chat_room: chat_room.begin(name, by_person=by_person, temporary=temporary),
         )
 
     def _add(self, facet: Facet[ChatRoom], room_id: str, begin: Callable[[ChatRoom], None] = lambda _: None) -> Room:
-        """Add a room to the list after `begin`. If that fails, delete its files."""
+        """Add a room to the registry after `begin`. If that fails, delete its files."""
         try:
             facet.call(begin)
-            self._require_registry().add(room_id, facet.call(ChatRoom.summary))
+            summary = facet.call(ChatRoom.summary)
+            self._require_registry().add(room_id, summary)
         except FacetAborted:
             raise StorageUnavailable(SHUTTING_DOWN) from None
         except BaseException:
             self._facets.delete(_facet_name(room_id))
             raise
-        self._publish(RoomCreated(room_id))
+        if summary.temporary:
+            self.temporary_rooms.add(room_id)
+        self._publish(RoomCreated(room_id, temporary=summary.temporary))
         return self.record(room_id)
 
     def fork(self, room_id: str, *, upto: int | None = None) -> Room:
@@ -309,6 +319,23 @@ class Overseer:
         """Cancel the room's turn, and delete the room and its three files."""
         _check_id(room_id)
         self._require_registry().begin_deleting(room_id)
+        self._end_deleting(room_id)
+
+    def _delete_temporary(self, room_id: str) -> None:
+        """Delete a room, unless it is not temporary any more."""
+        registry = self._require_registry()
+
+        def begin(chat_room: ChatRoom) -> bool:
+            if is_temporary := chat_room.settings().temporary:
+                registry.begin_deleting(room_id)
+            return is_temporary
+
+        if self.call(room_id, begin):  # with the room's lock, so that nobody keeps the room meanwhile
+            log.info("room %s was temporary and is deleted", room_id)
+            self._end_deleting(room_id)
+
+    def _end_deleting(self, room_id: str) -> None:
+        self.temporary_rooms.discard(room_id)
         try:
             # At once: calls of open rooms do not ask the registry whether the room exists.
             self._facets.abort(_facet_name(room_id), DELETED)
@@ -377,6 +404,7 @@ class Overseer:
     def call(self, room_id: str, method: Callable[Concatenate[ChatRoom, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a method of a room under the room's lock, then deliver the events that it queued. See `room`."""
         _check_id(room_id)
+        self.temporary_rooms.touch(room_id)
         registry, facet = self._require_registry(), self._facet(room_id)
         # A room that is open exists, and no problem of it is recorded.
         problem = "" if facet.is_open and room_id not in self._broken else registry.room(room_id).problem
@@ -426,7 +454,7 @@ class Overseer:
     ) -> RoomList:
         """Return a page of the rooms whose names contain `q`: pinned ones first, then by last activity.
 
-        The first page of all rooms has `open_room` in any case.
+        The first page of all rooms has `open_room` in any case. Archived and temporary rooms are in none.
         """
         registry, q = self._require_registry(), clean(q).strip()
         page = registry.rooms(q=q, after=after, limit=limit)
@@ -459,6 +487,16 @@ class Overseer:
             file.close()
             raise
         return file
+    def archived_rooms(self, *, q: str = "", after: int | None = None, limit: int = PAGE) -> RoomList:
+        """Return a page of the archived rooms whose names contain `q`, by last activity."""
+        return self._require_registry().rooms(q=clean(q).strip(), after=after, limit=limit, archived=True)
+
+    def rooms_named(self, q: str, *, limit: int) -> RoomList:
+        """Return the rooms of the list whose names contain `q`; if something is typed, the archived ones after them."""
+        page = self.rooms(q=q, limit=limit)
+        if not clean(q).strip() or not page.archived or len(page.rooms) >= limit:
+            return page
+        return replace(page, rooms=page.rooms + self.archived_rooms(q=q, limit=limit - len(page.rooms)).rooms)
 
     def search(self, query: Query, *, room_id: str | None = None, after: int = 0, limit: int = PAGE_HITS) -> Found:
         """Return a page of the texts of all rooms, or of one, that match. Raises StorageUnavailable."""
@@ -503,8 +541,7 @@ class Overseer:
         room_id, summary = chat_room.room_id, chat_room.summary()
         try:
             room = self._require_registry().room(room_id)
-            listed = (room.name, room.messages, room.preview, room.answering, room.pinned)
-            if listed != (summary.name, summary.messages, summary.preview, summary.answering, summary.pinned):
+            if any(getattr(room, name) != getattr(summary, name) for name in SHOWN_OF_SUMMARY):
                 self._queue(room_id).put(QueuedEvent(room_id, None, summary, summarized_at=now()))
         except NoSuchRoom:
             pass  # it is being created
@@ -533,6 +570,7 @@ class Overseer:
         if isinstance(event, EVENTS_THAT_KEEP_SUMMARY):
             queue.put(QueuedEvent(event.room_id, event))
         else:
+            self.temporary_rooms.touch(event.room_id)
             self._queue_summary(chat_room, event, active=isinstance(event, MessageAdded | TurnEnded))
 
     def _queue_summary(self, chat_room: ChatRoom, event: RoomEvent | None = None, *, active: bool = False) -> None:

@@ -36,8 +36,8 @@ class Backup:
 def backup(source: Path, target: Path, *, progress: Callable[[int, int], None]) -> Backup:
     """Copy the registry and then the rooms to a new or empty directory. Each copy is a verified snapshot of its file.
 
-    A room that is deleted meanwhile is left out of both. `progress` is called with the number of rooms done and the
-    total. On an error, everything copied is removed and BackupError is raised.
+    A room that is deleted meanwhile is left out of both, and so are temporary ones. `progress` is called with the
+    number of rooms done and the total. On an error, everything copied is removed and BackupError is raised.
     Raises InstanceError if `source` is not an instance.
     """
     _check(source, target)
@@ -67,11 +67,13 @@ def _check(source: Path, target: Path) -> None:
 
 
 def _copy_all(source: Path, target: Path, progress: Callable[[int, int], None]) -> Backup:
-    size, copied, problems, missing = 0, 0, list[str](), set[str]()
+    size, copied, problems, missing, temporary = 0, 0, list[str](), set[str](), set[str]()
     rooms = room_ids(source)
     try:
         size += copy(source / REGISTRY_FILE, target / UNFINISHED)
-        rooms |= inspect(target / UNFINISHED, load_rooms).keys()
+        listed = inspect(target / UNFINISHED, load_rooms)
+        temporary = {room.id for room in listed.values() if room.temporary}
+        rooms = (rooms | listed.keys()) - temporary
     except FileNotFoundError:
         problems.append(f"{REGISTRY_FILE} is missing. {REBUILT}")
     except StorageUnavailable:
@@ -93,7 +95,7 @@ def _copy_all(source: Path, target: Path, progress: Callable[[int, int], None]) 
         # The other missing rooms were deleted meanwhile.
         lost = missing & inspect(source / REGISTRY_FILE, load_rooms).keys()
         problems += [f"room-{room_id}.sqlite is missing. Put back a copy from a backup." for room_id in sorted(lost)]
-        _finish_registry(target, without=missing - lost)
+        _finish_registry(target, without=(missing - lost) | temporary)
     return Backup(copied, size, tuple(problems))
 
 

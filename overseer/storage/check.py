@@ -54,12 +54,15 @@ class RegistryContent:
 
 @dataclass(frozen=True, slots=True)
 class RoomContent:
-    """What a room's file says. `preview` and `pinned` are None if the file has an older schema."""
+    """What a room's file says. `preview` and `flags` are None if the file has an older schema.
+
+    The flags are whether the room is pinned, archived and temporary.
+    """
 
     name: str
     messages: int
     preview: str | None
-    pinned: bool | None
+    flags: tuple[bool, bool, bool] | None
     unfinished: int
 
 
@@ -156,7 +159,8 @@ class Check:
         streaming = content.unfinished and self.server  # then the registry does not have the newest text
         same = row.name == content.name and row.messages == content.messages
         if not streaming and content.preview is not None:
-            same = same and (row.preview, row.pinned) == (content.preview, content.pinned)
+            flags = (row.pinned, row.archived, row.temporary)
+            same = same and (row.preview, flags) == (content.preview, content.flags)
         if not same and not clean and not self.server:
             yield Finding(f"{label} is newer than its row in the list. The next start updates the list.", fault=False)
         elif not same:
@@ -193,7 +197,8 @@ def _read_room(db: sqlite3.Connection) -> tuple[RoomContent | None, list[str]]:
     errors += message_tree.faults(db)
     room_rows.read_all(db)
     unfinished = len(unfinished_numbers(db))
-    return RoomContent(summary.name, summary.messages, summary.preview, summary.pinned, unfinished), errors
+    flags = (summary.pinned, summary.archived, summary.temporary)
+    return RoomContent(summary.name, summary.messages, summary.preview, flags, unfinished), errors
 
 
 def _sentence(error: StorageError, label: str) -> str:

@@ -59,7 +59,9 @@ def m005_archive_and_imports(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE rooms ADD COLUMN archived INTEGER NOT NULL DEFAULT 0")
     db.execute("ALTER TABLE rooms ADD COLUMN temporary INTEGER NOT NULL DEFAULT 0")
     db.execute("CREATE INDEX listed ON rooms (rank) WHERE NOT deleting AND NOT archived AND NOT temporary")
-    db.execute("CREATE INDEX archived ON rooms (rank) WHERE archived")
+    # The most recently active first, whether they are pinned or not.
+    db.execute(f"CREATE INDEX archived ON rooms (rank % {PINNED}) WHERE archived AND NOT temporary AND NOT deleting")
+    db.execute("CREATE INDEX temporary ON rooms (id) WHERE temporary")
     db.execute(
         """CREATE TABLE imports (
              id TEXT PRIMARY KEY,
@@ -101,10 +103,13 @@ SET_SUMMARY = """
     UPDATE rooms SET name = :name, messages = :messages, hidden = :hidden, preview = :preview, answering = :answering,
       failed = :failed, forked_from = :forked_from, forked_at = :forked_at, archived = :archived,
       temporary = :temporary, problem = '', synced_at = :taken_at"""
+LISTED = f"{SELECT} AND NOT archived AND NOT temporary AND rank < :after"
+ARCHIVED = f"{SELECT} AND archived AND NOT temporary AND rank % {PINNED} < :after"
+HAS_ARCHIVED = "SELECT EXISTS (SELECT 1 FROM rooms WHERE archived AND NOT temporary AND NOT deleting)"
 # Also the topmost pinned room gets the highest rank: it decides its place when it is unpinned.
 SYNC_ACTIVE = f"""{SET_SUMMARY}, active_at = :now,
       rank = rank - rank % {PINNED} + CASE WHEN rank % {PINNED} < {TOP} - 1 THEN {TOP} ELSE rank % {PINNED} END
-    WHERE id = :id RETURNING rank"""
+    WHERE id = :id RETURNING rank, archived OR temporary AS unlisted"""
 
 
 class Registry:
@@ -139,7 +144,8 @@ class Registry:
         """Insert a room at the top of the list."""
         with self._storage.write() as db:
             _add(db, room_id, summary, active_at=now())
-            self._topmost[False] = room_id
+            if not summary.temporary:
+                self._topmost[False] = room_id
 
     def add_all(self, rooms: Iterable[tuple[str, Summary]]) -> None:
         """Insert rooms at the top of the list with their own times of activity, the last at the top."""
@@ -181,14 +187,15 @@ class Registry:
     def sync(self, room_id: str, summary: Summary, *, active: bool, taken_at: int) -> Move:
         """Store the summary that a room had at `taken_at` (UTC milliseconds) and return how the room moved.
 
-        An `active` room moves to the top of the pinned or of the other rooms; whether it is pinned does not change. The
-        write is not durable: after a crash, which `begin_run` detects, the summary is read again from the room's file.
+        An `active` room moves to the top of the pinned or of the other rooms; whether it is pinned, and whether it is
+        in the list, does not change. The write is not durable: after a crash, which `begin_run` detects, the summary is
+        read again from the room's file.
         """
         values = _values(room_id, summary, taken_at)
         with self._storage.lock:
             if active:
                 for row in self._storage.write_one(SYNC_ACTIVE, values):
-                    return self._move_to_top(room_id, pinned=row["rank"] >= PINNED)
+                    return "" if row["unlisted"] else self._move_to_top(room_id, pinned=row["rank"] >= PINNED)
                 return ""
             with self._storage.write(durable=False) as db:
                 moved = _sync(db, values)
@@ -238,20 +245,32 @@ class Registry:
                 raise NoSuchRoom("This room doesn’t exist or was deleted.")
             return _room(row)
 
-    def rooms(self, *, q: str = "", after: int | None = None, limit: int = PAGE) -> RoomList:
-        """Return a page of rooms in descending rank, below rank `after`, whose name contains `q` in any case."""
+    def rooms(self, *, q: str = "", after: int | None = None, limit: int = PAGE, archived: bool = False) -> RoomList:
+        """Return a page of rooms in descending rank, below rank `after`, whose name contains `q` in any case.
+
+        They are those of the list, or with `archived` the archived ones, as if none of them were pinned.
+        """
+        select, rank = (ARCHIVED, f"rank % {PINNED}") if archived else (LISTED, "rank")
         with self._storage.read() as db:
             found = db.execute(
-                f"{SELECT} AND rank < ? AND (? = '' OR instr(casefold(name), ?)) ORDER BY rank DESC LIMIT ?",
-                (MAX_NUMBER if after is None else after, q, q.casefold(), limit + 1),
+                f"{select} AND (:q = '' OR instr(casefold(name), :q)) ORDER BY {rank} DESC LIMIT :limit",
+                {"after": MAX_NUMBER if after is None else after, "q": q.casefold(), "limit": limit + 1},
             )
             rooms = [_room(row) for row in found]
-            return RoomList(tuple(rooms[:limit]), after=rooms[limit - 1].rank if len(rooms) > limit else None)
+            (has_archived,) = db.execute(HAS_ARCHIVED).fetchone()
+        last = None if len(rooms) <= limit else rooms[limit - 1].rank % PINNED if archived else rooms[limit - 1].rank
+        return RoomList(tuple(rooms[:limit]), after=last, archived=bool(has_archived))
 
     def ids(self) -> list[str]:
-        """Return the ids of all rooms, the least recently active first."""
+        """Return the ids of all rooms that are not temporary, the least recently active first."""
         with self._storage.read() as db:
-            return [row["id"] for row in db.execute("SELECT id FROM rooms WHERE NOT deleting ORDER BY active_at, id")]
+            found = db.execute("SELECT id FROM rooms WHERE NOT deleting AND NOT temporary ORDER BY active_at, id")
+            return [row["id"] for row in found]
+
+    def temporary_ids(self) -> list[str]:
+        """Return the ids of the temporary rooms."""
+        with self._storage.read() as db:
+            return [row["id"] for row in db.execute("SELECT id FROM rooms WHERE temporary AND NOT deleting")]
 
     def open_rooms(self) -> list[str]:
         """Return the ids of the rooms that may be newer than their summaries, or are being deleted."""
@@ -302,10 +321,14 @@ def _values(room_id: str, summary: Summary, taken_at: int) -> dict[str, object]:
 
 
 def _sync(db: sqlite3.Connection, values: dict[str, object]) -> Move:
-    """Update the summary. Pinning adds PINNED to the rank, so that an unpinned room returns to its former place."""
+    """Update the summary. Pinning adds PINNED to the rank, so that an unpinned room returns to its former place.
+
+    So does a room that comes back to the list: its rank stays the same.
+    """
     moved = db.execute(
         f"UPDATE rooms SET rank = rank % {PINNED} + :pinned * {PINNED}"  # noqa: S608 - a constant
-        f" WHERE id = :id AND (rank >= {PINNED}) != :pinned",
+        f" WHERE id = :id AND ((rank >= {PINNED}) != :pinned"
+        "   OR (archived OR temporary) != (:archived OR :temporary))",
         values,
     )
     db.execute(f"{SET_SUMMARY} WHERE id = :id", values)

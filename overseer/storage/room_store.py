@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from overseer.domain.context import message_tokens, newest_within_budget
@@ -58,21 +58,22 @@ class RoomStore:
 
     # Commands
 
-    def initialize(self, name: str, *, by_person: bool) -> None:
+    def initialize(self, name: str, *, by_person: bool, temporary: bool = False) -> None:
         """Insert the row of a new room."""
         with self._storage.write() as db:
             named_by = "person" if by_person else "nobody"
             db.execute(
-                "INSERT INTO room (one, name, named_by, created_at) VALUES (1, ?, ?, ?)",
-                (name, named_by, room_rows.now()),
+                "INSERT INTO room (one, name, named_by, created_at, temporary) VALUES (1, ?, ?, ?, ?)",
+                (name, named_by, room_rows.now(), temporary),
             )
 
     def configure(self, settings: Settings, *, name: str | None) -> None:
         """Store the settings, and the name that a person chose unless it is None."""
         with self._storage.write() as db:
             db.execute(
-                "UPDATE room SET model = ?, system_prompt = ?, temperature = ?, pinned = ?",
-                (settings.model, settings.system_prompt, settings.temperature, settings.pinned),
+                "UPDATE room SET model = :model, system_prompt = :system_prompt, temperature = :temperature,"
+                " pinned = :pinned, archived = :archived, temporary = :temporary",
+                asdict(settings),
             )
             if name is not None:
                 db.execute("UPDATE room SET name = ?, named_by = 'person'", (name,))
@@ -81,6 +82,8 @@ class RoomStore:
         self, text: str, key: str | None, *, name: str, models: Sequence[str] = ()
     ) -> tuple[Asked, Configuration, Summary]:
         """Store a question and an empty answer after the head. Set the room's name to `name` if it has none yet.
+
+        An archived room is not archived any more.
 
         With `models`, there is an answer of each; several are side by side, and the first is the head.
         `key` is an idempotency key: a repeated key returns the stored question. Raises KeyReused if its text differs.
@@ -96,7 +99,7 @@ class RoomStore:
             messages = room_rows.insert_exchange(db, number, parent=parent, key=key, text=text, models=models or ("",))
             hidden = room["hidden"] + len(messages) - 2
             db.execute(
-                "UPDATE room SET head = ?, hidden = ?, name = ?, named_by = ?",
+                "UPDATE room SET head = ?, hidden = ?, name = ?, named_by = ?, archived = 0",
                 (
                     number + 1,
                     hidden,
@@ -105,7 +108,14 @@ class RoomStore:
                 ),
             )
         beside = tuple(message.number for message in messages[2:])
-        asked = Asked(number, number + 1, named_room=named_room, messages=messages, beside=beside)
+        asked = Asked(
+            number,
+            number + 1,
+            named_room=named_room,
+            messages=messages,
+            beside=beside,
+            unarchived=bool(room["archived"]),
+        )
         now = Summary(
             name=name if named_room else room["name"],
             created_at=room["created_at"],
@@ -117,13 +127,12 @@ class RoomStore:
             hidden=hidden,
             forked_from=room["forked_from"],
             forked_at=room["forked_at"],
-            archived=bool(room["archived"]),
             temporary=bool(room["temporary"]),
         )
         return asked, _configuration(room), now
 
     def edit_question(self, number: int, text: str) -> Asked:
-        """Store another version of a question, with an empty answer, and show it.
+        """Store another version of a question, with an empty answer, and show it. The room is not archived any more.
 
         Raises NoSuchMessage if the room has no such question.
         """
@@ -136,7 +145,8 @@ class RoomStore:
                 raise StorageDamaged(f"{self._storage.path.name} is damaged. Put back a copy from a backup.")
             room_rows.insert_exchange(db, question, parent=row["parent"], key=None, text=text)
             message_tree.set_head(db, question + 1, added=2)
-            return Asked(question, question + 1)
+            unarchived = db.execute("UPDATE room SET archived = 0 WHERE archived").rowcount > 0
+            return Asked(question, question + 1, unarchived=unarchived)
 
     def retry_last_answer(self, number: int | None = None) -> Asked:
         """Store another, empty version of the last answer, and show it.
@@ -425,6 +435,7 @@ def summary(db: sqlite3.Connection) -> Summary:
 def make_fork(db: sqlite3.Connection, *, origin: str, upto: int | None, name: str) -> None:
     """Turn the copy of a room into a fork of it, cut after message `upto`, in a transaction of the caller.
 
+    The fork of a temporary room is temporary too. It is neither pinned nor archived.
     After a question, there is an answer that offers to generate one. `origin` is the id of the room that was copied.
     Raises NoSuchMessage.
     """
@@ -444,7 +455,7 @@ def make_fork(db: sqlite3.Connection, *, origin: str, upto: int | None, name: st
     db.execute("UPDATE messages SET key = NULL, source = NULL WHERE key IS NOT NULL OR source IS NOT NULL")
     db.execute("DELETE FROM shares")
     db.execute(
-        "UPDATE room SET name = ?, named_by = 'person', created_at = ?, pinned = 0, archived = 0, temporary = 0,"
+        "UPDATE room SET name = ?, named_by = 'person', created_at = ?, pinned = 0, archived = 0,"
         " source = '', forked_from = ?, forked_at = ?",
         (name, room_rows.now(), origin, last if upto is None else upto),
     )
@@ -490,7 +501,14 @@ def _lane_on_path(db: sqlite3.Connection, number: int, question: int, head: int 
 
 
 def _configuration(room: sqlite3.Row) -> Configuration:
-    settings = Settings(room["model"], room["system_prompt"], room["temperature"], bool(room["pinned"]))
+    settings = Settings(
+        room["model"],
+        room["system_prompt"],
+        room["temperature"],
+        bool(room["pinned"]),
+        bool(room["archived"]),
+        bool(room["temporary"]),
+    )
     return Configuration(settings, room["reads_from"])
 
 

@@ -94,7 +94,7 @@ class IndexBroken(Exception):
 class RoomTexts(NamedTuple):
     """What was read of a room: its name, texts, the last number that was read, and whether there may be more.
 
-    `last_used` is the highest number that was ever used in the room.
+    `last_used` is the highest number that was ever used in the room. A `temporary` room is not indexed.
     """
 
     name: str
@@ -102,6 +102,7 @@ class RoomTexts(NamedTuple):
     upto: int
     more: bool
     last_used: int
+    temporary: bool
 
 
 class SearchIndex:
@@ -151,10 +152,17 @@ class SearchIndex:
     # Commands
 
     def sync(self, room_id: str, file: Path) -> bool:
-        """Add the name and the new messages of a room, at most BATCH of them. Return whether there are more."""
+        """Add the name and the new messages of a room, at most BATCH of them. Return whether there are more.
+
+        A temporary room is not added.
+        """
         with self._write() as db:
             room, stamp = self._room(db, room_id), stamp_of(file)
             found = inspect(file, lambda source: _read(source, room["upto"] if room else 0))
+            if found.temporary:
+                if room is not None:
+                    raise IndexBroken("a room in it is temporary")
+                return False
             if room is not None and found.last_used < room["upto"]:
                 raise IndexBroken("an older copy of a room was put back")
             if room is None:
@@ -437,17 +445,18 @@ def same_file(stamp: str, other: str) -> bool:
 
 def _read(source: sqlite3.Connection, after: int, *, limit: int = BATCH, finished: bool = True) -> RoomTexts:
     """Read the name of a room and at most `limit` messages after a number, only `finished` ones."""
-    row = source.execute("SELECT name FROM room").fetchone()
+    row = source.execute("SELECT * FROM room").fetchone()
     if row:
         require(row, str, "name")
     name = row["name"] if row else ""
+    temporary = bool(row and "temporary" in row.keys() and row["temporary"])  # noqa: SIM118 - older files have no such column
     sequence = source.execute("SELECT seq FROM sqlite_sequence WHERE name = 'messages'").fetchone()
     newest = source.execute("SELECT ifnull(max(number), 0) AS number FROM messages").fetchone()
     used = max(sequence["seq"] if sequence else 0, newest["number"])  # another program may have deleted the sequence
     select = SELECT_MESSAGES.format(FINISHED if finished else "1")
     messages = source.execute(select, {"after": after, "limit": limit}).fetchall()
     if not messages:
-        return RoomTexts(name, [], after, more=False, last_used=used)
+        return RoomTexts(name, [], after, more=False, last_used=used, temporary=temporary)
     parts: dict[tuple[int, str], list[str]] = {}
     for part in source.execute(SELECT_PARTS, (messages[0]["number"], messages[-1]["number"])):
         require(part, str, "text")
@@ -460,7 +469,8 @@ def _read(source: sqlite3.Connection, after: int, *, limit: int = BATCH, finishe
         for kind, stored in kinds:
             if text := "\n\n".join(parts.get((message["number"], stored), ())).strip():
                 texts.append(Text(message["number"], kind, message["created_at"], text))
-    return RoomTexts(name, texts, messages[-1]["number"], more=len(messages) == limit, last_used=used)
+    more = len(messages) == limit
+    return RoomTexts(name, texts, messages[-1]["number"], more=more, last_used=used, temporary=temporary)
 
 
 def _score(at: int) -> Callable[[sqlite3.Row], float]:

@@ -75,7 +75,7 @@ PAGES = (
     "rooms.show_message",
     "rooms.show_room",
 )
-QUERY_OF_PAGES = ("at", "before", "mark", "q")
+QUERY_OF_PAGES = ("archived", "at", "before", "mark", "q")
 HIDDEN_FIELDS = ("_method", "_plain", "key")
 METHODS = ("PATCH", "PUT", "DELETE")  # that a form may send as _method
 # Errors whose page shows the form again, to correct and resend. Never 403: another site may have filled it in.

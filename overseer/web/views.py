@@ -14,7 +14,7 @@ from werkzeug.routing import IntegerConverter
 from overseer.domain.errors import NoSuchMessage, NoSuchRoom, StorageError, StorageUnavailable
 from overseer.domain.records import MAX_NUMBER, Asked, Page
 from overseer.domain.search import Found, QueryRefused, parse
-from overseer.domain.settings import parse_changes, parse_models
+from overseer.domain.settings import parse_changes, parse_models, parse_temporary
 from overseer.domain.text import clean
 from overseer.llm import ModelError
 from overseer.render.export import as_markdown
@@ -64,7 +64,12 @@ def index() -> Response:
 
 @bp.get("/rooms")
 def list_rooms() -> Response:
+    """List the rooms, or with `archived=1` the archived ones."""
     q, after = clean(request.args.get("q", "")), number_arg("after")
+    if flag_arg("archived"):
+        whole = wants_page()
+        html = fragments().archive(overseer().archived_rooms(q=q, after=after), q=q, whole=whole)
+        return html_response(page_with(html, None, filtered=False, title="Archived rooms") if whole else html)
     if wants_page():
         return page_without_room("Choose a room.")
     under = request.args.get("under", "")
@@ -78,9 +83,13 @@ def list_rooms() -> Response:
 
 @bp.post("/rooms")
 def create_room() -> Response:
-    """Create a room, or with `reuse=1` open the one that was created and not used."""
-    unused = overseer().empty_room() if request.form.get("reuse") else None
-    room = unused or overseer().create(request.form.get("name"))
+    """Create a room, or with `reuse=1` open the one that was created and not used.
+
+    With `temporary=1`, the new room is deleted after its use.
+    """
+    temporary = parse_temporary(request.form.get("temporary", ""))
+    unused = overseer().empty_room() if request.form.get("reuse") and not temporary else None
+    room = unused or overseer().create(request.form.get("name"), temporary=temporary)
     if wants_redirect():
         return redirect("rooms.show_room", room_id=room.id)
     url = fragments().url("rooms.show_room", room_id=room.id)
@@ -268,7 +277,7 @@ def search() -> Response:
 @bp.get("/palette")
 def show_palette() -> Response:
     q = clean(request.args.get("q", "")).strip()
-    rooms = overseer().rooms(q=q, limit=PALETTE_ROOMS)
+    rooms = overseer().rooms_named(q, limit=PALETTE_ROOMS)
     try:
         active = overseer().record(open_room_id() or "")
     except NoSuchRoom:
@@ -424,11 +433,11 @@ def page_without_room(sentence: str) -> Response:
     return html_response(page_with(fragments().no_room(sentence=sentence), None))
 
 
-def page_with(room_html: str, room_id: str | None, *, filtered: bool = True) -> str:
-    """Return the page: the list of rooms, `filtered` by the query, beside `#room`."""
+def page_with(room_html: str, room_id: str | None, *, filtered: bool = True, title: str = "") -> str:
+    """Return the page: the list of rooms, `filtered` and paged by the query, beside `#room`."""
     q, revision = clean(request.args.get("q", "")) if filtered else "", hub().revision()
-    rooms = overseer().rooms(q=q, after=number_arg("after"), open_room=room_id)
-    title, growing = "", False
+    rooms = overseer().rooms(q=q, after=number_arg("after") if filtered else None, open_room=room_id)
+    growing = False
     if room_id:
         record = overseer().record(room_id)
         title, growing = record.name, record.answering and not request.args.keys() & {"at", "before"}
@@ -473,6 +482,14 @@ def location(room_id: str, asked: Asked) -> dict[str, str]:
 def number_arg(name: str) -> int | None:
     """Return a number of the query, or None. Aborts with 400 if it is not a number."""
     return number_in(request.args.get(name), name=name)
+
+
+def flag_arg(name: str) -> bool:
+    """Return whether a parameter of the query is 1. Aborts with 400 if it is neither 1 nor 0."""
+    given = request.args.get(name, "")
+    if given not in ("", "0", "1"):
+        abort(400, f"{name} must be 1 or 0.")
+    return given == "1"
 
 
 def number_value(name: str) -> int | None:

@@ -84,15 +84,18 @@ const menuRow = () => document.getElementById(menuRoom);
 document.addEventListener("click", ({ target }) => (menuRoom = target.closest(".row__more")?.closest(".row").id ?? menuRoom), { capture: true });
 
 function fillRowMenu() {
-  const { rename: url, messages, hidden, pinned } = menuRow().dataset;
+  const { rename: url, messages, hidden, pinned, archived, temporary } = menuRow().dataset;
   const { name } = menuRow().querySelector(".row__more").dataset;
   const count = messages === "1" ? "1 message" : `${messages} messages`;
   const others = hidden ? `, and ${hidden} in other versions` : "";
-  const [pin, , fork, clear, remove] = rowMenu.querySelectorAll("button");
-  pin.ariaLabel = pinned === undefined ? "Pin" : "Unpin";
-  pin.value = pinned === undefined ? "1" : "0";
+  const [pin, archive, , fork, clear, remove] = rowMenu.querySelectorAll("button");
+  for (const [button, flag, does, undoes] of [[pin, pinned, "Pin", "Unpin"], [archive, archived, "Archive", "Unarchive"]]) {
+    button.ariaLabel = flag === undefined ? does : undoes;
+    button.value = flag === undefined ? "1" : "0";
+    button.setAttribute("hx-patch", url);
+  }
   pin.className = `menu__item menu__item--live icon--${pin.ariaLabel.toLowerCase()}`;
-  pin.setAttribute("hx-patch", url);
+  archive.hidden = temporary !== undefined;
   fork.setAttribute("hx-post", `${url}/fork`);
   clear.setAttribute("hx-delete", `${url}/messages`);
   clear.setAttribute("hx-confirm", `Clear all ${count} in “${name}”${others}? This can’t be undone.`);
@@ -106,7 +109,7 @@ rowMenu.addEventListener("beforetoggle", ({ newState }) => {
   menuRow().setAttribute("data-menu", "");
   fillRowMenu();
   const { bottom, left } = menuRow().querySelector(".row__more").getBoundingClientRect();
-  Object.assign(rowMenu.style, { left: `${left}px`, top: `min(${bottom + 4}px, calc(100dvh - 13rem))` });
+  Object.assign(rowMenu.style, { left: `${left}px`, top: `min(${bottom + 4}px, calc(100dvh - 15rem))` });
 });
 document.addEventListener("rooms:changed", () => {
   if (!rowMenu.matches(":popover-open")) return;

@@ -41,5 +41,6 @@ CREATE TABLE runs (one INTEGER PRIMARY KEY CHECK (one = 1), in_order INTEGER NOT
 INSERT INTO "runs" VALUES(1,0);
 CREATE UNIQUE INDEX rooms_by_rank ON rooms (rank);
 CREATE INDEX listed ON rooms (rank) WHERE NOT deleting AND NOT archived AND NOT temporary;
-CREATE INDEX archived ON rooms (rank) WHERE archived;
+CREATE INDEX archived ON rooms (rank % 4503599627370496) WHERE archived AND NOT temporary AND NOT deleting;
+CREATE INDEX temporary ON rooms (id) WHERE temporary;
 COMMIT;
