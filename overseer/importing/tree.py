@@ -88,7 +88,6 @@ class _Builder:
                 messages=messages,
                 sources=sources,
                 head=head,
-                archived=conversation.archived,
                 contents=self._contents,
             ),
             count,
@@ -398,7 +397,9 @@ class _Builder:
         temperature = conversation.temperature
         if temperature is not None and not 0 <= temperature <= MAX_TEMPERATURE:
             temperature = None
-        return Settings(_model(conversation.model), prompt, temperature, conversation.pinned)
+        return Settings(
+            _model(conversation.model), prompt, temperature, conversation.pinned, conversation.archived
+        )
 
 
 def _is_left_out(node: Node) -> bool:

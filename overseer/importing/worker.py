@@ -20,10 +20,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypedDict
 
+from overseer.domain.errors import StorageError
 from overseer.importing.conversations import Unreadable
 from overseer.importing.exports import Export, Found, OwnRoom
 from overseer.importing.tree import new_room
-from overseer.storage.room_writer import RoomWriter
+from overseer.storage.own_formats import UnreadableExport, write_room_from_json, write_room_from_sqlite
+from overseer.storage.room_writer import RoomWriter, set_source
 
 WINDOW = 32
 STACK_BYTES = 256 * 2**20  # of address space: nested JSON is parsed by recursion
@@ -44,8 +46,8 @@ class Line(TypedDict, total=False):
     """A line of output.
 
     `outcome` is "ready" or "failed". `file` is the name of the room's file in the directory of the job, `source` where
-    the room is from, and `room_id` its id in an export of Overseer. `messages` are those of the export. `read` of
-    `size` bytes of all files are read.
+    the room is from, and `room_id` and `created_at` those of a room of Overseer. `messages` are those of the export.
+    `read` of `size` bytes of all files are read.
     """
 
     outcome: str
@@ -55,6 +57,7 @@ class Line(TypedDict, total=False):
     file: str
     source: str
     room_id: str
+    created_at: int
     messages: int
     summary: dict[str, object]
     notes: list[str]
@@ -118,7 +121,27 @@ class Worker:
         )
 
     def _own_room(self, content: OwnRoom, path: Path) -> Line:
-        raise Unreadable("This format cannot be read yet.")
+        """Write the file of a room that Overseer exported."""
+        try:
+            if content.path is not None:
+                made = write_room_from_sqlite(content.path, path, source="")
+            else:
+                made = write_room_from_json(content.item or {}, path, source="")
+        except (UnreadableExport, StorageError) as error:
+            raise Unreadable(str(error)) from None
+        # A SQLite file does not know its room's id. No two rooms are created in the same millisecond.
+        source = f"overseer:{made.room_id or made.created_at}"
+        summary = set_source(path, source)
+        return Line(
+            outcome="ready",
+            name=made.name,
+            file=path.name,
+            source=source,
+            room_id=made.room_id,
+            created_at=made.created_at,
+            messages=made.messages,
+            summary=asdict(summary),
+        )
 
 
 def main() -> None:

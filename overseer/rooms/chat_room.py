@@ -332,6 +332,10 @@ class ChatRoom:
         """Return the format and id of the conversation that was imported, or an empty text."""
         return self._store.source()
 
+    def holds(self, path: Path) -> bool:
+        """Return whether the room has all messages of another file of it."""
+        return self._store.holds(path)
+
     def settings(self) -> Settings:
         """Return the room's settings."""
         return self._store.configuration().settings

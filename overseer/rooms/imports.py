@@ -70,6 +70,12 @@ class Rooms(Protocol):
     def source_of(self, room_id: str) -> str | None:
         """Return where a room was imported from, empty if it was not; None if there is no such room."""
 
+    def created_at(self, time: int) -> list[str]:
+        """Return the ids of the rooms that were created at a time (UTC milliseconds)."""
+
+    def holds(self, room_id: str, path: Path) -> bool:
+        """Return whether a room has all messages of a file that was exported from it."""
+
     def add_files(self, files: Sequence[NewFile]) -> None:
         """Move the files of new rooms into place, and list them."""
 
@@ -314,7 +320,8 @@ class Imports:
         """Decide what becomes of the file of a room: a new room, more messages of one, or nothing."""
         path, source = taking.made / line["file"], line["source"]
         notes = " ".join(line.get("notes", ()))
-        for room_id in room_ids(source, line.get("room_id", "")):
+        own = self._own_ids(line)
+        for room_id in [*own, *room_ids(source)]:
             if room_id in taking.new:
                 continue
             known = self._rooms.source_of(room_id)
@@ -322,10 +329,19 @@ class Imports:
                 taking.new[room_id] = NewFile(room_id, path, Summary(**line["summary"]))
                 taking.sources.add(source)
                 return "imported", room_id, line["messages"], notes
+            if room_id in own and self._rooms.holds(room_id, path):
+                path.unlink()
+                return "skipped", room_id, 0, HERE
             if known == source:
                 return self._merge(room_id, path, notes)
         path.unlink()
         return "failed", "", 0, "No id is free for it."
+
+    def _own_ids(self, line: Mapping[str, Any]) -> list[str]:
+        """Return the ids of the room that an export of Overseer may be of: its own, and of rooms that are as old."""
+        own, created_at = line.get("room_id", ""), line.get("created_at")
+        ids = [own] if ROOM_ID.fullmatch(own) else []
+        return ids if created_at is None else list(dict.fromkeys([*ids, *self._rooms.created_at(created_at)]))
 
     def _merge(self, room_id: str, path: Path, notes: str) -> tuple[Outcome, str, int, str]:
         try:
@@ -357,14 +373,13 @@ class Imports:
             process.kill()
 
 
-def room_ids(source: str, own: str) -> list[str]:
+def room_ids(source: str) -> list[str]:
     """Return the ids that a room from `source` may have, the first choice first.
 
-    They are made of the source, so that a second import finds the room. `own` is the id in an export of Overseer.
+    They are made of the source, so that a second import finds the room.
     """
-    ids = [own] if ROOM_ID.fullmatch(own) else []
     digests = (hashlib.sha256(f"import\0{source}\0{attempt}".encode()).hexdigest() for attempt in range(ID_ATTEMPTS))
-    return [*ids, *(digest[:12] for digest in digests)]
+    return [digest[:12] for digest in digests]
 
 
 def _environment() -> dict[str, str]:

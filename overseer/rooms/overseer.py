@@ -375,6 +375,14 @@ class Overseer:
         except NoSuchRoom:
             return None
 
+    def created_at(self, time: int) -> list[str]:
+        """Return the ids of the rooms that were created at a time (UTC milliseconds)."""
+        return self._require_registry().created_at(time)
+
+    def holds(self, room_id: str, path: Path) -> bool:
+        """Return whether a room has all messages of a file that was exported from it."""
+        return self.call(room_id, ChatRoom.holds, path)
+
     def add_files(self, files: Sequence[NewFile]) -> None:
         """Move the files of new rooms into place, and list them."""
         if not files:

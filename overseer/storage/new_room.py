@@ -25,6 +25,7 @@ INSERT_NEXT = f"""
 SELECT_SHOWS_OWN = """
     SELECT m.number FROM room JOIN messages m ON m.number = room.head LEFT JOIN messages p ON p.number = m.parent
     WHERE m.source IS NULL AND (p.source IS NULL OR EXISTS (SELECT 1 FROM parts WHERE message = m.number))"""
+SELECT_IDENTITIES = "SELECT number, role, created_at FROM messages"
 SELECT_KNOWN = "SELECT source, number FROM messages WHERE source IS NOT NULL"
 
 
@@ -43,7 +44,6 @@ class NewRoom:
     messages: Sequence[Message]
     sources: dict[int, str]
     head: int | None
-    archived: bool = False
     contents: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -60,7 +60,7 @@ def insert_room(db: sqlite3.Connection, room: NewRoom) -> None:
             settings.system_prompt,
             settings.temperature,
             settings.pinned,
-            room.archived,
+            settings.archived,
             room.source,
             room.head,
         ),
@@ -112,7 +112,9 @@ def read_room(path: Path) -> NewRoom:
             name=room["name"],
             source=room["source"],
             created_at=room["created_at"],
-            settings=Settings(room["model"], room["system_prompt"], room["temperature"], bool(room["pinned"])),
+            settings=Settings(
+                room["model"], room["system_prompt"], room["temperature"], bool(room["pinned"]), bool(room["archived"])
+            ),
             messages=[message for message in messages if message is not None],
             sources={row["number"]: row["source"] for row in rows if row["source"] is not None},
             head=room["head"],
@@ -184,3 +186,10 @@ def insert_parts(db: sqlite3.Connection, number: int, message: Message, contents
         if isinstance(part, File):
             room_rows.insert_file(db, part, contents[part.sha256])
     room_rows.upsert_parts(db, number, message.parts)
+
+
+def holds(db: sqlite3.Connection, path: Path) -> bool:
+    """Return whether a room has all messages of another file of it."""
+    with closing(sqlite3.connect(path)) as other:
+        wanted = set(other.execute(SELECT_IDENTITIES).fetchall())
+    return wanted <= {tuple(row) for row in db.execute(SELECT_IDENTITIES)}

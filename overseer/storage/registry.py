@@ -272,6 +272,11 @@ class Registry:
         with self._storage.read() as db:
             return [row["id"] for row in db.execute("SELECT id FROM rooms WHERE temporary AND NOT deleting")]
 
+    def created_at(self, time: int) -> list[str]:
+        """Return the ids of the rooms that were created at a time (UTC milliseconds)."""
+        with self._storage.read() as db:
+            return [row["id"] for row in db.execute("SELECT id FROM rooms WHERE created_at = ? LIMIT 9", (time,))]
+
     def open_rooms(self) -> list[str]:
         """Return the ids of the rooms that may be newer than their summaries, or are being deleted."""
         with self._storage.read() as db:

@@ -321,6 +321,11 @@ class RoomStore:
             row = db.execute("SELECT source FROM room").fetchone()
             return row["source"] if row else ""
 
+    def holds(self, path: Path) -> bool:
+        """Return whether the room has all messages of another file of it."""
+        with self._storage.read() as db:
+            return new_room.holds(db, path)
+
     def page(self, before: int | None, limit: int) -> Page:
         """Return the newest `limit` messages of the shown path, or those before message `before` on its path."""
         with self._storage.read() as db:

@@ -123,8 +123,8 @@ def report(found: Import, *, status: int = 200) -> Response:
     if kind == "application/json":
         return Response(as_json(found, overseer().imports.lines(found.id)), status, headers, mimetype=kind)
     if kind == "text/plain":
-        lines = as_text(found, overseer().imports.lines(found.id))
-        return Response((line.encode() for line in lines), status, headers, mimetype=kind)
+        text = as_text(found, overseer().imports.lines(found.id))
+        return Response((line.encode() for line in text), status, headers, mimetype=kind)
     after = number_arg("after") or 0
     lines = overseer().imports.lines(found.id, after=after, limit=PAGE_LINES + 1)
     html = fragments().import_report(found, lines[:PAGE_LINES], more=len(lines) > PAGE_LINES, whole=wants_page())
@@ -171,7 +171,7 @@ def as_json(found: Import, lines: list[Imported]) -> str:
 def stored_at(file: FileStorage) -> Path:
     """Return where a file of the form is stored."""
     file.stream.flush()
-    path = Path(file.stream.name)  # type: ignore[attr-defined]
+    path = Path(file.stream.name)
     file.close()
     return path
 

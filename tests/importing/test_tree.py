@@ -279,11 +279,11 @@ def test_any_nodes_become_a_sound_room(nodes: list[Node], head: str | None) -> N
     assert len(set(room.sources.values())) == len(room.sources) == count
     first = {one.id: one for one in reversed(nodes)}
     shown = {one.id for one in first.values() if not one.hidden and one.role != "system" and one.parts}
-    assert {one for one in room.sources.values()} <= shown
+    assert set(room.sources.values()) <= shown
     words = " ".join(one.text for one in room.messages)
-    for one in first.values():
-        if one.id in shown:
-            assert all(part.text in words for part in one.parts if isinstance(part, Text) and part.text.strip())
+    for given_node in first.values():
+        if given_node.id in shown:
+            assert all(part.text in words for part in given_node.parts if isinstance(part, Text) and part.text.strip())
 
 
 @given(NODES)
