@@ -107,6 +107,8 @@ class JsonReader:
                 if self._ended or (error.pos < len(self._buffer) - 16 and "Unterminated" not in error.msg):
                     where = f"{place}, line {self._line + self._buffer.count(chr(10), 0, error.pos)}"
                     return self._skipped(where, f"It is not valid JSON ({error.msg}).")
+            except ValueError:  # of an integer with thousands of digits
+                return self._skipped(place, "It has a number that is too long.")
             except Unreadable as error:
                 return self._skipped(place, str(error))
             else:

@@ -51,9 +51,9 @@ def milliseconds(value: object) -> int | None:
             value = moment.timestamp()
         except (ValueError, OverflowError, OSError):
             return None
-    if not isinstance(value, int | float) or not math.isfinite(value):
+    if (found := number(value)) is None:
         return None
-    result = round(value * 1000 if abs(value) < SMALLEST_MILLISECONDS else value)
+    result = round(found * 1000 if abs(found) < SMALLEST_MILLISECONDS else found)
     return result if EARLIEST < result < LATEST else None
 
 
