@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from overseer.domain.messages import Reasoning, State, Text, ToolCall
 from overseer.importing.conversations import Attachment, Conversation, Role, ToolResult, Unreadable
 
-PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAGbYdgAAAAABJRU5ErkJggg=="
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg=="
 PICTURE = f"data:image/png;base64,{PIXEL}"
 
 

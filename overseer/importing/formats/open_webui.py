@@ -43,9 +43,12 @@ def read(item: Mapping[str, Any], files: Files) -> Conversation:
     title = values.text(item.get("title") or chat.get("title"))
     created_at = values.milliseconds(item.get("created_at")) or values.milliseconds(chat.get("timestamp"))
     chat_id = values.identifier(item.get("id")) or values.identifier(chat.get("id"))
+    models = [name for one in values.items(chat.get("models")) if (name := values.text(one))]
     nodes = _tree(history, files) or _list(values.items(chat.get("messages")), files)
     chat_id = chat_id or values.digest(title, created_at, nodes[0].id if nodes else "")
-    models = [name for one in values.items(chat.get("models")) if (name := values.text(one))]
+    for node in nodes:
+        if node.role == "assistant" and not node.model and len(models) == 1:
+            node.model = models[0]
     return Conversation(
         f"{KIND}:{chat_id}",
         title,
