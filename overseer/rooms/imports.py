@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
 from overseer.domain.errors import AnswerInProgress, NoSuchRoom, StorageError, StorageUnavailable
 from overseer.domain.records import ROOM_ID, Import, Imported, ImportState, Outcome, Summary
@@ -251,20 +251,17 @@ class Imports:
         assert process.stdin is not None and process.stdout is not None and process.stderr is not None
         taking = Taking(import_id, made)
         try:
-            with process.stdin as given, process.stdout as lines, suppress(BrokenPipeError):
-                given.write(json.dumps(job).encode() + b"\n")
-                given.flush()
-                batch: list[Mapping[str, Any]] = []
-                taken_at = time.monotonic()
-                for line in lines:
-                    with suppress(ValueError):  # the worker was killed while it wrote this line
-                        batch.append(json.loads(line))
-                    if len(batch) >= BATCH or time.monotonic() - taken_at > SHOW_SECONDS:
-                        self._take(taking, batch)
-                        given.write(b"\n" * len(batch))
-                        given.flush()
-                        batch, taken_at = [], time.monotonic()
-                self._take(taking, batch)
+            _write(process.stdin, json.dumps(job).encode() + b"\n")
+            batch: list[Mapping[str, Any]] = []
+            taken_at = time.monotonic()
+            for line in process.stdout:
+                with suppress(ValueError):  # the worker was killed while it wrote this line
+                    batch.append(json.loads(line))
+                if len(batch) >= BATCH or time.monotonic() - taken_at > SHOW_SECONDS:
+                    self._take(taking, batch)
+                    _write(process.stdin, b"\n" * len(batch))
+                    batch, taken_at = [], time.monotonic()
+            self._take(taking, batch)
             said = process.stderr.read().decode(errors="replace")
             code = process.wait()
         finally:
@@ -272,7 +269,9 @@ class Imports:
             if process.poll() is None:
                 process.kill()
                 process.wait()
-            process.stderr.close()
+            for stream in (process.stdin, process.stdout, process.stderr):
+                with suppress(BrokenPipeError):
+                    stream.close()
         if self._stopping and import_id not in self._cancelled:
             return
         self._rooms.arrange(report.rooms(import_id))
@@ -380,6 +379,13 @@ def room_ids(source: str) -> list[str]:
     """
     digests = (hashlib.sha256(f"import\0{source}\0{attempt}".encode()).hexdigest() for attempt in range(ID_ATTEMPTS))
     return [digest[:12] for digest in digests]
+
+
+def _write(stream: IO[bytes], data: bytes) -> None:
+    """Write to the worker, unless it has ended."""
+    with suppress(BrokenPipeError):
+        stream.write(data)
+        stream.flush()
 
 
 def _environment() -> dict[str, str]:
