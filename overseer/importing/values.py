@@ -10,6 +10,7 @@ from typing import Any
 
 from overseer.domain.text import clean
 
+LARGEST_NUMBER = 10**30  # Python refuses to write very large ones
 NOTHING: Mapping[str, Any] = {}
 EARLIEST, LATEST = 0, 253_402_300_800_000  # 1970 and 10000, in milliseconds
 SMALLEST_MILLISECONDS = 100_000_000_000  # smaller numbers are seconds: as milliseconds, this is 1973
@@ -29,7 +30,9 @@ def text(value: object) -> str:
     """Return the string, cleaned of what HTML cannot represent, or an empty one. A number becomes its digits."""
     if isinstance(value, str):
         return clean(value)
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return ""
+    return str(value) if isinstance(value, float) or abs(value) < LARGEST_NUMBER else ""
 
 
 def identifier(value: object) -> str | None:
