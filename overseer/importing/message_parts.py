@@ -24,6 +24,9 @@ MARKUP = re.compile(r"([\[\]\\`*_<>!])")
 ESCAPED = r"\\\1"
 THINKING = re.compile(r"\s*<(think|thinking)>(.*?)(?:</\1>|\Z)", re.DOTALL)
 DATA_PICTURE = re.compile(r"!\[([^\]\n]{0,300})\]\((data:image/[\w.+-]{1,50};base64,[A-Za-z0-9+/=]+)\)")
+NO_TEXT_FILE = re.compile(
+    r"\.(?:pdf|docx?|xlsx?|pptx?|od[tsp]|rtf|epub|zip|png|jpe?g|gif|webp|mp3|wav|mp4)$", re.IGNORECASE
+)
 WORD_KEYS = ("text", "content", "value", "title", "name", "summary", "message", "result", "output", "error", "url")
 TEXT_TYPES = ("text", "input_text", "output_text", "summary_text", "refusal", "error")
 REASONING_TYPES = ("reasoning", "reasoning_text", "thinking", "think")
@@ -31,6 +34,8 @@ CALL_TYPES = ("tool_call", "toolCall", "tool_use", "tool-call", "function_call")
 RESULT_TYPES = ("tool_result", "toolResult", "tool-result", "function_call_output")
 PICTURE_TYPES = ("image_url", "input_image", "image", "image_file")
 FILE_TYPES = ("file", "input_file", "document", "attachment")
+TOOL_ROLES = ("tool", "function", "toolResult", "tool_result")
+ANSWER_ROLES = ("assistant", "model", "ai", "bot")
 SOUND_TYPES = ("input_audio", "audio")
 
 
@@ -84,6 +89,33 @@ def markdown(text: str) -> Iterator[Content]:
         start = found.end()
     if rest := values.text(text[start:] if start else text).strip():
         yield Text(rest)
+
+
+def message(given: Mapping[str, Any], files: Files) -> Iterator[Content]:
+    """Yield the parts of a message of the OpenAI API, or of one like it: of a question, an answer or a tool."""
+    if values.text(given.get("role")) in TOOL_ROLES:
+        keys = ("tool_call_id", "toolCallId", "call_id")
+        call_id = next((found for key in keys if (found := values.identifier(given.get(key)))), "")
+        parts = list(parts_of(given.get("content"), files))
+        text = "\n\n".join(part.text for part in parts if isinstance(part, Text))
+        name = values.text(given.get("name") or given.get("toolName"))
+        failed = any(given.get(key) is True for key in ("is_error", "isError"))
+        yield ToolResult(call_id, name, text, failed)
+        yield from (part for part in parts if isinstance(part, Attachment))
+        return
+    thoughts = (given.get(key) for key in ("reasoning_content", "reasoningContent", "reasoning", "thinking"))
+    yield from reasoning(next(filter(None, thoughts), None), given.get("reasoning_seconds"))
+    is_answer = values.text(given.get("role")) in ANSWER_ROLES
+    for part in parts_of(given.get("content"), files):
+        if isinstance(part, Text) and is_answer:
+            yield from markdown(part.text)
+        elif not isinstance(part, Text) or part.text.strip():
+            yield part
+    if isinstance(given.get("refusal"), str):
+        yield Text(values.text(given["refusal"]))
+    yield from calls(given.get("tool_calls") or given.get("toolCalls"))
+    if isinstance(function := given.get("function_call"), dict):
+        yield call(function)
 
 
 def call(value: Mapping[str, Any]) -> ToolCall:
@@ -201,9 +233,11 @@ def base64_file(content: object, name: str, media_type: str = "", text: str = ""
 
 
 def text_file(content: object, name: object, media_type: str = "text/plain") -> Attachment:
-    """Return the file of which the export has the text."""
-    text = values.text(content)
-    return Attachment(values.text(name) or "file.txt", media_type, partial(_encode, text) if text else None)
+    """Return the file of which the export has the text only: that of "a.pdf" becomes "a.pdf.txt"."""
+    text, named = values.text(content), values.text(name) or "file.txt"
+    if text and NO_TEXT_FILE.search(named):
+        named += ".txt"
+    return Attachment(named, media_type, partial(_encode, text) if text else None)
 
 
 def link(url: str, label: str) -> str:

@@ -66,7 +66,8 @@ def damaged(draw: st.DrawFn, original: Any) -> Any:
     """Return a copy in which some values are replaced, or missing."""
     value = copy.deepcopy(original)
     for _ in range(draw(st.integers(1, 4))):
-        found = places(value)
+        if not (found := places(value)):
+            break
         container, key = found[draw(st.integers(0, len(found) - 1))]
         if isinstance(container, dict) and draw(st.integers(0, 5)) == 0:
             del container[key]

@@ -200,7 +200,7 @@ def test_open_webui_pictures_in_text_and_files_have_content_texts_of_files_too_a
     assert inline.read() == base64.b64decode(PIXEL) and inline.media_type == "image/png"
     assert by_id == Attachment("loaf.png", "image/png") and collection == Attachment("Cookbook")
     assert isinstance(document, Attachment) and document.read is not None
-    assert (document.name, document.read()) == ("r.pdf", b"recipe")
+    assert (document.name, document.read()) == ("r.pdf.txt", b"recipe")
     assert reply.parts[0] == Text("See") and isinstance(reply.parts[1], Attachment) and reply.parts[1].text == "x"
 
 
