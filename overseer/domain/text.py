@@ -71,7 +71,8 @@ def fork_name(name: str) -> str:
 
 def file_name(name: str, *, default: str = "room") -> str:
     """Return a name for a file, without an extension, that is safe in every folder: visible, short and no path."""
-    name = "".join(one for one in unicodedata.normalize("NFC", name) if unicodedata.category(one)[0] != "C")
+    name = " ".join(unicodedata.normalize("NFC", name).split())
+    name = "".join(one for one in name if unicodedata.category(one)[0] != "C")
     name = " ".join(NOT_IN_FILE_NAMES.sub("-", name).split()).lstrip(".-~ ")
     name = name.encode()[:MAX_FILE_NAME_BYTES].decode(errors="ignore").rstrip(". ")
     return f"_{name}" if DEVICE_NAME.match(name) else name or default

@@ -11,7 +11,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -225,6 +225,14 @@ class Fragments:
         The text of a request that failed is shown: in a form to correct if it was `refused`, otherwise as `typed`.
         """
         return self._render("rooms/_none.html", sentence=sentence, back=back, typed=typed, refused=refused)
+
+    def exports(self, room: Room, formats: Mapping[str, object], *, whole: bool = False) -> str:
+        """Render `#formats`, which a room can be exported in, by their extensions; with `whole` the `#room` around it.
+
+        A format has a `name` and says what it is `about`.
+        """
+        template = "rooms/_export.html" if whole else "rooms/_formats.html"
+        return self._render(template, room=room, formats=formats, whole=whole)
 
     def header(self, room: Room, settings: Settings) -> str:
         """Render `#header`: the open room's name, settings and actions."""

@@ -12,13 +12,14 @@ MIN_FUZZY_CHARS = 3
 class Command:
     """A command: its name, the selector of the element that a click on it presses, and other words for it.
 
-    It is offered only where there is what it `needs`.
+    It is offered only where there is what it `needs`. One with a `link` presses none: it leads to this endpoint.
     """
 
     name: str
     press: str
     synonyms: str = ""
     needs: Literal["", "room", "kept", "temporary", "answer", "archive", "password"] = ""
+    link: str = ""
 
 
 COMMANDS = (
@@ -33,10 +34,12 @@ COMMANDS = (
     Command("Keep this temporary room", "#header [name=temporary]", "save permanent", "temporary"),
     Command("Fork this room", "#header [data-fork]", "copy duplicate clone branch", "room"),
     Command("Search this room", "#header [data-search]", "find messages text", "room"),
+    Command("Export this room", "", "download save markdown json sqlite backup", "room", "exports.list_formats"),
     Command("Print this room", "#header [data-print]", "paper pdf", "room"),
     Command("Clear this room", "#header [data-clear]", "messages remove empty reset", "room"),
     Command("Delete this room", "#header [data-delete]", "remove erase", "room"),
     Command("Stop the answer", "#composer [data-stop]", "cancel abort end", "answer"),
+    Command("Export all rooms", "", "download save zip backup archive", link="exports.export_all"),
     Command("Theme: Light", "#theme-light", "mode appearance color colour bright"),
     Command("Theme: Dark", "#theme-dark", "mode appearance color colour night"),
     Command("Theme: System", "#theme-system", "mode appearance color colour automatic"),

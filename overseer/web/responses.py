@@ -65,6 +65,7 @@ OWNER_HEADER = "Overseer-Owner"  # of a 421: the address of the server that has 
 RETRY_SECONDS = 1  # after which what cannot be done at the moment may be tried again
 CREATING_ENDPOINTS = ("rooms.create_room", "rooms.create_message_in_new_room")
 PAGES = (
+    "exports.list_formats",
     "imports.show_import",
     "imports.show_imports",
     "login.list_sessions",

@@ -63,6 +63,7 @@ def path_of(app: Flask, rule: Rule, room_id: str) -> str:
     values = {
         "room_id": room_id,
         "number": 1,
+        "extension": "json",
         "session_id": "0" * 16,
         "sha256": "0" * 64,
         "filename": "store.js",

@@ -48,6 +48,7 @@ from overseer.render.fragments import (
 )
 from overseer.render.markdown import render
 from overseer.render.streaming_answers import StreamingAnswers
+from overseer.web.exports import FORMATS
 from overseer.web.extensions import instance as instance_of
 from tests.support.html import Element, parsed, root
 from tests.support.measured import measured
@@ -126,6 +127,8 @@ def all_fragments(f: Fragments, text: str) -> Iterator[tuple[str, str]]:
     yield "rooms-place", f.list_revision("p.1")
     yield "model", f.default_model()
     yield "header", f.header(named, settings)
+    yield "formats", f.exports(named, FORMATS)
+    yield "room", f.exports(named, FORMATS, whole=True)
     for models, problem in (([text, text], ""), ([], ""), ([], text)):
         yield "models", f.models(models, problem=problem)
     yield "palette-options", f.palette(rooms, q="", active=room(id="ba9876543210", answering=True))
@@ -274,7 +277,7 @@ def test_fragment_urls_are_below_the_mount_point(app: Flask, prefix: str) -> Non
     assert len(paths) > 20
     for url in paths:
         assert re.match(
-            rf"{prefix}/($|rooms\b|messages$|search\b|palette\b|models\b|live\b|static/|sessions\b)", url
+            rf"{prefix}/($|rooms\b|export\.zip\b|messages$|search\b|palette\b|models\b|live\b|static/|sessions\b)", url
         ), url
     assert any(url.startswith(f"{prefix}/live?room={ROOM_ID}&seen=") for url in paths)
     assert f"{prefix}/rooms/{ROOM_ID}/messages" in paths

@@ -106,6 +106,7 @@ def routes(app: Flask, room_id: str) -> list[tuple[str, str, str]]:
     values = {
         "room_id": room_id,
         "number": 1,
+        "extension": "json",
         "sha256": "0" * 64,
         "filename": "icon.svg",
         "name": "style.css",

@@ -203,6 +203,7 @@ HOSTILE_SEGMENTS = st.one_of(
 VALID_SEGMENTS = {
     "room_id": ["{room}"],
     "number": ["1", "2", "3"],
+    "extension": ["md", "json", "jsonl", "sqlite", "html"],
     "session_id": ["0", "00000000"],
     "sha256": ["0", "0" * 64],
     "name": ["style.css", "app.js"],
