@@ -163,6 +163,8 @@ def test_keyboard_alone_creates_a_room_and_reaches_its_actions(open_page: OpenPa
     page.keyboard.press("Space")
     expect(menu.get_by_role("button", name="Pin")).to_be_focused()
     page.keyboard.press("ArrowDown")
+    expect(menu.get_by_role("button", name="Archive")).to_be_focused()
+    page.keyboard.press("ArrowDown")
     expect(menu.get_by_role("button", name="Rename")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("#rename input")).to_be_focused()
@@ -208,8 +210,8 @@ def test_filter_shows_matching_rooms_only_also_after_a_push(open_page: OpenPage,
     expect(row(page, pears)).to_have_count(0)
     page.get_by_role("searchbox").fill("cherry")
     expect(room_rows(page)).to_have_count(0)
-    after = "list => getComputedStyle(list, '::after').content"
-    assert "cherry" in page.locator("#rooms").evaluate(after)
+    before = "list => getComputedStyle(list, '::before').content"
+    assert "cherry" in page.locator("#rooms").evaluate(before)
     page.get_by_role("searchbox").fill("")
     expect(room_rows(page)).to_have_count(5)
 

@@ -125,10 +125,19 @@ def all_fragments(f: Fragments, text: str) -> Iterator[tuple[str, str]]:
     for row, active in ((named, None), (room(name=text, answering=True), ROOM_ID), (room(problem=text), None)):
         yield f"room-{ROOM_ID}", f.row(row, active=active)
     yield "rooms-place", f.list_revision("p.1")
+    put_away = replace(rooms, rooms=(replace(named, archived=True),), archived=True)
+    yield "rooms", f.rooms(replace(put_away, apart=room(id="0" * 12, temporary=True)), active=ROOM_ID, q=text)
+    for archived in (put_away, nothing):
+        yield "rooms-archived", f.archive_link(archived)
+        yield "archived", f.archive(archived, q=text)
+        yield "room", f.archive(archived, q=text, whole=True)
     yield "model", f.default_model()
     yield "header", f.header(named, settings)
     yield "formats", f.exports(named, FORMATS)
     yield "room", f.exports(named, FORMATS, whole=True)
+    yield "header", f.header(named, replace(settings, archived=True))
+    yield "header", f.header(named, replace(settings, temporary=True))
+    yield "palette-options", f.palette(put_away, q="", active=room(name=text, temporary=True))
     for models, problem in (([text, text], ""), ([], ""), ([], text)):
         yield "models", f.models(models, problem=problem)
     yield "palette-options", f.palette(rooms, q="", active=room(id="ba9876543210", answering=True))
@@ -138,7 +147,7 @@ def all_fragments(f: Fragments, text: str) -> Iterator[tuple[str, str]]:
     yield "messages", f.messages(ROOM_ID, replace(a_page(text), newest=False, more=False, missing=7))
     yield "messages", f.messages(ROOM_ID, Page((), more=False, last_used=0))
     hits = [Hit(ROOM_ID, 3, kind, 1_700_000_000_000, (Piece(text), Piece(text, marked=True))) for kind in HIT_KINDS]
-    groups = [HitsOfRoom(named, [Hit(ROOM_ID, 0, "name", 1), *hits])]
+    groups = [HitsOfRoom(replace(named, archived=True), [Hit(ROOM_ID, 0, "name", 1), *hits])]
     found = Found(tuple(hits), after=20, progress=(3, 9), cut=True)
     yield "search", f.search(groups, found, q=text, within=named)
     yield "search", f.search([], Found(), q=text, within=named, sentence=text)
@@ -474,7 +483,7 @@ def test_message_or_room_that_differs_in_any_field_is_rendered_again(fragments: 
     ]
     assert len({fragments.message(ROOM_ID, replace(known, **one)) for one in changes}) == len(changes)
     rooms = [room(), room(name="b"), room(messages=3), room(preview="c"), room(answering=True), room(problem="d")]
-    rooms += [room(active_at=10**12)]
+    rooms += [room(active_at=10**12), room(archived=True), room(temporary=True)]
     assert len({fragments.row(one, active=active) for one in rooms for active in (None, ROOM_ID)}) == 2 * len(rooms)
 
 

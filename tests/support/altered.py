@@ -21,7 +21,7 @@ import sqlite3
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -67,6 +67,19 @@ def broken_hub() -> None:
         raise RuntimeError("a fault in the hub")
 
     Hub.join = fail  # type: ignore[method-assign,assignment]
+
+
+def temporary_rooms(seconds: float) -> None:
+    """Delete temporary rooms after this time."""
+    from overseer.rooms.temporary import TemporaryRooms
+
+    start = TemporaryRooms.start
+
+    def start_with(rooms: TemporaryRooms, room_ids: Iterable[str]) -> None:
+        rooms._seconds = seconds
+        start(rooms, room_ids)
+
+    TemporaryRooms.start = start_with  # type: ignore[method-assign,assignment]
 
 
 def overseers(idle_seconds: float, sweep_seconds: float) -> None:

@@ -93,7 +93,7 @@ def test_index_that_is_lost_is_built_anew_and_says_so(client: FlaskClient, overs
 def test_list_and_palette_show_the_best_hits(client: FlaskClient, room_id: str) -> None:
     listed = parsed(client.get("/rooms?q=quince").text)
     assert listed.one("li", class_="found").one("mark").text == "quince"
-    assert [one["href"] for one in listed.every("a", class_="rooms__more")] == ["/search?q=quince"]
+    assert listed.every("a", class_="rooms__more")[-1]["href"] == "/search?q=quince"
     options = parsed(client.get("/palette?q=quince").text).every("li", role="option")
     assert len(options) == 2 and options[0].one("a")["href"] == f"/rooms/{room_id}/messages/2?mark=quince"
     page = parsed(client.get("/rooms?q=quince", headers=NAVIGATION).text)

@@ -285,7 +285,8 @@ def test_every_form_of_the_page_works_without_javascript(
     def submit(path: str, method: str, field: str = "") -> str:
         forms = parsed(client.get(f"/rooms/{room_id}").text).every("form", method="post", action=path)
         for form in forms:
-            controls = (*form.every("input"), *form.every("textarea"), *form.every("button", name="message"))
+            pressed = [one for one in form.every("button") if one["name"] and one["name"] in ("message", field)]
+            controls = (*form.every("input"), *form.every("textarea"), *pressed)
             fields = {one["name"] or "": one["value"] or "" for one in controls if one["disabled"] is None}
             if fields.get("_method", "POST") == method and (not field or field in fields):
                 break
@@ -310,9 +311,12 @@ def test_every_form_of_the_page_works_without_javascript(
     assert overseer.room(room_id).messages().messages == ()
     submit("/rooms", "POST")
     assert len(overseer.rooms().rooms) == 2
-    for pinned in (True, False):
+    for chosen in (True, False):
         submit(room, "PATCH", "pinned")
-        assert overseer.record(room_id).pinned is pinned
+        submit(room, "PATCH", "archived")
+        assert (overseer.record(room_id).pinned, overseer.record(room_id).archived) == (chosen, chosen)
+    temporary = submit("/rooms", "POST", "temporary").removeprefix("/rooms/")
+    assert overseer.record(temporary).temporary
     submit(room, "DELETE")
     assert room_id not in [one.id for one in overseer.rooms().rooms]
 
