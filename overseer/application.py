@@ -30,7 +30,7 @@ from overseer.server.connection_limits import ConnectionLimits
 from overseer.storage.database import RunInThread, run_inline
 from overseer.storage.sessions import SessionStorage
 from overseer.tools.toolbox import StartThread, in_thread
-from overseer.web import auth, compression, exports, extensions, imports, login, responses, views, websocket
+from overseer.web import auth, compression, exports, extensions, imports, login, responses, shares, views, websocket
 from overseer.web.auth import AccessPolicy
 from overseer.web.extensions import Instance, Served
 from overseer.web.forms import MAX_FIELDS, BoundedRequest
@@ -206,6 +206,7 @@ def register(app: Flask) -> None:
     views.init_app(app)
     imports.init_app(app)
     exports.init_app(app)
+    shares.init_app(app)
     login.init_app(app)
     app.after_request(log_request)
     compression.init_app(app)

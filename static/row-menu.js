@@ -21,7 +21,7 @@ function fillRowMenu() {
   archive.hidden = temporary !== undefined;
   fork.setAttribute("hx-post", `${url}/fork`);
   clear.setAttribute("hx-delete", `${url}/messages`);
-  clear.setAttribute("hx-confirm", `Clear all ${count} in “${name}”${others}? This can’t be undone.`);
+  clear.setAttribute("hx-confirm", `Clear all ${count} in “${name}”${others} and its shares? This can’t be undone.`);
   clear.hidden = messages === "0";
   remove.setAttribute("hx-delete", url);
   remove.setAttribute("hx-confirm", `Delete “${name}”?${messages === "0" ? "" : ` Its ${count}${others} will be gone for good.`}`);

@@ -37,6 +37,14 @@ class NoSuchFile(Exception):
     """No message of the room shows a file with this SHA-256."""
 
 
+class NoSuchShare(Exception):
+    """The room has no share with this number."""
+
+
+class TooManyShares(Exception):
+    """The room has as many shares as it may have."""
+
+
 class KeyReused(Exception):
     """An idempotency key was used again with a different text."""
 

@@ -103,6 +103,13 @@ class PathChanged(RoomEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class ShareRevoked(RoomEvent):
+    """The share `number` was revoked."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class RoomCreated(RoomEvent):
     """A room was created. A `temporary` one is in no list."""
 

@@ -7,7 +7,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-from overseer.domain.events import RoomEvent
+from overseer.domain.events import RoomEvent, ShareRevoked
+from overseer.domain.shares import Share
 from overseer.live.invalidation import (
     DefaultModelInvalidated,
     HeaderInvalidated,
@@ -21,7 +22,7 @@ from overseer.live.invalidation import (
 )
 from overseer.live.publisher import NO_REVISION, Invalidation, Pacing, Publisher, Tab
 from overseer.live.renderer import FrameRenderer, TabState
-from overseer.live.socket_writer import LOGGED_OUT, RESTART, WebSocket, text_frame
+from overseer.live.socket_writer import LOGGED_OUT, RESTART, ROOM_GONE, WebSocket, text_frame
 
 ROOMS_REMEMBERED = 1000  # rooms without a tab whose changelog is kept
 MAX_REVISION_DIGITS = 19
@@ -90,6 +91,8 @@ class Hub:
                 wakes += self._mark(self._room(event.room_id), stale)
         for wake in wakes:
             wake()
+        if isinstance(event, ShareRevoked):
+            self._end_shares(event.room_id, event.number)
 
     def models_changed(self) -> None:
         """Send every tab the default model, which changed or got its name.
@@ -130,6 +133,23 @@ class Hub:
         self._serve_soon(tab)
         return tab
 
+    def join_share(self, ws: WebSocket, share: Share, prefix: str, *, room_revision: str) -> Tab:
+        """Serve the socket of a visitor: the room of this share, read-only, and nothing else."""
+        tab = Tab(ws, session="", room_id=share.room_id, on_ready=self._serve_soon, share=share)
+        with self._lock:
+            self._tabs[tab] = None
+            room = self._followed[share.room_id] = self._room(share.room_id)
+            self._unfollowed.pop(share.room_id, None)
+            revision = self.parse_revision(room_revision)
+            room.add(tab, TabState(prefix, share.room_id, revision, share=share.address))
+        self._serve_soon(tab)
+        return tab
+
+    def end_share(self, tab: Tab) -> None:
+        """Tell a visitor that the share has ended, and close the tab."""
+        tab.writer.send(self._renderer("").ended_frame())
+        self._disconnect(tab, ROOM_GONE, "the share has ended")
+
     def leave(self, tab: Tab) -> None:
         """Forget the tab."""
         with self._lock:
@@ -162,6 +182,11 @@ class Hub:
             tab.writer.close_with(RESTART, "the server restarts")
 
     # In call order
+
+    def _end_shares(self, room_id: str, number: int) -> None:
+        for tab in list(self._tabs):
+            if tab.share is not None and (tab.share.room_id, tab.share.number) == (room_id, number):
+                self.end_share(tab)
 
     def _newest(self) -> int:
         return self._revision

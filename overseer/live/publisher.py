@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 from wsproto.frame_protocol import CloseReason
 
 from overseer.domain.errors import StorageError
+from overseer.domain.shares import Share
 from overseer.live.changelog import Changelog
 from overseer.live.renderer import TabState
 from overseer.live.socket_writer import RESTART, ROOM_GONE, SocketWriter, WebSocket
@@ -48,14 +49,23 @@ Render = Callable[[TabState, Sequence[Invalidation] | None, int, dict[object, st
 
 
 class Tab:
-    """One connected WebSocket, its session, and the room it has open.
+    """One connected WebSocket, its session, and the room it has open; for a visitor, by a share.
 
     `on_ready` is called whenever more can be sent to it.
     """
 
-    def __init__(self, ws: WebSocket, *, session: str, room_id: str | None, on_ready: Callable[[Tab], None]) -> None:
+    def __init__(
+        self,
+        ws: WebSocket,
+        *,
+        session: str,
+        room_id: str | None,
+        on_ready: Callable[[Tab], None],
+        share: Share | None = None,
+    ) -> None:
         self.writer = SocketWriter(ws, on_ready=partial(on_ready, self))
         self.session = session
+        self.share = share
         self.room_id = room_id
 
 

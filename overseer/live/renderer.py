@@ -27,6 +27,9 @@ from overseer.render.fragments import Cursor, Fragments, dom_id, partial
 from overseer.render.streaming_answers import StreamingAnswers
 from overseer.rooms.overseer import Overseer
 
+SHARE_ENDED = "This share has ended."
+ASK_OWNER = "Ask the person who sent you the address for a new one."
+CANNOT_BE_SHOWN = "This conversation can’t be shown at the moment."
 ROOM_DELETED = "This room was deleted. What you typed is still in the box below: copy it before you go to another room."
 
 
@@ -35,7 +38,7 @@ class TabState:
     """What a tab shows of a topic, the open room or the list of rooms. Tabs with equal states are sent the same bytes.
 
     `room_id` is the open room, or empty. Of that room, `cursors` say how much of each streaming answer the tab has, and
-    `gone` is set when the tab shows that it was deleted.
+    `gone` is set when the tab shows that it was deleted. `share` is the address of the share that a visitor reads.
     """
 
     prefix: str
@@ -43,21 +46,22 @@ class TabState:
     revision: int
     cursors: tuple[Cursor, ...] = ()
     gone: bool = False
+    share: str = ""
 
     # Each token makes some of these, and `dataclasses.replace` takes several times as long.
 
     def at(self, revision: int) -> TabState:
         """Return the same state at another revision."""
-        return TabState(self.prefix, self.room_id, revision, self.cursors, self.gone)
+        return TabState(self.prefix, self.room_id, revision, self.cursors, self.gone, self.share)
 
     def with_cursor(self, number: int, cursor: Cursor | None) -> TabState:
         """Return the same state with another part of the streaming answer `number`."""
         cursors = tuple([known for known in self.cursors if known.number != number] + ([cursor] if cursor else []))
-        return TabState(self.prefix, self.room_id, self.revision, cursors, self.gone)
+        return TabState(self.prefix, self.room_id, self.revision, cursors, self.gone, self.share)
 
     def without_cursors(self) -> TabState:
         """Return the same state without the streaming answers."""
-        return TabState(self.prefix, self.room_id, self.revision, (), self.gone)
+        return TabState(self.prefix, self.room_id, self.revision, (), self.gone, self.share)
 
 
 class FrameRenderer:
@@ -101,10 +105,21 @@ class FrameRenderer:
             except (NoSuchMessage, NoSuchRoom):
                 continue  # deleted meanwhile, which is an event of its own
             except StorageError as error:
-                html = partial("messages", "outerHTML", self._fragments.notice(str(error)))
+                sentence = CANNOT_BE_SHOWN if state.share else str(error)
+                html = partial("messages", "outerHTML", self._fragments.notice(sentence))
             if html:
                 frames.append(text_frame(html))
         return b"".join(frames), state
+
+    def ended_frame(self) -> bytes:
+        """Return the last frame for a tab whose share has ended."""
+        return text_frame(self._ended())
+
+    def _ended(self) -> str:
+        return partial("room", "outerHTML", self._fragments.share_ended(SHARE_ENDED, ASK_OWNER))
+
+    def _fragments_for(self, state: TabState) -> Fragments:
+        return self._fragments.for_share(state.share) if state.share else self._fragments
 
     def _shared_change(self, state: TabState, stale: ListInvalidation, shared: dict[object, str]) -> str:
         is_open = not isinstance(stale, DefaultModelInvalidated) and stale.room_id == state.room_id
@@ -137,7 +152,7 @@ class FrameRenderer:
     def _room_change(
         self, state: TabState, change: RoomInvalidation, stale: Sequence[RoomInvalidation]
     ) -> tuple[str, TabState]:
-        room_id, fragments = state.room_id, self._fragments
+        room_id, fragments = state.room_id, self._fragments_for(state)
         room = self._overseer.room(room_id)
         match change:
             case GrowingPartInvalidated(number, position):
@@ -159,28 +174,35 @@ class FrameRenderer:
             case MessagesInvalidated():
                 page = room.messages()
                 html = partial("messages", "outerMorph", fragments.messages(room_id, page))
-                return html + self._context(page.usage), state.without_cursors()
+                return html + self._context(state, page.usage), state.without_cursors()
             case ContextLineInvalidated():
+                if state.share:
+                    return "", state
                 line = fragments.context_line() if (number := room.context_start()) else ""
                 inserted = partial(dom_id("message", number), "beforebegin", line) if line else ""
                 return partial("reading", "delete", "") + inserted, state
             case HeaderInvalidated():
-                header = fragments.header(room.record(), room.settings())
+                record = room.record()
+                header = fragments.share_header(record) if state.share else fragments.header(record, room.settings())
                 return partial("header", "outerMorph", header), state
             case RoomGone():
+                if state.share:
+                    return self._ended(), replace(state, gone=True)
                 return partial("messages", "outerHTML", fragments.notice(ROOM_DELETED)), replace(state, gone=True)
 
     def _message(self, state: TabState, number: int) -> tuple[str, TabState]:
         room = self._overseer.room(state.room_id)
         message = room.message(number)
-        html, cursor = self._fragments.message_and_cursor(state.room_id, message)
+        html, cursor = self._fragments_for(state).message_and_cursor(state.room_id, message)
         frame = partial(dom_id("message", number), "outerMorph", html)
         usage = message.usage if message.finished else None
         if usage and message.lane:  # it need not be the one that the conversation goes on with
             usage = room.messages().usage
-        return frame + (self._context(usage) if usage else ""), state.with_cursor(number, cursor)
+        return frame + (self._context(state, usage) if usage else ""), state.with_cursor(number, cursor)
 
-    def _context(self, usage: Usage | None) -> str:
+    def _context(self, state: TabState, usage: Usage | None) -> str:
+        if state.share:
+            return ""
         return partial("context", "outerMorph", self._fragments.context(usage))
 
     def _growth(self, state: TabState, number: int, position: int) -> tuple[str, TabState]:

@@ -1,7 +1,8 @@
 """Serve the files under static/, which browsers cache for good: each URL contains a hash of the content.
 
-The style sheets under css/, the scripts under js/, and htmx with its extension are each sent as one joined file. All
-files of a first page are sent from here, with few headers; Flask sends the others.
+The style sheets under css/, the scripts under js/, and htmx with its extension are each sent as one joined file. So are
+the scripts of a live share, and the style of an exported page. All files of a first page are sent from here, with few
+headers; Flask sends the others.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from flask import Flask, Response, request
 
 ENDPOINTS = ("static", "joined")
 MAX_AGE_SECONDS = 365 * 24 * 3600
-JOINED = {  # each of which files, in the order of their names, and its media type
+SHARE_SCRIPTS = "js/formulas.js js/growing.js js/messages.js js/scroll.js js/times.js share.js"
+JOINED = {  # each of which files, those of a pattern in the order of their names, and its media type
     "style.css": ("css/*.css", "text/css"),
+    "export.css": ("css/tokens.css export.css css/markdown.css css/formulas.css", "text/css"),
     "app.js": ("js/*.js", "text/javascript"),
+    "share.js": (SHARE_SCRIPTS, "text/javascript"),
     "htmx.js": ("vendor/h*.min.js", "text/javascript"),
     "store.js": ("store.js", "text/javascript"),
     "icons.svg": ("icons.svg", "image/svg+xml"),
@@ -26,6 +30,7 @@ SCRIPT_COMMENT = re.compile(rb"^[ \t]*(?://.*|/\*\*.*\*/[ \t]*)\n|[ \t]+// [^\"'
 STYLE_COMMENT = re.compile(rb"/\*.*?\*/", re.S)
 STYLE_SPACE = re.compile(rb"\s*([{};])\s*|(?<=[:,])\s+")
 INDENTATION = re.compile(rb"^[ \t\n]+", re.M)
+FONT_FACE = re.compile(rb"@font-face\s*\{[^}]*\}\s*")
 IMAGE_URL = re.compile(rb'(?<=url\(")[\w-]+\.svg(?="\))')
 
 
@@ -61,13 +66,14 @@ class Assets:
         and no style sheet one with braces or colons.
         """
         parts = [path.read_bytes() for path in self._files(name)]
-        if name == "app.js":
+        if name in ("app.js", "share.js"):
             return INDENTATION.sub(b"", b"".join(b"{\n%s}\n" % SCRIPT_COMMENT.sub(b"", part) for part in parts))
         if name == "store.js":
             return INDENTATION.sub(b"", SCRIPT_COMMENT.sub(b"", parts[0]))
-        if name == "style.css":
-            parts = [STYLE_SPACE.sub(rb"\1", STYLE_COMMENT.sub(b"", part)) for part in parts]
-            return IMAGE_URL.sub(self._versioned, b"".join(parts))
+        if name in ("style.css", "export.css"):
+            style = b"".join(STYLE_SPACE.sub(rb"\1", STYLE_COMMENT.sub(b"", part)) for part in parts)
+            # An exported page may load no font.
+            return FONT_FACE.sub(b"", style) if name == "export.css" else IMAGE_URL.sub(self._versioned, style)
         return b"\n".join(parts)
 
     def _versioned(self, name: re.Match[bytes]) -> bytes:
@@ -76,7 +82,7 @@ class Assets:
     def _files(self, name: str) -> list[Path]:
         if name not in JOINED:
             return [self._folder / name]
-        return sorted(self._folder.glob(JOINED[name][0]))
+        return [path for pattern in JOINED[name][0].split() for path in sorted(self._folder.glob(pattern))]
 
 
 def init_app(app: Flask) -> None:

@@ -6,12 +6,13 @@ show is an argument.
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,10 +28,11 @@ from jinja2.bccache import Bucket
 from markupsafe import Markup
 from werkzeug.routing import MapAdapter
 
-from overseer.domain.messages import Message, Part, Reasoning, Text, Usage
+from overseer.domain.messages import File, Message, Part, Reasoning, Text, Usage
 from overseer.domain.records import Import, Imported, Page, Room, RoomList, Session
 from overseer.domain.search import Found, Hit
 from overseer.domain.settings import Settings
+from overseer.domain.shares import Share
 from overseer.domain.times import utc
 from overseer.llm import Model
 from overseer.llm.model_name import model_label
@@ -43,6 +45,10 @@ from overseer.render.streaming_answers import StreamingAnswers
 ENTRY_BYTES = 600  # overhead of a cache entry: its key and four hash table slots
 BIDI_CONTROLS = re.compile("[\u202a-\u202e\u2066-\u2069]")  # they change the direction of the text after them
 PAUSE_INTERVAL_SECONDS = 0.005
+EXPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+EXPORT_CHUNK_CHARS = 16_384
+# Without a script they do nothing. In rendered Markdown, no text can look like one.
+SCRIPTED_BUTTON = re.compile(r'<button type="button" class="(?:code__button|unfold)"[^>]*>[^<]*</button>')
 HTMX_CONFIG = {
     "includeIndicatorCSS": False,  # it is an inline style, which the content policy forbids
     "defaultSettleDelay": 0,
@@ -84,8 +90,13 @@ class HitsOfRoom(NamedTuple):
 class Fragments:
     """Renders the partials, with URLs below the mount point `prefix`.
 
-    `locked` says whether a password is required. All prefixes may share one `cache`.
+    `locked` says whether a password is required. All prefixes may share one `cache`. `for_share` and `for_export`
+    return renderers of read-only messages.
     """
+
+    _read_only = False
+    _share = ""  # the address of a live share
+    _file_url: Callable[[File], str] | None = None
 
     def __init__(
         self,
@@ -106,6 +117,65 @@ class Fragments:
         self._prefix = prefix
         self._cache = cache
         self._paused_at = 0.0  # monotonic time
+
+    def for_share(self, address: str) -> Fragments:
+        """Return a renderer of messages as visitors of a live share see them. Its links lead to that share only."""
+        shared = copy.copy(self)
+        shared._read_only, shared._share = True, address
+        shared._file_url = lambda file: self.url("shares.show_shared_file", address=address, sha256=file.sha256)
+        return shared
+
+    def for_export(self, file_url: Callable[[File], str]) -> Fragments:
+        """Return a renderer of messages for a page that stands alone. Nothing that it renders is cached.
+
+        `file_url` returns the URL of a file, or an empty string for one that is left out.
+        """
+        exported = copy.copy(self)
+        exported._read_only, exported._cache, exported._file_url = True, FragmentCache(0), file_url
+        return exported
+
+    def export(self, room: Room, messages: Iterable[Message], *, now: int) -> Iterator[str]:
+        """Yield a page that stands alone, with these messages of a room, in chunks. `now` is in UTC milliseconds."""
+        template = self._env.get_template("shares/export.html")
+        style = Markup("<style>{}</style>").format(Markup(self._static.content("export.css").decode()))
+        values = {"room": room, "messages": messages, "now": now, "style": style, "policy": EXPORT_POLICY}
+        chunk, size = [], 0
+        for piece in template.generate(self._globals() | values):
+            piece = SCRIPTED_BUTTON.sub("", piece)
+            chunk.append(piece)
+            size += len(piece)
+            if size >= EXPORT_CHUNK_CHARS:
+                yield "".join(chunk)
+                chunk, size = [], 0
+        yield "".join(chunk)
+
+    def shares(self, room_id: str, shares: Sequence[Share]) -> str:
+        """Render `#shares`, the list of the shares of a room."""
+        return self._render("shares/_shares.html", room_id=room_id, shares=shares)
+
+    def sharing(self, room: Room, shares: Sequence[Share]) -> str:
+        """Render `#room` with a form that shares the room, and with the list of its shares."""
+        return self._render("shares/_page.html", room=room, shares=shares)
+
+    def live_share(self, room: Room, page: Page, *, revision: str) -> str:
+        """Render the page of a live share; call it on what `for_share` returns."""
+        return self._render(
+            "shares/live.html",
+            title=room.name,
+            room=room,
+            page=page,
+            revision=revision,
+            htmx_config=json.dumps(HTMX_CONFIG),
+        )
+
+    def share_header(self, room: Room) -> str:
+        """Render `#header` of the page of a live share."""
+        return self._render("shares/_header.html", room=room)
+
+    def share_ended(self, sentence: str, advice: str, *, page: bool = False) -> str:
+        """Render `#room` for visitors of a share that cannot be read, alone or as a page."""
+        template = "shares/ended.html" if page else "shares/_ended.html"
+        return self._render(template, title="Share", sentence=sentence, advice=advice)
 
     def page(
         self,
@@ -356,15 +426,21 @@ class Fragments:
         return f"{url.path}?{url.query}" if url.query else url.path
 
     def _render(self, template: str, **values: object) -> str:
-        return self._env.get_template(template).render(
-            values,
-            url_for=self.url,
-            static=self._static_url,
-            fragments=self,
-            locked=self._locked,
-            model=lambda name="": self._model(name),
-            grouped=bind(grouped, today=datetime.now(UTC).date()),
-        )
+        return self._env.get_template(template).render(values, **self._globals())
+
+    def _globals(self) -> dict[str, object]:
+        """Return what every template may use."""
+        return {
+            "url_for": self.url,
+            "static": self._static_url,
+            "fragments": self,
+            "locked": self._locked,
+            "model": lambda name="": self._model(name),
+            "grouped": bind(grouped, today=datetime.now(UTC).date()),
+            "read_only": self._read_only,
+            "share": self._share,
+            "file_url": self._file_url,
+        }
 
     def _cached(self, key: tuple[Hashable, ...], template: str, **values: object) -> Markup:
         """Return the cached HTML for a key, or render it.
@@ -372,7 +448,7 @@ class Fragments:
         The key contains the id and the hash of all fields: the fields would take as much memory as the HTML. A wrong
         hit needs two states of the same message or room that have the same 64-bit hash.
         """
-        key = (self._prefix, template, *key)
+        key = (self._prefix, self._share, template, *key)
         html = self._cache.get(key)
         if html is None:
             html = Markup(self._render(template, **values))

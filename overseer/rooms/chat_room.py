@@ -25,6 +25,7 @@ from overseer.domain.events import (
     PathChanged,
     RoomConfigured,
     RoomEvent,
+    ShareRevoked,
     TurnDelayed,
     TurnEnded,
     TurnStarted,
@@ -43,11 +44,13 @@ from overseer.domain.messages import (
 )
 from overseer.domain.records import Asked, Page, Summary
 from overseer.domain.settings import Changes, Settings
+from overseer.domain.shares import Share, Visit
 from overseer.domain.text import NEW_ROOM, Invalid, escape_for_log, name_from_text
 from overseer.llm import Model
 from overseer.rooms.history import History
 from overseer.rooms.turn import MAX_ANSWER_CHARS, Turn, TurnCancelled
 from overseer.storage.database import Storage
+from overseer.storage.room_rows import now
 from overseer.storage.room_store import Configuration, RoomStore
 from overseer.tools.toolbox import CALL_TIMEOUT_SECONDS, Toolbox
 
@@ -112,6 +115,7 @@ class ChatRoom:
         tools: Toolbox,
         limits: Limits = Limits(),
         create: bool = False,
+        clock: Callable[[], int] = now,
     ) -> None:
         self._lock = storage.lock
         self._store = RoomStore(storage, create=create)
@@ -121,6 +125,7 @@ class ChatRoom:
         self._pick_model = pick_model
         self._tools = tools
         self._limits = limits
+        self._clock = clock
         self._turns: dict[int, Turn] = {}  # those that run, by answer number; all have the same question
         # Answers and their questions, in the order in which they were asked. A dict is slow at its start.
         self._queued: OrderedDict[int, int] = OrderedDict()
@@ -285,16 +290,48 @@ class ChatRoom:
         return added
 
     def clear(self) -> None:
-        """Delete all messages, a name that was made of the first question, and cancel the running turns."""
-        renamed = self._store.clear(name=NEW_ROOM)
+        """Delete all messages and shares, a name made of the first question, and cancel the running turns."""
+        renamed, revoked = self._store.clear(name=NEW_ROOM)
         self._cancel_turns("cleared")
         self._unsaved.clear()
         self._cancel_save_timer()
+        for number in revoked:
+            self._emit(ShareRevoked(self.room_id, number))
         self._emit(MessagesDeleted(self.room_id))
         if renamed:
             self._emit(RoomConfigured(self.room_id))
 
+    def share(self, page: bytes | None, *, seconds: int | None) -> Share:
+        """Share the room: as this page (HTML, compressed with gzip), or live. Raises TooManyShares.
+
+        It ends after so many seconds, or never.
+        """
+        now = self._clock()
+        expires_at = None if seconds is None else now + 1000 * seconds
+        return self._store.add_share(self.room_id, page, expires_at=expires_at, now=now)
+
+    def revoke_share(self, number: int) -> None:
+        """Delete a share. Raises NoSuchShare."""
+        self._store.delete_share(number)
+        self._emit(ShareRevoked(self.room_id, number))
+
+    def visit_share(self, secret: str) -> Visit | None:
+        """Return the share with this secret, with its page, and note the visit; None if there is none."""
+        return self._store.visit_share(self.room_id, secret, now=self._clock())
+
     # Queries
+
+    def shares(self) -> tuple[Share, ...]:
+        """Return the shares of the room that have not expired, the newest first."""
+        return self._store.shares(self.room_id, now=self._clock())
+
+    def find_share(self, secret: str) -> Share | None:
+        """Return the share with this secret, or None."""
+        return self._store.find_share(self.room_id, secret, now=self._clock())
+
+    def is_file_shown(self, sha256: str) -> bool:
+        """Return whether a message that is shown has this file."""
+        return self._store.is_file_shown(sha256)
 
     def messages(self, *, before: int | None = None, limit: int = PAGE_MESSAGES) -> Page:
         """Return the newest `limit` messages, or those before message `before`, with the text of a growing answer."""

@@ -37,12 +37,14 @@ from overseer.domain.events import (
     RoomDeleted,
     RoomEvent,
     RoomSynced,
+    ShareRevoked,
     TurnDelayed,
     TurnEnded,
     TurnStarted,
 )
 from overseer.domain.records import ROOM_ID, Room, RoomList, Summary
 from overseer.domain.search import Found, Query
+from overseer.domain.shares import ADDRESS, Share, Visit
 from overseer.domain.text import NEW_ROOM, clean, fork_name, idempotency_key, question, room_name
 from overseer.llm import Models
 from overseer.rooms.chat_room import INTERRUPTED, ChatRoom, Limits
@@ -81,7 +83,10 @@ OPEN_FACETS = 50  # idle rooms whose files stay open
 SHUTTING_DOWN = "The server is shutting down. Try again in a moment."
 FILE_TIME_TICK_MS = 20  # the kernel rounds the times of files down to its timer tick
 SHOWN_OF_SUMMARY = ("name", "messages", "preview", "answering", "pinned", "archived", "temporary")
-EVENTS_THAT_KEEP_SUMMARY = (PartAdded, PartGrew, PartChanged, TurnDelayed, TurnStarted, ContextStartMoved)
+EVENTS_THAT_KEEP_SUMMARY = (
+    *(PartAdded, PartGrew, PartChanged, TurnDelayed, TurnStarted),
+    *(ContextStartMoved, ShareRevoked),
+)
 
 
 class QueuedEvent(NamedTuple):
@@ -103,7 +108,8 @@ class Overseer:
     Every method that takes a room id raises NoSuchRoom if there is no such room, StorageError if its file cannot be
     used, and StorageUnavailable if it cannot be used at the moment. `run_in_thread` runs the commits, and
     `start_thread` starts the threads of tools. With a `replication`, rooms that are not here are brought when they are
-    opened. Temporary rooms are deleted `temporary_seconds` after their last use.
+    opened. Temporary rooms are deleted `temporary_seconds` after their last use. `clock` returns the time at which
+    shares expire, in UTC milliseconds.
     """
 
     def __init__(
@@ -117,9 +123,11 @@ class Overseer:
         start_thread: StartThread = in_thread,
         replication: Replication | None = None,
         temporary_seconds: float = TEMPORARY_SECONDS,
+        clock: Callable[[], int] = now,
     ) -> None:
         self.directory = directory
         self.temporary_rooms = TemporaryRooms(self._delete_temporary, seconds=temporary_seconds)
+        self.clock = clock
         self._replication = replication
         self._run_in_thread = run_in_thread
         self._models = models
@@ -353,6 +361,21 @@ class Overseer:
             self.call(room_id, ChatRoom.clear)
         self._search.purge()
 
+    def find_share(self, address: str) -> Share | None:
+        """Return the share with this address, or None. If there is no such room, no file is opened."""
+        return self._at_share(address, ChatRoom.find_share)
+
+    def visit_share(self, address: str) -> Visit | None:
+        """Return the share with this address, with its page, and note the visit; None if there is none."""
+        return self._at_share(address, ChatRoom.visit_share)
+
+    def _at_share(self, address: str, method: Callable[[ChatRoom, str], R | None]) -> R | None:
+        if (match := ADDRESS.fullmatch(address)) is None:
+            return None
+        with suppress(NoSuchRoom):
+            return self.call(match[1], method, match[2])
+        return None
+
     def resume(self, room_id: str, number: int | None = None) -> int:
         """Continue the last answer of a room; see `ChatRoom.resume`."""
         number = self.call(room_id, ChatRoom.end_of_path) if number is None else number
@@ -536,6 +559,7 @@ class Overseer:
                 tools=self._tools,
                 limits=self._limits,
                 create=create,
+                clock=lambda: self.clock(),
             )
             self._queue_summary_if_changed(chat_room)
             for number in chat_room.interrupted:  # if the file was closed during a turn, tabs show a growing answer

@@ -68,6 +68,8 @@ class RoomHandle:
     withdraw = _forward(ChatRoom.withdraw)
     retry = _forward(ChatRoom.retry)
     show = _forward(ChatRoom.show)
+    share = _forward(ChatRoom.share)
+    revoke_share = _forward(ChatRoom.revoke_share)
 
     # Queries
 
@@ -79,6 +81,8 @@ class RoomHandle:
     context_start = _forward(ChatRoom.context_start)
     file = _forward(ChatRoom.file)
     settings = _forward(ChatRoom.settings)
+    shares = _forward(ChatRoom.shares)
+    is_file_shown = _forward(ChatRoom.is_file_shown)
 
     def record(self) -> Room:
         """Return the registry's record of the room, without opening the room's file."""

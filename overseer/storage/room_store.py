@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from overseer.domain.context import message_tokens, newest_within_budget
-from overseer.domain.errors import KeyReused, NoSuchFile, NoSuchMessage, Outdated, StorageDamaged
+from overseer.domain.errors import (
+    KeyReused,
+    NoSuchFile,
+    NoSuchMessage,
+    Outdated,
+    StorageDamaged,
+    StorageUnavailable,
+)
 from overseer.domain.messages import UNFINISHED, File, Message, Part, Source, State, Usage, abandon_if_running
 from overseer.domain.records import MAX_NUMBER, Asked, Page, Summary
 from overseer.domain.settings import MAX_LANES, Settings
+from overseer.domain.shares import VISIT_INTERVAL_MS, Share, Visit
 from overseer.domain.text import strip_markdown
-from overseer.storage import message_tree, new_room, room_rows
+from overseer.storage import message_tree, new_room, room_rows, shares
 from overseer.storage.database import Storage
 from overseer.storage.message_tree import HEAD
 from overseer.storage.schema import APPLICATION_ID, MIGRATIONS
@@ -296,16 +305,41 @@ class RoomStore:
             db.execute("UPDATE room SET head = ?", (last if head in answers else head,))
             message_tree.count_hidden(db)
 
-    def clear(self, *, name: str) -> bool:
-        """Delete all messages. Their numbers are not reused.
+    def clear(self, *, name: str) -> tuple[bool, list[int]]:
+        """Delete all messages and shares. Their numbers are not reused.
 
-        A name that was made of the first question becomes `name`. Return whether it did.
+        A name that was made of the first question becomes `name`. Return whether it did, and the numbers of the shares.
         """
         with self._storage.write() as db:
             db.execute("DELETE FROM messages")
             db.execute("UPDATE room SET reads_from = 0, head = NULL, hidden = 0")
             done = db.execute("UPDATE room SET name = ?, named_by = 'nobody' WHERE named_by = 'first words'", (name,))
-            return done.rowcount > 0
+            return done.rowcount > 0, shares.delete_all(db)
+
+    def add_share(self, room_id: str, page: bytes | None, *, expires_at: int | None, now: int) -> Share:
+        """Store a share: a snapshot with this page, or a live one. Raises TooManyShares."""
+        with self._storage.write() as db:
+            return shares.add(db, room_id, page=page, expires_at=expires_at, now=now)
+
+    def delete_share(self, number: int) -> None:
+        """Delete a share. Raises NoSuchShare."""
+        with self._storage.write() as db:
+            shares.delete(db, number)
+
+    def visit_share(self, room_id: str, secret: str, *, now: int) -> Visit | None:
+        """Return the share with this secret and its page, and note the visit; None if there is none.
+
+        That visit may be lost in a crash, or if the file cannot be written at the moment.
+        """
+        with self._storage.read() as db:
+            share = shares.find(db, room_id, secret, now=now)
+            page = shares.page(db, share.number) if share else None
+        if share is None:
+            return None
+        if share.visited_at is None or not 0 <= now - share.visited_at < VISIT_INTERVAL_MS:
+            with suppress(StorageUnavailable), self._storage.write(durable=False) as db:
+                shares.note_visit(db, share.number, now=now)
+        return Visit(share, page)
 
     def merge(self, path: Path) -> int:
         """Add the messages of a later export, the file of a whole room. Return how many; see `new_room.merge`."""
@@ -395,6 +429,21 @@ class RoomStore:
         if found is None:
             raise NoSuchFile("There is no such file in this room.")
         return found["media_type"], found["content"]
+
+    def shares(self, room_id: str, *, now: int) -> tuple[Share, ...]:
+        """Return the shares that have not expired, the newest first."""
+        with self._storage.read() as db:
+            return shares.select(db, room_id, now=now)
+
+    def find_share(self, room_id: str, secret: str, *, now: int) -> Share | None:
+        """Return the share with this secret, or None."""
+        with self._storage.read() as db:
+            return shares.find(db, room_id, secret, now=now)
+
+    def is_file_shown(self, sha256: str) -> bool:
+        """Return whether a message that is shown has this file."""
+        with self._storage.read() as db:
+            return shares.is_file_shown(db, sha256)
 
     def history(self, number: int, budget: int) -> tuple[Message, tuple[Message, ...]]:
         """Return an answer, and the messages before it that fit into `budget` tokens beside it."""

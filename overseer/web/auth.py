@@ -26,6 +26,7 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 # What needs no log-in: the log-in itself, the files of its page, and the health check.
 OPEN_ENDPOINTS: frozenset[str | None] = frozenset(
     {"login.show_login", "login.create_login", *ENDPOINTS, "rooms.healthz"}
+    | {"shares.show_share", "shares.show_shared_file"}  # whose address is a secret
 )
 MAX_LOGIN_BYTES = 16_000  # of a form with a password
 MAX_UNAUTHORIZED_BYTES = 400_000  # of another form: its text is shown again if the session ended while it was typed
@@ -67,7 +68,7 @@ class PasswordPolicy:
         if self.password is None:
             if not is_loopback(request.environ.get(PEER, "")):
                 abort(403, "This server has no password, so it answers this machine only. Open it there.")
-        elif request.endpoint in self.open_endpoints:
+        elif request.endpoint in self.open_endpoints or is_visit():
             request.max_content_length = MAX_LOGIN_BYTES
             return
         else:
@@ -158,6 +159,11 @@ def is_browser() -> bool:
     """Whether the client is a browser, which would open a window of its own for a challenge."""
     headers = request.headers
     return "Sec-Fetch-Mode" in headers or "Origin" in headers or "HX-Request" in headers or accepts_page()
+
+
+def is_visit() -> bool:
+    """Whether the request is for the WebSocket of a share, whose address is in the query."""
+    return request.endpoint == "live" and "share" in request.args
 
 
 def accepts_page() -> bool:

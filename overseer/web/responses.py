@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from urllib.parse import parse_qsl
@@ -22,13 +23,16 @@ from overseer.domain.errors import (
     NoSuchMessage,
     NoSuchOverseer,
     NoSuchRoom,
+    NoSuchShare,
     Outdated,
     OverseerExists,
     StorageError,
     StorageUnavailable,
+    TooManyShares,
 )
 from overseer.domain.records import RoomList
 from overseer.domain.text import Invalid, TooLarge, clean, escape_for_log
+from overseer.live.renderer import ASK_OWNER
 from overseer.render.fragments import RefusedForm
 from overseer.web.auth import accepts_page, is_authenticated
 from overseer.web.extensions import IS_GONE, fragments, hub, overseer
@@ -40,12 +44,14 @@ Respond = Callable[[str, int], Response]
 STATUS: dict[type[Exception], int] = {
     NoSuchOverseer: 404,
     NoSuchRoom: 404,
+    NoSuchShare: 404,
     NoSuchFile: 404,
     NoSuchImport: 404,
     NoSuchMessage: 404,
     AnswerInProgress: 409,
     Outdated: 409,
     OverseerExists: 409,
+    TooManyShares: 409,
     TooLarge: 413,
     Elsewhere: 421,
     Invalid: 422,
@@ -75,6 +81,7 @@ PAGES = (
     "rooms.search",
     "rooms.show_message",
     "rooms.show_room",
+    "shares.list_shares",
 )
 QUERY_OF_PAGES = ("archived", "at", "before", "mark", "q")
 HIDDEN_FIELDS = ("_method", "_plain", "key")
@@ -89,6 +96,19 @@ LABELS = {
     "temperature": "Temperature",
     "system_prompt": "System prompt",
 }
+# What visitors of a share see. They learn nothing else of the server, not even that it has rooms.
+VISITOR_ENDPOINTS = ("shares.show_share", "shares.show_shared_file")
+VISITOR_HEADERS = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Robots-Tag": "noindex, nofollow",
+}
+VISITOR_ERROR_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+TRY_LATER = "Try again later."
+CANNOT_BE_OPENED = "This share can’t be opened at the moment."
+SECRET_IN_PATH = re.compile(r"(/shares/[0-9a-f]{12})[^/]+")
 ERROR_HEADERS = ("Allow", "Retry-After", "Sec-WebSocket-Version", "Upgrade", "WWW-Authenticate")
 
 
@@ -229,8 +249,8 @@ def handle_unknown_error(error: Exception) -> Response:
 
 
 def path_in_log() -> str:
-    """Return the request's path as it may be logged."""
-    return escape_for_log(request.script_root + request.path)
+    """Return the request's path as it may be logged: without the secret of a share."""
+    return escape_for_log(SECRET_IN_PATH.sub(r"\1…", request.script_root + request.path))
 
 
 def new_error_id() -> str:
@@ -248,6 +268,8 @@ def error_response(sentence: str, status: int) -> Response:
 
 def error_message(sentence: str, status: int) -> Response:
     """Render an error: a page for browser navigations, otherwise a fragment that replaces `#error`."""
+    if request.endpoint in VISITOR_ENDPOINTS:
+        return _visitor_error(sentence, status)
     if not wants_page():
         return _error_fragment(sentence, status)
     if status in (401, 429) or (status == 413 and request.endpoint == "login.create_login"):
@@ -260,6 +282,13 @@ def error_message(sentence: str, status: int) -> Response:
     body = fragments().no_room(sentence=sentence, back=back, typed=_typed_text(), refused=refused)
     page = fragments().page(body, rooms, title="", active=None, q="", revision=revision)
     return html_response(page, status)
+
+
+def _visitor_error(sentence: str, status: int) -> Response:
+    """Render an error for a visitor of a share: a page without links, the same for all causes of a status."""
+    advice = ASK_OWNER if status == 404 else TRY_LATER
+    headers = {**VISITOR_HEADERS, "Content-Security-Policy": VISITOR_ERROR_POLICY}
+    return html_response(fragments().share_ended(sentence, advice, page=True), status, headers)
 
 
 def _error_fragment(sentence: str, status: int) -> Response:

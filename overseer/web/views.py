@@ -433,14 +433,20 @@ def page_without_room(sentence: str) -> Response:
     return html_response(page_with(fragments().no_room(sentence=sentence), None))
 
 
-def page_with(room_html: str, room_id: str | None, *, filtered: bool = True, title: str = "") -> str:
-    """Return the page: the list of rooms, `filtered` and paged by the query, beside `#room`."""
+def page_with(
+    room_html: str, room_id: str | None, *, filtered: bool = True, title: str = "", reloads: bool = True
+) -> str:
+    """Return the page: the list of rooms, `filtered` and paged by the query, beside `#room`.
+
+    Without JavaScript, the page of a room `reloads` itself while an answer grows.
+    """
     q, revision = clean(request.args.get("q", "")) if filtered else "", hub().revision()
     rooms = overseer().rooms(q=q, after=number_arg("after") if filtered else None, open_room=room_id)
     growing = False
     if room_id:
         record = overseer().record(room_id)
-        title, growing = record.name, record.answering and not request.args.keys() & {"at", "before"}
+        title = record.name
+        growing = reloads and record.answering and not request.args.keys() & {"at", "before"}
     return fragments().page(
         room_html,
         rooms,

@@ -1,4 +1,4 @@
-"""The WebSocket: `GET /live[?room=<id>]`. It pushes frames to a tab and ignores what the tab sends."""
+"""The WebSocket: `GET /live[?room=<id>|?share=<address>]`. It pushes frames to a tab and ignores what the tab sends."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ from simple_websocket import ConnectionClosed, Server
 from werkzeug.exceptions import HTTPException
 from wsproto.frame_protocol import CloseReason
 
+from overseer.domain.errors import StorageError
 from overseer.domain.records import ROOM_ID
-from overseer.web.auth import current_session
-from overseer.web.extensions import access_policy, hub, instance
+from overseer.domain.shares import Share
+from overseer.live.renderer import SHARE_ENDED
+from overseer.web.auth import current_session, is_visit
+from overseer.web.extensions import access_policy, hub, instance, overseer
 from overseer.web.login import logged_out_frame
+from overseer.web.responses import CANNOT_BE_OPENED
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -61,7 +65,8 @@ def init_app(app: Flask) -> None:
     def acquire_connection() -> None:
         if request.endpoint == "live":
             check_handshake(request.environ)
-            g.client = instance().connections.acquire(request.remote_addr or "")
+            g.share = find_share() if is_visit() else None
+            g.client = instance().connections.acquire(request.remote_addr or "", is_visitor=is_visit())
             if g.client is None:
                 abort(503, "Too many tabs are open. Close some, and this one connects by itself.")
             remove_other_headers(request.environ)
@@ -69,7 +74,18 @@ def init_app(app: Flask) -> None:
     @app.teardown_request
     def release_connection(error: BaseException | None) -> None:
         if client := g.pop("client", None):
-            instance().connections.release(client)
+            instance().connections.release(client, is_visitor=is_visit())
+
+
+def find_share() -> Share:
+    """Return the live share that the query names. Aborts with 404 or 503."""
+    try:
+        share = overseer().find_share(request.args["share"])
+    except StorageError:  # its message is for the owner
+        abort(503, CANNOT_BE_OPENED)
+    if share is None or not share.live:
+        abort(404, SHARE_ENDED)
+    return share
 
 
 def check_handshake(environ: WSGIEnvironment) -> None:
@@ -95,7 +111,10 @@ def remove_other_headers(environ: WSGIEnvironment) -> None:
 def live(ws: Server) -> None:
     """Serve a tab until it closes. Errors close it with 1011; an HTTP error page is not possible any more."""
     try:
-        serve(ws)
+        if g.share is None:
+            serve(ws)
+        else:
+            serve_visitor(ws, g.share)
     except ConnectionClosed:
         raise
     except Exception:
@@ -126,6 +145,24 @@ def serve(ws: Server) -> None:
             # Messages are dropped. Raises ConnectionClosed when the tab closes.
             ws.receive(timeout=None if session is None else max(0.0, session.expires_at - time.time()))
         hub().log_out(session.id, logged_out_frame())
+        while True:
+            ws.receive()  # until the tab has answered the close
+    finally:
+        hub().leave(tab)
+
+
+def serve_visitor(ws: Server, share: Share) -> None:
+    """Serve a visitor until the tab closes or the share ends. Raises ConnectionClosed."""
+    tab = hub().join_share(ws, share, request.script_root, room_revision=request.args.get("seen", ""))
+    try:
+        # It may have been revoked before the hub knew this tab.
+        is_valid = overseer().find_share(share.address) is not None
+        while is_valid:
+            left = None if share.expires_at is None else (share.expires_at - overseer().clock()) / 1000
+            if left is not None and left <= 0:
+                break
+            ws.receive(timeout=left)
+        hub().end_share(tab)
         while True:
             ws.receive()  # until the tab has answered the close
     finally:

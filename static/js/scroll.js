@@ -205,7 +205,7 @@ function toMessage() {
   const choice = document.querySelector(`.beside:has(#${id}) [value="${number({ id })}"]`);
   if (choice) choice.checked = true;
   if (document.getElementById(id)) goTo({ id, offset: scroller().clientHeight / 3 });
-  else if (earlier() && number({ id }) < number(earlier().parentElement)) location.replace(`${pathname}/messages/${number({ id })}`);
+  else if (room() && earlier() && number({ id }) < number(earlier().parentElement)) location.replace(`${pathname}/messages/${number({ id })}`);
   else return false;
   return true;
 }
@@ -365,7 +365,7 @@ document.addEventListener("keydown", (event) => {
 document.addEventListener("click", ({ target }) => {
   if (!target.closest("#newer")) return;
   toEnd();
-  document.querySelector("#composer textarea").focus();
+  document.querySelector("#composer textarea")?.focus();
 });
 
 // After sending, show the new message.

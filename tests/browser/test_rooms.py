@@ -74,7 +74,7 @@ def test_room_journey_of_the_readme_works(
     expect(more).to_be_focused()
     expect(messages(page)).to_have_count(2)
     act_on_room(page, first, "Clear messages")
-    assert confirm(page) == "Clear all 2 messages in “Hi there”? This can’t be undone."
+    assert confirm(page) == "Clear all 2 messages in “Hi there” and its shares? This can’t be undone."
     expect(messages(page)).to_have_count(0)
     expect(row(page, first)).to_have_attribute("data-messages", "0")
     act_on_room(page, first, "Delete room")
