@@ -397,9 +397,7 @@ class _Builder:
         temperature = conversation.temperature
         if temperature is not None and not 0 <= temperature <= MAX_TEMPERATURE:
             temperature = None
-        return Settings(
-            _model(conversation.model), prompt, temperature, conversation.pinned, conversation.archived
-        )
+        return Settings(_model(conversation.model), prompt, temperature, conversation.pinned, conversation.archived)
 
 
 def _is_left_out(node: Node) -> bool:

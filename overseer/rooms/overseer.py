@@ -518,6 +518,7 @@ class Overseer:
             file.close()
             raise
         return file
+
     def archived_rooms(self, *, q: str = "", after: int | None = None, limit: int = PAGE) -> RoomList:
         """Return a page of the archived rooms whose names contain `q`, by last activity."""
         return self._require_registry().rooms(q=clean(q).strip(), after=after, limit=limit, archived=True)

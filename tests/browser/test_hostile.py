@@ -25,7 +25,8 @@ from tests.support.waiting import until
 # Compares the elements of pages with hostile text with those of the same page with harmless text, as the browser parses
 # them. Text attributes may differ. Where Markdown makes elements, only harmless elements and attributes are allowed.
 SHAPE = """(pairs) => {
-  const WORDS = new Set(["value", "title", "aria-label", "alt", "hx-confirm", "data-q", "data-name", "placeholder"]);
+  const WORDS = new Set(["value", "title", "aria-label", "alt", "hx-confirm", "data-q", "data-name", "placeholder",
+    "download"]);
   const FREE = ".part__done, .part__open, .part--text, .part--reasoning, .part__plain";
   const all = (names) => new RegExp(`^(${names.trim().split(/\\s+/).join("|")})$`);
   const TAGS = all(`p br hr h[1-6] strong em s code pre span blockquote [uo]l li a table thead tbody t[rhd] div button

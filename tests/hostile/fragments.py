@@ -10,6 +10,7 @@ from flask import Flask
 from overseer.domain.messages import File, Message, Reasoning, Source, Text, ToolCall, Usage
 from overseer.domain.records import Page, Room, RoomList
 from overseer.domain.settings import Settings
+from overseer.domain.shares import Share
 from overseer.domain.text import Invalid, clean, room_name
 from overseer.render.fragments import Fragments, RefusedForm
 from overseer.web.extensions import instance as instance_of
@@ -42,6 +43,7 @@ def render_all(app: Flask, text: str) -> dict[str, str]:
     waiting = Message(6, "assistant", "waiting", (), words, words, retry_at=1_700_000_000_000)
     messages = (question, answer, replace(question, number=3), growing, replace(question, number=5), waiting)
     page = Page(messages, more=True, last_used=6, context_start=2)
+    visitor = fragments.for_share(ROOM + "A" * 32)
     open_room = fragments.room(room, settings, page, revision="a.1", key=words)
     return {
         "page": fragments.page(open_room, rooms, title=name, active=ROOM, q=words, revision="a.1", growing=True),
@@ -61,4 +63,9 @@ def render_all(app: Flask, text: str) -> dict[str, str]:
         "editing": fragments.editing(ROOM, question, alone=False),
         "question": str(fragments.message(ROOM, question)),
         "part": fragments.part(ROOM, 2, 1, parts[1]),
+        "export": "".join(fragments.for_export(lambda _: "").export(room, messages, now=1_700_000_000_000)),
+        "share": visitor.live_share(room, replace(page, context_start=0), revision="a.1"),
+        "file": visitor.part(ROOM, 2, 1, File("0" * 64, "text/html", words, name=words)),
+        "left out": fragments.for_export(lambda _: "").part(ROOM, 2, 1, File("0" * 64, "text/html", name=words)),
+        "sharing": fragments.sharing(room, [Share(ROOM, 1, "A" * 32, True, 1)]),
     }

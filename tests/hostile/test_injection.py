@@ -19,7 +19,17 @@ from tests.support.html import Element, parsed
 from tests.support.safe_html import check_tree, checked
 
 # The other attributes have no text.
-TEXT_ATTRIBUTES = {"value", "title", "aria-label", "alt", "hx-confirm", "data-q", "data-name", "placeholder"}
+TEXT_ATTRIBUTES = {
+    "value",
+    "title",
+    "aria-label",
+    "alt",
+    "hx-confirm",
+    "data-q",
+    "data-name",
+    "placeholder",
+    "download",
+}
 LONG = "\n" * 2000  # a long question can be folded
 QUERY = re.compile(r"([?&](?:q|shown)=)[^&#\"]*")
 MARKDOWN_CLASSES = {"part__done", "part__open", "part--text", "part--reasoning", "part__plain"}

@@ -130,7 +130,8 @@ def test_conversation_that_is_in_the_files_twice_is_one_room(overseer: Overseer)
 
 def test_what_cannot_be_read_is_reported_with_its_place(overseer: Overseer) -> None:
     good = chatgpt("Good", ["Hi", "Hello"], number=7)
-    broken = b'[{"mapping": {"a": }}, ' + as_json(good) + b', {"other": 1}, {"id": "x", "title": "Empty", "mapping": {}}]'
+    empty = as_json({"id": "x", "title": "Empty", "mapping": {}})
+    broken = b'[{"mapping": {"a": }}, ' + as_json(good) + b', {"other": 1}, ' + empty + b"]"
     done, lines = run(overseer, broken, b"# No JSON", b"", b"PK\x03\x04 no zip", b"SQLite format 3\x00" + bytes(100))
     assert outcomes(lines)[1] == ("imported", "Good", 2)
     failed = [(line.place, line.reason) for line in lines if line.outcome == "failed"]

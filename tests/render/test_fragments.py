@@ -33,6 +33,7 @@ from overseer.domain.messages import (
 from overseer.domain.records import Page, Room, RoomList, Session
 from overseer.domain.search import Found, Hit, Kind, Piece
 from overseer.domain.settings import Settings
+from overseer.domain.shares import Share
 from overseer.llm.choice import ModelSettings
 from overseer.llm.offline import OfflineResponder
 from overseer.render.assets import Assets
@@ -60,6 +61,8 @@ TEMPLATES = sorted((ROOT / "templates").rglob("*.html"))
 ROOM_ID = "0123456789ab"
 HOSTILE = """<script>alert("'x'")</script>"' onclick=alert(1) {{ 7*7 }} &amp; `b \\"""
 MB = 1_000_000
+ADDRESS = ROOM_ID + "A" * 32
+FILES = (File("0" * 64, "image/png", "", 3, 2), File("0" * 64, "text/html"))
 STATES: tuple[State, ...] = ("waiting", "streaming", "complete", "stopped", "failed", "interrupted")
 URLS = {"href", "src", "action", "hx-get", "hx-post", "hx-put", "hx-patch", "hx-delete", "hx-ws:connect", "data-rename"}
 DUPLICATE_ATTRIBUTE = re.compile(r'<\w[^>]*\s([\w:-]+)="[^"]*"[^>]*\s\1="')
@@ -168,6 +171,21 @@ def all_fragments(f: Fragments, text: str) -> Iterator[tuple[str, str]]:
     for position, part in enumerate(parts):
         yield f"part-2-{position}", f.part(ROOM_ID, 2, position, part)
     yield "error", f.error(text)
+    shares = [Share(ROOM_ID, 1, "A" * 32, False, 1, 2, 3), Share(ROOM_ID, 2, "B" * 32, True, 1)]
+    yield "shares", f.shares(ROOM_ID, shares)
+    yield "shares", f.shares(ROOM_ID, [])
+    yield "room", f.sharing(named, shares)
+    yield "room", f.share_ended(text, text)
+    yield "header", f.share_header(named)
+    visitor = f.for_share(ADDRESS)
+    yield "messages", visitor.messages(ROOM_ID, a_page(text))
+    yield "messages", visitor.messages(ROOM_ID, side_by_side(text))
+    yield "messages", visitor.messages(ROOM_ID, Page((), more=False, last_used=0))
+    for answer in replies(text):
+        yield "message-2", visitor.message(ROOM_ID, answer)
+    for file in FILES:
+        yield "part-2-0", visitor.part(ROOM_ID, 2, 0, replace(file, text=text, name=text))
+        yield "part-2-0", f.for_export(lambda _: "").part(ROOM_ID, 2, 0, replace(file, text=text, name=text))
     yield "sessions", f.sessions([Session(n, 1, 2, 3, text, text) for n in "ab"], current="a", page=False)
 
 
@@ -210,6 +228,9 @@ def test_all_fragments_use_all_templates(app: Flask, fragments: Fragments) -> No
     whole_page(fragments)
     fragments.login(wanted="")
     fragments.sessions([], current="", page=True)
+    list(fragments.export(room(), [question()], now=0))
+    fragments.share_ended("x", "x", page=True)
+    fragments.for_share(ADDRESS).live_share(room(), a_page("x"), revision="p.1")
     fragments.exchange(ROOM_ID, question(), [reply("waiting")])
     assert app.jinja_env.cache is not None
     used = {name for _, name in app.jinja_env.cache.keys()}  # noqa: SIM118 - it is not a dict
@@ -286,7 +307,8 @@ def test_fragment_urls_are_below_the_mount_point(app: Flask, prefix: str) -> Non
     assert len(paths) > 20
     for url in paths:
         assert re.match(
-            rf"{prefix}/($|rooms\b|export\.zip\b|messages$|search\b|palette\b|models\b|live\b|static/|sessions\b)", url
+            rf"{prefix}/($|rooms\b|export\.zip\b|imports?\b|messages$|search\b|palette\b|models\b|live\b|static/|sessions\b|shares/)",
+            url,
         ), url
     assert any(url.startswith(f"{prefix}/live?room={ROOM_ID}&seen=") for url in paths)
     assert f"{prefix}/rooms/{ROOM_ID}/messages" in paths

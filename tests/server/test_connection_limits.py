@@ -92,3 +92,15 @@ def test_websocket_extensions_are_declined(small: Server) -> None:
         tab.read_until('hx-target="#rooms"')
         assert "sec-websocket-extensions" not in tab.socket.headers
         tab.close()
+
+
+def test_visitors_of_shares_have_half_of_each_limit() -> None:
+    limits = ConnectionLimits(Limits(total=8, per_client=4))
+    visits = [limits.acquire(REMOTE, is_visitor=True) for _ in range(3)]
+    assert visits == [REMOTE, REMOTE, None], "half of those of one client"
+    assert limits.acquire(REMOTE) and limits.acquire(REMOTE) and limits.acquire(REMOTE) is None
+    assert [limits.acquire("127.0.0.1", is_visitor=True) for _ in range(3)] == ["127.0.0.1", "127.0.0.1", None]
+    limits.release(REMOTE, is_visitor=True)
+    assert limits.acquire("192.0.2.2", is_visitor=True) and limits.acquire("192.0.2.2", is_visitor=True) is None
+    for _ in range(2):
+        assert limits.acquire("192.0.2.3")

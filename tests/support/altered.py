@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 CAPABILITY_VERSION = 0x20080522
 CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2
@@ -80,6 +81,21 @@ def temporary_rooms(seconds: float) -> None:
         start(rooms, room_ids)
 
     TemporaryRooms.start = start_with  # type: ignore[method-assign,assignment]
+
+
+def share_ends_at_join() -> None:
+    """Revoke each share that a visitor connects to, after it was found and before the hub knows the tab."""
+    from overseer.live.hub import Hub
+
+    original = Hub.join_share
+
+    def join_share(hub: Any, ws: Any, share: Any, *args: Any, **options: Any) -> Any:
+        from overseer.web.extensions import overseer
+
+        overseer().room(share.room_id).revoke_share(share.number)
+        return original(hub, ws, share, *args, **options)
+
+    Hub.join_share = join_share  # type: ignore[method-assign,assignment]
 
 
 def overseers(idle_seconds: float, sweep_seconds: float) -> None:

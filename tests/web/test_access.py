@@ -98,6 +98,7 @@ def credentials(app: Flask, directory: Path) -> tuple[list[dict[str, str]], list
 
 
 OPEN_ENDPOINTS = {"login.show_login", "login.create_login", "static", "joined", "rooms.healthz"}
+VISITOR_ENDPOINTS = {"shares.show_share", "shares.show_shared_file"}  # whose address is the credential
 
 
 def routes(app: Flask, room_id: str) -> list[tuple[str, str, str]]:
@@ -111,6 +112,7 @@ def routes(app: Flask, room_id: str) -> list[tuple[str, str, str]]:
         "filename": "icon.svg",
         "name": "style.css",
         "session_id": "0",
+        "address": f"{room_id}{'A' * 32}",
     }
     urls = app.url_map.bind("localhost")
     for rule in app.url_map.iter_rules():
@@ -133,6 +135,9 @@ def test_every_route_requires_the_password_or_a_log_in(locked: Flask, clock: lis
             with client.open(path, method=method, headers={**headers, **upgrade}) as response:
                 if endpoint in OPEN_ENDPOINTS:
                     assert response.status_code != 401 or path == "/login", (headers, method, path)
+                elif endpoint in VISITOR_ENDPOINTS:
+                    assert response.status_code == (200 if method == "OPTIONS" else 404), (headers, method, path)
+                    assert b"Secret plans" not in response.data and "Set-Cookie" not in response.headers
                 else:
                     assert response.status_code == 401, (headers, method, path)
                     assert "Set-Cookie" not in response.headers
@@ -141,6 +146,32 @@ def test_every_route_requires_the_password_or_a_log_in(locked: Flask, clock: lis
         for path in (f"/rooms/{room_id}", "/sessions"):
             assert client.get(path, headers=headers).status_code == 200, headers
     assert [room.name for room in overseer(locked).rooms().rooms] == ["Secret plans"]
+
+
+def test_address_of_a_share_opens_that_share_and_no_other_route(locked: Flask, clock: list[float]) -> None:
+    """As the path, in the query, as a password and as a cookie. The page itself has no credential in it either."""
+    room = overseer(locked).create("Secret plans")
+    other = overseer(locked).create("Other plans")
+    address = overseer(locked).room(room.id).share(None, seconds=None).address
+    client = locked.test_client(use_cookies=False)
+    page = client.get(f"/shares/{address}")
+    assert page.status_code == 200 and "Secret plans" in page.text and "Set-Cookie" not in page.headers
+    name = storage(locked).cookie_name
+    attempts = [{}, bearer(address), basic(address), {"Cookie": f"{name}={address}"}]
+    for room_id in (room.id, other.id):
+        for method, path, endpoint in routes(locked, room_id):
+            if endpoint in OPEN_ENDPOINTS | VISITOR_ENDPOINTS:
+                continue
+            for query in ("", f"?share={address}"):
+                for headers in attempts:
+                    clock[0] += 1000
+                    if endpoint == "live" and query:
+                        continue  # the socket of the share: see tests/live/test_shares.py
+                    response = client.open(path + query, method=method, headers=headers)
+                    assert response.status_code == 401, (method, path, query, headers)
+                    assert b"plans" not in response.data
+    for path in (f"/shares/{other.id}{address[12:]}", f"/shares/{address}/messages", f"/shares/{address}/files/../.."):
+        assert client.get(path).status_code in (401, 404), path
 
 
 def test_method_of_a_form_to_an_open_endpoint_reaches_no_other_route(locked: Flask) -> None:
