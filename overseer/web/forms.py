@@ -57,6 +57,7 @@ class BoundedRequest(Request):
 
     def __init__(self, environ: WSGIEnvironment, populate_request: bool = True, shallow: bool = False) -> None:
         normalize(environ)
+        self.upload_streams: list[IO[bytes]] = []  # that were opened, to be closed after the request
         super().__init__(environ, populate_request, shallow)
 
     def make_form_data_parser(self) -> FormDataParser:
@@ -79,7 +80,8 @@ class BoundedRequest(Request):
         content_length: int | None = None,
     ) -> IO[bytes]:
         if self.upload_directory is not None:
-            return (self.upload_directory / secrets.token_hex(8)).open("x+b")
+            self.upload_streams.append((self.upload_directory / secrets.token_hex(8)).open("x+b"))
+            return self.upload_streams[-1]
         # The body is in memory already, and a temporary file would stay open if the form is incomplete.
         return io.BytesIO()
 

@@ -66,6 +66,8 @@ def prepare_upload() -> None:
 def remove_upload() -> None:
     """Remove the files of the request, unless an import took them."""
     directory: Path | None = g.pop("upload_directory", None)
+    for stream in getattr(request, "upload_streams", ()):
+        stream.close()
     if directory is not None:
         shutil.rmtree(directory, ignore_errors=True)
         with suppress(OSError):
@@ -84,7 +86,7 @@ def create_import() -> Response:
 
     A client that is no browser gets the report when the import has ended, or with `Prefer: respond-async` at once.
     """
-    files = [file for file in request.files.values() if file.filename]
+    files = [file for some in request.files.listvalues() for file in some if file.filename]
     if not files:
         raise Invalid(NO_FILE)
     directory: Path = g.upload_directory
@@ -123,8 +125,8 @@ def report(found: Import, *, status: int = 200) -> Response:
     if kind == "application/json":
         return Response(as_json(found, overseer().imports.lines(found.id)), status, headers, mimetype=kind)
     if kind == "text/plain":
-        text = as_text(found, overseer().imports.lines(found.id))
-        return Response((line.encode() for line in text), status, headers, mimetype=kind)
+        text = "".join(as_text(found, overseer().imports.lines(found.id)))
+        return Response(text, status, headers, mimetype=kind)
     after = number_arg("after") or 0
     lines = overseer().imports.lines(found.id, after=after, limit=PAGE_LINES + 1)
     html = fragments().import_report(found, lines[:PAGE_LINES], more=len(lines) > PAGE_LINES, whole=wants_page())
