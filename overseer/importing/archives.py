@@ -71,10 +71,13 @@ class ZipArchive:
             raise Unreadable(f"The zip holds more than {MAX_TOTAL_BYTES // 10**9} GB.")
         self._by_name: dict[str, zipfile.ZipInfo] = {}
         self._by_base: dict[str, zipfile.ZipInfo] = {}
+        self._by_folder: dict[str, zipfile.ZipInfo] = {}  # by the names of the file and its folder
         for info in infos:
             name = info.filename.translate(SEPARATORS)
             self._by_name.setdefault(name, info)
             self._by_base.setdefault(name.rsplit("/", 1)[-1], info)
+            if name.endswith("/content"):  # as in the exports of Grok
+                self._by_folder.setdefault("/".join(name.rsplit("/", 2)[-2:]), info)
         self._sorted = sorted(self._by_base)
 
     def members(self) -> Iterator[Member]:
@@ -85,7 +88,8 @@ class ZipArchive:
 
     def find(self, name: str) -> Callable[[], bytes] | None:
         """Return what reads the member with this path or name, or whose name begins with it, or None."""
-        info = self._by_name.get(name) or self._by_base.get(name) or self._beginning_with(name)
+        info = self._by_name.get(name) or self._by_base.get(name) or self._by_folder.get(name)
+        info = info or self._beginning_with(name)
         return None if info is None else partial(self._read, info, MAX_FILE_BYTES)
 
     def json(self, name: str) -> object:
