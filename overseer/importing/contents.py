@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -154,6 +154,16 @@ def plain(value: object) -> object:
             break
         value = value[key]
     return value
+
+
+def unique(ids: Iterable[str]) -> list[str]:
+    """Return the ids, with a number after those that occurred before."""
+    seen: dict[str, int] = {}
+    made: list[str] = []
+    for one in ids:
+        seen[one] = count = seen.get(one, 0) + 1
+        made.append(one if count == 1 else f"{one}#{count}")
+    return made
 
 
 def parents_by_children(mapping: Mapping[str, Any], key: str = "children") -> dict[str, str]:

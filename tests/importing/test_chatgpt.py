@@ -243,9 +243,17 @@ def test_chatgpt_result_of_each_type_is_read(content: dict[str, Any], text: str,
     assert (result.call_id, result.text, result.failed) == ("n0", text, failed)
 
 
-def test_chatgpt_second_result_belongs_to_the_same_call() -> None:
+def test_chatgpt_result_that_does_not_follow_its_call_is_matched_by_name() -> None:
     call, one = message("assistant", words("go"), recipient="b"), message("tool", words("r"), name="b")
-    assert [result_of(node).call_id for node in read(chain(call, one, one)).nodes[1:]] == ["n0", "n0"]
+    assert [result_of(node).call_id for node in read(chain(call, one, one)).nodes[1:]] == ["n0", ""]
+    assert result_of(read(chain(call, message("tool", words("r"), name="c"))).nodes[1]).call_id == ""
+    assert result_of(read(chain(call, message("tool", words("r"), name="b.open"))).nodes[1]).call_id == "n0"
+
+
+def test_chatgpt_picture_without_a_call_is_only_a_picture() -> None:
+    part = {"content_type": "image_asset_pointer", "asset_pointer": "sediment://file_1"}
+    one = message("tool", {"content_type": "multimodal_text", "parts": [part]}, name="x")
+    assert [type(part) for part in read(chain(one)).nodes[0].parts] == [Attachment]
 
 
 def test_chatgpt_search_results_in_the_metadata_are_the_result() -> None:
@@ -432,11 +440,13 @@ def test_chatgpt_state_of_an_answer_is_kept(more: dict[str, Any], state: str) ->
     assert bool(node.reason) == (state != "complete")
 
 
-def test_chatgpt_very_long_chain_of_results_is_read() -> None:
-    count = 30_000
-    item = chain(message("assistant", words("go"), recipient="b"), *[message("tool", words("r"))] * count)
+def test_chatgpt_very_long_chain_is_read() -> None:
+    recap = message("assistant", {"content_type": "reasoning_recap", "content": "x"})
+    item = chain(*[recap, message("tool", words("r"))] * 10_000)
+    for node in item["mapping"].values():
+        del node["parent"]
     item["mapping"] = dict(reversed(item["mapping"].items()))
-    assert result_of(read(item).nodes[0]).call_id == "n0"
+    assert node_of(read(item), "n19999").parent == "n19998"
 
 
 def test_chatgpt_circle_is_read() -> None:

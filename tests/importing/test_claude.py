@@ -245,3 +245,9 @@ def test_claude_conversation_of_the_design_tool_is_read() -> None:
     reasoning, call, *said = answer.parts
     assert reasoning == Reasoning("hm") and isinstance(call, ToolCall) and call.name == "write"
     assert said == [Text("Done"), Text("[error] no")]
+
+
+def test_claude_messages_with_the_same_id_are_all_kept() -> None:
+    found = read(message("1", "human", words("Q")), message("1", "assistant", words("A")))
+    assert [node.parts for node in found.nodes] == [[Text("Q")], [Text("A")]]
+    assert len({node.id for node in found.nodes}) == 2

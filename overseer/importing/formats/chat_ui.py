@@ -46,7 +46,9 @@ def read(item: Mapping[str, Any], files: Files) -> Conversation:
     messages = [one for one in map(mapping, items(item.get("messages"))) if one]
     if not messages:
         raise Unreadable("It has no messages.", "messages")
-    ids = [identifier(contents.plain(one.get("id"))) or values.digest(index) for index, one in enumerate(messages)]
+    ids = contents.unique(
+        identifier(contents.plain(one.get("id"))) or values.digest(index) for index, one in enumerate(messages)
+    )
     parents = _parents(ids, messages)
     attached, is_unclear = _attached(ids, messages)
     nodes = [
@@ -76,9 +78,9 @@ def _parents(ids: Sequence[str], messages: Sequence[Mapping[str, Any]]) -> dict[
     parents: dict[str, str | None] = {}
     last: str | None = None
     for node_id, one in zip(ids, messages, strict=True):
-        known = [text(above) for above in items(one.get("ancestors"))]
-        known = [above for above in known[-1:] if above in by_id and above != node_id]
-        parents[node_id] = (known[0] if known else others.get(node_id)) if is_tree else last
+        above = text(next(reversed(items(one.get("ancestors"))), ""))
+        known = above if above in by_id and above != node_id else others.get(node_id)
+        parents[node_id] = known if is_tree else last
         last = node_id
     return parents
 

@@ -38,7 +38,7 @@ POINTER = re.compile(r"^[a-z-]+://")
 DURATION = re.compile(r"\b(?=\d)(?:(\d{1,3}) ?m\w* ?)?(?:(\d{1,4}) ?s)?")
 FOR_A_PART = ("audio_asset_pointer", "video_container_asset_pointer")
 ASSET_NAMES, LIBRARY = "conversation_asset_file_names.json", "library_files.json"
-MAX_STEPS = 200  # of an answer that are looked at for the reasoning that a recap is of
+MAX_STEPS = 50  # of an answer that are looked at for the reasoning that a recap is of
 SUFFIXES = {
     "document": "md",
     "markdown": "md",
@@ -107,7 +107,6 @@ class _Reader:
         )
         self._parents = self._find_parents()
         self._roles: dict[str, Role] = {}
-        self._calls: dict[str, str] = {}  # the node of the call that a node of a tool answers, or ""
 
     def read(self) -> Conversation:
         """Return the conversation."""
@@ -152,20 +151,12 @@ class _Reader:
         self._roles[node_id] = found
         return found
 
-    def _call_of(self, node_id: str) -> str:
-        """Return the id of the call that a message of a tool answers, if the call comes right before it."""
-        path: list[str] = []
-        at: str | None = node_id
-        while at is not None and at not in self._calls and len(path) <= len(self._nodes):
-            message = mapping(mapping(self._nodes[at]).get("message"))
-            if path and not _is_of_tool(message):
-                self._calls[at] = at if _recipient(message) not in TO_THE_USER else ""
-                break
-            path.append(at)
-            at = self._parents[at]
-        found = self._calls.get(at or "", "")
-        self._calls.update(dict.fromkeys(path, found))
-        return found
+    def _call_of(self, node_id: str, name: str) -> str:
+        """Return the id of the call that a message of a tool follows. Other results are matched by the name."""
+        parent = self._parents[node_id]
+        recipient = _recipient(mapping(mapping(self._nodes.get(parent or "")).get("message")))
+        is_call = recipient not in TO_THE_USER and name.partition(".")[0] in ("", recipient.partition(".")[0])
+        return parent if parent is not None and is_call else ""
 
     def _give_recaps(self, nodes: Mapping[str, Node]) -> None:
         """Move the seconds of a recap ("Thought for 3 seconds") to the reasoning that it is of, and hide the recap."""
@@ -254,8 +245,11 @@ class _Reader:
         failed = kind == "system_error" or "fail" in status or "error" in status or "exception" in status
         made = list(self._parts(message.get("content"), "tool", metadata))
         words = "\n\n".join(part.text for part in made if isinstance(part, Text | Reasoning) and part.text.strip())
-        yield ToolResult(self._call_of(node_id), name, words or _search_results(metadata), failed)
-        yield from (part for part in made if isinstance(part, Attachment))
+        files = [part for part in made if isinstance(part, Attachment)]
+        call, words = self._call_of(node_id, name), words or _search_results(metadata)
+        if call or words or not files:
+            yield ToolResult(call, name, words, failed)
+        yield from files
         for one in map(mapping, items(outcome.get("messages"))):
             if one.get("message_type") == "image" and one.get("image_url"):
                 yield self._file(one["image_url"], "image/png", name="output.png")
@@ -391,10 +385,6 @@ def _kind(message: Mapping[str, Any]) -> str:
 
 def _recipient(message: Mapping[str, Any]) -> str:
     return text(message.get("recipient"))
-
-
-def _is_of_tool(message: Mapping[str, Any]) -> bool:
-    return mapping(message.get("author")).get("role") == "tool"
 
 
 def _file_id(pointer: object) -> str:

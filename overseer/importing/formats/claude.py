@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from overseer.domain.messages import Reasoning, Source, State, Text, ToolCall
@@ -31,6 +32,7 @@ ENDINGS = {
     "application/vnd.ant.react": "jsx",
 }
 LANGUAGE_ENDINGS = {"python": "py", "javascript": "js", "typescript": "ts", "bash": "sh", "markdown": "md"}
+MAX_WAITING = 100  # calls that are looked at for a result without the id of its call
 STOPPED = "The answer was stopped."
 CUT = "The answer reached the limit of its length."
 
@@ -70,10 +72,10 @@ def read(item: Mapping[str, Any], files: Files) -> Conversation:
 
 def _nodes(messages: list[Mapping[str, Any]], files: Files) -> list[Node]:
     """Return the nodes. Each follows its parent; one whose parent is not in the export, the one before it."""
-    ids = [
+    ids = contents.unique(
         identifier(one.get("uuid")) or values.digest(index, text(one.get("created_at")))
         for index, one in enumerate(messages)
-    ]
+    )
     known, nodes, last = set(ids), list[Node](), None
     for node_id, message in zip(ids, messages, strict=True):
         given = message.get("parent_message_uuid")
@@ -113,7 +115,7 @@ class _Blocks:
 
     def __init__(self, node_id: str, files: Files) -> None:
         self._node_id, self._files = node_id, files
-        self._waiting: list[ToolCall] = []  # calls without a result
+        self._waiting: dict[str, ToolCall] = {}  # calls without a result
         self.sources: list[Source] = []
 
     def parts(self, content: object) -> Iterator[Content]:
@@ -152,7 +154,7 @@ class _Blocks:
         call_id = identifier(block.get("id")) or f"{self._node_id}:{index}"
         given = mapping(block.get("input"))
         call = ToolCall(call_id, name, contents.arguments(block.get("input"), name))
-        self._waiting.append(call)
+        self._waiting[call_id] = call
         self._cite(given.get("md_citations"))
         yield call
         if (document := _artifact(name, given)) is not None:
@@ -161,11 +163,10 @@ class _Blocks:
     def _result(self, block: Mapping[str, Any]) -> Iterator[Content]:
         """Yield a result and its pictures. Exports may leave out the id of its call."""
         call_id, name = identifier(block.get("tool_use_id")), text(block.get("name"))
-        call = next((one for one in self._waiting if one.call_id == call_id), None)
-        if call is None and call_id is None:
-            call = next((one for one in self._waiting if one.name == name), next(iter(self._waiting), None))
-        if call is not None:
-            self._waiting.remove(call)
+        if call_id is None:
+            calls = list(islice(self._waiting.values(), MAX_WAITING))
+            call_id = next((one.call_id for one in calls if one.name == name), calls[0].call_id if calls else "")
+        call = self._waiting.pop(call_id, None)
         content = block.get("content")
         words, pictures = list[str](), list[Attachment]()
         for one in items(content) if isinstance(content, list) else [content]:
@@ -181,8 +182,7 @@ class _Blocks:
             else:
                 words.append(text(one))
         result = "\n\n".join(filter(None, words)) or text(block.get("message"))
-        found_id = call.call_id if call is not None else call_id or ""
-        yield ToolResult(found_id, name or (call.name if call else ""), result, block.get("is_error") is True)
+        yield ToolResult(call_id, name or (call.name if call else ""), result, block.get("is_error") is True)
         yield from pictures
 
     def _cite(self, citations: object) -> None:

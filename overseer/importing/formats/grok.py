@@ -41,7 +41,9 @@ def read(item: Mapping[str, Any], files: Files) -> Conversation:
     responses = [found for found in (mapping(one.get("response")) or one for one in wrapped) if found]
     if not responses:
         raise Unreadable("It has no messages.", "responses")
-    ids = [_id(one) or values.digest(index, text(one.get("message"))) for index, one in enumerate(responses)]
+    ids = contents.unique(
+        _id(one) or values.digest(index, text(one.get("message"))) for index, one in enumerate(responses)
+    )
     known, nodes, last = set(ids), list[Node](), None
     is_tree = any(_reference(one) in known for one in responses)
     for node_id, one in zip(ids, responses, strict=True):
