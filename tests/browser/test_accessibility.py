@@ -123,6 +123,9 @@ def test_conversation_with_its_menus_and_dialogs_passes_axe(
     expect(page.locator("#error")).not_to_be_empty()
     page.get_by_label("Room actions").click()
     audit.check("room menu and error", dark=True)
+    page.get_by_role("link", name="Export…").click()
+    expect(page.locator("#formats")).to_be_visible()
+    audit.check("formats", dark=True)
     page.get_by_role("button", name="Delete room").click()
     expect(page.locator("#confirm")).to_be_visible()
     audit.check("confirmation")
@@ -130,6 +133,8 @@ def test_conversation_with_its_menus_and_dialogs_passes_axe(
     page.get_by_role("searchbox").fill("no such name")
     expect(page.locator("#rooms > [data-room]")).to_have_count(0)
     audit.check("empty filter result")
+    audit.open(f"{path}/export")
+    audit.check("page of exports")
     page.emulate_media(forced_colors="active")
     audit.check("forced colours", but=["color-contrast"])  # the system chooses the colours
     assert not audit.found, "\n".join(audit.found)

@@ -22,6 +22,7 @@ from overseer.domain.text import MAX_FILE_NAME_BYTES, file_name
 from overseer.rooms.overseer import Overseer
 from overseer.storage import room_rows, room_store
 from overseer.storage.instance_lock import room_file
+from overseer.storage.schema import MIGRATIONS
 from overseer.web.exports import FORMATS
 from tests.support.client import HTMX, NAVIGATION, ask, ended, is_page, new_room, wait_for_message
 from tests.support.files import write_junk
@@ -31,6 +32,7 @@ from tests.support.pictures import GIF
 from tests.support.server import Server
 from tests.support.waiting import until
 
+ROOT = Path(__file__).parents[2]
 PICTURE = sha256(GIF).hexdigest()
 JSONL_SESSION = ("type", "harness", "id", "name", "timestamp", "lastModified", "currNode", "model")
 
@@ -140,6 +142,30 @@ def test_export_as_json_has_everything(client: FlaskClient, room_id: str) -> Non
     ]
     (file,) = found["files"]
     assert (file["sha256"], file["media_type"], file["size"]) == (PICTURE, "image/gif", len(GIF))
+
+
+def test_formats_page_describes_every_field(client: FlaskClient, room_id: str) -> None:
+    """Of the JSON, and every table of the SQLite file."""
+    page = (ROOT / "docs" / "formats.md").read_text()
+
+    def names(item: object) -> set[str]:
+        if isinstance(item, list):
+            return set[str]().union(*map(names, item))
+        if isinstance(item, dict):
+            return {*item, *names([*item.values()])}
+        return set()
+
+    found = as_json(client, room_id)
+    found["messages"][3]["sources"] = [{"url": "", "title": ""}]
+    found["messages"][3]["usage"] = found["messages"][3]["usage"] or room_rows.NO_USAGE
+    missing = {name for name in names(found) if not re.search(rf"`(settings\.)?{name}`", page)}
+    assert missing == {"settings"}
+    with closing(sqlite3.connect(":memory:")) as db:
+        for migration in MIGRATIONS:
+            migration(db)
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type IN ('table', 'view')")}
+    assert {table for table in tables if f"| `{table}` |" not in page} == {"sqlite_sequence"}
+    assert f"now {len(MIGRATIONS)}." in page
 
 
 def test_export_as_jsonl_is_the_shown_path_and_then_the_other_versions(client: FlaskClient, room_id: str) -> None:

@@ -178,14 +178,14 @@ def test_every_page_response_and_frame_is_valid_html(
     html = visitor.page(room)
     for state in ("complete", "failed", "interrupted", "stopped", "streaming", "waiting"):
         assert f'data-state="{state}"' in html
-    for path in (f"{room}?before=5", f"{room}/messages/3/edit", "/rooms?q=tea"):
+    for path in (f"{room}?before=5", f"{room}/messages/3/edit", f"{room}/export", "/rooms?q=tea"):
         visitor.page(path)
     visitor.page("/nowhere", 404)
     visitor.page("/rooms?after=junk", 400)
     visitor.fragment("PATCH", room, name="Tea & <talk>", temperature="0.5", system_prompt="</textarea>")
     for path in ("/rooms?q=tea", "/models?refresh=1", "/palette?q="):
         visitor.fragment("GET", path)
-    for path in ("messages", "messages?before=5", "messages/2", "messages/3/edit"):
+    for path in ("messages", "messages?before=5", "messages/2", "messages/3/edit", "export"):
         visitor.fragment("GET", f"{room}/{path}")
     visitor.fragment("POST", f"{room}/messages", 201, text="Wait, too")
     visitor.fragment("GET", "/rooms/0123456789ab", 404)
