@@ -188,6 +188,19 @@ def pin(harness: Harness, name: str) -> Iterator[Event]:
     harness.request("PATCH", harness.path, pinned="0")
 
 
+def archive(harness: Harness, name: str) -> Iterator[Event]:
+    yield lambda: harness.request(
+        "PATCH", harness.path, 'id="rooms-archived"><a', "This room is archived", archived="1"
+    )
+    harness.request("PATCH", harness.path, archived="0")
+
+
+def keep(harness: Harness, name: str) -> Iterator[Event]:
+    path = harness.client.post("/rooms", data={"temporary": "1", "name": name}).headers["Location"]
+    yield lambda: harness.request("PATCH", path, in_row(name), temporary="0")
+    harness.request("DELETE", path)
+
+
 def delete(harness: Harness, name: str) -> Iterator[Event]:
     path = harness.new_room()
     yield lambda: harness.request("DELETE", path, f'hx-target="#room-{path[-12:]}" hx-swap="delete"')
@@ -277,7 +290,7 @@ def stop(harness: Harness, name: str) -> Iterator[Event]:
 
 
 PUSHED = [
-    *(create, rename, pin, delete, clear, ask, edit, switch, regenerate),
+    *(create, rename, pin, archive, keep, delete, clear, ask, edit, switch, regenerate),
     *(stream_first_token, stream_next_token, end_answer, stop),
 ]
 
@@ -285,6 +298,7 @@ READ: dict[str, Callable[[Harness], Done]] = {
     "page": lambda harness: harness.request("GET", harness.path, headers=NAVIGATION),
     "room": lambda harness: harness.request("GET", harness.path, headers=HTMX),
     "list": lambda harness: harness.request("GET", "/rooms"),
+    "archived rooms": lambda harness: harness.request("GET", "/rooms?archived=1"),
     "page far down the list": lambda harness: harness.request("GET", f"/rooms?after={harness.rank}"),
     "palette": lambda harness: harness.request("GET", "/palette"),
     "earlier messages": lambda harness: harness.request("GET", f"{harness.path}/messages?before={harness.last // 2}"),

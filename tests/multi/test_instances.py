@@ -389,3 +389,23 @@ def test_directory_that_was_moved_in_becomes_an_overseer(
     assert client.get(path, headers=bearer("moved")).status_code == 200
     with pytest.raises(OverseerExists):
         directory.add("moved", "")
+
+
+def test_temporary_room_of_an_overseer_that_was_closed_is_deleted_when_it_is_open_again(
+    client: FlaskClient, instances: Instances, instance: Path
+) -> None:
+    made = client.post("/o/alpha/rooms", data={"temporary": "1"}, headers=bearer("alpha"))
+    room_id = made.headers["Location"][-12:]
+    made.close()
+    files = instance / "o" / "alpha" / "facets"
+    idle_for(instances, 10_000)
+    assert len(instances) == 0 and [path.name for path in files.iterdir()] == [f"room-{room_id}.sqlite"]
+    assert client.get("/o/alpha/rooms", headers=bearer("alpha")).status_code == 200
+    with instances.use("alpha") as found:
+        rooms = found.overseer.temporary_rooms
+        assert [*rooms._due] == [room_id]
+        rooms._seconds = 0.0
+        rooms.add(room_id)
+        rooms._wake.set()
+        until(lambda: not any(files.iterdir()))
+    assert client.get(f"/o/alpha/rooms/{room_id}", headers=bearer("alpha")).status_code == 404
