@@ -104,7 +104,8 @@ VISITOR_HEADERS = {
     "X-Robots-Tag": "noindex, nofollow",
 }
 VISITOR_ERROR_POLICY = (
-    "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; style-src 'self'; font-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
 )
 TRY_LATER = "Try again later."
 CANNOT_BE_OPENED = "This share can’t be opened at the moment."
