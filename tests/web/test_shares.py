@@ -229,7 +229,7 @@ def test_share_works_by_the_forms_of_its_page(client: FlaskClient, room_id: str)
     fields = {one["name"] or "": one["value"] or "" for one in revoke.every("input")}
     done = client.post(revoke["action"] or "", data=fields)
     assert done.status_code == 303 and done.headers["Location"] == path
-    assert "without a log-in" in client.get(path).text
+    assert "isn’t shared" in client.get(path).text
 
 
 def test_share_is_in_the_menu_of_the_room(client: FlaskClient, room_id: str) -> None:
