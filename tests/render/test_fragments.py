@@ -137,16 +137,16 @@ def all_fragments(f: Fragments, text: str) -> Iterator[tuple[str, str]]:
     yield "model", f.default_model()
     yield "header", f.header(named, settings)
     for state in ("running", "done"):
-        found = Import("ab", state, (text, text), 0, size=9, read=3, reason=text, outcomes={"imported": 1})
+        made = Import("ab", state, (text, text), 0, size=9, read=3, reason=text, outcomes={"imported": 1})
         lines = [
             Imported(1, "imported", text, 1, ROOM_ID, text, text),
             Imported(2, "skipped", text, 0, ROOM_ID, text, text),
             Imported(3, "failed", text, 0, "", text, text),
             Imported(4, "failed", "", 0, "", text, text),
         ]
-        yield "room", f.imports([found])
-        yield "import", f.import_report(found, lines, more=True)
-        yield "room", f.import_report(found, [], more=False, whole=True)
+        yield "room", f.imports([made])
+        yield "import", f.import_report(made, lines, more=True)
+        yield "room", f.import_report(made, [], more=False, whole=True)
     yield "formats", f.exports(named, FORMATS)
     yield "room", f.exports(named, FORMATS, whole=True)
     yield "header", f.header(named, replace(settings, archived=True))
