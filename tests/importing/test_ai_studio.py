@@ -91,17 +91,27 @@ def test_ai_studio_thoughts_among_parts_are_reasoning() -> None:
 
 def test_ai_studio_functions_are_calls() -> None:
     found = read(
-        {"role": "model", "parts": [{"functionCall": {"name": "f", "args": {"a": 1}}}]},
+        {"role": "model", "parts": [{"functionCall": {"id": "i", "name": "f", "args": {"a": 1}}}]},
         {"role": "user", "parts": [{"functionResponse": {"name": "f", "response": {"b": 2}}}]},
     )
     [call] = found.nodes[0].parts
-    assert isinstance(call, ToolCall) and (call.name, call.arguments) == ("f", '{"a": 1}')
+    assert isinstance(call, ToolCall) and (call.call_id, call.name, call.arguments) == ("i", "f", '{"a": 1}')
     assert result_of(found.nodes[1]).text == '{"b": 2}'
     assert found.nodes[1].role == "tool"
 
 
 def test_ai_studio_grounding_gives_sources() -> None:
     assert ai_studio.read(EVERYTHING, NO_FILES).nodes[-1].sources == [Source("https://e.org/", "E")]
+
+
+def test_ai_studio_grounding_of_the_interface_gives_sources() -> None:
+    found = read({"role": "model", "text": "A", "grounding": {"groundingChunks": [{"web": {"uri": "https://e.org/"}}]}})
+    assert found.nodes[0].sources == [Source("https://e.org/")]
+
+
+def test_ai_studio_file_within_a_prompt_has_its_name() -> None:
+    [node] = read({"role": "user", "inlineFile": {"displayName": "a.txt", "data": "UA=="}}).nodes
+    assert [part.name for part in node.parts if isinstance(part, Attachment)] == ["a.txt"]
 
 
 def test_ai_studio_video_is_an_address() -> None:
@@ -113,6 +123,7 @@ def test_ai_studio_error_is_the_reason() -> None:
     [node] = read({"role": "model", "errorMessage": "Quota"}).nodes
     assert (node.state, node.reason) == ("failed", "Google AI Studio reported an error: Quota")
     assert read({"role": "model", "text": "A", "finishReason": "MAX_TOKENS"}).nodes[0].state == "interrupted"
+    assert read({"role": "model", "text": "A", "finishReason": "STOP"}).nodes[0].state == "complete"
 
 
 def test_ai_studio_unknown_chunk_is_named() -> None:

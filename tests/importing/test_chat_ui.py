@@ -84,6 +84,11 @@ def test_chat_ui_parents_follow_from_children() -> None:
     assert [node.parent for node in read(two, one).nodes] == ["1", None]
 
 
+def test_chat_ui_parents_follow_from_ancestors_alone() -> None:
+    found = read(message("1", "user", "Q"), message("2", "assistant", "A", "1"), message("3", "assistant", "B", "1"))
+    assert [node.parent for node in found.nodes] == [None, "1", "1"]
+
+
 def test_chat_ui_old_messages_follow_each_other() -> None:
     messages = [{"from": "user", "id": "1", "content": "Q"}, {"from": "assistant", "id": "2", "content": "A"}]
     assert [node.parent for node in read(*messages).nodes] == [None, "1"]
@@ -104,7 +109,8 @@ def test_chat_ui_interrupted_answer_says_so() -> None:
 def test_chat_ui_calls_and_searches_are_kept() -> None:
     answer = chat_ui.read(EVERYTHING, NO_FILES).nodes[3]
     assert ToolCall("t", "f", '{"a": 1}') in answer.parts
-    assert (result_of(answer).call_id, result_of(answer).text) == ("t", "r")
+    result = result_of(answer)
+    assert (result.call_id, result.text, result.failed) == ("t", "r", False)
     assert answer.sources == [Source("https://e.org/", "E")]
 
 
