@@ -144,6 +144,12 @@ def test_chatgpt_parent_that_is_missing_is_found_among_children() -> None:
     assert node_of(read(item), "n1").parent == "n0"
 
 
+def test_chatgpt_mapping_may_be_a_list() -> None:
+    item = chain(message("user", words("Q")), message("assistant", words("A")))
+    found = read({**item, "mapping": list(item["mapping"].values())})
+    assert [(node.id, node.parent) for node in found.nodes] == [("n0", None), ("n1", "n0")]
+
+
 def test_chatgpt_author_that_is_missing_follows_from_the_parent() -> None:
     item = chain(None, {"content": words("Q")}, {"content": words("A"), "author": None})
     assert [node.role for node in read(item).nodes] == ["system", "user", "assistant"]

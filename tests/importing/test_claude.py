@@ -179,6 +179,7 @@ def test_claude_file_that_a_tool_creates_is_a_file() -> None:
     given_ = {"path": "/home/claude/a.py", "file_text": "1"}
     _, document = read_answer({"type": "tool_use", "name": "create_file", "input": given_}).parts
     assert isinstance(document, Attachment) and (document.name, document.read and document.read()) == ("a.py", b"1")
+    assert len(read_answer({"type": "tool_use", "name": "view", "input": given_}).parts) == 1
 
 
 def test_claude_artifact_between_tags_is_a_block() -> None:

@@ -10,7 +10,7 @@ from overseer.importing import values
 from overseer.importing.json_items import JsonReader
 
 
-@pytest.mark.parametrize("number", [10**400, -(10**400), 10**5000, float("inf"), float("nan")])
+@pytest.mark.parametrize("number", [10**400, -(10**400), 10**5000, float("inf"), float("nan")], ids=range(5))
 def test_values_very_large_number_is_no_time(number: float) -> None:
     assert values.milliseconds(number) is None
     assert values.number(number) is None
