@@ -15,7 +15,9 @@ import resource
 import signal
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import TypedDict
@@ -24,10 +26,12 @@ from overseer.domain.errors import StorageError
 from overseer.importing.conversations import Unreadable
 from overseer.importing.exports import Export, Found, OwnRoom
 from overseer.importing.tree import new_room
+from overseer.storage.database import flush
 from overseer.storage.own_formats import UnreadableExport, write_room_from_json, write_room_from_sqlite
 from overseer.storage.room_writer import RoomWriter, set_source
 
 WINDOW = 32
+FLUSHES = 12  # files at once
 STACK_BYTES = 256 * 2**20  # of address space: nested JSON is parsed by recursion
 RECURSION_LIMIT = 60_000
 MEMORY_BYTES = 700 * 2**20
@@ -63,6 +67,40 @@ class Line(TypedDict, total=False):
     notes: list[str]
     read: int
     size: int
+
+
+class Flushed:
+    """Passes lines on, in their order, when the files of their rooms are on the disk.
+
+    Several files are flushed at once, since each takes the disk about as long as all together.
+    """
+
+    def __init__(self, directory: Path, flushes: Executor, write: Callable[[Line], None]) -> None:
+        self._directory, self._flushes, self._write = directory, flushes, write
+        self._waiting: deque[tuple[Line, Future[None] | None]] = deque()
+
+    def write(self, line: Line) -> None:
+        """Pass a line on as soon as its file is on the disk."""
+        file = line.get("file")
+        done = None if file is None else self._flushes.submit(flush, self._directory / file)
+        self._waiting.append((line, done))
+        while self._waiting and (len(self._waiting) > FLUSHES or self._is_first_done()):
+            self._pass_on()
+
+    def finish(self) -> None:
+        """Pass all lines on."""
+        while self._waiting:
+            self._pass_on()
+
+    def _is_first_done(self) -> bool:
+        done = self._waiting[0][1]
+        return done is None or done.done()
+
+    def _pass_on(self) -> None:
+        line, done = self._waiting.popleft()
+        if done is not None:
+            done.result()
+        self._write(line)
 
 
 class Worker:
@@ -161,12 +199,16 @@ def main() -> None:
         sys.stdout.flush()
 
     def run() -> None:
-        Worker(job, write).run()
+        with ThreadPoolExecutor(FLUSHES) as flushes:
+            flushed = Flushed(Path(job["directory"]), flushes, write)
+            Worker(job, flushed.write).run()
+            flushed.finish()
 
     threading.Thread(target=count_answers, daemon=True).start()
     threading.stack_size(STACK_BYTES)
     thread = threading.Thread(target=run)
     thread.start()
+    threading.stack_size(0)
     thread.join()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -21,25 +20,23 @@ class RoomWriter:
         storage = Storage(template)
         storage.migrate(MIGRATIONS, application_id=APPLICATION_ID, create=True)
         storage.close()
+        with closing(sqlite3.connect(template)) as db:
+            db.execute("PRAGMA journal_mode = DELETE")  # a room's file is set to WAL when it is opened
         self._empty = template.read_bytes()
 
     def write(self, path: Path, room: NewRoom) -> Summary:
-        """Write the file of a room, and return its summary. The file is on the disk when this returns."""
+        """Write the file of a room, and return its summary. It is not certain to be on the disk before `flush`."""
         path.write_bytes(self._empty)
         path.chmod(0o600)
         with closing(sqlite3.connect(path, isolation_level=None)) as db:
             db.row_factory = sqlite3.Row
+            db.execute("PRAGMA journal_mode = OFF")  # what is not complete is never used
             db.execute("PRAGMA synchronous = OFF")
             db.execute("PRAGMA foreign_keys = ON")
             db.execute("BEGIN")
             insert_room(db, room)
             made = summary(db)
             db.execute("COMMIT")
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
         return made
 
 
