@@ -40,6 +40,9 @@ MAX_TOTAL_SECONDS = 300.0  # in queries
 STEPS = 20_000  # instructions of SQLite between looks at the clock
 TOO_SLOW = "The database takes too long to read."
 
+# A damaged file may have names, or cause messages, that are no UTF-8.
+DATABASE_ERRORS = (sqlite3.Error, UnicodeError, OverflowError)
+
 Row = dict[str, Any]
 
 
@@ -48,7 +51,7 @@ def recognizes(path: Path) -> bool:
     try:
         with closing(_Log(path)) as log:
             return log.has(*THREAD_TABLES) or log.has(*RESPONSE_TABLES)
-    except (sqlite3.Error, Unreadable):
+    except (*DATABASE_ERRORS, Unreadable):
         return False
 
 
@@ -63,7 +66,7 @@ def read(path: Path) -> Iterator[Conversation]:
                     yield conversation
             if log.has(*RESPONSE_TABLES):
                 yield from (one for one in _responses(log) if one.source not in seen)
-    except sqlite3.Error as error:
+    except DATABASE_ERRORS as error:
         raise _unreadable(error) from None
 
 
@@ -293,11 +296,11 @@ def _read_attachment(path: Path, number: int) -> bytes:
     try:
         with closing(_Log(path)) as log:
             return log.content(number)
-    except sqlite3.Error as error:
+    except DATABASE_ERRORS as error:
         raise _unreadable(error) from None
 
 
-def _unreadable(error: sqlite3.Error) -> Unreadable:
+def _unreadable(error: Exception) -> Unreadable:
     return Unreadable(TOO_SLOW if "interrupted" in str(error) else f"The database cannot be read ({str(error)[:200]}).")
 
 
@@ -314,7 +317,8 @@ class _Threads:
         self._log = log
         self._messages: dict[str, tuple[str, str]] = {}  # the hash of the parent, and the role
         for row in log.rows("messages", ("hash", "parent_hash", "role")):
-            self._messages[values.text(row["hash"])] = values.text(row["parent_hash"]), values.text(row["role"])
+            if message := values.text(row["hash"]):
+                self._messages[message] = values.text(row["parent_hash"]), values.text(row["role"])
         self._turns: dict[str, list[Row]] = {}
         columns = ("thread_id", "parent_message_hash", "tip_message_hash", "model", "duration_ms", "datetime_utc")
         turns = sorted(log.rows("turns", (*columns, "options_json")), key=lambda one: _time(one) or 0)
@@ -335,7 +339,7 @@ class _Threads:
                 raise Unreadable(f"Its conversations have more than {MAX_TOTAL_NODES:,} messages.")
 
     def _conversation(self, thread: Row) -> Conversation:
-        thread_id = values.text(thread["id"])
+        thread_id = values.identifier(thread["id"]) or values.digest(values.text(thread["name"]), thread["row"])
         turns = self._turns.get(thread_id, [])
         head = values.text(thread["tip_message_hash"])
         conversation = Conversation(f"{KIND}:{thread_id}", values.text(thread["name"]), head=head or None)
@@ -346,7 +350,7 @@ class _Threads:
             try:
                 for message in reversed(chain):
                     conversation.nodes.append(self._node(message, own.get(message) or self._all_turns.get(message)))
-            except sqlite3.Error as error:
+            except DATABASE_ERRORS as error:
                 conversation.notes.append(str(_unreadable(error)))
             if len(seen) > MAX_NODES:
                 break
@@ -365,9 +369,14 @@ class _Threads:
         found: dict[str, Row] = {}
         for turn in turns:
             before = values.text(turn["parent_message_hash"])
-            asked = dict.fromkeys(self._up(before, found), turn)
-            found |= asked
-            found |= dict.fromkeys(self._up(values.text(turn["tip_message_hash"]), found), turn)
+            for message in self._up(before, found):
+                if self._messages[message][1] == "assistant":
+                    break
+                found[message] = turn
+            for message in self._up(values.text(turn["tip_message_hash"]), found):
+                if message == before:
+                    break
+                found[message] = turn
         return found
 
     def _up(self, message: str, until: Collection[str]) -> Iterator[str]:
@@ -449,7 +458,7 @@ def _responses(log: _Log) -> Iterator[Conversation]:
         for number in numbers[:MAX_NODES]:
             try:
                 responses.append(_response(log, number, linked, attachments, fragments))
-            except sqlite3.Error as error:
+            except DATABASE_ERRORS as error:
                 notes.append(str(_unreadable(error)))
         groups = [responses] if conversation_id else [[one] for one in responses]
         for group in groups:
