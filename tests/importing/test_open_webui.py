@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -249,6 +250,23 @@ def test_open_webui_chat_without_what_surrounds_it_is_read() -> None:
 @pytest.mark.parametrize("item", [{}, {"mapping": {}}, {"chat": "x"}, {"messages": []}, {"history": {}}])
 def test_open_webui_other_objects_are_not_recognized(item: dict[str, Any]) -> None:
     assert not open_webui.recognizes(item)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<details type="reasoning">' + "<summary>" * 100_000,
+        '<details type="reasoning">\n' * 50_000,
+        '<details type="code_interpreter">\n' + "`" * 300_000,
+        "<details a='\n" * 100_000,
+        "![](data:image/png;base64," * 50_000,
+    ],
+    ids=["summaries", "details", "backticks", "attributes", "pictures"],
+)
+def test_open_webui_marks_that_are_not_closed_take_time_in_proportion_to_the_text(text: str) -> None:
+    started = time.process_time()
+    assert answer(text).parts
+    assert time.process_time() - started < 5
 
 
 WHOLE = chat(

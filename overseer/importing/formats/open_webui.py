@@ -20,7 +20,7 @@ FENCE_OR_DETAILS = re.compile(rf"^ {{0,3}}(?:(`{{3,}}|~{{3,}})|<details({ATTRIBU
 ATTRIBUTE = re.compile(r"""([\w-]+)=(?:"([^"]*)"|'([^']*)'|([^\s"'>]*))""")
 SUMMARY = re.compile(r"\s*<summary>.*?</summary>", re.DOTALL)
 QUOTE_MARK = re.compile(r"^> ?", re.MULTILINE)
-CODE_BLOCK = re.compile(r"\s*(`{3,})([\w+-]*)[^\n]*\n(.*?)\n?\1\s*", re.DOTALL)
+CODE_BLOCK = re.compile(r"\s*(`{3,20})([\w+-]{0,50})[^\n]*\n(.*?)\n?\1\s*", re.DOTALL)
 DETAILS_END = "</details>"
 CODE_OUTPUT_KEYS = ("stdout", "stderr", "result", "output", "error")
 FAILED = "The export says that this answer failed."
@@ -181,7 +181,9 @@ def _html_parts(text: str, files: Files) -> Iterator[Content]:
             continue
         yield from message_parts.markdown(text[start : found.start()])
         end = text.find(DETAILS_END, at)
-        body = SUMMARY.sub("", text[at : end if end >= 0 else len(text)], count=1)
+        body = text[at : end if end >= 0 else len(text)]
+        if summary := SUMMARY.match(body):  # not searched for: that takes time squared where many are not closed
+            body = body[summary.end() :]
         count += 1
         yield from _details(attributes, body, f"details-{count}", files)
         at = start = end + len(DETAILS_END) if end >= 0 else len(text)
