@@ -206,8 +206,8 @@ def test_llm_logs_same_question_in_two_threads_has_the_time_of_each(tmp_path: Pa
 
 def test_llm_logs_conversation_that_a_newer_llm_went_on_with_is_read_once(tmp_path: Path) -> None:
     rows: Rows = {**NEW, **OLD, "threads": [("c1", "Bread", "b2", None, "2026-05-01T12:00:00")], "turns": []}
-    found = read(database(tmp_path / "logs.db", THREADS + RESPONSES + EXTRAS, {**rows, "responses": []}))
-    assert [one.source for one in found] == ["llm:c1"]
+    found = read(database(tmp_path / "logs.db", THREADS + RESPONSES + EXTRAS.partition(";")[2], rows))
+    assert [one.source for one in found] == ["llm:c1", "llm:c2"] and found[0].head == "b2"
 
 
 def test_llm_logs_chain_in_a_circle_ends(tmp_path: Path) -> None:
