@@ -464,23 +464,24 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
     with _reading():
         owner: int = db.execute("PRAGMA application_id").fetchone()[0]
         version: int = db.execute("PRAGMA user_version").fetchone()[0]
-        # So that each step of a query counts, and no statement does anything else.
-        left = [max(MIN_STEPS, STEPS_PER_BYTE * path.stat().st_size) // STEPS_BETWEEN_CHECKS]
-        db.set_progress_handler(lambda: _take_step(left), STEPS_BETWEEN_CHECKS)
-        db.set_authorizer(_authorize)
         if owner != APPLICATION_ID or version < 1:
             raise UnreadableExport("The file is no room of Overseer.")
         if version > len(MIGRATIONS):
             raise UnreadableExport("The file was written by a newer version of Overseer. Update Overseer to import it.")
-        found = {row["name"]: row for row in db.execute("SELECT name, type, rootpage, sql FROM sqlite_schema")}
-    for name in _tables(version):
-        row = found.get(name)
-        is_table = (
-            row and row["type"] == "table" and row["rootpage"] and re.match(r"(?i)create\s+table\b", str(row["sql"]))
-        )
-        if not is_table:
-            raise UnreadableExport(f"The file has no table {name}.")
+        left = [max(MIN_STEPS, STEPS_PER_BYTE * path.stat().st_size) // STEPS_BETWEEN_CHECKS]
+        db.set_progress_handler(lambda: _take_step(left), STEPS_BETWEEN_CHECKS)
+        tables = {row["name"] for row in db.execute("SELECT * FROM sqlite_schema") if _is_table(row)}
+        for name in _tables(version):
+            if name not in tables or any(row["hidden"] for row in db.execute(f"PRAGMA table_xinfo({name})")):
+                raise UnreadableExport(f"The file has no table {name} as Overseer makes it.")
+        db.set_authorizer(_authorize)
     return version
+
+
+def _is_table(row: sqlite3.Row) -> bool:
+    """Return whether a row of the schema is a table with rows, not a view or a virtual table."""
+    is_created = re.match(r"create\s+table\b", str(row["sql"]), re.I)
+    return bool(row["type"] == "table" and row["rootpage"] and is_created)
 
 
 def _tables(version: int) -> tuple[str, ...]:

@@ -86,7 +86,6 @@ def export(path: Path, room_id: str, form: Callable[[RoomCopy], BinaryIO]) -> Bi
     copy(path, target, _remove_private)
     try:
         with closing(_open(target)) as db:
-            remove(target)
             return form(RoomCopy(room_id, db, path.parent))
     except sqlite3.Error as error:
         raise explain_sqlite_error(error, path) from error
@@ -106,7 +105,6 @@ def _remove_private(db: sqlite3.Connection) -> None:
 def _open(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
     db.row_factory = sqlite3.Row
-    db.execute("SELECT 1 FROM room").fetchone()  # opens the file, which may lose its name then
     return db
 
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import copy
+import errno
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from io import SEEK_END
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from overseer.domain.errors import StorageUnavailable
 from overseer.domain.messages import File, Part, Reasoning, Source, Text, ToolCall, Usage
 from overseer.domain.settings import Settings
+from overseer.render.export import as_markdown
 from overseer.storage import message_tree, room_rows, schema
 from overseer.storage.database import Storage
 from overseer.storage.own_formats import (
@@ -31,6 +36,7 @@ from overseer.storage.room_copy import RoomCopy, export
 from overseer.storage.room_store import RoomStore
 from tests.storage.test_schemas import ROOMS, load
 from tests.support.pictures import GIF, png
+from tests.support.seed_data import insert_messages
 
 ROOM = "0123456789ab"
 PICTURES = (GIF, png(4, 3), b"no picture at all")
@@ -339,6 +345,11 @@ HOSTILE = {
     "a virtual table": "DROP TABLE parts; CREATE VIRTUAL TABLE parts USING fts5(message, position, kind, text, call);",
     "a generated column": "ALTER TABLE messages DROP COLUMN reason;"
     " ALTER TABLE messages ADD COLUMN reason TEXT AS (hex(zeroblob(100000000)));",
+    "a generated column that is short": "ALTER TABLE messages DROP COLUMN reason;"
+    " ALTER TABLE messages ADD COLUMN reason TEXT AS (upper(role));",
+    "a view of SQLite's own": "PRAGMA writable_schema = 1; UPDATE sqlite_schema SET type = 'view', rootpage = 0,"
+    " sql = 'CREATE VIEW sqlite_sequence AS SELECT ''messages'' AS name, abs(77) AS seq'"
+    " WHERE name = 'sqlite_sequence';",
     "no table": "DROP TABLE files;",
     "no column": "ALTER TABLE messages DROP COLUMN ended_at;",
     "no room": "DELETE FROM room;",
@@ -423,3 +434,48 @@ def test_import_of_what_is_no_sqlite_is_refused(tmp_path: Path) -> None:
     for given_file in (tmp_path / "given", tmp_path / "missing"):
         with pytest.raises(UnreadableExport):
             write_room_from_sqlite(given_file, tmp_path / "new.sqlite", source="")
+
+
+# Copies
+
+
+def test_export_of_a_large_room_needs_little_memory(tmp_path: Path) -> None:
+    path = tmp_path / "room.sqlite"
+    make_room(path, [])
+    insert_messages(path, range(1, 5001), lambda number: "word " * 400)
+    for form in (RoomCopy.json, RoomCopy.jsonl, lambda room: room.file(as_markdown(room.name, room.transcript()))):
+        tracemalloc.start()
+        try:
+            with export(path, ROOM, form) as file:
+                assert file.seek(0, SEEK_END) > 10_000_000
+            assert tracemalloc.get_traced_memory()[1] < 2_500_000
+        finally:
+            tracemalloc.stop()
+
+
+def test_export_on_a_full_disk_is_refused_and_leaves_nothing(path: Path) -> None:
+    def form(room: RoomCopy) -> BinaryIO:
+        def pieces() -> Iterator[str]:
+            yield "x"
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        return room.file(pieces())
+
+    with pytest.raises(StorageUnavailable, match="The disk is full"):
+        export(path, ROOM, form)
+    assert [one.name for one in path.parent.iterdir()] == ["room.sqlite"]
+
+
+def test_export_is_of_one_state_while_the_room_goes_on(path: Path) -> None:
+    storage = Storage(path)
+    with closing(storage):
+        store = RoomStore(storage, create=False)
+
+        def form(room: RoomCopy) -> BinaryIO:
+            store.add_question("Later", None, name="")
+            return room.json()
+
+        with export(path, ROOM, form) as file:
+            assert b"Later" not in file.read()
+        with export(path, ROOM, RoomCopy.json) as file:
+            assert b"Later" in file.read()

@@ -76,7 +76,7 @@ def room_id(client: FlaskClient, overseer: Overseer, model_server: ModelServer) 
         room_rows.insert_file(db, picture, GIF)
         room_rows.upsert_parts(db, 4, [*message.parts, picture])
         db.execute("UPDATE messages SET key = 'k3y' WHERE number = 3")
-        db.execute("INSERT INTO shares (secret, created_at) VALUES ('s3cret', 1)")
+        db.execute("INSERT INTO shares (secret, created_at, page) VALUES ('s3cret', 1, zeroblob(100000))")
     return made
 
 
@@ -202,6 +202,7 @@ def test_export_as_sqlite_is_a_room_without_shares_and_keys(client: FlaskClient,
     with closing(sqlite3.connect(path)) as db:
         db.row_factory = sqlite3.Row
         assert db.execute("PRAGMA journal_mode").fetchone()[0] == "delete"
+        assert db.execute("PRAGMA freelist_count").fetchone()[0] == 0
         assert db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
         assert room_store.summary(db).messages == 2
         assert len(room_rows.select_path(db, 4, 9)[1].parts) == 5
