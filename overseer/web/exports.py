@@ -51,10 +51,10 @@ def _markdown(room: RoomCopy) -> BinaryIO:
 
 
 FORMATS = {  # by the extension
-    "md": Format("Markdown", "what is shown, to read", "text/markdown; charset=utf-8", _markdown),
-    "json": Format("JSON", "everything, to import again", "application/json", RoomCopy.json),
-    "jsonl": Format("JSON Lines", "for other programs", "application/jsonl", RoomCopy.jsonl),
-    "sqlite": Format("SQLite", "the room’s database", "application/vnd.sqlite3", RoomCopy.sqlite),
+    "md": Format("Markdown", "What is shown, to read", "text/markdown; charset=utf-8", _markdown),
+    "json": Format("JSON", "Everything, to import again", "application/json", RoomCopy.json),
+    "jsonl": Format("JSON Lines", "For other programs", "application/jsonl", RoomCopy.jsonl),
+    "sqlite": Format("SQLite", "The room’s database", "application/vnd.sqlite3", RoomCopy.sqlite),
 }
 
 

@@ -25,7 +25,7 @@ def test_room_is_downloaded_from_its_menu(open_page: OpenPage, server: Server) -
     page.get_by_label("Room actions").click()
     page.get_by_role("link", name="Export…").click()
     with page.expect_download() as found:
-        page.locator("#formats").get_by_role("link", name="JSON everything").click()
+        page.locator("#formats").get_by_role("link", name="Export as JSON", exact=True).click()
     assert found.value.suggested_filename == "Küche.json"
     item = json.loads(saved(found.value).read_text())
     assert [one["parts"][0]["text"] for one in item["messages"]][0] == "Question 1."
@@ -73,7 +73,7 @@ def test_room_is_downloaded_without_javascript(browser: Browser, server: Server)
     page.get_by_role("link", name="Export…").click()
     expect(page.get_by_role("heading", name="Export “Kitchen”")).to_be_visible()
     with page.expect_download() as found:
-        page.get_by_role("link", name="Markdown what is shown").click()
+        page.get_by_role("link", name="Markdown What is shown").click()
     assert found.value.suggested_filename == "Kitchen.md"
     assert saved(found.value).read_text().startswith("# Kitchen\n\n## You, ")
     page.get_by_role("link", name="Back to the room").click()
