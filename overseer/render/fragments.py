@@ -525,6 +525,7 @@ def prepare(app: Flask) -> None:
     for name, form in {
         "date": "%A, %-d %B %Y, %H:%M UTC",
         "day": "%A, %-d %B %Y",
+        "longdate": "%-d %B %Y",
         "isoday": "%Y-%m-%d",
         "clock": "%H:%M UTC",
         "iso": "%Y-%m-%dT%H:%M:%S+00:00",

@@ -176,7 +176,7 @@ def test_temporary_room_is_in_no_list_of_others(client: FlaskClient) -> None:
 def test_temporary_room_says_so_and_can_be_kept(client: FlaskClient, overseer: Overseer) -> None:
     room_id = new_temporary(client)
     minutes = f"{TEMPORARY_SECONDS / 60:g} minutes"
-    sentence = f"Temporary This room is deleted {minutes} after its last tab closes. Keep Delete now"
+    sentence = f"Temporary Deleted {minutes} after its last tab closes. Keep Delete now"
     assert note(client, room_id) == sentence
     header = parsed(client.get(f"/rooms/{room_id}").text).one(id="header")
     assert header.has("button", name="pinned") and not header.has("button", name="archived")
