@@ -35,6 +35,7 @@ COMMANDS = (
     Command("Fork this room", "#header [data-fork]", "copy duplicate clone branch", "room"),
     Command("Search this room", "#header [data-search]", "find messages text", "room"),
     Command("Export this room", "", "download save markdown json sqlite backup", "room", "exports.list_formats"),
+    Command("Share this room", "#header [href$='/shares']", "publish link public snapshot live", "room"),
     Command("Print this room", "#header [data-print]", "paper pdf", "room"),
     Command("Clear this room", "#header [data-clear]", "messages remove empty reset", "room"),
     Command("Delete this room", "#header [data-delete]", "remove erase", "room"),

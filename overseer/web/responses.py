@@ -104,7 +104,7 @@ VISITOR_HEADERS = {
     "X-Robots-Tag": "noindex, nofollow",
 }
 VISITOR_ERROR_POLICY = (
-    "default-src 'none'; style-src 'self'; font-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "default-src 'none'; style-src 'self'; font-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
 TRY_LATER = "Try again later."

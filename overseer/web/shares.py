@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 import unicodedata
 import zlib
 from collections.abc import Iterator
@@ -37,13 +38,14 @@ MAX_EMBEDDED_BYTES = 4_000_000  # of a file in an exported page; larger ones are
 MAX_SNAPSHOT_CHARS = 16_000_000
 GZIP_WBITS = 31
 COMPRESSION_LEVEL = 6
+COMPRESSED_AT_ONCE_BYTES = 100_000
 SHARES = f"{ROOM}/shares"
 SHARE = "/shares/<address>"
 
 # An exported page runs nothing and loads nothing. A link may open another page.
 PAGE_POLICY = f"{EXPORT_POLICY}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 LIVE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 FILE_POLICY = "default-src 'none'; sandbox"
@@ -187,7 +189,10 @@ def snapshot(room: RoomHandle) -> bytes:
                 f"A snapshot has at most {MAX_SNAPSHOT_CHARS // 1_000_000} MB with its pictures and files; this "
                 "conversation has more. Share it live, or export it as a file."
             )
-        compressed.append(compressor.compress(piece.encode()))
+        data = piece.encode()
+        for start in range(0, len(data), COMPRESSED_AT_ONCE_BYTES):
+            compressed.append(compressor.compress(data[start : start + COMPRESSED_AT_ONCE_BYTES]))
+            time.sleep(0)  # other greenlets may run
     return b"".join([*compressed, compressor.flush()])
 
 

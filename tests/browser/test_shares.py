@@ -224,3 +224,16 @@ def test_hostile_room_does_nothing_in_a_share(
         assert visitor.evaluate("window.hit") is None and visitor.title() != "hit"
     assert not [url for url in requested if CANARY in url]
     visitor.context.close()
+
+
+def test_live_share_that_ended_while_the_server_was_down_says_so(visitor: Page, server: Server) -> None:
+    path = create_room(server, "Kitchen", questions=1)
+    visitor.goto(share(server, path, live="1", expires="2"))
+    expires_at = time.time() + 2
+    expect(visitor.locator("body")).to_have_attribute("data-live", "open")
+    server.stop()
+    expect(visitor.locator("body")).to_have_attribute("data-live", "closed")
+    until(lambda: time.time() > expires_at)
+    server.start()
+    expect(visitor.locator("h1")).to_have_text("This share has ended.")
+    visitor.context.close()

@@ -167,7 +167,7 @@ def test_export_of_a_long_room_is_streamed(client: FlaskClient, overseer: Overse
     response = client.get(f"/rooms/{room_id}/export.html", buffered=False)
     pieces = response.iter_encoded()
     first = next(iter(pieces))
-    assert b"Question 1." in first and b"Question 399." not in first
+    assert b"<title>" in first and b"Question 399." not in first
     rest = b"".join(pieces)
     assert b"Question 399." in rest and rest.rstrip().endswith(b"</html>")
     assert (first + rest).count(b"<article") == 400
@@ -386,7 +386,7 @@ def test_share_that_is_unknown_wrong_revoked_or_expired_has_the_same_answer(
         assert len({str(sorted(response.headers)) for response in responses}) == 1
         page = parsed(responses[0].text.removeprefix("<!doctype html>"))
         assert page.one("h1").text == "This share has ended."
-        assert all(url.startswith(("data:,", "/static/")) for url in urls(page))
+        assert all(url.startswith("/static/") for url in urls(page))
         assert "Quince" not in responses[0].text and VISITOR.items() <= dict(responses[0].headers).items()
 
 
