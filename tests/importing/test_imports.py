@@ -136,7 +136,10 @@ def test_what_cannot_be_read_is_reported_with_its_place(overseer: Overseer) -> N
     assert outcomes(lines)[1] == ("imported", "Good", 2)
     failed = [(line.place, line.reason) for line in lines if line.outcome == "failed"]
     assert failed[0] == ("file-1, item 1, line 1", "It is not valid JSON (Expecting value).")
-    assert failed[1] == ("file-1, item 4, mapping", "The export has only the title of this conversation, not its messages.")
+    assert failed[1] == (
+        "file-1, item 4, mapping",
+        "The export has only the title of this conversation, not its messages.",
+    )
     assert failed[2][1] == "This item is no conversation of a known format."
     assert [place for place, _ in failed[3:]] == ["file-2, line 1", "file-3", "file-4", "file-5"]
     assert all(reason.endswith(".") for _, reason in failed)
