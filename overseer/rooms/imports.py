@@ -16,9 +16,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
@@ -289,6 +290,7 @@ class Imports:
         if self._stopping or taking.import_id in self._cancelled:
             return
         for line in batch:
+            time.sleep(0)  # with greenlets, this lets others go first
             if line.get("source") in taking.sources:  # it is in the export twice: the first one becomes a room first
                 self._flush(taking)
             taking.count += 1
@@ -320,7 +322,7 @@ class Imports:
         path, source = taking.made / line["file"], line["source"]
         notes = " ".join(line.get("notes", ()))
         own = self._own_ids(line)
-        for room_id in [*own, *room_ids(source)]:
+        for room_id in chain(own, room_ids(source)):
             if room_id in taking.new:
                 continue
             known = self._rooms.source_of(room_id)
@@ -372,13 +374,13 @@ class Imports:
             process.kill()
 
 
-def room_ids(source: str) -> list[str]:
-    """Return the ids that a room from `source` may have, the first choice first.
+def room_ids(source: str) -> Iterator[str]:
+    """Yield the ids that a room from `source` may have, the first choice first.
 
     They are made of the source, so that a second import finds the room.
     """
-    digests = (hashlib.sha256(f"import\0{source}\0{attempt}".encode()).hexdigest() for attempt in range(ID_ATTEMPTS))
-    return [digest[:12] for digest in digests]
+    for attempt in range(ID_ATTEMPTS):
+        yield hashlib.sha256(f"import\0{source}\0{attempt}".encode()).hexdigest()[:12]
 
 
 def _write(stream: IO[bytes], data: bytes) -> None:

@@ -122,12 +122,11 @@ def report(found: Import, *, status: int = 200) -> Response:
     """Return the report of an import: as a page, as a fragment, as lines of text, or as JSON."""
     headers = {"Vary": "Accept, HX-Request", "Cache-Control": "no-store"}
     kind = request.accept_mimetypes.best
-    if kind == "application/json":
-        return Response(as_json(found, overseer().imports.lines(found.id)), status, headers, mimetype=kind)
-    if kind == "text/plain":
-        text = "".join(as_text(found, overseer().imports.lines(found.id)))
-        return Response(text, status, headers, mimetype=kind)
-    after = number_arg("after") or 0
+    after, limit = number_arg("after") or 0, number_arg("limit")
+    if kind in ("application/json", "text/plain"):
+        lines = overseer().imports.lines(found.id, after=after, limit=-1 if limit is None else limit)
+        body = as_json(found, lines) if kind == "application/json" else "".join(as_text(found, lines))
+        return Response(body, status, headers, mimetype=kind)
     lines = overseer().imports.lines(found.id, after=after, limit=PAGE_LINES + 1)
     html = fragments().import_report(found, lines[:PAGE_LINES], more=len(lines) > PAGE_LINES, whole=wants_page())
     return html_response(page_with(html, None) if wants_page() else html, status, headers)
@@ -150,6 +149,10 @@ def as_json(found: Import, lines: list[Imported]) -> str:
             "state": found.state,
             "reason": found.reason,
             "files": found.files,
+            "created_at": found.created_at,
+            "ended_at": found.ended_at,
+            "size": found.size,
+            "read": found.read,
             "imported": found.count("imported"),
             "skipped": found.count("skipped"),
             "failed": found.count("failed"),

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.bench import answers, durable, fanout, idle, messages, overseers, page, rooms, search, start, turn
+from tests.bench import answers, durable, fanout, idle, imports, messages, overseers, page, rooms, search, start, turn
 from tests.bench.figure import HEAD, Figure, once
 
 GROUPS: dict[str, Callable[[], Iterator[Figure]]] = {
@@ -28,6 +28,7 @@ GROUPS: dict[str, Callable[[], Iterator[Figure]]] = {
     "messages": messages.figures,
     "durable": durable.figures,
     "search": search.figures,
+    "import": imports.figures,
     "idle": idle.figures,
     "overseers": overseers.figures,
 }
