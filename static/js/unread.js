@@ -7,7 +7,7 @@ const activeAt = (row) => Number(row.dataset.active);
 function read() {
   const seen = JSON.parse(store.get("seen") ?? "null");
   // On the first visit of a browser nothing is unread.
-  return seen ?? { since: Math.max(0, ...[...rows()].map(activeAt)), rooms: {} };
+  return seen ?? { since: Math.max(rows().length ? 0 : Date.now(), ...[...rows()].map(activeAt)), rooms: {} };
 }
 
 function write(seen) {
