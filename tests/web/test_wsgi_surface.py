@@ -114,10 +114,25 @@ HEADERS: dict[str, list[str]] = {
     "Content-Encoding": ["gzip"],
     "Content-Range": ["bytes 0-1/2"],
 }
-QUERY_NAMES = ["q", "after", "before", "under", "next", "refresh", "room", "seen", "rooms", "v", "_plain", "x"]
+QUERY_NAMES = ["q", "after", "before", "under", "next", "refresh", "room", "seen", "rooms", "share", "v", "_plain", "x"]
 FIELD_NAMES = ["name", "text", "key", "_method", "_plain", "model", "system_prompt", "temperature", "pinned"]
 FIELD_NAMES += ["last", "resume", "password", "next", "x"]
-VALUES = ["", "1", "9", "0.5", "a", "Hello", "PATCH", "DELETE", PASSWORD, "/rooms", "{room}", "1.1", "chat.example"]
+VALUES = [
+    "",
+    "1",
+    "9",
+    "0.5",
+    "a",
+    "Hello",
+    "PATCH",
+    "DELETE",
+    PASSWORD,
+    "/rooms",
+    "{room}",
+    "{share}",
+    "1.1",
+    "chat.example",
+]
 CONTENT_TYPES = [FORM, MULTIPART, "application/json", "text/plain", f"{FORM}; charset=utf-16", "multipart/form-data"]
 CONTENT_TYPES += [f"{FORM}; charset=no-such", "multipart/form-data; boundary=\xff", 'multipart/form-data; boundary="']
 CONTENT_TYPES += [f"multipart/form-data; boundary={'x' * 300}", "multipart/form-data; boundary*=x''%ff", "multipart/x"]
@@ -206,6 +221,7 @@ VALID_SEGMENTS = {
     "extension": ["md", "json", "jsonl", "sqlite", "html"],
     "session_id": ["0", "00000000"],
     "sha256": ["0", "0" * 64],
+    "address": ["{share}", "{share}", "{room}" + "A" * 32],
     "name": ["style.css", "app.js"],
     "filename": ["icon.svg", "style.css", "vendor/htmx-4.0.1.min.js"],
 }
@@ -248,12 +264,17 @@ class Surface:
         rooms = overseer(self.apps[name]).rooms().rooms
         return rooms[0].id if rooms else overseer(self.apps[name]).create("Kitchen").id
 
+    def share(self, name: str) -> str:
+        """Return the address of a live share of that room, made if there is none."""
+        room = overseer(self.apps[name]).room(self.room(name))
+        return next((one.address for one in room.shares() if one.live), None) or room.share(None, seconds=None).address
+
     def environ(self, call: Call) -> dict[str, Any]:
         """Return the WSGI environment of a call."""
-        room = self.room(call.app)
+        room, share = self.room(call.app), self.share(call.app)
 
         def filled(text: str) -> str:
-            return text.replace("{room}", room)
+            return text.replace("{room}", room).replace("{share}", share)
 
         environ: dict[str, Any] = {
             "REQUEST_METHOD": call.method,
