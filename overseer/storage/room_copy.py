@@ -100,6 +100,7 @@ def export(path: Path, room_id: str, form: Callable[[RoomCopy], BinaryIO]) -> Bi
 def _remove_private(db: sqlite3.Connection) -> None:
     db.execute("DELETE FROM shares")
     db.execute("UPDATE messages SET key = NULL WHERE key IS NOT NULL")
+    db.execute("UPDATE room SET temporary = 0")  # a copy is kept
 
 
 def _open(path: Path) -> sqlite3.Connection:
