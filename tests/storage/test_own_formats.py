@@ -221,6 +221,15 @@ def test_import_cleans_texts(item: dict[str, Any], tmp_path: Path) -> None:
     assert found["room"][0]["system_prompt"] == "\ufffd[1m"
 
 
+def test_import_keeps_used_numbers_and_no_file_that_nothing_shows(item: dict[str, Any], tmp_path: Path) -> None:
+    item["last_number"] = 20
+    del item["messages"][1]["parts"][2]
+    assert len(item["files"]) == 1
+    write_room_from_json(item, tmp_path / "new.sqlite", source="")
+    found = read(tmp_path / "new.sqlite")
+    assert found["sqlite_sequence"] == [{"n": 20}] and found["files"] == []
+
+
 def test_import_does_not_touch_a_file_that_is_there(item: dict[str, Any], path: Path) -> None:
     before = path.read_bytes()
     with pytest.raises(FileExistsError):
@@ -394,6 +403,15 @@ def test_import_of_sqlite_ignores_triggers_views_and_other_tables(path: Path, tm
         names = {name for (name,) in db.execute("SELECT name FROM sqlite_schema")}
         assert not names & {"evil", "more"} and "transcript" in names
         assert db.execute("SELECT count(*) FROM shares").fetchone() == (0,)
+
+
+def test_import_of_sqlite_replaces_bytes_that_are_no_text(path: Path, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA journal_mode = DELETE")
+        db.execute("UPDATE parts SET text = CAST(x'61ff62' AS TEXT) WHERE message = 1")
+        db.commit()
+    write_room_from_sqlite(path, tmp_path / "new.sqlite", source="")
+    assert read(tmp_path / "new.sqlite")["parts"][0]["text"] == "a\ufffdb"
 
 
 def test_import_of_sqlite_that_takes_too_long_is_refused(path: Path, tmp_path: Path) -> None:

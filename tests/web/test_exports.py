@@ -9,7 +9,7 @@ from contextlib import closing
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from zipfile import ZipFile
 
 import pytest
@@ -17,11 +17,13 @@ import requests
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from overseer.domain.errors import NoSuchRoom
 from overseer.domain.messages import File
 from overseer.domain.text import MAX_FILE_NAME_BYTES, file_name
 from overseer.rooms.overseer import Overseer
 from overseer.storage import room_rows, room_store
 from overseer.storage.instance_lock import room_file
+from overseer.storage.room_copy import RoomCopy
 from overseer.storage.schema import MIGRATIONS
 from overseer.web.exports import FORMATS
 from tests.support.client import HTMX, NAVIGATION, ask, ended, is_page, new_room, wait_for_message
@@ -259,6 +261,15 @@ def test_export_of_a_missing_or_broken_room_is_an_error(client: FlaskClient, roo
         assert response.status_code == 500 and "is damaged" in root(response.text).one("p").text
         assert "Content-Disposition" not in response.headers
         assert is_page(client.get(f"/rooms/{room_id}/export.{extension}", headers=NAVIGATION))
+
+
+def test_export_of_a_room_that_is_deleted_meanwhile_is_an_error(overseer: Overseer, room_id: str) -> None:
+    def form(room: RoomCopy) -> BinaryIO:
+        overseer.delete(room_id)
+        return room.json()
+
+    with pytest.raises(NoSuchRoom):
+        overseer.export(room_id, form)
 
 
 def test_export_of_a_value_of_another_kind_is_an_error(client: FlaskClient, room_id: str, overseer: Overseer) -> None:
