@@ -111,9 +111,7 @@ class ShareRevoked(RoomEvent):
 
 @dataclass(frozen=True, slots=True)
 class RoomCreated(RoomEvent):
-    """A room was created. A `temporary` one is in no list."""
-
-    temporary: bool = False
+    """A room was created."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,8 +117,6 @@ RoomInvalidation = (
 def list_invalidations(event: RoomEvent) -> Iterator[ListInvalidation | ListInvalidated]:
     """Yield what `event` makes stale in the list of rooms."""
     match event:
-        case RoomCreated(temporary=True):
-            return  # only the tab that opens it shows it
         case RoomSynced(moved=True):
             yield ListInvalidated()
         case RoomCreated(room_id) | RoomSynced(room_id, moved_to_top=True):

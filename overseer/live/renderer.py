@@ -141,7 +141,7 @@ class FrameRenderer:
             # It may have been the last archived room.
             link = self._fragments.archive_link(self._overseer.rooms(limit=1))
             return partial(target, "delete", "") + partial("rooms-archived", "outerHTML", link)
-        if not room.listed and room.id != state.room_id:
+        if not room.listed and room.id != state.room_id:  # a tab is told of such a room only while it shows it
             return ""
         row = self._fragments.row(room, active=state.room_id)
         if isinstance(stale, MovedToTop) and room.listed:

@@ -304,7 +304,7 @@ class Overseer:
             raise
         if summary.temporary:
             self.temporary_rooms.add(room_id)
-        self._publish(RoomCreated(room_id, temporary=summary.temporary))
+        self._publish(RoomCreated(room_id))
         return self.record(room_id)
 
     def fork(self, room_id: str, *, upto: int | None = None) -> Room:
