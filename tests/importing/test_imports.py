@@ -117,7 +117,10 @@ def test_room_that_was_deleted_is_imported_again(overseer: Overseer) -> None:
     assert outcomes(run(overseer, given)[1]) == [("imported", "One", 2)]
 
 
-def test_conversation_that_is_in_the_files_twice_is_one_room(overseer: Overseer) -> None:
+def test_conversation_that_is_in_the_files_twice_is_one_room(
+    overseer: Overseer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imports, "SHOW_SECONDS", DEADLINE)  # all are taken at once
     _, lines = run(
         overseer,
         as_json([chatgpt("One", ["Hi", "Hello"]), chatgpt("One", ["Hi", "Hello", "More", "Yes"])]),
