@@ -187,13 +187,14 @@ class Fragments:
         q: str,
         revision: str,
         growing: bool = False,
+        refresh: int = 0,
         groups: Sequence[HitsOfRoom] = (),
     ) -> str:
         """Render the page: the list of rooms beside `open_room`, which is the HTML of `#room`.
 
         `groups` are the best hits of a search for `q`.
 
-        While an answer is `growing`, the page reloads itself in browsers without JavaScript.
+        In browsers without JavaScript, the page reloads itself while an answer is `growing`, and after `refresh` seconds.
         """
         return self._render(
             "page.html",
@@ -205,6 +206,7 @@ class Fragments:
             revision=revision,
             under="",
             groups=groups,
+            refresh=refresh,
             growing_at=time.time_ns() // 1_000_000 if growing else 0,
             htmx_config=json.dumps(HTMX_CONFIG),
         )

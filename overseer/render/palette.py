@@ -41,7 +41,7 @@ COMMANDS = (
     Command("Delete this room", "#header [data-delete]", "remove erase", "room"),
     Command("Stop the answer", "#composer [data-stop]", "cancel abort end", "answer"),
     Command("Import conversations", "", "upload restore move chatgpt claude webui", link="imports.show_imports"),
-    Command("Export all rooms", "", "download save zip backup archive", link="exports.export_all"),
+    Command("Export all rooms", "", "download save zip backup", link="exports.export_all"),
     Command("Theme: Light", "#theme-light", "mode appearance color colour bright"),
     Command("Theme: Dark", "#theme-dark", "mode appearance color colour night"),
     Command("Theme: System", "#theme-system", "mode appearance color colour automatic"),

@@ -25,6 +25,7 @@ MAX_UPLOAD_BYTES = 2_000_000_000
 MAX_UPLOAD_FIELDS = 100
 MAX_WAIT_SECONDS = 600
 PAGE_LINES = 100
+REFRESH_SECONDS = 2  # of the page without JavaScript
 MAX_FILE_NAME_CHARS = 120
 UPLOADS = ("imports.create_import",)  # endpoints whose files are stored as they arrive
 TOO_LARGE = (
@@ -77,7 +78,8 @@ def remove_upload() -> None:
 @bp.get("/import")
 def show_imports() -> Response:
     html = fragments().imports(overseer().imports.all())
-    return html_response(page_with(html, None) if wants_page() else html, headers={"Vary": "HX-Request"})
+    html = page_with(html, None, title="Import") if wants_page() else html
+    return html_response(html, headers={"Vary": "HX-Request"})
 
 
 @bp.post("/import")
@@ -129,7 +131,9 @@ def report(found: Import, *, status: int = 200) -> Response:
         return Response(body, status, headers, mimetype=kind)
     lines = overseer().imports.lines(found.id, after=after, limit=PAGE_LINES + 1)
     html = fragments().import_report(found, lines[:PAGE_LINES], more=len(lines) > PAGE_LINES, whole=wants_page())
-    return html_response(page_with(html, None) if wants_page() else html, status, headers)
+    if wants_page():
+        html = page_with(html, None, title="Import", refresh=0 if found.ended else REFRESH_SECONDS)
+    return html_response(html, status, headers)
 
 
 def as_text(found: Import, lines: list[Imported]) -> Iterator[str]:

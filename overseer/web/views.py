@@ -434,11 +434,17 @@ def page_without_room(sentence: str) -> Response:
 
 
 def page_with(
-    room_html: str, room_id: str | None, *, filtered: bool = True, title: str = "", reloads: bool = True
+    room_html: str,
+    room_id: str | None,
+    *,
+    filtered: bool = True,
+    title: str = "",
+    reloads: bool = True,
+    refresh: int = 0,
 ) -> str:
     """Return the page: the list of rooms, `filtered` and paged by the query, beside `#room`.
 
-    Without JavaScript, the page of a room `reloads` itself while an answer grows.
+    Without JavaScript, the page of a room `reloads` itself while an answer grows, and any after `refresh` seconds.
     """
     q, revision = clean(request.args.get("q", "")) if filtered else "", hub().revision()
     rooms = overseer().rooms(q=q, after=number_arg("after") if filtered else None, open_room=room_id)
@@ -455,6 +461,7 @@ def page_with(
         q=q,
         revision=revision,
         growing=growing,
+        refresh=refresh,
         groups=first_hits(q),
     )
 

@@ -234,6 +234,7 @@ def test_bidirectional_controls_in_a_name_affect_the_name_only(server: Server, w
     expect(page.locator("body")).to_have_attribute("data-live", "open")
     assert page.locator("#header h1").text_content() == name
     page.locator(".row__more").evaluate("(button) => button.click()")
+    expect(page.locator("#row-menu")).to_be_visible()
     for button in page.locator("#row-menu [hx-confirm], #header [hx-confirm]").all():
         assert "“evil”" in (button.get_attribute("hx-confirm") or "")
     affected = """() => [...document.querySelectorAll(".row__name, .picker__summary span, .model strong, h1")]

@@ -202,7 +202,7 @@ def test_earlier_messages_and_more_rooms_continue_their_days(start_seeded: Start
         assert [count for _, count in days(page)] == counted(sent[-shown:], "Asia/Tokyo")
     for _ in range(2):
         before = page.locator("#rooms > .row").count()
-        page.locator(".rooms__more").click()
+        page.locator("#rooms-more a").click()
         expect(page.locator("#rooms > .row")).not_to_have_count(before)
     expect(page.locator("#rooms > .row")).to_have_count(121)
     zone = ZoneInfo("Asia/Tokyo")

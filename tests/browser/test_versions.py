@@ -159,7 +159,7 @@ def test_clear_and_delete_say_how_many_messages_are_in_other_versions(open_page:
     expect(message(page, 6, state="complete")).to_be_visible()
     page.get_by_label("Room actions").click()
     page.locator("#header").get_by_role("button", name="Clear").click()
-    assert "also the 4 in other versions? This" in confirm(page)
+    assert "also the 4 in other versions and its shares? This" in confirm(page)
     expect(messages(page)).to_have_count(0)
     ask(server, path, "One?")
     requests.patch(f"{server.url}{path}/messages/7", {"text": "Two?"}, timeout=20).raise_for_status()

@@ -67,9 +67,7 @@ def test_zip_that_is_cut_off_or_encrypted_says_so(place: Path) -> None:
     for mark, at in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
         encrypted[encrypted.index(mark) + at] |= 1
     written(place, bytes(encrypted))
-    assert [reason for _, reason in reasons(place)] == [
-        "The zip is encrypted. Unpack it, and import what was in it."
-    ]
+    assert [reason for _, reason in reasons(place)] == ["The zip is encrypted. Unpack it, and import what was in it."]
 
 
 def test_damaged_member_does_not_keep_the_others_from_being_read(place: Path) -> None:

@@ -67,6 +67,7 @@ def path_of(app: Flask, rule: Rule, room_id: str) -> str:
         "extension": "json",
         "session_id": "0" * 16,
         "sha256": "0" * 64,
+        "import_id": "0" * 12,
         "filename": "store.js",
         "name": "style.css",
         "address": f"{room_id}{'A' * 32}",

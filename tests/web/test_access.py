@@ -109,6 +109,7 @@ def routes(app: Flask, room_id: str) -> list[tuple[str, str, str]]:
         "number": 1,
         "extension": "json",
         "sha256": "0" * 64,
+        "import_id": "0" * 12,
         "filename": "icon.svg",
         "name": "style.css",
         "session_id": "0",
