@@ -111,6 +111,7 @@ def test_export_is_one_page_that_needs_nothing_else(client: FlaskClient, room_id
 def test_export_renders_markdown_code_and_formulas(client: FlaskClient, room_id: str) -> None:
     reply = parsed(client.get(f"/rooms/{room_id}/export.html").text.removeprefix("<!doctype html>")).every("article")[1]
     body = reply.one("div", class_="part--text")
+    assert not body.every("button"), "without a script they do nothing"
     assert body.one("strong").text == "ripe" and body.one("code").has("span", class_="n") and body.has("math")
     for element in body.one("div", class_="part__done").children:
         check_tree(element)
