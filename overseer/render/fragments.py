@@ -194,7 +194,7 @@ class Fragments:
 
         `groups` are the best hits of a search for `q`.
 
-        In browsers without JavaScript, the page reloads itself while an answer is `growing`, and after `refresh` seconds.
+        Without JavaScript, the page reloads itself while an answer is `growing`, and after `refresh` seconds.
         """
         return self._render(
             "page.html",
