@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import base64
 import time
-import unicodedata
 import zlib
 from collections.abc import Iterator
 from gzip import decompress
 from io import BytesIO
-from urllib.parse import quote
 
 from flask import Blueprint, Flask, Response, abort, request, send_file
 
@@ -20,6 +18,7 @@ from overseer.domain.text import TooLarge
 from overseer.live.renderer import SHARE_ENDED
 from overseer.render.fragments import EXPORT_POLICY
 from overseer.rooms.room_handle import RoomHandle
+from overseer.web.exports import download_headers
 from overseer.web.extensions import fragments, hub, overseer
 from overseer.web.responses import (
     CANNOT_BE_OPENED,
@@ -49,8 +48,6 @@ LIVE_POLICY = (
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 FILE_POLICY = "default-src 'none'; sandbox"
-NOT_IN_FILE_NAME = frozenset('/\\:*?"<>|')
-MAX_FILE_NAME_CHARS = 80
 
 
 def init_app(app: Flask) -> None:
@@ -64,11 +61,7 @@ def export_html(room_id: str) -> Response:
     room = overseer().room(room_id)
     name = room.record().name
     pieces = exported(room)
-    headers = {
-        "Content-Disposition": attachment(name, "html"),
-        "Content-Security-Policy": PAGE_POLICY,
-        "Cache-Control": "no-store",
-    }
+    headers = {**download_headers(name, "html"), "Content-Security-Policy": PAGE_POLICY}
     return Response((piece.encode() for piece in pieces), mimetype="text/html", headers=headers)
 
 
@@ -209,12 +202,3 @@ def data_url(room: RoomHandle, file: File) -> str:
         return ""
     media_type = media_type if media_type in PICTURE_TYPES else "application/octet-stream"
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
-
-
-def attachment(name: str, extension: str) -> str:
-    """Return a Content-Disposition header with a file name made of the name of a room (RFC 6266)."""
-    kept = "".join(" " if char in NOT_IN_FILE_NAME or not char.isprintable() else char for char in name)
-    stem = " ".join(kept.split())[:MAX_FILE_NAME_CHARS].strip(". ") or "room"
-    plain = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode().strip(". ")
-    plain = "".join(char for char in plain if char not in NOT_IN_FILE_NAME and char not in "%;") or "room"
-    return f"attachment; filename=\"{plain}.{extension}\"; filename*=UTF-8''{quote(f'{stem}.{extension}', safe='')}"

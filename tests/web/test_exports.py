@@ -347,12 +347,12 @@ def test_formats_are_items_of_the_menu_or_a_page(client: FlaskClient, room_id: s
     for headers in ({}, HTMX):
         fragment = root(client.get(path, headers=headers).text)
         links = [link["href"] for link in fragment.every("a")]
-        assert links == [f"{path}.{extension}" for extension in FORMATS]
+        assert links == [f"{path}.{extension}" for extension in (*FORMATS, "html")]
     page = client.get(path, headers=NAVIGATION)
     assert is_page(page)
     links = [link["href"] for link in parsed(page.text).one("main").every("a")]
     archives = [f"/export.zip?format={extension}" for extension in FORMATS]
-    assert links == [*(f"{path}.{extension}" for extension in FORMATS), *archives, f"/rooms/{room_id}"]
+    assert links == [*(f"{path}.{extension}" for extension in (*FORMATS, "html")), *archives, f"/rooms/{room_id}"]
     assert client.get(f"/rooms/{'0' * 12}/export").status_code == 404
 
 
