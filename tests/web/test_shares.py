@@ -118,7 +118,10 @@ def test_export_renders_markdown_code_and_formulas(client: FlaskClient, room_id:
 
 def test_html_export_is_named_as_the_other_exports(client: FlaskClient) -> None:
     path = f"/rooms/{new_room(client, 'Käse: 日本')}/export."
-    as_html, as_json = (client.get(path + one).headers["Content-Disposition"] for one in ("html", "json"))
+    downloads = [client.get(path + one) for one in ("html", "json")]
+    as_html, as_json = (download.headers["Content-Disposition"] for download in downloads)
+    for download in downloads:
+        download.close()
     assert as_html == as_json.replace("json", "html") and "filename*=UTF-8''K" in as_html
 
 
