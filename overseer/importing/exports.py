@@ -23,7 +23,7 @@ from overseer.importing.formats import (
     open_webui,
     session_lines,
 )
-from overseer.importing.json_items import Item, JsonReader
+from overseer.importing.json_items import JsonReader
 
 ZIP_MARK, SQLITE_MARK = b"PK\x03\x04", b"SQLite format 3\0"
 OWN_FORMAT = "overseer-room"
@@ -124,7 +124,7 @@ class Export:
 
     def _zip(self, path: Path, name: str, *, nested: int) -> Iterator[Found]:
         archive = ZipArchive(path)
-        members = [member for member in archive.members() if member.name.lower().endswith(READ_IN_ZIP)]
+        members = [member for member in archive.members() if _may_hold_conversations(member)]
         if not nested:
             self.size = sum(member.size for member in members)
         for member in members:
@@ -137,7 +137,7 @@ class Export:
 
     def _member(self, member: Member, archive: ZipArchive, *, nested: int) -> Iterator[Found]:
         name = member.name.lower()
-        if name.endswith((".json", ".jsonl", ".ndjson")):
+        if name.endswith((".json", ".jsonl", ".ndjson")) or not name.endswith(READ_IN_ZIP):
             yield from self._json(member, archive, in_zip=True)
             return
         if nested >= MAX_NESTED and name.endswith(".zip"):
@@ -185,7 +185,7 @@ class Export:
                             session.append(value)
                     elif llm_logs.recognizes_json(value):
                         responses.append(value)
-                    elif one := self._conversation(value, item, where, files):
+                    elif one := self._conversation(value, member.name, where, files):
                         found = True
                         yield one
                     else:
@@ -203,13 +203,27 @@ class Export:
             words = f"{len(unknown)} items are" if len(unknown) > 1 else "This item is"
             yield Found(_join(place, unknown[0]), Unreadable(f"{words} no conversation of a known format."))
 
-    def _conversation(self, value: Mapping[str, Any], item: Item, where: str, files: Files) -> Found | None:
+    def _conversation(self, value: Mapping[str, Any], name: str, where: str, files: Files) -> Found | None:
         if value.get("format") == OWN_FORMAT:
             return Found(where, OwnRoom(item=value), values.text(value.get("name")))
         for one in FORMATS:
             if one.recognizes(value):
-                return _read(one.read, value, files, where)
+                found = _read(one.read, value, files, where)
+                if one is ai_studio and isinstance(found.content, Conversation) and not found.content.title:
+                    found.content.title = Path(name).stem  # the file is called as the prompt
+                return found
         return None
+
+
+def _may_hold_conversations(member: Member) -> bool:
+    """Return whether a member of a zip has such a name, or, without an extension, begins as JSON does."""
+    if "." in member.name.rsplit("/", 1)[-1]:
+        return member.name.lower().endswith(READ_IN_ZIP)
+    try:
+        with member.open() as stream:
+            return stream.read(HEADER_BYTES).lstrip()[:1] in (b"{", b"[")
+    except (Unreadable, *ZIP_ERRORS):
+        return False
 
 
 class _ZipErrors:

@@ -93,6 +93,14 @@ def test_zips_within_zips_are_read_to_a_bound(place: Path) -> None:
     assert [reason for _, reason in reasons(place)] == ["It is a zip within a zip within a zip. Unpack it first."]
 
 
+def test_file_without_an_extension_is_read_if_it_is_json(place: Path) -> None:
+    """As those of AI Studio are, which are called as the prompt."""
+    prompt = as_json({"runSettings": {}, "chunkedPrompt": {"chunks": [{"text": "Hi", "role": "user"}]}})
+    written(place, zipped({"Takeout/Drive/A prompt": prompt, "Takeout/Drive/image": b"\x89PNG" + bytes(100)}))
+    (one,) = found(place)
+    assert isinstance(one.content, Conversation) and one.content.title == "A prompt"
+
+
 def test_same_name_twice_is_read_once(place: Path) -> None:
     made = BytesIO()
     with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(made, "w") as archive:
