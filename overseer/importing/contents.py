@@ -16,7 +16,9 @@ from overseer.domain.text import clean
 from overseer.importing import values
 from overseer.importing.conversations import Attachment, Unreadable
 
-MAX_WORDS = 2000  # strings that are looked for in content of an unknown type
+MAX_WORDS = 2000  # values that are looked at in content of an unknown type
+MAX_WORDS_CHARS = 20_000  # of what is shown of it
+MAX_BASE64_CHARS = 140_000_000
 WORDY_KEYS = frozenset(
     ("text", "content", "parts", "title", "name", "summary", "snippet", "description", "message", "result", "results")
     + (
@@ -105,12 +107,14 @@ def words_of(value: object) -> str:
 
 def _words(value: object) -> Iterator[str]:
     left: list[object] = [value]
+    chars = MAX_WORDS_CHARS
     for _ in range(MAX_WORDS):
-        if not left:
+        if not left or chars <= 0:
             return
         one = left.pop()
-        if isinstance(one, str):
-            yield clean(one)
+        if isinstance(one, str) and one[:5].lower() != "data:":
+            yield clean(one[:chars])
+            chars -= len(one)
         elif isinstance(one, list):
             left.extend(reversed(one[:MAX_WORDS]))
         elif isinstance(one, dict):
@@ -135,8 +139,8 @@ def base64_file(name: str, data: object, media_type: object = "", text: str = ""
     if not isinstance(data, str) or not data:
         return Attachment(name, kind, None, text)
     if found := DATA_URL.match(data[:200]):
-        return Attachment(name, kind or found[1] or "", partial(_decode, data, found.end()), text)
-    return Attachment(name, kind, partial(_decode, data, 0), text)
+        return Attachment(name, kind or found[1] or "", partial(decode_base64, data, found.end()), text)
+    return Attachment(name, kind, partial(decode_base64, data, 0), text)
 
 
 def first_found(find: Callable[[str], Callable[[], bytes] | None], *names: str) -> Callable[[], bytes] | None:
@@ -180,8 +184,12 @@ def _encode(text: str) -> bytes:
     return text.encode("utf-8", "replace")
 
 
-def _decode(data: str, start: int) -> bytes:
+def decode_base64(data: str, start: int = 0) -> bytes:
+    """Return the bytes of Base64 of either alphabet, with or without spaces and padding. Raises Unreadable."""
+    if len(data) - start > MAX_BASE64_CHARS:
+        raise Unreadable(f"It is larger than {MAX_BASE64_CHARS * 3 // 4_000_000} MB.")
+    plain = re.sub(r"\s+", "", data[start:]).replace("-", "+").replace("_", "/").rstrip("=")
     try:
-        return base64.b64decode(data[start:], validate=False)
+        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise Unreadable("Its Base64 is damaged.") from None

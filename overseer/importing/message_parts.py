@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -12,12 +10,9 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from overseer.domain.messages import Reasoning, Text, ToolCall
-from overseer.importing import values
+from overseer.importing import contents, values
 from overseer.importing.conversations import Attachment, Content, Files, ToolResult, Unreadable
 
-MAX_BASE64_CHARS = 140_000_000
-MAX_WORDS_CHARS = 20_000  # of what is shown of content of an unknown type
-MAX_WORDS_VALUES = 10_000
 DATA_URL = re.compile(r"data:([\w.+-]{1,100}/[\w.+-]{1,100})?((?:;[^,;]{0,200}){0,10}),", re.IGNORECASE)
 WEB_URL = re.compile(r"https?://[^\s<>\"`\\]{1,2000}", re.IGNORECASE)
 MARKUP = re.compile(r"([\[\]\\`*_<>!])")
@@ -27,7 +22,6 @@ DATA_PICTURE = re.compile(r"!\[([^\]\n]{0,300})\]\((data:image/[\w.+-]{1,50};bas
 NO_TEXT_FILE = re.compile(
     r"\.(?:pdf|docx?|xlsx?|pptx?|od[tsp]|rtf|epub|zip|png|jpe?g|gif|webp|mp3|wav|mp4)$", re.IGNORECASE
 )
-WORD_KEYS = ("text", "content", "value", "title", "name", "summary", "message", "result", "output", "error", "url")
 TEXT_TYPES = ("text", "input_text", "output_text", "summary_text", "refusal", "error")
 REASONING_TYPES = ("reasoning", "reasoning_text", "thinking", "think")
 CALL_TYPES = ("tool_call", "toolCall", "tool_use", "tool-call", "function_call")
@@ -73,7 +67,7 @@ def part_of(part: object, files: Files) -> Iterator[Content]:
         sound_type = values.text(sound.get("format")) or "wav"
         yield base64_file(sound.get("data"), f"audio.{sound_type}", f"audio/{sound_type}")
     else:
-        yield unknown(kind, part)
+        yield contents.unknown(kind, part)
 
 
 def markdown(text: str) -> Iterator[Content]:
@@ -229,7 +223,7 @@ def base64_file(content: object, name: str, media_type: str = "", text: str = ""
         return Attachment(name, media_type, None, text)
     if content[:5].lower() == "data:":
         return data_file(content, name, media_type, text)
-    return Attachment(name, media_type, partial(_decode, content), text)
+    return Attachment(name, media_type, partial(contents.decode_base64, content), text)
 
 
 def text_file(content: object, name: object, media_type: str = "text/plain") -> Attachment:
@@ -237,7 +231,7 @@ def text_file(content: object, name: object, media_type: str = "text/plain") -> 
     text, named = values.text(content), values.text(name) or "file.txt"
     if text and NO_TEXT_FILE.search(named):
         named += ".txt"
-    return Attachment(named, media_type, partial(_encode, text) if text else None)
+    return Attachment(named, media_type, partial(text.encode, "utf-8", "replace") if text else None)
 
 
 def link(url: str, label: str) -> str:
@@ -248,39 +242,15 @@ def link(url: str, label: str) -> str:
     return f"[{MARKUP.sub(ESCAPED, label)}](<{url}>)"
 
 
-def unknown(kind: str, value: object) -> Text:
-    """Return the words that are in content of an unknown type."""
-    heading = f"[unknown content of type “{kind[:100]}”]"
-    found = words(value)
-    return Text(f"{heading}\n\n{found}" if found else heading)
-
-
 def words_at(value: object, *keys: str) -> str:
     """Return the text at the first of the keys that has one; it may be in an object or list there."""
     if not isinstance(value, dict):
         return values.text(value)
     for key in keys:
         inner = value.get(key)
-        if found := values.text(inner) or words(inner):
+        if found := values.text(inner) or contents.words_of(inner):
             return found
     return ""
-
-
-def words(value: object) -> str:
-    """Return the texts in a value of any shape, those of names that are used for text."""
-    found: list[str] = []
-    stack, left, count = [value], MAX_WORDS_CHARS, 0
-    while stack and left > 0 and count < MAX_WORDS_VALUES:
-        one = stack.pop()
-        count += 1
-        if isinstance(one, dict):
-            stack.extend(one[key] for key in reversed(WORD_KEYS) if key in one)
-        elif isinstance(one, list):
-            stack.extend(reversed(one[:MAX_WORDS_VALUES]))
-        elif isinstance(one, str) and one.strip() and one[:5].lower() != "data:":
-            found.append(values.text(one[:left]))
-            left -= len(one)
-    return "\n\n".join(found)
 
 
 def reasoning(value: object, seconds: object = None) -> Iterator[Reasoning]:
@@ -298,24 +268,10 @@ def _read_data_url(url: str) -> bytes:
     if found is None:
         raise Unreadable("Its content is no valid data URL.")
     if found[2].lower().endswith(";base64"):
-        return _decode(url[found.end() :])
-    if len(url) > MAX_BASE64_CHARS:
+        return contents.decode_base64(url, found.end())
+    if len(url) > contents.MAX_BASE64_CHARS:
         raise Unreadable("It is larger than 100 MB.")
     return unquote_to_bytes(url[found.end() :].encode("utf-8", "replace"))
-
-
-def _decode(content: str) -> bytes:
-    if len(content) > MAX_BASE64_CHARS:
-        raise Unreadable("It is larger than 100 MB.")
-    plain = re.sub(r"\s+", "", content).replace("-", "+").replace("_", "/").rstrip("=")
-    try:
-        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        raise Unreadable("Its content is no valid base64.") from None
-
-
-def _encode(text: str) -> bytes:
-    return text.encode("utf-8", "replace")
 
 
 def _dumped(value: object) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from overseer.domain.messages import Source, State, Text, ToolCall
-from overseer.importing import message_parts, values
+from overseer.importing import contents, message_parts, values
 from overseer.importing.conversations import Attachment, Content, Conversation, Files, Node, ToolResult
 
 NAME = "LibreChat"
@@ -128,7 +128,7 @@ def _call(given: Mapping[str, Any]) -> Iterator[Content]:
     function = values.mapping(given.get("function"))
     if interpreter:
         call = ToolCall(call_id, "python", message_parts.as_json({"code": values.text(interpreter.get("input"))}))
-        output: object = message_parts.words(
+        output: object = contents.words_of(
             [values.mapping(one).get("logs") for one in values.items(interpreter.get("outputs"))]
         )
     else:
@@ -145,7 +145,7 @@ def _plugins(message: Mapping[str, Any]) -> Iterator[Content]:
         name = values.text(plugin.get("latest")) or values.text(plugin.get("plugin"))
         if name and (plugin.get("inputs") or plugin.get("outputs")):
             call_id = f"plugin-{index}"
-            yield ToolCall(call_id, name, message_parts.as_json({"input": message_parts.words(plugin.get("inputs"))}))
+            yield ToolCall(call_id, name, message_parts.as_json({"input": contents.words_of(plugin.get("inputs"))}))
             yield ToolResult(call_id, name, message_parts.result_text(plugin.get("outputs")))
 
 

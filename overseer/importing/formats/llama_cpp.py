@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from overseer.domain.messages import State
-from overseer.importing import message_parts, values
+from overseer.importing import contents, message_parts, values
 from overseer.importing.conversations import Attachment, Content, Conversation, Files, Node, Role
 
 NAME = "llama.cpp"
@@ -102,4 +102,4 @@ def _extra(extra: Mapping[str, Any], files: Files) -> Iterator[Content]:
     elif name:
         yield Attachment(name, media_type, files.find(name))
     else:
-        yield message_parts.unknown(given, extra)
+        yield contents.unknown(given, extra)

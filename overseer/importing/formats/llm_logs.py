@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from overseer.domain.messages import Text
-from overseer.importing import message_parts, values
+from overseer.importing import contents, message_parts, values
 from overseer.importing.conversations import Attachment, Content, Conversation, Node, Role, ToolResult, Unreadable
 
 NAME = "llm"
@@ -420,7 +420,7 @@ class _Threads:
             if text.strip():
                 yield Text(text)
         else:
-            yield message_parts.unknown(kind, {**payload, "text": text})
+            yield contents.unknown(kind, {**payload, "text": text})
 
     def _text(self, payload: Mapping[str, Any]) -> str:
         """Return the text of a part that is made of fragments, such as files that many prompts have in common."""

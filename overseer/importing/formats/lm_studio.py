@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from overseer.domain.messages import Reasoning, State, Text, ToolCall
-from overseer.importing import message_parts, values
+from overseer.importing import contents, message_parts, values
 from overseer.importing.conversations import Attachment, Content, Conversation, Files, Node, Role, ToolResult
 
 NAME = "LM Studio"
@@ -101,7 +101,7 @@ def _step(step: Mapping[str, Any], call_ids: dict[str, str], *, is_answer: bool,
     if kind in NOT_SHOWN or not step:
         return
     if kind != "contentBlock" and "content" not in step:
-        yield message_parts.unknown(kind, step)
+        yield contents.unknown(kind, step)
         return
     content = step.get("content")
     style = values.mapping(step.get("style"))

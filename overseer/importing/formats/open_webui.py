@@ -8,7 +8,7 @@ from html import unescape
 from typing import Any
 
 from overseer.domain.messages import Source, State, Text, ToolCall
-from overseer.importing import message_parts, values
+from overseer.importing import contents, message_parts, values
 from overseer.importing.conversations import Attachment, Content, Conversation, Files, Node, Role, ToolResult
 
 NAME = "Open WebUI"
@@ -149,7 +149,7 @@ def _output(item: Mapping[str, Any], files: Files) -> Iterator[Content]:
     if kind == "message":
         yield from (part for inner in message_parts.parts_of(item.get("content"), files) for part in _checked(inner))
     elif kind == "reasoning":
-        words = message_parts.words(item.get("summary")) or message_parts.words(item.get("content"))
+        words = contents.words_of(item.get("summary")) or contents.words_of(item.get("content"))
         yield from message_parts.reasoning(words, item.get("duration"))
     elif kind == "function_call_output":
         yield message_parts.result(item)
