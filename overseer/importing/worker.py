@@ -40,10 +40,14 @@ PR_SET_PDEATHSIG = 1
 
 
 class Job(TypedDict):
-    """What to read: the paths of the files and their names, and the directory for the files of the rooms."""
+    """What to read: the paths of the files and their names, and the directory for the files of the rooms.
+
+    The first `skip` conversations were dealt with before.
+    """
 
     files: list[tuple[str, str]]
     directory: str
+    skip: int
 
 
 class Line(TypedDict, total=False):
@@ -119,6 +123,9 @@ class Worker:
         for index, (path, name) in enumerate(paths):
             export = Export(path, name, scratch=self._directory / "unpacked")
             for found in export.conversations():
+                self._count += 1
+                if self._count <= self._job["skip"]:
+                    continue
                 line = self._line(found)
                 sizes[index] = export.size
                 self._write(
@@ -140,7 +147,6 @@ class Worker:
 
     def _room(self, found: Found) -> Line:
         """Write the file of the room."""
-        self._count += 1
         path, content = self._directory / f"{self._count}.sqlite", found.content
         if isinstance(content, Unreadable):
             raise content

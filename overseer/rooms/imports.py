@@ -1,7 +1,8 @@
 """Imports: files are read by a process of their own, and what it makes of them becomes rooms.
 
 An import is a directory with the files until it has ended, and a row and a report in the registry. One runs at a time.
-After a crash it begins anew: what was imported is found again by where it is from, and nothing is added twice.
+After a crash it goes on with the last conversations that were reported: what was imported is found again by where it is
+from, and nothing is added twice.
 """
 
 from __future__ import annotations
@@ -236,7 +237,9 @@ class Imports:
         made = directory / "rooms"
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir()
-        job = {"files": files, "directory": str(made)}
+        # The rooms of the last lines may be missing, since they are reported first.
+        done = max(0, report.last_line(import_id) - BATCH)
+        job = {"files": files, "directory": str(made), "skip": done}
         process = subprocess.Popen(  # noqa: S603 - our own module
             [sys.executable, "-P", "-m", WORKER],
             stdin=subprocess.PIPE,
@@ -250,7 +253,7 @@ class Imports:
         if import_id in self._cancelled or self._stopping:
             self._kill()
         assert process.stdin is not None and process.stdout is not None and process.stderr is not None
-        taking = Taking(import_id, made)
+        taking = Taking(import_id, made, count=done)
         try:
             _write(process.stdin, json.dumps(job).encode() + b"\n")
             batch: list[Mapping[str, Any]] = []

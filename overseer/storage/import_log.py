@@ -101,6 +101,12 @@ class ImportLog:
                 for row in found
             ]
 
+    def last_line(self, import_id: str) -> int:
+        """Return the number of the last line of a report; 0 if there is none."""
+        with self._storage.read() as db:
+            row = db.execute("SELECT max(number) AS last FROM imported WHERE import = ?", (import_id,)).fetchone()
+            return row["last"] or 0
+
     def rooms(self, import_id: str) -> list[str]:
         """Return the ids of the rooms that an import made or changed."""
         with self._storage.read() as db:
