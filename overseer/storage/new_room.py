@@ -73,18 +73,10 @@ def insert_room(db: sqlite3.Connection, room: NewRoom) -> None:
         db.execute(
             INSERT,
             {
+                **_columns(message, parent, room.sources.get(number)),
                 "number": number,
-                "role": message.role,
-                "state": message.state,
-                "reason": message.reason,
-                "model": message.model,
-                "created_at": message.created_at,
-                "ended_at": message.ended_at,
-                "parent": parent,
                 "depth": depths[number],
                 "jump": jumps[number],
-                "source": room.sources.get(number),
-                "cited": room_rows.encode_sources(message.sources) or "",
             },
         )
         insert_parts(db, number, message, room.contents)
@@ -161,23 +153,24 @@ def insert_message(
     db: sqlite3.Connection, message: Message, *, parent: int | None, source: str | None, contents: Mapping[str, bytes]
 ) -> int:
     """Insert a message with the next number, and return that."""
-    done = db.execute(
-        INSERT_NEXT,
-        {
-            "role": message.role,
-            "state": message.state,
-            "reason": message.reason,
-            "model": message.model,
-            "created_at": message.created_at,
-            "ended_at": message.ended_at,
-            "parent": parent,
-            "source": source,
-            "cited": room_rows.encode_sources(message.sources) or "",
-        },
-    )
+    done = db.execute(INSERT_NEXT, _columns(message, parent, source))
     assert done.lastrowid is not None
     insert_parts(db, done.lastrowid, message, contents)
     return done.lastrowid
+
+
+def _columns(message: Message, parent: int | None, source: str | None) -> dict[str, object]:
+    return {
+        "role": message.role,
+        "state": message.state,
+        "reason": message.reason,
+        "model": message.model,
+        "created_at": message.created_at,
+        "ended_at": message.ended_at,
+        "parent": parent,
+        "source": source,
+        "cited": room_rows.encode_sources(message.sources) or "",
+    }
 
 
 def insert_parts(db: sqlite3.Connection, number: int, message: Message, contents: Mapping[str, bytes]) -> None:
