@@ -30,6 +30,7 @@ from overseer.storage.database import flush
 from overseer.storage.own_formats import UnreadableExport, write_room_from_json, write_room_from_sqlite
 from overseer.storage.room_writer import RoomWriter, set_source
 
+OWN_SOURCE = "overseer:"  # before the id of a room
 WINDOW = 32
 FLUSHES = 12  # files at once
 STACK_BYTES = 256 * 2**20  # of address space: nested JSON is parsed by recursion
@@ -159,6 +160,7 @@ class Worker:
             name=room.name,
             file=path.name,
             source=room.source,
+            room_id=room.source.removeprefix(OWN_SOURCE) if room.source.startswith(OWN_SOURCE) else "",
             messages=count,
             summary=asdict(summary),
             notes=notes,
@@ -174,7 +176,7 @@ class Worker:
         except (UnreadableExport, StorageError) as error:
             raise Unreadable(str(error)) from None
         # A SQLite file does not know its room's id. No two rooms are created in the same millisecond.
-        source = f"overseer:{made.room_id or made.created_at}"
+        source = f"{OWN_SOURCE}{made.room_id or made.created_at}"
         summary = set_source(path, source)
         return Line(
             outcome="ready",

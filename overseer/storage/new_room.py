@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ INSERT_NEXT = f"""
 SELECT_SHOWS_OWN = """
     SELECT m.number FROM room JOIN messages m ON m.number = room.head LEFT JOIN messages p ON p.number = m.parent
     WHERE m.source IS NULL AND (p.source IS NULL OR EXISTS (SELECT 1 FROM parts WHERE message = m.number))"""
-SELECT_IDENTITIES = "SELECT number, role, created_at FROM messages"
+SELECT_IDENTITIES = "SELECT role, created_at FROM messages"
 SELECT_KNOWN = "SELECT source, number FROM messages WHERE source IS NOT NULL"
 
 
@@ -182,7 +183,7 @@ def insert_parts(db: sqlite3.Connection, number: int, message: Message, contents
 
 
 def holds(db: sqlite3.Connection, path: Path) -> bool:
-    """Return whether a room has all messages of another file of it."""
+    """Return whether a room has all messages of another file of it, which may have other numbers there."""
     with closing(sqlite3.connect(path)) as other:
-        wanted = set(other.execute(SELECT_IDENTITIES).fetchall())
-    return wanted <= {tuple(row) for row in db.execute(SELECT_IDENTITIES)}
+        wanted = Counter(other.execute(SELECT_IDENTITIES).fetchall())
+    return wanted <= Counter(tuple(row) for row in db.execute(SELECT_IDENTITIES))

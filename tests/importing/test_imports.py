@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -177,6 +178,7 @@ def test_rooms_of_overseer_come_back(overseer: Overseer, opened: Open, tmp_path:
     """Also on another server; one that is still here is skipped."""
     room = overseer.create("Kitchen")
     ask(overseer, "Which fruit?", room_id=room.id)
+    assert outcomes(run(overseer, exported(overseer, room.id, RoomCopy.jsonl))[1]) == [("skipped", "Kitchen", 0)]
     item = exported(overseer, room.id)
     assert outcomes(run(overseer, item)[1]) == [("skipped", "Kitchen", 0)]
     other = opened(tmp_path / "other")
@@ -196,8 +198,8 @@ def test_rooms_of_overseer_come_back(overseer: Overseer, opened: Open, tmp_path:
     assert lines[0].outcome == "imported" and lines[0].room != room.id
 
 
-def exported(overseer: Overseer, room_id: str) -> bytes:
-    with overseer.export(room_id, RoomCopy.json) as stream:
+def exported(overseer: Overseer, room_id: str, form: Callable[[RoomCopy], BinaryIO] = RoomCopy.json) -> bytes:
+    with overseer.export(room_id, form) as stream:
         return stream.read()
 
 
