@@ -18,7 +18,7 @@ from tests.support.waiting import DEADLINE, until
 KEY, SECRET, REGION = "key-of-the-tests", "secret-of-the-tests", "us-east-1"
 BUCKET = "overseers"
 WRITERS = 10
-WARM_WAIT_SECONDS = 30.0
+WARM_WAIT_SECONDS = 10.0
 WARM_SECONDS = 0.5
 GRPC = 10_000  # each of its ports has a second one, this far above
 
