@@ -18,11 +18,11 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import TypedDict
 
 from overseer.domain.errors import StorageError
+from overseer.domain.records import Summary
 from overseer.importing.conversations import Unreadable
 from overseer.importing.exports import Export, Found, OwnRoom
 from overseer.importing.tree import new_room
@@ -162,7 +162,7 @@ class Worker:
             source=room.source,
             room_id=room.source.removeprefix(OWN_SOURCE) if room.source.startswith(OWN_SOURCE) else "",
             messages=count,
-            summary=asdict(summary),
+            summary=_plain(summary),
             notes=notes,
         )
 
@@ -186,8 +186,12 @@ class Worker:
             room_id=made.room_id,
             created_at=made.created_at,
             messages=made.messages,
-            summary=asdict(summary),
+            summary=_plain(summary),
         )
+
+
+def _plain(summary: Summary) -> dict[str, object]:
+    return {name: getattr(summary, name) for name in Summary.__slots__}  # `asdict` takes 80 µs
 
 
 def main() -> None:

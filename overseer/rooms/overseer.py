@@ -394,6 +394,7 @@ class Overseer:
     def source_of(self, room_id: str) -> str | None:
         """Return where a room was imported from, empty if it was not; None if there is no such room."""
         try:
+            self.record(room_id)  # most rooms of an import are new, and no facet is made for these
             return self.call(room_id, ChatRoom.source)
         except NoSuchRoom:
             return None
