@@ -32,7 +32,7 @@ APPLICATION_ID_AT = 68  # https://sqlite.org/fileformat2.html
 HEADER_BYTES = 100
 READ_IN_ZIP = (".json", ".jsonl", ".ndjson", ".sqlite", ".sqlite3", ".db", ".zip")
 MAX_DATABASE_BYTES = 4_000_000_000  # of a database in a zip
-MAX_SESSION_RECORDS = 200_000
+MAX_SESSION_BYTES = 64_000_000  # of a session, or of all responses of llm in a file, which are read at once
 NAMES = (
     "Overseer, ChatGPT, Claude, Open WebUI, LibreChat, llama.cpp, STS, llm, HF chat-ui, LM Studio, AI Studio and Grok"
 )
@@ -166,33 +166,41 @@ class Export:
     def _json(self, member: Member, files: Files, *, in_zip: bool) -> Iterator[Found]:
         """Yield the conversations of a JSON file. In a zip, other JSON may be beside them."""
         place, unknown, found, responses = member.name, list[str](), False, list[Mapping[str, Any]]()
+        session: list[Mapping[str, Any]] = []
         with member.open() as stream:
-            self._reader = JsonReader(_ZipErrors(stream))
-            session: list[Mapping[str, Any]] = []
-            try:
-                for item in self._reader.items():
-                    where = _join(place, item.place)
-                    value = values.mapping(item.value)
-                    if item.error is not None:
-                        found = True
-                        yield Found(where, item.error)
-                    elif session_lines.recognizes(value):
-                        if session:
-                            yield _read(_session, session, files, place)
-                        found, session = True, [value]
-                    elif session:
-                        if len(session) < MAX_SESSION_RECORDS:
-                            session.append(value)
-                    elif llm_logs.recognizes_json(value):
-                        responses.append(value)
-                    elif one := self._conversation(value, member.name, where, files):
-                        found = True
-                        yield one
-                    else:
-                        unknown.append(item.place)
-            finally:
-                if session:
-                    yield _read(_session, session, files, place)
+            self._reader = reader = JsonReader(_ZipErrors(stream))
+            started, ended_early = 0, None  # where the session, or the responses, begin
+            items = reader.items()
+            while True:
+                try:
+                    item = next(items)
+                except StopIteration:
+                    break
+                except Unreadable as error:
+                    ended_early = error
+                    break
+                where = _join(place, item.place)
+                value = values.mapping(item.value)
+                if item.error is not None:
+                    found = True
+                    yield Found(where, item.error)
+                elif session_lines.recognizes(value):
+                    if session:
+                        yield _read(session_lines.read, session, files, place)
+                    found, session, started = True, [value], reader.position
+                elif session or llm_logs.recognizes_json(value):
+                    if reader.position - started > MAX_SESSION_BYTES:
+                        raise Unreadable(f"It has more than {MAX_SESSION_BYTES // 1_000_000} MB in one piece.")
+                    (session or responses).append(value)
+                elif one := self._conversation(value, member.name, where, files):
+                    found = True
+                    yield one
+                else:
+                    unknown.append(item.place)
+        if session:
+            yield _read(session_lines.read, session, files, place)
+        if ended_early is not None:
+            raise ended_early
         if responses:
             found = True
             for conversation in llm_logs.read_json(responses):
@@ -240,10 +248,6 @@ class _ZipErrors:
             raise Unreadable(f"It cannot be read ({error or type(error).__name__}).") from None
 
 
-def _session(records: list[Mapping[str, Any]], files: Files) -> Conversation:
-    return session_lines.read(records, files)
-
-
 def _read(read: Callable[[Any, Files], Conversation], given: object, files: Files, where: str) -> Found:
     """Return a conversation, or why it cannot be read."""
     try:
@@ -253,6 +257,10 @@ def _read(read: Callable[[Any, Files], Conversation], given: object, files: File
         return Found(_join(where, error.place), error, title)
     except RecursionError:
         return Found(where, Unreadable("It is nested too deeply."))
+    except MemoryError:
+        return Found(where, Unreadable("It needs more memory than an import may use."))
+    except Exception as error:  # one conversation does not keep the others from being read
+        return Found(where, Unreadable(f"It could not be read ({type(error).__name__})."))
     return Found(where, conversation, conversation.title)
 
 

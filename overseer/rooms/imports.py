@@ -115,6 +115,8 @@ class Imports:
                     self._forget(one.id)
                 else:
                     self._waiting.append(one.id)
+        for left in [path.name for path in self._directory.glob("*") if path.name not in self._waiting]:
+            self._forget(left)  # of an upload that a crash cut off
         self._start_thread()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A whole room at once: insert it, read it, and add what a later export of it has."""
+"""A whole room at once: insert it, and add what a later export of it has."""
 
 from __future__ import annotations
 
@@ -17,11 +17,8 @@ INSERT = """
     INSERT INTO messages
       (number, role, state, reason, model, created_at, ended_at, parent, depth, jump, source, sources)
     VALUES (:number, :role, :state, :reason, :model, :created_at, :ended_at, :parent, :depth, :jump, :source, :cited)"""
-
-INSERT_NEXT = f"""
-    INSERT INTO messages (role, state, reason, model, created_at, ended_at, parent, depth, jump, source, sources)
-    SELECT :role, :state, :reason, :model, :created_at, :ended_at, *, :source, :cited
-    FROM ({message_tree.PLACE})"""  # noqa: S608 - a constant
+PLACED = ("number", "parent", "depth", "jump", "key", "lane")  # columns that a message does not keep in another room
+SELECT_FILES = "SELECT * FROM files WHERE sha256 IN (SELECT file FROM parts WHERE message = ?)"
 # The end of the shown path, if it is of this server: neither imported, nor in the place of what the export lacks.
 SELECT_SHOWS_OWN = """
     SELECT m.number FROM room JOIN messages m ON m.number = room.head LEFT JOIN messages p ON p.number = m.parent
@@ -94,70 +91,62 @@ def jump_of(parent: int | None, depths: dict[int | None, int], jumps: dict[int |
     return parent
 
 
-def read_room(path: Path) -> NewRoom:
-    """Read the file of a whole room, which nobody else uses."""
-    with closing(sqlite3.connect(path)) as db:
-        db.row_factory = sqlite3.Row
-        room = db.execute("SELECT * FROM room").fetchone()
-        rows = db.execute("SELECT number, source FROM messages ORDER BY number").fetchall()
-        messages = [room_rows.select_message(db, row["number"]) for row in rows]
-        return NewRoom(
-            name=room["name"],
-            source=room["source"],
-            created_at=room["created_at"],
-            settings=Settings(
-                room["model"], room["system_prompt"], room["temperature"], bool(room["pinned"]), bool(room["archived"])
-            ),
-            messages=[message for message in messages if message is not None],
-            sources={row["number"]: row["source"] for row in rows if row["source"] is not None},
-            head=room["head"],
-            contents={row["sha256"]: row["content"] for row in db.execute("SELECT sha256, content FROM files")},
-        )
+def merge(db: sqlite3.Connection, path: Path) -> int:
+    """Insert the messages of a later export, the file of a whole room, that are not in the room yet.
 
-
-def merge(db: sqlite3.Connection, new: NewRoom) -> int:
-    """Insert the messages of a later export of a room that are not in it yet. Return how many are of the export.
-
-    The path that the export shows is shown, unless something was asked here since. The caller has a transaction.
+    Return how many are of the export. The path that the export shows is shown, unless something was asked here since.
+    The caller has a transaction.
     """
     known = {row["source"]: row["number"] for row in db.execute(SELECT_KNOWN)}
-    if not set(new.sources.values()) - known.keys():
-        return 0
-    numbers: dict[int | None, int | None] = {None: None}  # here, by those in the export
-    added = 0
-    for message in new.messages:
-        source = new.sources.get(message.number)
-        if source in known:
-            numbers[message.number] = known[source]
-            continue
-        here = None if source is not None else _placeholder(db, message, numbers[message.parent])
-        if here is None:
-            here = insert_message(db, message, parent=numbers[message.parent], source=source, contents=new.contents)
-            added += source is not None
-        numbers[message.number] = here
+    with closing(sqlite3.connect(path)) as other:
+        other.row_factory = sqlite3.Row
+        if {row["source"] for row in other.execute(SELECT_KNOWN)} <= known.keys():
+            return 0
+        numbers: dict[int | None, int | None] = {None: None}  # here, by those in the export
+        added = 0
+        for row in other.execute("SELECT * FROM messages ORDER BY number"):
+            source, parent = row["source"], numbers[row["parent"]]
+            here = known.get(source) if source is not None else _placeholder(db, row, parent)
+            if here is None:
+                here = _copy_message(db, other, row, parent)
+                added += source is not None
+            numbers[row["number"]] = here
+        (head,) = other.execute("SELECT head FROM room").fetchone()
     if db.execute(SELECT_SHOWS_OWN).fetchone() is None:
-        db.execute("UPDATE room SET head = ?", (numbers[new.head],))
+        db.execute("UPDATE room SET head = ?", (numbers[head],))
     message_tree.count_hidden(db)
     return added
 
 
-def _placeholder(db: sqlite3.Connection, message: Message, parent: int | None) -> int | None:
+def _placeholder(db: sqlite3.Connection, message: sqlite3.Row, parent: int | None) -> int | None:
     """Return the number of the message here that stands for the same missing question or answer."""
     row = db.execute(
         "SELECT number FROM messages WHERE parent IS ? AND source IS NULL AND role = ? AND reason = ?",
-        (parent, message.role, message.reason),
+        (parent, message["role"], message["reason"]),
     ).fetchone()
     return row["number"] if row else None
 
 
-def insert_message(
-    db: sqlite3.Connection, message: Message, *, parent: int | None, source: str | None, contents: Mapping[str, bytes]
-) -> int:
-    """Insert a message with the next number, and return that."""
-    done = db.execute(INSERT_NEXT, _columns(message, parent, source))
+def _copy_message(db: sqlite3.Connection, other: sqlite3.Connection, message: sqlite3.Row, parent: int | None) -> int:
+    """Insert a message of another file with the next number, its parts, and the files that they show. Return the
+    number."""
+    values = {name: message[name] for name in message.keys() if name not in PLACED}  # noqa: SIM118 - of a row
+    names = ", ".join(values)
+    done = db.execute(
+        f"INSERT INTO messages ({names}, parent, depth, jump)"  # noqa: S608 - names of columns
+        f" SELECT :{', :'.join(values)}, * FROM ({message_tree.PLACE.replace(':parent', ':_parent')})",
+        {**values, "_parent": parent},
+    )
     assert done.lastrowid is not None
-    insert_parts(db, done.lastrowid, message, contents)
+    for file in other.execute(SELECT_FILES, (message["number"],)):
+        _insert(db, "INSERT OR IGNORE INTO files", dict(file))
+    for part in other.execute("SELECT * FROM parts WHERE message = ?", (message["number"],)):
+        _insert(db, "INSERT INTO parts", {**dict(part), "message": done.lastrowid})
     return done.lastrowid
+
+
+def _insert(db: sqlite3.Connection, into: str, row: Mapping[str, object]) -> None:
+    db.execute(f"{into} ({', '.join(row)}) VALUES (:{', :'.join(row)})", row)
 
 
 def _columns(message: Message, parent: int | None, source: str | None) -> dict[str, object]:

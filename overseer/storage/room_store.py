@@ -343,9 +343,8 @@ class RoomStore:
 
     def merge(self, path: Path) -> int:
         """Add the messages of a later export, the file of a whole room. Return how many; see `new_room.merge`."""
-        new = new_room.read_room(path)
         with self._storage.write() as db:
-            return new_room.merge(db, new)
+            return new_room.merge(db, path)
 
     # Queries
 

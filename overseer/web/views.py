@@ -12,6 +12,7 @@ from flask import Blueprint, Flask, Response, abort, request, send_file
 from werkzeug.routing import IntegerConverter
 
 from overseer.domain.errors import NoSuchMessage, NoSuchRoom, StorageError, StorageUnavailable
+from overseer.domain.messages import PICTURE_TYPES
 from overseer.domain.records import MAX_NUMBER, Asked, Page
 from overseer.domain.search import Found, QueryRefused, parse
 from overseer.domain.settings import parse_changes, parse_models, parse_temporary
@@ -219,7 +220,14 @@ def fork_room(room_id: str) -> Response:
 @bp.get(f"{ROOM}/files/<sha256>")
 def show_file(room_id: str, sha256: str) -> Response:
     media_type, content = overseer().room(room_id).file(sha256)
-    response = send_file(BytesIO(content), mimetype=media_type, etag=sha256, conditional=True)
+    response = send_file(
+        BytesIO(content),
+        mimetype=media_type,
+        etag=sha256,
+        conditional=True,
+        as_attachment=media_type not in PICTURE_TYPES,
+        download_name="file",
+    )
     response.headers.update(FILE_HEADERS)
     return response
 

@@ -190,7 +190,8 @@ def test_temporary_room_is_deleted_when_its_last_tab_has_left(start_server: Star
     other.goto(server.url + room)
     expect(other.locator("body")).to_have_attribute("data-live", "open")
     page.goto(server.url + listed)
-    page.wait_for_timeout(2500)  # longer than the room may be unused
+    unused = requests.post(f"{server.url}/rooms", data={"temporary": "1"}, timeout=20).headers["Location"]
+    until(lambda: not files_of(server.instance, unused))  # a room that nobody shows is gone by now
     other.reload()
     expect_open(other, room)
     expect(other.locator("body")).to_have_attribute("data-live", "open")

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from base64 import b64encode
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
 
 from overseer.domain.errors import NoSuchImport
+from overseer.domain.messages import File
 from overseer.domain.records import Import, Imported
 from overseer.domain.search import parse
+from overseer.importing import exports
+from overseer.importing.conversations import Conversation, Files
+from overseer.importing.exports import Export
+from overseer.importing.formats import chatgpt as chatgpt_format
 from overseer.rooms import imports
 from overseer.rooms.imports import HERE, INTERRUPTED, JOB_FILE
 from overseer.rooms.overseer import Overseer
@@ -19,7 +25,9 @@ from overseer.storage.check import check
 from overseer.storage.instance_lock import room_file
 from overseer.storage.room_copy import RoomCopy
 from tests.support.answers import Open, ask
-from tests.support.exports import as_json, chatgpt, many, zipped
+from tests.support.exports import as_json, chatgpt, many, written, zipped
+from tests.support.model_server import ModelServer, answer
+from tests.support.pictures import GIF
 from tests.support.waiting import DEADLINE, until
 
 
@@ -278,3 +286,59 @@ def test_hostile_text_stays_text(overseer: Overseer) -> None:
     _, lines = run(overseer, given)
     assert lines[0].name == "<script>alert(1)</script>\ufffd\ufffd"
     assert words(overseer, lines[0].room) == ["<script>alert(1)</script>\ufffd\ufffd"] * 2
+
+
+def test_newer_export_of_overseer_adds_messages_with_all_that_they_have(
+    overseer: Overseer, opened: Open, tmp_path: Path, model_server: ModelServer
+) -> None:
+    room = overseer.create("Kitchen")
+    ask(overseer, "First?", room_id=room.id)
+    other = opened(tmp_path / "other")
+    run(other, exported(overseer, room.id))
+    model_server.will(answer(f"Look: ![a dot](data:image/gif;base64,{b64encode(GIF).decode()}) done"))
+    ask(overseer, "Second?", room_id=room.id)
+    _, lines = run(other, exported(overseer, room.id))
+    assert [(line.outcome, line.messages) for line in lines] == [("imported", 2)]
+    here, there = (list(one.room(room.id).transcript()) for one in (overseer, other))
+    assert here == there and here[3].usage is not None
+    (picture,) = [part for part in there[3].parts if isinstance(part, File)]
+    assert other.room(room.id).file(picture.sha256) == ("image/gif", GIF)
+
+
+def test_reader_that_breaks_does_not_keep_the_others_from_being_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = chatgpt_format.read
+
+    def broken(item: Mapping[str, Any], files: Files) -> Conversation:
+        if item["title"] == "One":
+            raise KeyError("a fault in the reader")
+        return original(item, files)
+
+    monkeypatch.setattr(chatgpt_format, "read", broken)
+    path = written(tmp_path / "x.json", as_json([chatgpt("One", ["Hi", "Ho"]), chatgpt("Two", ["Hi", "Ho"], number=2)]))
+    one, two = Export(path, "x.json", scratch=tmp_path / "scratch").conversations()
+    assert str(one.content) == "It could not be read (KeyError)." and isinstance(two.content, Conversation)
+
+
+def test_session_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exports, "MAX_SESSION_BYTES", 1_000_000)
+    message = as_json({"type": "message", "message": {"role": "user", "content": "x" * 100_000}})
+    session = as_json({"type": "session", "harness": "x", "id": "1"})
+    path = written(tmp_path / "x.jsonl", b"\n".join([session, *[message] * 30]))
+    (found,) = Export(path, "x.jsonl", scratch=tmp_path / "scratch").conversations()
+    assert str(found.content) == "It has more than 1 MB in one piece."
+
+
+def test_session_that_is_cut_off_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    message = {"type": "message", "message": {"role": "user", "content": "Hi"}}
+    lines = [as_json({"type": "session", "harness": "x", "id": "1"}), as_json(message), b'{"type": "mess']
+    path = written(tmp_path / "x.jsonl", b"\n".join(lines))
+    error, session = Export(path, "x.jsonl", scratch=tmp_path / "scratch").conversations()
+    assert "not valid JSON" in str(error.content) and isinstance(session.content, Conversation)
+
+
+def test_upload_that_a_crash_cut_off_is_removed_at_the_next_start(opened: Open, instance: Path) -> None:
+    (instance / "imports" / "0123456789ab").mkdir(parents=True)
+    opened(instance)
+    assert not (instance / "imports").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from io import BytesIO
 from pathlib import Path
 
@@ -157,3 +158,18 @@ def test_disk_that_is_full_during_an_upload(
     response = upload(client, as_json(many(1)))
     assert response.status_code == 503 and "The disk is full" in response.text
     assert not (overseer.directory / "imports").exists()
+
+
+def test_imported_file_that_is_no_picture_is_a_download_with_its_name(client: FlaskClient) -> None:
+    """Whatever its type: a browser shows nothing of it."""
+    page = b64encode(b"<script>hit</script>").decode()
+    file = {"type": "file", "name": "page.html", "url": f"data:text/html;base64,{page}"}
+    message = {"id": "a", "parentId": None, "role": "user", "content": "Look", "files": [file]}
+    chat = {"id": "1", "title": "Files", "chat": {"history": {"currentId": "a", "messages": {"a": message}}}}
+    url = upload(client, as_json([chat]), headers=JSON).get_json()["conversations"][0]["url"]
+    link = parsed(client.get(f"{url}/messages/1").text).one("p", class_="part--file").one("a")
+    assert (link.text, link["download"]) == ("page.html", "page.html")
+    with client.get(link["href"] or "") as response:
+        assert response.data == b"<script>hit</script>"
+        assert response.headers["Content-Disposition"].startswith("attachment")
+        assert response.headers["Content-Security-Policy"] == "sandbox"
