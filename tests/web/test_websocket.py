@@ -56,6 +56,8 @@ def test_connection_serves_no_http_after_the_socket_has_ended(server: Server, ca
 
 def test_socket_that_is_closed_or_reset_frees_its_descriptors(server: Server, call: Call) -> None:
     """Also if the client keeps its side of the connection open."""
+    # A thread opens the files of the search index after the start.
+    until(lambda: requests.get(f"{server.url}/search?q=x", timeout=20).status_code == 200)
     before = descriptors(server)
     silent, lost = ([connected(call(server)) for _ in range(3)] for _ in range(2))
     for caller in silent:
